@@ -1,0 +1,63 @@
+# Nothing but Python 3.10 to 3.13 is needed: each target first makes the .venv it runs in, anew
+# when pyproject.toml or constraints.txt has changed. PYTHON=python3.12 chooses another one.
+
+PYTHON ?= python3
+DEMO_EPOCHS ?= 30
+RTDETR := .venv/bin/rtdetr
+PYTEST := .venv/bin/python -m pytest
+INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable
+
+.PHONY: help demo test check lint slow clean
+
+help:
+	@echo "make demo    install, train on drawn shapes, validate, predict, export: about 15 minutes"
+	@echo "make test    install, run the tests that take seconds, show their coverage"
+	@echo "make check   formatter, linter, types and those tests: green before each commit"
+	@echo "make slow    the tests that take minutes: whole trainings, exports of large networks"
+	@echo "make clean   remove .venv and what tools left behind; runs/ stays"
+
+# The data set and all results stay in runs/.
+demo: export RTDETR_HOME := $(CURDIR)/runs/demo-home
+demo: DEMO := runs/demo/weights/best
+demo: .venv/with-onnx
+	$(RTDETR) train model=rtdetr-n.yaml data=shapes.yaml imgsz=320 batch=8 epochs=$(DEMO_EPOCHS) \
+	    val_every=5 device=cpu workers=0 name=demo exist_ok
+	$(RTDETR) val model=$(DEMO).pt data=shapes.yaml split=test name=demo-val exist_ok
+	$(RTDETR) predict model=$(DEMO).pt source='runs/demo-home/datasets/shapes*/images/test/*.jpg' \
+	    name=demo-predict exist_ok
+	$(RTDETR) export model=$(DEMO).pt format=onnx
+	$(RTDETR) val model=$(DEMO).onnx data=shapes.yaml split=test name=demo-onnx exist_ok
+	@echo
+	@echo "runs/demo            the training: curves, example batches, weights/best.pt, best.onnx"
+	@echo "runs/demo-val        precision and recall on pictures that training never saw"
+	@echo "runs/demo-predict    those pictures with their detections: look at a few"
+
+test: .venv/with-dev
+	$(PYTEST) -m "not slow" --cov --cov-report=term
+
+check: lint
+	$(PYTEST) -m "not slow"
+
+lint: .venv/with-dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy --strict
+
+slow: .venv/with-dev
+	$(PYTEST) -m slow
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage htmlcov build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/with-onnx: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv; PyTorch is large, this takes some minutes."
+	$(INSTALL) '.[onnx]'
+	@touch $@
+
+.venv/with-dev: .venv/with-onnx
+	$(INSTALL) '.[onnx,dev]'
+	@touch $@

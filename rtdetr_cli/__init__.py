@@ -1,0 +1,25 @@
+"""RT-DETR, the NMS-free real-time detection transformer: train, validate, run and export it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rtdetr_cli.api import RTDETR
+    from rtdetr_cli.core.results import Results
+
+__version__ = "0.1.0"
+__all__ = ["RTDETR", "Results", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the public names when they are asked for: `import rtdetr_cli` stays instant."""
+    if name == "RTDETR":
+        from rtdetr_cli.api import RTDETR
+
+        return RTDETR
+    if name == "Results":
+        from rtdetr_cli.core.results import Results
+
+        return Results
+    raise AttributeError(f"module rtdetr_cli has no attribute {name}")

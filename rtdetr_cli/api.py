@@ -1,0 +1,241 @@
+"""RTDETR, one object over the engine, for Python; the commands are its methods.
+
+Keyword arguments are the keys of the command line, checked in the same way. No call leaves
+anything behind for the next one, whether it works or fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.settings import (
+    ConvertSettings,
+    ExportSettings,
+    InfoSettings,
+    PredictSettings,
+    TrainSettings,
+    ValSettings,
+    settings_from_pairs,
+)
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.errors import UsageError, nearest
+from rtdetr_cli.core.results import Results
+from rtdetr_cli.engine.predict import Detector, SourceLike, adapt, describe, load_detector
+from rtdetr_cli.engine.predict import stream as run
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from rtdetr_cli.engine.val import Metrics
+
+_YAML = (".yaml", ".yml")
+_ABSENT = {
+    "track": "tracking is not part of this version",
+    "benchmark": "benchmarks are not part of this version",
+    "embed": "feature vectors are not part of this version",
+    "tune": "hyper-parameter search is left to tools made for it",
+    "reset_weights": "RTDETR('rtdetr-l.yaml') starts from random weights",
+    "add_callback": "there are no callbacks; predict(stream=True) hands over results one by one",
+}
+
+
+class RTDETR:
+    """A detector: weights, an exported file, or an architecture without weights.
+
+    Example:
+        >>> model = RTDETR("rtdetr-l.pt")
+        >>> results = model("bus.jpg", conf=0.5)
+        >>> results[0].boxes.xyxy
+
+    Attributes:
+        ckpt_path: what is opened; after `train` the best checkpoint of that run.
+        task: always `detect`.
+    """
+
+    task = "detect"
+
+    def __init__(self, model: str | Path = "rtdetr-l.pt", device: str | int | None = None) -> None:
+        """Open a detector.
+
+        Args:
+            model: weights of any family (.pt), an exported file (.onnx), an architecture (.yaml)
+                or a published name.
+            device: cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu.
+
+        Raises:
+            WeightsError: the file is absent, damaged or foreign.
+            BackendError: the device or the runtime is not there.
+        """
+        self.ckpt_path = str(model)
+        self._device = None if device is None else str(device)
+        self._architecture = self.ckpt_path if self.ckpt_path.endswith(_YAML) else None
+        self._detector: Detector | None = None
+        self._adapted: tuple[object, Detector] | None = None
+        if self._architecture:
+            load_model_config(
+                self.ckpt_path
+            )  # named now if broken; `train` may be all that follows
+        else:
+            self._open()
+
+    @overload
+    def predict(
+        self,
+        source: SourceLike,
+        *,
+        stream: Literal[False] = False,
+        verbose: bool = False,
+        **settings: object,
+    ) -> list[Results]: ...
+
+    @overload
+    def predict(
+        self,
+        source: SourceLike,
+        *,
+        stream: Literal[True],
+        verbose: bool = False,
+        **settings: object,
+    ) -> Iterator[Results]: ...
+
+    def predict(
+        self, source: SourceLike, *, stream: bool = False, verbose: bool = False, **settings: object
+    ) -> list[Results] | Iterator[Results]:
+        """Detect objects.
+
+        Args:
+            source: a path, folder, pattern or .txt list; a NumPy array (BGR, as OpenCV reads it),
+                a Pillow image, a tensor (B, 3, H, W) RGB in 0..1; or a list of these.
+            stream: answer a generator that reads and detects while one walks over it.
+            verbose: say a line per picture on stderr.
+            **settings: the keys of `rtdetr predict`; `save` is false unless given.
+
+        Returns:
+            Results of the pictures that could be read; the others are named on stderr.
+
+        Raises:
+            DataError: the source does not exist, or none of its pictures can be read.
+            UsageError: an unknown key, a wrong type, a value out of range.
+        """
+        if "json" in settings:
+            raise UsageError("json is a key of the command; in Python use results[0].to_json()")
+        label = str(source) if isinstance(source, str | Path) else type(source).__name__
+        pairs = {"source": label, "save": False, **self._pairs(settings)}
+        resolved = settings_from_pairs(PredictSettings, pairs)
+        results = run(self._at(resolved), source, resolved)
+        results = _said(results) if verbose else results
+        return results if stream else list(results)
+
+    __call__ = predict
+
+    def val(self, **settings: object) -> Metrics:
+        """Measure on a data set; keys of `rtdetr val`."""
+        from rtdetr_cli.engine.val import validate
+
+        return validate(settings_from_pairs(ValSettings, self._pairs(settings)))
+
+    def train(self, **settings: object) -> Metrics | None:
+        """Train or fine-tune; keys of `rtdetr train`. Afterwards this object is the best model."""
+        from rtdetr_cli.engine.train import train
+
+        pairs = self._pairs(settings)
+        if self._architecture:
+            pairs["model"] = self._architecture
+            if self.ckpt_path != self._architecture:
+                pairs.setdefault("pretrained", self.ckpt_path)
+        resolved = settings_from_pairs(TrainSettings, pairs)
+        self._detector = self._adapted = None  # the memory is needed; opened again when asked for
+        outcome = train(resolved)
+        self.ckpt_path, self._architecture = str(outcome.run_dir / "weights" / "best.pt"), None
+        return outcome.metrics
+
+    def export(self, **settings: object) -> str:
+        """Write for another runtime; keys of `rtdetr export`. Answers the path of the file."""
+        from rtdetr_cli.engine.export import export
+
+        return str(export(settings_from_pairs(ExportSettings, self._pairs(settings))))
+
+    def info(self, **settings: object) -> object:
+        """Print layers, parameters and GFLOPs; keys of `rtdetr info`."""
+        from rtdetr_cli.engine.info import info
+
+        return info(settings_from_pairs(InfoSettings, {"model": self.ckpt_path, **settings}))
+
+    def save(self, filename: str | Path = "saved_model.pt") -> str:
+        """Write the weights as a checkpoint of ours and answer its path."""
+        from rtdetr_cli.engine.convert import convert
+
+        pairs = {"model": self.ckpt_path, "output": str(filename)}
+        convert(settings_from_pairs(ConvertSettings, pairs))
+        return str(filename)
+
+    def load(self, weights: str | Path) -> RTDETR:
+        """Go on with these weights; `train` keeps an architecture (.yaml) and starts from them."""
+        other = RTDETR(weights, self._device)
+        self.ckpt_path, self._detector, self._adapted = other.ckpt_path, other._detector, None
+        return self
+
+    def fuse(self) -> RTDETR:
+        """Nothing is left to do: detectors run fused, and `model` stays trainable."""
+        return self
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself, in eval mode: (B, 3, H, W) in 0..1 to a ModelOutput.
+
+        Raises:
+            UsageError: an exported file has none.
+        """
+        network: nn.Module | None = getattr(self._open(), "network", None)
+        if network is None:
+            raise UsageError(f"{self.ckpt_path} is an exported file; it has no PyTorch network")
+        return network
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class index to name."""
+        return self._open().names
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the network is; None for an exported file, whose runtime decides."""
+        return getattr(self._open(), "device", None)
+
+    def __repr__(self) -> str:
+        return f"RTDETR({self.ckpt_path!r})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):  # noqa: ANN001, ANN204  (hidden from type checkers)
+            known = (public for public in dir(type(self)) if not public.startswith("_"))
+            reason = f": {_ABSENT[name]}" if name in _ABSENT else nearest(name, known)
+            raise AttributeError(f"RTDETR has no {name}{reason}")
+
+    def _open(self) -> Detector:
+        if self._detector is None:
+            self._detector = load_detector(self.ckpt_path, self._device)
+        return self._detector
+
+    def _at(self, settings: PredictSettings) -> Detector:
+        """The detector at the device and the speed of one call; the last such variant is kept."""
+        wanted = (settings.device, settings.decoder_layers, settings.num_queries)
+        if wanted == (self._device, None, None):
+            return self._open()
+        if self._adapted is None or self._adapted[0] != wanted:
+            self._adapted = (wanted, adapt(self._open(), settings))
+        return self._adapted[1]
+
+    def _pairs(self, settings: dict[str, object]) -> dict[str, object]:
+        if "model" in settings:
+            raise UsageError("model is no key here: it is what RTDETR(...) was opened with")
+        return {"model": self.ckpt_path, "device": self._device, **settings}
+
+
+def _said(results: Iterator[Results]) -> Iterator[Results]:
+    for number, one in enumerate(results, start=1):
+        say(f"image {number} {describe(one)}")
+        yield one

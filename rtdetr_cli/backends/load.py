@@ -1,0 +1,90 @@
+"""Opens any trained detector: the suffix of the file chooses the runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings import size_hw
+from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.weights.catalog import COCO_NAMES, resolve_weights
+from rtdetr_cli.weights.reader import open_weights
+
+
+class Detector(Protocol):
+    """What predict and val need, whatever the runtime."""
+
+    names: dict[int, str]
+    preprocessing: Preprocessing
+    description: str
+
+    def detect(
+        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = 300
+    ) -> list[Detections]:
+        """Objects in (B, 3, H, W) float RGB images in 0..1, boxes in pixels of the originals."""
+        ...
+
+
+def load_detector(
+    model: str,
+    device: str | None = None,
+    decoder_layers: int | None = None,
+    num_queries: int | None = None,
+) -> Detector:
+    """Open a detector.
+
+    Args:
+        model: a checkpoint of any family, an exported file, a published name, or an architecture
+            YAML, which gives a network with random weights.
+        device: `cpu`, `mps`, `cuda`, `0`...; None takes the best.
+        decoder_layers: decoder layers that run; None means all that the model uses.
+        num_queries: queries that run; None means those of the architecture.
+
+    Raises:
+        WeightsError: the file is absent, damaged or foreign.
+        BackendError: its runtime is missing.
+        UsageError: a speed setting that an exported file cannot follow.
+    """
+    suffix = Path(model).suffix.lower()
+    if suffix == ".onnx":
+        if decoder_layers is not None or num_queries is not None:
+            raise UsageError(
+                f"decoder_layers and num_queries are fixed inside {model}; "
+                "give them to `rtdetr export` instead"
+            )
+        from rtdetr_cli.backends.onnx import OnnxDetector
+
+        return OnnxDetector(resolve_weights(model), device)
+    if suffix == ".engine":
+        raise BackendError(f"{model}: TensorRT engines cannot be opened by this version")
+    if suffix in {".yaml", ".yml"}:
+        warn(f"{model} is an architecture without weights: the answers will be random")
+        network = build_network(load_model_config(model), len(COCO_NAMES))
+        network.set_speed(decoder_layers, num_queries)
+        return TorchDetector(network, dict(COCO_NAMES), Preprocessing(), choose_device(device))
+    checkpoint = open_weights(resolve_weights(model))
+    return torch_detector(checkpoint, device, decoder_layers, num_queries)
+
+
+def preprocessing_for(detector: Detector, imgsz: int | tuple[int, int] | None) -> Preprocessing:
+    """The detector's own preprocessing, at the size the user asks for.
+
+    Raises:
+        UsageError: an exported file has one size only.
+    """
+    own = detector.preprocessing
+    if imgsz is None or size_hw(imgsz) == own.size_hw:
+        return own
+    if not hasattr(detector, "network"):
+        raise UsageError(
+            f"imgsz={imgsz}: the exported file takes {own.size_hw[0]}x{own.size_hw[1]} only; "
+            "export it again with the size you need"
+        )
+    return Preprocessing(size_hw(imgsz), own.antialias)

@@ -1,0 +1,415 @@
+"""ONNX: writes a network with its post-processing as one graph, and runs such graphs.
+
+The contract is that of the official export. In: `images` (B, 3, H, W) float32 RGB in 0..1 and
+`orig_target_sizes` (B, 2) int64, (width, height) of the original pictures. Out, best first:
+`labels` (B, R) int64, `boxes` (B, R, 4) xyxy in pixels of the originals, `scores` (B, R).
+H and W are fixed in the graph, the batch is free.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rtdetr_cli import __version__
+from rtdetr_cli.backends.torch import choose_device
+from rtdetr_cli.config.load import model_config_to_dict
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
+from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.nn.postprocess import rank_pairs
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.weights.catalog import COCO_NAMES
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
+OUTPUTS = {"labels": "tensor(int64)", "boxes": "tensor(float)", "scores": "tensor(float)"}
+TOP_PAIRS = 300
+FORMAT_VERSION = 1
+_EXPORTER_OPSET = 18
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_SINCE_18 = {"num_outputs", "noop_with_empty_axes", "keep_aspect_ratio_policy", "antialias"}
+_IR_VERSION = {17: 8, 18: 8, 19: 9}
+"""The oldest file format that has each operator set, for old runtimes."""
+
+
+class DetectionGraph(nn.Module):
+    """A fused network and its post-processing: what is written into the file."""
+
+    def __init__(self, network: RTDETRNetwork) -> None:
+        super().__init__()
+        self.network = fuse(network).cpu().float()
+
+    def forward(self, images: Tensor, orig_target_sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) and (B, 2) to labels (B, R), boxes (B, R, 4) and scores (B, R)."""
+        output = self.network(images)
+        scores, labels, boxes = rank_pairs(output.pred_logits, output.pred_boxes, TOP_PAIRS)
+        sizes_whwh = orig_target_sizes.to(boxes.dtype).repeat(1, 2)[:, None]  # (B, 1, 4)
+        return labels, cxcywh_to_xyxy(boxes) * sizes_whwh, scores
+
+
+def write_onnx(
+    path: Path,
+    network: RTDETRNetwork,
+    names: dict[int, str],
+    preprocessing: Preprocessing,
+    opset: int = 17,
+) -> int:
+    """Write a network at its present speed settings.
+
+    Args:
+        path: the file; an older one is overwritten.
+        network: in eval mode; it is left as it is.
+        names: class index to name.
+        preprocessing: fixes height and width of the graph.
+        opset: 17 to 19. From 20 on TensorRT reads GridSample's mode as nearest.
+
+    Returns:
+        The number of nodes.
+
+    Raises:
+        BackendError: the packages of the extra are missing, or the exporter wrote a graph that
+            runtimes would misread.
+    """
+    model = _trace(DetectionGraph(network).eval(), preprocessing.size_hw)
+    _set_opset(model, opset)
+    _strip(model)
+    for key, value in _metadata(network, names, preprocessing).items():
+        model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
+    check_graph(model, opset)
+    path.write_bytes(model.SerializeToString())
+    return len(model.graph.node)
+
+
+def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
+    """The graph as torch's exporter sees it, every constant folded."""
+    with needs_onnx_extra():
+        import onnx  # noqa: F401  (the exporter needs both and would fail half-way)
+        from onnxscript import optimizer
+
+    example = (torch.zeros(2, 3, *size_hw), torch.tensor([size_hw[::-1]] * 2))
+    batch = {0: torch.export.Dim("batch")}
+    program: Any = torch.onnx.export(
+        graph,
+        example,
+        dynamo=True,
+        opset_version=_EXPORTER_OPSET,
+        input_names=list(INPUTS),
+        output_names=list(OUTPUTS),
+        dynamic_shapes=(batch, batch),
+        optimize=False,
+        verbose=False,
+    )
+    # By default tensors above 8192 elements are not folded: the anchors would be made at run time.
+    limit = 1 << 24
+    optimizer.optimize_ir(program.model, input_size_limit=limit, output_size_limit=limit)
+    model: ModelProto = program.model_proto
+    return model
+
+
+def _set_opset(model: ModelProto, opset: int) -> None:
+    """Restate the exporter's opset 18 as 17 or 19.
+
+    19 changed none of the operators' meanings. 17 has the axes of two reductions and the number
+    of parts of Split elsewhere; what else it lacks, `check_graph` finds.
+    """
+    from onnx import helper, numpy_helper
+
+    entry = model.opset_import[0]
+    if opset < entry.version:
+        values = {tensor.name: tensor for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type in {"ReduceMax", "ReduceMin"} and len(node.input) == 2:
+                axes = numpy_helper.to_array(values[node.input.pop()]).tolist()
+                node.attribute.append(helper.make_attribute("axes", axes))
+            for attribute in list(node.attribute):
+                if attribute.name in _SINCE_18:
+                    node.attribute.remove(attribute)
+    entry.version = opset
+    model.ir_version = _IR_VERSION[opset]
+
+
+def _strip(model: ModelProto) -> None:
+    """Remove the traces of this machine: the exporter notes file paths at every node."""
+    graph = model.graph
+    for item in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    graph.ClearField("metadata_props")
+    graph.ClearField("doc_string")
+    graph.name = "rtdetr"
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+    model.producer_name, model.producer_version = "rtdetr", __version__
+
+
+def _metadata(
+    network: RTDETRNetwork, names: dict[int, str], preprocessing: Preprocessing
+) -> dict[str, object]:
+    """What a reader needs beside the graph; it is stored as JSON texts."""
+    return {
+        "rtdetr_format": FORMAT_VERSION,
+        "names": names,
+        "preprocessing": {
+            "size_hw": preprocessing.size_hw,
+            "resize": "stretch",
+            "antialias": preprocessing.antialias,
+            "channels": "RGB",
+            "divide_by": 255,
+        },
+        "architecture": model_config_to_dict(network.config),
+        "decoder_layers": network.decoder.eval_layers,
+        "num_queries": network.decoder.num_queries,
+    }
+
+
+def check_graph(model: ModelProto, opset: int) -> None:
+    """Refuse a graph that runtimes would misread or cannot read.
+
+    Raises:
+        BackendError: what is wrong with it.
+    """
+    from onnx import checker, numpy_helper
+
+    graph = model.graph
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    modes = {
+        attribute.s.decode()
+        for node in graph.node
+        if node.op_type == "GridSample"
+        for attribute in node.attribute
+        if attribute.name == "mode"
+    }
+    constants = (numpy_helper.to_array(tensor) for tensor in graph.initializer)
+    floats = (constant for constant in constants if constant.dtype.kind == "f")
+    batches = {value.type.tensor_type.shape.dim[0].dim_param for value in graph.input}
+    faults = {
+        f"operator sets {opsets} instead of {opset}": opsets != {"": opset},
+        f"GridSample modes {modes} instead of bilinear": not modes <= {"bilinear"},
+        "a constant that is not finite": not all(np.isfinite(array).all() for array in floats),
+        "a fixed batch": "" in batches or len(batches) != 1,
+    }
+    found = [fault for fault, is_there in faults.items() if is_there]
+    try:
+        checker.check_model(model, full_check=True)
+    except (checker.ValidationError, RuntimeError) as error:  # inference errors have no own class
+        found.append(str(error).splitlines()[0])
+    if found:
+        raise BackendError(
+            f"the exporter of PyTorch {torch.__version__} wrote a graph with {'; '.join(found)}"
+        )
+
+
+class OnnxDetector:
+    """A detector in a file, run by ONNX Runtime; files by others with the same contract open too.
+
+    Attributes:
+        names: class index to name; COCO's where the file has none.
+        preprocessing: how pictures become its input; the size stands in the graph.
+        description: for people: file, runtime, device.
+        metadata: what `rtdetr export` noted in the file; empty in files by others.
+    """
+
+    def __init__(self, path: Path, device: str | None = None) -> None:
+        """Open a file.
+
+        Args:
+            path: the file.
+            device: `cpu`, `cuda`, `0`...; None takes CUDA where ONNX Runtime has it.
+
+        Raises:
+            WeightsError: no ONNX file, or its inputs and outputs are others.
+            BackendError: ONNX Runtime or the device is missing.
+        """
+        self._path = path
+        self._session, runtime = _open_session(path, device)
+        self._batch, size_hw = _read_contract(self._session, path)
+        self.metadata = _read_metadata(self._session, path)
+        names = self.metadata.get("names", COCO_NAMES)
+        self.names = {int(index): str(name) for index, name in names.items()}
+        antialias = self.metadata.get("preprocessing", {}).get("antialias", True)
+        self.preprocessing = Preprocessing(size_hw, antialias)
+        self.description = f"{path.name}, {runtime}"
+
+    def detect(
+        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
+    ) -> list[Detections]:
+        """Find objects.
+
+        Args:
+            images: (B, 3, H, W) float RGB in 0..1, H and W as in `preprocessing`. A graph with a
+                fixed batch gets them in parts, the last one filled up.
+            sizes_hw: (height, width) in pixels of each original picture.
+            max_det: most detections per picture; the graph itself ends at 300.
+
+        Returns:
+            One Detections per picture, on the CPU.
+
+        Raises:
+            BackendError: the runtime failed, for lack of memory perhaps.
+            WeightsError: an answer is of a class that has no name.
+        """
+        pixels = images.detach().float().cpu().numpy()
+        sizes_wh = np.array([(width, height) for height, width in sizes_hw], np.int64)
+        step = self._batch or max(len(pixels), 1)
+        found: list[Detections] = []
+        for start in range(0, len(pixels), step):
+            part = slice(start, start + step)
+            found += self._run(pixels[part], sizes_wh[part], max_det)
+        self._check_labels(found)
+        return found
+
+    def _run(
+        self, pixels: npt.NDArray[np.float32], sizes_wh: npt.NDArray[np.int64], max_det: int
+    ) -> list[Detections]:
+        """One call of the runtime; pictures are repeated up to the size of a fixed batch."""
+        count = len(pixels)
+        if self._batch:
+            filled = np.minimum(np.arange(self._batch), count - 1)
+            pixels, sizes_wh = pixels[filled], sizes_wh[filled]
+        feed = dict(zip(INPUTS, (pixels, sizes_wh), strict=True))
+        with _runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
+            answers = self._session.run(list(OUTPUTS), feed)
+        labels, boxes, scores = (torch.from_numpy(answer[:, :max_det]) for answer in answers)
+        return [Detections(boxes[row], scores[row], labels[row]) for row in range(count)]
+
+    def _check_labels(self, found: list[Detections]) -> None:
+        largest = max((int(one.labels.max()) for one in found if len(one)), default=0)
+        if largest > max(self.names):
+            raise WeightsError(
+                f"{self._path.name} answers with class {largest}, which has no name: the file "
+                f"carries none, and COCO's end at {max(self.names)}"
+            )
+
+
+def _open_session(path: Path, device: str | None) -> tuple[Any, str]:
+    """An ONNX Runtime session, and for people what runs it."""
+    with needs_onnx_extra():
+        import onnxruntime
+    _warn_of_twins()
+    provider = _choose_provider(device, onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only, which come as exceptions too
+    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
+    with _runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    running = session.get_providers()[0]
+    if provider != _CPU and running == _CPU:
+        # A missing library is only logged by the runtime, which goes on without CUDA.
+        fault = "ONNX Runtime cannot load CUDA; its CUDA or cuDNN libraries are missing"
+        if device is not None:
+            raise BackendError(f"device={device}: {fault}")
+        warn(f"{fault}: {path.name} runs on the CPU")
+    place = running.removesuffix("ExecutionProvider")
+    return session, f"ONNX Runtime {onnxruntime.__version__}, {place}"
+
+
+def _choose_provider(device: str | None, available: list[str]) -> str | tuple[str, dict[str, int]]:
+    """CUDA where it is wanted and there, else the CPU.
+
+    Raises:
+        BackendError: the device that was asked for is not among the runtime's.
+    """
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and _CUDA in available:
+        return _CUDA, {"device_id": chosen.index or 0}
+    if device is not None and chosen.type != "cpu":
+        raise BackendError(
+            f"device={device}: the ONNX Runtime installed here runs on the CPU only"
+            + ('; pip install "rtdetr-cli[onnx-gpu]"' if chosen.type == "cuda" else "")
+        )
+    return _CPU
+
+
+def _warn_of_twins() -> None:
+    """Two packages own one folder: the later one wins, and removing either breaks both."""
+    twins = ("onnxruntime", "onnxruntime-gpu")
+    if all(any(importlib.metadata.Distribution.discover(name=twin)) for twin in twins):
+        warn(f"{' and '.join(twins)} overwrite each other; uninstall both, then install one")
+
+
+def _read_contract(session: Any, path: Path) -> tuple[int | None, tuple[int, int]]:  # noqa: ANN401
+    """The batch of the graph, None where it is free, and its (height, width).
+
+    Raises:
+        WeightsError: inputs, outputs or size are not those of the official export.
+    """
+    inputs = {value.name: value for value in session.get_inputs()}
+    outputs = {value.name: value for value in session.get_outputs()}
+    types = {name: value.type for name, value in {**inputs, **outputs}.items()}
+    batch, _, *size_hw = inputs["images"].shape if "images" in inputs else (None, None)
+    if types != {**INPUTS, **OUTPUTS} or not all(isinstance(side, int) for side in size_hw):
+        found = (
+            ", ".join(f"{value.name} {value.type}{value.shape}" for value in values.values())
+            for values in (inputs, outputs)
+        )
+        raise WeightsError(
+            f"{path.name} takes {next(found)} and gives {next(found)}; expected is the official "
+            "export: images float [batch, 3, height, width] with fixed sides and "
+            "orig_target_sizes int64 [batch, 2] give labels int64, boxes float and scores float"
+        )
+    return batch if isinstance(batch, int) else None, (size_hw[0], size_hw[1])
+
+
+def _read_metadata(session: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401
+    """What `write_onnx` noted; empty in a file by others, whatever it notes."""
+    stored = session.get_modelmeta().custom_metadata_map
+    version = stored.get("rtdetr_format")
+    if version is None:
+        return {}
+    if version != str(FORMAT_VERSION):
+        raise WeightsError(
+            f"{path.name} has format version {version}; this rtdetr reads {FORMAT_VERSION}"
+        )
+    try:
+        return {key: json.loads(value) for key, value in stored.items()}
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{path.name} has damaged metadata: {error}") from error
+
+
+@contextmanager
+def needs_onnx_extra() -> Iterator[None]:
+    """Turn a missing optional package into one sentence.
+
+    Raises:
+        BackendError: an import inside the block failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise BackendError(
+            f'{error.name} is not installed; pip install "rtdetr-cli[onnx]"'
+        ) from error
+
+
+@contextmanager
+def _runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
+    """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    known = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+    try:
+        yield
+    except known as error:
+        raise kind(f"{what}: {str(error).splitlines()[0]}") from error

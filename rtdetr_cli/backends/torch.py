@@ -1,0 +1,110 @@
+"""The detector in PyTorch: a network with its class names and its preprocessing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.core.errors import BackendError
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.nn.postprocess import top_detections
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
+
+
+class TorchDetector:
+    """A network that finds objects.
+
+    Attributes:
+        network: the trainable network in eval mode, on `device`.
+        names: class index to name.
+        preprocessing: how pictures become its input.
+        description: for people: architecture, runtime, device.
+    """
+
+    def __init__(
+        self,
+        network: RTDETRNetwork,
+        names: dict[int, str],
+        preprocessing: Preprocessing,
+        device: torch.device,
+        fused: bool = True,
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.names = names
+        self.preprocessing = preprocessing
+        self.device = device
+        self.description = f"{network.config.name}, PyTorch {torch.__version__}, {device}"
+        runner = fuse(self.network) if fused else self.network
+        # On CPUs the convolutions of L run 1.15 times faster so (docs/benchmarks.md).
+        self._runner = runner.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def detect(
+        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = 300
+    ) -> list[Detections]:
+        """Find objects.
+
+        Args:
+            images: (B, 3, H, W) float RGB in 0..1, H and W multiples of 32.
+            sizes_hw: (height, width) in pixels of each original picture.
+            max_det: most detections per picture.
+
+        Returns:
+            One Detections per picture, on the CPU.
+        """
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        found = top_detections(self._runner(images), sizes_hw, max_det)
+        return [one.to("cpu") for one in found]
+
+
+def build_network(
+    config: ModelConfig, num_classes: int, weights: dict[str, Tensor] | None = None
+) -> RTDETRNetwork:
+    """A network, filled strictly from `weights` where given.
+
+    Raises:
+        WeightsError: a tensor is missing, superfluous or of another shape.
+    """
+    network = RTDETRNetwork(config, num_classes)
+    if weights is None:
+        return network
+    check_fit(weights, network.state_dict(), f"a checkpoint for {config.name}")
+    network.load_state_dict(weights)
+    return network
+
+
+def torch_detector(
+    checkpoint: Checkpoint,
+    device: str | None = None,
+    decoder_layers: int | None = None,
+    num_queries: int | None = None,
+) -> TorchDetector:
+    """The detector that a checkpoint describes."""
+    network = build_network(checkpoint.config, len(checkpoint.names), checkpoint.weights)
+    network.set_speed(decoder_layers, num_queries)
+    return TorchDetector(network, checkpoint.names, checkpoint.preprocessing, choose_device(device))
+
+
+def choose_device(device: str | None) -> torch.device:
+    """`cpu`, `mps`, `cuda`, `0`, `cuda:1`; None takes the best that is there.
+
+    Raises:
+        BackendError: the device is not there.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    name = f"cuda:{device}" if device.isdigit() else device
+    try:
+        chosen = torch.device(name)
+    except RuntimeError as error:
+        raise BackendError(f"device={device} is no device; try cpu, mps, cuda or 0") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise BackendError(f"device={device} is not there: PyTorch sees {count} CUDA devices")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise BackendError("device=mps is not there: this machine has no Apple GPU")
+    return chosen

@@ -1,0 +1,1 @@
+"""The door: `rtdetr MODE key=value ...`."""

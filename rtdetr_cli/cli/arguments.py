@@ -1,0 +1,61 @@
+"""What was typed after the mode, as keys and values: `key=value`, `--key value`, bare `key`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rtdetr_cli.config.fields import Settings, accepts, field_types
+from rtdetr_cli.config.settings import require_key
+from rtdetr_cli.core.errors import UsageError
+
+_PAIR = re.compile(r"(?:--)?([A-Za-z][\w-]*)=(.*)", re.DOTALL)
+_KEY = re.compile(r"(--)?([A-Za-z][\w-]*)")
+
+
+def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, str]:
+    """Keys and raw values; what they mean is decided by the fields of `cls`.
+
+    Raises:
+        UsageError: not a key, a key without its value, a key that is given twice.
+    """
+    pairs: dict[str, str] = {}
+    waiting = list(reversed(arguments))
+    while waiting:
+        argument = waiting.pop()
+        if pair := _PAIR.fullmatch(argument):
+            key, value = pair.groups()
+        elif bare := _KEY.fullmatch(argument):
+            key = bare[2]
+            value = _value_of(cls, _plain(key), waiting, dashed=bool(bare[1]))
+        else:
+            raise UsageError(f"{argument} is no key=value of {cls.mode}")
+        key = _plain(key)
+        if key in pairs:
+            raise UsageError(f"{cls.mode}: {key} is given twice")
+        require_key(cls, key)
+        pairs[key] = value
+    return pairs
+
+
+def _plain(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _value_of(cls: type[Settings], key: str, waiting: list[str], dashed: bool) -> str:
+    """The value of a key that came without `=`: true, or the next word after a dashed key."""
+    require_key(cls, key)
+    is_switch = accepts(field_types(cls).get(key, str), bool)
+    following = waiting[-1] if dashed and waiting else None
+    if following is not None and _belongs(following, is_switch):
+        return waiting.pop()
+    if is_switch:
+        return "true"
+    raise UsageError(f"{cls.mode}: {key} needs a value, {key}=...")
+
+
+def _belongs(word: str, is_switch: bool) -> bool:
+    """Whether a word is the value of the dashed key before it."""
+    if word.lower() in {"true", "false"}:
+        return True
+    return not is_switch and not word.startswith("--")

@@ -1,0 +1,18 @@
+"""`rtdetr export`: write for another runtime."""
+
+from __future__ import annotations
+
+from rtdetr_cli.config.settings import ExportSettings
+
+EXAMPLES = (
+    "rtdetr export model=rtdetr-l.pt format=onnx",
+    "rtdetr export model=runs/train/weights/best.pt imgsz=480,640 decoder_layers=4",
+)
+
+
+def run(settings: ExportSettings) -> int:
+    """Hand over to the engine, which brings torch."""
+    from rtdetr_cli.engine.export import export
+
+    export(settings)
+    return 0

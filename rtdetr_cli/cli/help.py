@@ -1,0 +1,119 @@
+"""The help pages, written from the typed settings and the docstrings under their fields."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import shutil
+import sys
+import textwrap
+import types
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Union, get_args, get_origin
+
+from rtdetr_cli.config.fields import OneOf, Range, Settings, field_types, required_fields
+
+_TYPES: dict[object, str] = {int: "int", float: "float", bool: "bool", str: "text"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One row of a help page or of docs/settings.md."""
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+def keys_by_group(cls: type[Settings]) -> dict[str, list[Key]]:
+    """The keys of a mode under the headings of its help page, in the order of their fields."""
+    docs, required = _field_docs(cls), required_fields(cls)
+    groups: dict[str, list[Key]] = {}
+    for field in dataclasses.fields(cls):
+        if field.name in cls.groups:
+            group = groups[cls.groups[field.name]] = []
+        default = "required" if field.name in required else _show(field.default)
+        kind = _short_type(field_types(cls)[field.name])
+        group.append(Key(field.name, kind, default, docs[field.name]))
+    return groups
+
+
+def mode_help(cls: type[Settings], examples: tuple[str, ...], width: int | None = None) -> str:
+    """The page of `rtdetr MODE --help`."""
+    width = width or max(80, shutil.get_terminal_size((100, 24)).columns)
+    groups = keys_by_group(cls)
+    keys = [key for group in groups.values() for key in group]
+    widths = [max(len(getattr(key, part)) for key in keys) for part in ("name", "type", "default")]
+    lines = [f"rtdetr {cls.mode} key=value ...", "", inspect.cleandoc(cls.__doc__ or "")]
+    for heading, group in groups.items():
+        lines += ["", heading]
+        for key in group:
+            columns = zip((key.name, key.type, key.default), widths, strict=True)
+            start = "  " + "".join(text.ljust(size + 2) for text, size in columns)
+            lines += textwrap.wrap(
+                key.text, width, initial_indent=start, subsequent_indent=" " * len(start)
+            )
+    lines += ["", "Any mode: cfg=my.yaml reads keys from a file; keys given here win over it."]
+    return "\n".join([*lines, "", "Examples", *(f"  {example}" for example in examples)])
+
+
+def overview(modes: dict[str, type[Settings]]) -> str:
+    """The page of `rtdetr --help`."""
+    width = max(map(len, modes)) + 2
+    return "\n".join(
+        [
+            "rtdetr MODE key=value ...",
+            "",
+            "RT-DETR, the NMS-free real-time detection transformer.",
+            "",
+            "Modes",
+            *(f"  {mode.ljust(width)}{cls.__doc__}" for mode, cls in modes.items()),
+            "",
+            "`rtdetr MODE --help` lists the keys of a mode, `rtdetr --version` says which this is.",
+            "A key may be given as key=value, --key value or --key=value; a bare key means true.",
+        ]
+    )
+
+
+def _field_docs(cls: type[Settings]) -> dict[str, str]:
+    """The docstring under each field; Python keeps them in the source only."""
+    docs = {}
+    for field, text in pairwise(_definitions(cls.__module__)[cls.__name__].body):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=key)),
+                ast.Expr(value=ast.Constant(value=str(words))),
+            ):
+                docs[key] = " ".join(words.split())
+    return docs
+
+
+@cache
+def _definitions(module: str) -> dict[str, ast.ClassDef]:
+    statements = ast.parse(inspect.getsource(sys.modules[module])).body
+    return {node.name: node for node in statements if isinstance(node, ast.ClassDef)}
+
+
+def _show(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _short_type(hint: object) -> str:
+    kind, items = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return _limited_type(*items)
+    if kind in {Union, types.UnionType}:
+        return " or ".join(_short_type(item) for item in items if item is not type(None))
+    if kind is tuple:
+        return "list" if items[-1] is Ellipsis else "h,w"
+    return _TYPES[hint]
+
+
+def _limited_type(plain: object, limit: Range | OneOf) -> str:
+    if isinstance(limit, OneOf):
+        return " or ".join(limit.values)
+    bounds = "" if limit.high is None else f" {limit.low:g}..{limit.high:g}"
+    return _short_type(plain) + bounds

@@ -1,0 +1,108 @@
+"""`rtdetr`: finds the mode, reads its keys, runs it, turns errors into a sentence and a code."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import typer
+import typer.main
+
+from rtdetr_cli import __version__
+from rtdetr_cli.cli import check, convert, export, info, predict, train, val
+from rtdetr_cli.cli.arguments import parse_arguments
+from rtdetr_cli.cli.help import mode_help, overview
+from rtdetr_cli.config.settings import MODES, settings_from_pairs
+from rtdetr_cli.core.console import result
+from rtdetr_cli.core.errors import RTDETRError, UsageError, nearest
+
+HELP = {"--help", "-h"}
+RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
+    "train": (train.run, train.EXAMPLES),
+    "val": (val.run, val.EXAMPLES),
+    "predict": (predict.run, predict.EXAMPLES),
+    "export": (export.run, export.EXAMPLES),
+    "info": (info.run, info.EXAMPLES),
+    "convert": (convert.run, convert.EXAMPLES),
+    "check": (check.run, check.EXAMPLES),
+}
+
+
+def main() -> None:
+    """Entry point of the command `rtdetr`."""
+    if not os.environ.get("RTDETR_DEBUG"):
+        sys.excepthook = _keep_traceback
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code.
+
+    Args:
+        arguments: what was typed after `rtdetr`.
+    """
+    first = arguments[0] if arguments else "--help"
+    try:
+        if first in {*HELP, "--version"}:
+            result(overview(MODES) if first in HELP else __version__)
+            return 0
+        if first not in RUN:
+            hint = nearest(first, RUN) or f"; modes are {', '.join(RUN)}"
+            raise UsageError(f"{first} is no mode{hint}")
+        return typer.main.get_command(_app())(list(arguments), standalone_mode=False) or 0
+    except RTDETRError as error:
+        if os.environ.get("RTDETR_DEBUG"):
+            raise
+        sys.stderr.write(f"Error: {error}\n")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _app() -> typer.Typer:
+    """The Typer application: a command per mode, which reads its own words.
+
+    Typer would convert declared parameters and its own help flag through pydantic, 0.25 s a start.
+    """
+    raw = {
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    }
+    app = typer.Typer(add_completion=False, context_settings=raw)
+    for mode in RUN:
+        app.command(mode, context_settings=raw)(_command(mode))
+    return app
+
+
+def _command(mode: str) -> Callable[[typer.Context], None]:
+    def command(context: typer.Context) -> None:
+        run_mode, examples = RUN[mode]
+        if HELP & set(context.args):
+            result(mode_help(MODES[mode], examples))
+            return
+        settings = settings_from_pairs(MODES[mode], parse_arguments(MODES[mode], context.args))
+        raise typer.Exit(run_mode(settings))
+
+    return command
+
+
+def _keep_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What nobody expected: the traceback goes to a file, one sentence to the user."""
+    file = Path(tempfile.gettempdir()) / f"rtdetr-{os.getpid()}.log"
+    file.write_text("".join(traceback.format_exception(kind, error, trace)), encoding="utf-8")
+    first_line = (str(error).splitlines() or [""])[0]
+    sys.stderr.write(f"Error: {kind.__name__}: {first_line} (a defect; details are in {file})\n")

@@ -1,0 +1,1 @@
+"""The typed shadow of the YAML folders models/ and cfg/; torch-free."""

@@ -1,0 +1,244 @@
+"""From plain values to typed dataclass fields: one conversion for architectures and for settings.
+
+A field's limits stand in its annotation: `Annotated[float, Range(0, 1)]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from rtdetr_cli.core.errors import UsageError, nearest
+
+T = TypeVar("T")
+_field_types: dict[type, dict[str, object]] = {}
+_NAMES: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Limits of a number, both included; an integer may have to be a multiple of something."""
+
+    low: float | None = None
+    high: float | None = None
+    multiple_of: int | None = None
+
+    def complaint(self, value: object) -> str | None:
+        """What is wrong with a value, or None."""
+        if not isinstance(value, int | float):
+            return None
+        if self.low is not None and not value >= self.low:
+            return f"must be at least {self.low:g}"
+        if self.high is not None and not value <= self.high:
+            return f"must be at most {self.high:g}"
+        if self.multiple_of and value % self.multiple_of:
+            close = max(1, round(value / self.multiple_of)) * self.multiple_of
+            return f"must be a multiple of {self.multiple_of}, for example {close}"
+        return None
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The only values that a text may have."""
+
+    values: tuple[str, ...]
+
+    def complaint(self, value: object) -> str | None:
+        """What is wrong with a value, or None."""
+        if value in self.values:
+            return None
+        return f"must be one of {', '.join(self.values)}"
+
+
+class FieldError(Exception):
+    """A value does not fit its field: `key` says where, `complaint` ends the sentence."""
+
+    def __init__(self, key: str, complaint: str) -> None:
+        super().__init__(f"{key} {complaint}")
+        self.key = key
+        self.complaint = complaint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all modes share: values are converted and checked as they come in."""
+
+    mode: ClassVar[str]
+    groups: ClassVar[dict[str, str]]
+    """Headings of the help page, by the first key under each."""
+
+    def __post_init__(self) -> None:
+        for key, hint in field_types(type(self)).items():
+            try:
+                value = convert(key, getattr(self, key), hint)
+            except FieldError as error:
+                raise UsageError(f"{self.mode}: {error}") from None
+            object.__setattr__(self, key, value)
+
+
+def field_types(cls: type) -> dict[str, object]:
+    """The resolved annotation of every field, limits included."""
+    if cls not in _field_types:  # resolving costs milliseconds, and Python calls pay it each time
+        hints = get_type_hints(cls, include_extras=True)
+        _field_types[cls] = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return _field_types[cls]
+
+
+def required_fields(cls: type) -> list[str]:
+    """Names of the fields without a default."""
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is missing and field.default_factory is missing
+    ]
+
+
+def build(cls: type[T], values: object) -> T:
+    """Make a (nested) dataclass from a (nested) mapping.
+
+    Raises:
+        FieldError: an unknown or missing key, a wrong type, a value out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise FieldError("", f"must be a mapping of keys, found {show(values)}")
+    hints = field_types(cls)
+    for key in values:
+        if key not in hints:
+            raise FieldError(str(key), f"is no key{nearest(str(key), hints)}")
+    for key in required_fields(cls):
+        if key not in values:
+            raise FieldError(key, "is missing")
+    return cls(**{key: convert(key, value, hints[key]) for key, value in values.items()})
+
+
+def convert(key: str, value: object, hint: object) -> object:
+    """Give a value the type of its field: lists become tuples, whole numbers floats, no more.
+
+    Raises:
+        FieldError: it has another type or breaks a limit.
+    """
+    if get_origin(hint) is Annotated:
+        plain, *limits = get_args(hint)
+        return _check_limits(key, convert(key, value, plain), limits)
+    if get_origin(hint) in {Union, types.UnionType}:
+        return _convert_union(key, value, get_args(hint))
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return _convert_tuple(key, value, hint)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
+        return _build_nested(key, value, hint)
+    if hint is float and type(value) is int:
+        return float(value)
+    kind = get_origin(hint) or hint
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):  # type: ignore[arg-type]
+        return value
+    raise FieldError(key, f"must be {describe(hint)}, found {show(value)}")
+
+
+def _build_nested(key: str, value: object, cls: type) -> object:
+    try:
+        return build(cls, value)
+    except FieldError as error:
+        raise FieldError(f"{key}.{error.key}".rstrip("."), error.complaint) from None
+
+
+def _convert_union(key: str, value: object, members: tuple[object, ...]) -> object:
+    if value is None and type(None) in members:
+        return None
+    plain = [member for member in members if member is not type(None)]
+    for member in plain[:-1]:
+        try:
+            return convert(key, value, member)
+        except FieldError:
+            continue
+    try:
+        return convert(key, value, plain[-1])
+    except FieldError:
+        if len(plain) == 1:
+            raise
+        kinds = " or ".join(map(describe, plain))
+        raise FieldError(key, f"must be {kinds}, found {show(value)}") from None
+
+
+def _convert_tuple(key: str, values: Sequence[object], hint: object) -> tuple[object, ...]:
+    items = get_args(hint)
+    if items[-1] is Ellipsis:
+        items = items[:1] * len(values)
+    if len(items) != len(values):
+        raise FieldError(key, f"must be {describe(hint)}, found {show(values)}")
+    return tuple(
+        convert(f"{key}[{index}]", value, item)
+        for index, (value, item) in enumerate(zip(values, items, strict=True))
+    )
+
+
+def _check_limits(key: str, value: object, limits: list[Range | OneOf]) -> object:
+    for item in value if isinstance(value, tuple) else (value,):
+        for limit in limits:
+            complaint = None if item is None else limit.complaint(item)
+            if complaint:
+                known = limit.values if isinstance(limit, OneOf) else ()
+                raise FieldError(
+                    key, f"{complaint}, found {show(value)}{nearest(str(item), known)}"
+                )
+    return value
+
+
+def parse(text: str, hint: object) -> object:
+    """Read what was typed on a command line as the type of its field; what is odd stays text."""
+    kind, items = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return parse(text, items[0])
+    if kind in {Union, types.UnionType}:
+        members = (member for member in items if member is not type(None))
+        none = type(None) in items and text.lower() in {"none", "null"}
+        parsed = (parse(text, member) for member in members)
+        return None if none else next((v for v in parsed if not isinstance(v, str)), unquote(text))
+    if kind is tuple:
+        values = [parse(item.strip(), items[0]) for item in text.strip("[]()").split(",")]
+        return text if any(isinstance(value, str) for value in values) else tuple(values)
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return hint(text) if hint in {int, float} else unquote(text)
+    except ValueError:
+        return text
+
+
+def unquote(text: str) -> str:
+    """Take off one pair of quotes that a shell left on."""
+    quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def accepts(hint: object, kind: type) -> bool:
+    """Whether a bare `kind` can be a value of this field."""
+    members = () if get_origin(hint) is tuple else get_args(hint)
+    return hint is kind or any(accepts(member, kind) for member in members)
+
+
+def describe(hint: object) -> str:
+    """A type in a user's words: `a whole number`, `a list of 3 whole numbers`."""
+    kind, items = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return describe(items[0])
+    if kind in {Union, types.UnionType}:
+        return " or ".join(describe(item) for item in items if item is not type(None))
+    if kind is tuple:
+        number = "" if items[-1] is Ellipsis else f"{len(items)} "
+        return f"a list of {number}{describe(items[0]).removeprefix('a ')}s"
+    return _NAMES.get(hint, "a mapping of keys")
+
+
+def show(value: object) -> str:
+    """A value as it may stand in a message: short, texts in quotes."""
+    text = repr(list(value)) if isinstance(value, tuple) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

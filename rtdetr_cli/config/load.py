@@ -1,0 +1,178 @@
+"""Opens the YAML files: architectures of models/ and data sets of cfg/datasets/.
+
+Every mistake is named with its file, its line or key, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from yaml import MappingNode, MarkedYAMLError, SafeLoader, ScalarNode, YAMLError, load
+from yaml.constructor import ConstructorError
+
+from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
+from rtdetr_cli.config.fields import FieldError, build, show
+from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
+from rtdetr_cli.core.errors import ConfigError, nearest
+from rtdetr_cli.core.files import asset_dir
+
+_BACKBONES: dict[str, type[HGNetv2Config | PResNetConfig]] = {
+    "hgnetv2": HGNetv2Config,
+    "presnet": PResNetConfig,
+}
+
+
+class _Loader(SafeLoader):
+    """YAML 1.2 core schema (`1e-4` is a number, `no` a text), no key twice, nothing executed."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (typed by the base class)
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice, which YAML would silently let win."""
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise ConstructorError(
+                    problem=f"{key.value} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value if isinstance(key, ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.?[0-9]*)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+    )
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+
+
+def load_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, broken (with its line) or no mapping.
+    """
+    try:
+        values = load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: broken YAML: {error.problem or error.context}") from error
+    except (YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: broken YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold keys and values, found {show(values)}")
+    return values
+
+
+def load_model_config(name_or_path: str | Path) -> ModelConfig:
+    """Open an architecture by name (`rtdetr-l`, `rtdetr-l.yaml`) or by path.
+
+    Raises:
+        ConfigError: no such file, or a key in it is unknown, missing, of a wrong type or value.
+    """
+    path = _find(name_or_path, asset_dir("models"), "architecture")
+    values = load_yaml(path)
+    if "name" in values:
+        raise ConfigError(f"{path.name}: name is no key; the file's own name is the name")
+    return model_config_from_dict({"name": path.stem, **values}, path.name)
+
+
+def load_dataset_config(name_or_path: str | Path) -> DatasetConfig:
+    """Open a data set YAML by path or by the name of a shipped one (`coco8`, `coco8.yaml`).
+
+    Raises:
+        ConfigError: no such file, or it does not describe a data set.
+    """
+    path = _find(name_or_path, asset_dir("cfg") / "datasets", "data set")
+    return dataset_config_from_dict(load_yaml(path), path)
+
+
+def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
+    """The architecture as dicts, lists and primitives; `model_config_from_dict` undoes it."""
+    values = dataclasses.asdict(config, dict_factory=_plain)
+    kind = next(kind for kind, cls in _BACKBONES.items() if type(config.backbone) is cls)
+    values["backbone"] = {"type": kind, **values["backbone"]}
+    return values
+
+
+def model_config_from_dict(values: dict[str, Any], origin: str) -> ModelConfig:
+    """Build an architecture from what a YAML file or a checkpoint says.
+
+    Args:
+        values: nested dicts and lists.
+        origin: file name, for messages.
+
+    Raises:
+        ConfigError: an unknown or missing key, a wrong type, an impossible value.
+    """
+    backbone = values.get("backbone")
+    try:
+        if isinstance(backbone, dict):
+            values = {**values, "backbone": _build_backbone(backbone)}
+        config = build(ModelConfig, values)
+        _require_positive("", model_config_to_dict(config))
+    except FieldError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    return config
+
+
+def _require_positive(key: str, value: object) -> None:
+    """Every whole number in an architecture counts something, and no number is negative."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _require_positive(f"{key}.{name}".lstrip("."), item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _require_positive(f"{key}[{index}]", item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        least = 1 if isinstance(value, int) else 0
+        if not value >= least:
+            raise FieldError(key, f"must be at least {least}, found {value}")
+
+
+def _build_backbone(values: dict[str, Any]) -> HGNetv2Config | PResNetConfig:
+    kind = values.get("type")
+    if kind not in _BACKBONES:
+        raise FieldError("backbone.type", f"must be {' or '.join(_BACKBONES)}, found {show(kind)}")
+    fields = {key: value for key, value in values.items() if key != "type"}
+    try:
+        return build(_BACKBONES[kind], fields)
+    except FieldError as error:
+        raise FieldError(f"backbone.{error.key}", error.complaint) from None
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: _listed(value) for key, value in items}
+
+
+def _listed(value: object) -> object:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
+    """The file itself, or the shipped one of that name, with or without `.yaml`."""
+    given = Path(name_or_path).expanduser()
+    named = given if given.suffix in {".yaml", ".yml"} else given.with_name(f"{given.name}.yaml")
+    for path in (given, named, folder / named.name if given.name == str(given) else named):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    hint = nearest(named.stem, known) or f"; known are {', '.join(known)}"
+    raise ConfigError(f"{noun} {name_or_path} does not exist{hint}")

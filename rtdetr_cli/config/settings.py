@@ -1,0 +1,395 @@
+"""Every key that a command knows: typed, documented, checked.
+
+The one source of the command line, Python, cfg/*.yaml and docs/settings.md. None means that the
+toolkit chooses, as the docstring of the field says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from rtdetr_cli.config.fields import (
+    OneOf,
+    Range,
+    Settings,
+    accepts,
+    field_types,
+    parse,
+    required_fields,
+)
+from rtdetr_cli.core.errors import UsageError, nearest
+
+ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
+Fraction = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1)]
+NonNegative = Annotated[float, Range(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Settings):
+    """Train or fine-tune a detector."""
+
+    mode = "train"
+    groups: ClassVar[dict[str, str]] = {
+        "model": "What to train",
+        "epochs": "How long, how large",
+        "device": "Machine",
+        "project": "Run folder and output",
+        "lr": "Optimizer (None: from the architecture's recipe and the length of the run)",
+        "num_denoising": "Denoising",
+        "photometric": "Augmentation (None: from the recipe)",
+    }
+
+    model: str = "rtdetr-l.pt"
+    """Weights to fine-tune (.pt) or an architecture (.yaml)."""
+    data: str | None = None
+    """Data set: YAML, folder or COCO json; needed unless a run is resumed."""
+    pretrained: str | None = None
+    """Weights that a .yaml architecture starts from; None: from scratch."""
+    resume: bool | str = False
+    """Continue a run that was stopped: true for the newest, or the path of its last.pt."""
+
+    epochs: Count = 72
+    """Passes over the training images."""
+    batch: Count = 16
+    """Images per step, all devices together."""
+    imgsz: ImageSize = 640
+    """Input size in pixels, one number or height,width; multiples of 32."""
+    seed: Annotated[int, Range(0)] = 0
+    """Start of every random generator."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps, 0 or 0,1; None: cuda, then mps, then cpu."""
+    workers: Annotated[int, Range(0)] = 4
+    """Processes that load images; 0 loads in the training process."""
+
+    project: str = "runs"
+    """Folder of all runs."""
+    name: str = "train"
+    """Folder of this run; a number is added where it exists."""
+    exist_ok: bool = False
+    """Write into an existing run folder."""
+    val_every: Count = 1
+    """Validate after every so many epochs, and after the last one."""
+    plots: bool = True
+    """Draw curves and sample batches into the run folder."""
+    json: bool = False
+    """Print the final metrics as JSON."""
+
+    lr: NonNegative | None = None
+    """Learning rate of everything but the backbone."""
+    backbone_lr: NonNegative | None = None
+    """Learning rate of the backbone."""
+    weight_decay: NonNegative = 1e-4
+    """AdamW's decay; norms have none."""
+    warmup_steps: Annotated[int, Range(0)] | None = None
+    """Steps of linear warm-up."""
+    schedule: Annotated[str, OneOf(("constant", "cosine"))] | None = None
+    """Learning rate after the warm-up: constant or cosine."""
+    clip_norm: NonNegative = 0.1
+    """Largest norm of the gradient; 0 turns clipping off."""
+    ema_decay: Fraction | None = None
+    """Decay of the moving average of the weights; 0 turns it off."""
+    ema_ramp: Count | None = None
+    """Steps over which the decay grows to its full value."""
+
+    num_denoising: Annotated[int, Range(0)] = 100
+    """Denoising queries, shared by all groups; 0 turns denoising off."""
+    label_noise: Fraction = 0.5
+    """Half of this share of the denoising labels is drawn anew."""
+    box_noise: NonNegative = 1.0
+    """Shift of denoising boxes, in half sizes of the box."""
+
+    photometric: Fraction | None = None
+    """Probability of changing brightness, contrast, saturation and hue."""
+    zoom_out: Fraction | None = None
+    """Probability of placing the image on a canvas of up to four times its sides."""
+    iou_crop: Fraction | None = None
+    """Probability of a crop that keeps an overlap with a box."""
+    flip: Fraction = 0.5
+    """Probability of a left-right flip."""
+    multi_scale: bool | None = None
+    """Draw the input size of each batch from 0.75 to 1.25 times imgsz."""
+    clean_epochs: Annotated[int, Range(0)] | None = None
+    """Last epochs without strong augmentation and multi-scale."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.data and not self.resume:
+            raise UsageError("train needs data=; `rtdetr train --help` lists all keys")
+        if self.pretrained and Path(self.model).suffix not in {".yaml", ".yml"}:
+            raise UsageError(
+                f"train: pretrained={self.pretrained} has no effect with model={self.model},"
+                " which brings its own weights; give an architecture (.yaml) as model"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValSettings(Settings):
+    """Measure a detector: the twelve COCO numbers and a table per class."""
+
+    mode = "val"
+    groups: ClassVar[dict[str, str]] = {
+        "model": "What to measure",
+        "imgsz": "How to run it",
+        "project": "Run folder and output",
+    }
+
+    model: str = "rtdetr-l.pt"
+    """Weights (.pt) or an exported file (.onnx)."""
+    data: str
+    """Data set: YAML, folder or COCO json."""
+    split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
+    """Which part of the data set: train, val or test."""
+
+    imgsz: ImageSize | None = None
+    """Input size in pixels, one number or height,width; None: the model's own."""
+    batch: Count = 16
+    """Images per step."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
+    workers: Annotated[int, Range(0)] = 4
+    """Processes that load images; 0 loads in the main process."""
+    conf: Fraction = 0.0
+    """Lowest score that counts; above 0 AP falls."""
+    max_det: Annotated[int, Range(1)] = 300
+    """Most detections per image."""
+    decoder_layers: Count | None = None
+    """Decoder layers to run, fewer is faster; None: all that the model runs at inference."""
+    num_queries: Count | None = None
+    """Queries to select, fewer is faster; None: the model's own."""
+
+    project: str = "runs"
+    """Folder of all runs."""
+    name: str = "val"
+    """Folder of this run; a number is added where it exists."""
+    exist_ok: bool = False
+    """Write into an existing run folder."""
+    save_json: bool = False
+    """Write the detections as COCO json."""
+    plots: bool = True
+    """Draw curves and confusion matrices into the run folder."""
+    json: bool = False
+    """Print the metrics as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """Detect objects in pictures."""
+
+    mode = "predict"
+    groups: ClassVar[dict[str, str]] = {
+        "model": "What to run on what",
+        "imgsz": "How to run it",
+        "save": "What to write",
+        "show_labels": "How boxes look",
+        "project": "Run folder",
+    }
+
+    model: str = "rtdetr-l.pt"
+    """Weights (.pt) or an exported file (.onnx)."""
+    source: str
+    """Picture, folder, glob pattern or .txt list."""
+
+    imgsz: ImageSize | None = None
+    """Input size in pixels, one number or height,width; None: the model's own."""
+    conf: Fraction = 0.25
+    """Lowest score that is shown."""
+    max_det: Annotated[int, Range(1)] = 300
+    """Most detections per picture."""
+    classes: tuple[Annotated[int, Range(0)], ...] | None = None
+    """Class indices to keep, for example 0,2,5; None: all."""
+    batch: Count = 1
+    """Pictures per step."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
+    decoder_layers: Count | None = None
+    """Decoder layers to run, fewer is faster; None: all that the model runs at inference."""
+    num_queries: Count | None = None
+    """Queries to select, fewer is faster; None: the model's own."""
+
+    save: bool = True
+    """Write pictures with boxes drawn."""
+    save_txt: bool = False
+    """Write class x y w h as YOLO labels."""
+    save_conf: bool = False
+    """Add the score to each line of save_txt."""
+    save_crop: bool = False
+    """Write what is inside each box as a picture."""
+    json: bool = False
+    """Print the detections as JSON."""
+
+    show_labels: bool = True
+    """Write class names at the boxes."""
+    show_conf: bool = True
+    """Write scores at the boxes."""
+    line_width: Count | None = None
+    """Width of the boxes' lines, pixels; None: from the size of the picture."""
+
+    project: str = "runs"
+    """Folder of all runs."""
+    name: str = "predict"
+    """Folder of this run; a number is added where it exists."""
+    exist_ok: bool = False
+    """Write into an existing run folder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.save_conf and not self.save_txt:
+            raise UsageError("predict: save_conf has no effect without save_txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(Settings):
+    """Write a detector for another runtime and compare it with PyTorch."""
+
+    mode = "export"
+    groups: ClassVar[dict[str, str]] = {
+        "model": "What to write",
+        "imgsz": "The network in it",
+        "verify": "Comparison with PyTorch",
+    }
+
+    model: str = "rtdetr-l.pt"
+    """Weights (.pt)."""
+    format: Annotated[str, OneOf(("onnx",))] = "onnx"
+    """Format of the file: onnx."""
+    output: str | None = None
+    """File to write; None: beside the weights."""
+    opset: Annotated[int, Range(17, 19)] = 17
+    """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
+
+    imgsz: ImageSize | None = None
+    """Input size in pixels, one number or height,width; None: the model's own."""
+    decoder_layers: Count | None = None
+    """Decoder layers to keep; None: all that the model runs at inference."""
+    num_queries: Count | None = None
+    """Queries to select; None: the model's own."""
+
+    verify: bool = True
+    """Compare the file with PyTorch on real pictures before saying success."""
+    data: str | None = None
+    """Data set or folder with pictures to compare on; None: pictures drawn by us."""
+    device: str | None = None
+    """Device of the comparison; None: cpu."""
+    json: bool = False
+    """Print the report as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoSettings(Settings):
+    """Say what a model is made of: layers, parameters, GFLOPs, classes."""
+
+    mode = "info"
+    groups: ClassVar[dict[str, str]] = {"model": "What to look at"}
+
+    model: str = "rtdetr-l.pt"
+    """Weights (.pt), an architecture (.yaml) or an exported file (.onnx)."""
+    imgsz: ImageSize | None = None
+    """Input size that GFLOPs are counted at; None: the model's own."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertSettings(Settings):
+    """Turn a public checkpoint of another family into ours."""
+
+    mode = "convert"
+    groups: ClassVar[dict[str, str]] = {"model": "What to convert"}
+
+    model: str
+    """Checkpoint: official PyTorch, Ultralytics or Hugging Face."""
+    output: str | None = None
+    """File to write; None: the same name with .pt in the current folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(Settings):
+    """Look for what is wrong with a data set."""
+
+    mode = "check"
+    groups: ClassVar[dict[str, str]] = {"data": "What to check"}
+
+    data: str
+    """Data set: YAML, folder or COCO json."""
+    json: bool = False
+    """Print the findings as JSON."""
+
+
+MODES: dict[str, type[Settings]] = {
+    cls.mode: cls
+    for cls in (
+        TrainSettings,
+        ValSettings,
+        PredictSettings,
+        ExportSettings,
+        InfoSettings,
+        ConvertSettings,
+        CheckSettings,
+    )
+}
+
+S = TypeVar("S", bound=Settings)
+
+
+def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
+    """Make the settings of a mode from keys and values; texts are read as the field's type.
+
+    Args:
+        cls: the settings of the mode.
+        pairs: what the user gave; the values of `cfg`, a YAML file, stand below them.
+
+    Raises:
+        UsageError: an unknown or missing key, a wrong type, a value out of range.
+    """
+    given = dict(pairs)
+    file = given.pop("cfg", None)
+    if file is not None:
+        from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
+
+        given = {**_known(cls, load_yaml(file), f"{file}: "), **given}
+    given = _known(cls, given, "")
+    for key in required_fields(cls):
+        if given.get(key) is None:
+            raise UsageError(f"{cls.mode} needs {key}=; `rtdetr {cls.mode} --help` lists all keys")
+    return cls(**given)
+
+
+def require_key(cls: type[Settings], key: str, origin: str = "") -> None:
+    """Refuse a key that the mode does not have, with the nearest or the modes that have it.
+
+    Raises:
+        UsageError: `key` is neither a field of `cls` nor `cfg`.
+    """
+    hints = field_types(cls)
+    if key in hints or (key == "cfg" and not origin):
+        return
+    owners = [mode for mode, other in MODES.items() if key in field_types(other)]
+    hint = f"; it is one of {', '.join(owners)}" if owners else nearest(key, hints)
+    raise UsageError(f"{origin}{key} is no key of {cls.mode}{hint}")
+
+
+def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Refuse keys that the mode does not have; bring values nearer to the fields' types."""
+    hints = field_types(cls)
+    for key in values:
+        require_key(cls, key, origin)
+    return {key: _read(value, hints[key]) for key, value in values.items()}
+
+
+def _read(value: object, hint: object) -> object:
+    """Texts as values (`640`), and values as texts where a text is due (`device: 0`, a Path)."""
+    if isinstance(value, str):
+        return parse(value, hint)
+    if value is None or isinstance(value, bool) or not accepts(hint, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def size_hw(imgsz: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width from the key `imgsz`."""
+    return (imgsz, imgsz) if isinstance(imgsz, int) else imgsz

@@ -1,0 +1,373 @@
+"""Results and Boxes, the nouns that users see; Ultralytics' users know their names.
+
+engine/predict.py makes them and lends them the pen of media/draw.py, since core imports nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rtdetr_cli.core.box_ops import xyxy_to_cxcywh
+from rtdetr_cli.core.errors import BackendError, UsageError, nearest
+from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.core.image import Pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "Tensor | NDArray[Any]"
+Index: TypeAlias = "int | slice | list[int] | Array"
+Style: TypeAlias = "bool | float | str | None"
+Painter: TypeAlias = "Callable[[Pixels, Boxes, Mapping[int, str], DrawStyle], Pixels]"
+
+
+@dataclass(frozen=True)
+class DrawStyle:
+    """How boxes are drawn: the options of `Results.plot`."""
+
+    boxes: bool = True
+    """Draw the frames."""
+    labels: bool = True
+    """Write the class name at each frame."""
+    conf: bool = True
+    """Write the score behind the class name."""
+    line_width: int | None = None
+    """Width of a frame in pixels; None suits the picture."""
+    font_size: float | None = None
+    """Height of the text in pixels; None suits the picture."""
+    font: str | None = None
+    """A TrueType file for scripts that DejaVu Sans lacks (Chinese, Japanese, Korean)."""
+    color_mode: str = "class"
+    """One colour per `class` or per `instance`."""
+
+    def __post_init__(self) -> None:
+        if self.color_mode not in {"class", "instance"}:
+            raise UsageError(f"color_mode={self.color_mode} is neither class nor instance")
+
+
+class Boxes:
+    """The boxes of one picture, best first, in its own pixels.
+
+    Attributes:
+        data: (N, 6) rows x1, y1, x2, y2, score, class index; a tensor, or an array after `numpy`.
+        orig_shape: (height, width) of the picture in pixels.
+    """
+
+    id = None
+    is_track = False
+
+    def __init__(self, data: Array, orig_shape: tuple[int, int]) -> None:
+        self.data = data[None] if data.ndim == 1 else data
+        if self.data.ndim != 2 or self.data.shape[1] != 6:
+            raise UsageError(
+                f"boxes of shape {tuple(data.shape)}: expected (N, 6) rows of "
+                "x1, y1, x2, y2, score, class"
+            )
+        self.orig_shape = orig_shape
+
+    @property
+    def xyxy(self) -> Array:
+        """(N, 4) corners in pixels."""
+        return self.data[:, :4]
+
+    @property
+    def conf(self) -> Array:
+        """(N,) scores in 0..1."""
+        return self.data[:, 4]
+
+    @property
+    def cls(self) -> Array:
+        """(N,) class indices, as floats like the rest of `data`."""
+        return self.data[:, 5]
+
+    @property
+    def xywh(self) -> Array:
+        """(N, 4) centre and size in pixels."""
+        return self._as_data(xyxy_to_cxcywh(torch.as_tensor(self.xyxy)))
+
+    @property
+    def xyxyn(self) -> Array:
+        """(N, 4) corners as fractions of the picture's width and height."""
+        corners = torch.as_tensor(self.xyxy)
+        return self._as_data(corners / corners.new_tensor(self.orig_shape[::-1] * 2))
+
+    @property
+    def xywhn(self) -> Array:
+        """(N, 4) centre and size as fractions of the picture's width and height."""
+        return self._as_data(xyxy_to_cxcywh(torch.as_tensor(self.xyxyn)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, 6)."""
+        return tuple(self.data.shape)
+
+    def clipped(self) -> Boxes:
+        """The same boxes cut at the border of the picture, which predictions may overstep."""
+        data = torch.as_tensor(self.data)
+        far_corner = data.new_tensor(self.orig_shape[::-1] * 2)
+        corners = torch.minimum(data[:, :4].clamp(min=0), far_corner)
+        return Boxes(self._as_data(torch.cat((corners, data[:, 4:]), dim=1)), self.orig_shape)
+
+    def cpu(self) -> Boxes:
+        """A copy in main memory."""
+        return self if isinstance(self.data, np.ndarray) else self.to("cpu")
+
+    def numpy(self) -> Boxes:
+        """A copy whose `data` is a NumPy array."""
+        data = self.data
+        array = data if isinstance(data, np.ndarray) else data.detach().cpu().numpy()
+        return Boxes(array, self.orig_shape)
+
+    def cuda(self) -> Boxes:
+        """A copy on the GPU."""
+        return self.to("cuda")
+
+    def to(self, target: torch.device | torch.dtype | str) -> Boxes:
+        """A copy on another device or of another type."""
+        return Boxes(torch.as_tensor(self.data).to(target), self.orig_shape)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: Index) -> Boxes:
+        return Boxes(self.data[index], self.orig_shape)
+
+    def __iter__(self) -> Iterator[Boxes]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Boxes(shape={self.shape}, orig_shape={self.orig_shape}, data={self.data})"
+
+    def _as_data(self, values: Tensor) -> Array:
+        return values.numpy() if isinstance(self.data, np.ndarray) else values
+
+
+class Results:
+    """What was found in one picture.
+
+    Attributes:
+        orig_img: (H, W, 3) uint8 BGR, upright, as it was before resizing.
+        orig_shape: (height, width) in pixels.
+        path: where the picture came from; `image0.jpg` and so on for pictures without a file.
+        names: class name of each class index.
+        boxes: what was found, best first.
+        speed: milliseconds of `preprocess`, `inference` and `postprocess`.
+        save_dir: the run folder, where one is written.
+    """
+
+    masks = probs = keypoints = obb = None
+
+    def __init__(
+        self,
+        orig_img: Pixels,
+        path: str,
+        names: Mapping[int, str],
+        boxes: Array | None = None,
+        speed: dict[str, float] | None = None,
+        painter: Painter | None = None,
+    ) -> None:
+        height, width = orig_img.shape[:2]
+        self.orig_img = orig_img
+        self.orig_shape = (height, width)
+        self.path = path
+        self.names = dict(names)
+        self.boxes = Boxes(torch.zeros(0, 6) if boxes is None else boxes, self.orig_shape)
+        self.speed = speed or {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
+        self.save_dir: str | None = None
+        self._painter = painter
+
+    def plot(
+        self, *, img: Pixels | None = None, pil: bool = False, **style: Style
+    ) -> Pixels | Image.Image:
+        """Draw the boxes on a copy of the picture.
+
+        Args:
+            img: another picture of the same size to draw on.
+            pil: answer a PIL picture (RGB) instead of an array.
+            **style: the fields of `DrawStyle`: boxes, labels, conf, line_width, font_size, font,
+                color_mode.
+
+        Returns:
+            (H, W, 3) uint8 BGR, or a PIL picture.
+        """
+        drawn = self._draw(self.orig_img if img is None else img, **style)
+        return Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])) if pil else drawn
+
+    def save(self, filename: str | Path | None = None, **style: Style) -> str:
+        """Write the annotated picture and answer its path; `style` as in `plot`."""
+        filename = filename or f"results_{Path(self.path).name}"
+        _write_picture(Path(filename), self._draw(self.orig_img, **style))
+        return str(filename)
+
+    def show(self, **style: Style) -> None:
+        """Open the annotated picture in the system's viewer; `style` as in `plot`."""
+        drawn = self._draw(self.orig_img, **style)
+        Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])).show(title=self.path)
+
+    def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
+        """Write YOLO labels, `class cx cy w h [score]` in fractions, and answer the path.
+
+        The boxes are cut at the border, so that the file is a valid label file; a picture without
+        boxes gets an empty file, which means background.
+        """
+        boxes = self.boxes.clipped().numpy()
+        columns = [boxes.xywhn, boxes.conf[:, None]] if save_conf else [boxes.xywhn]
+        rows = np.concatenate(columns, axis=1)
+        with atomic_write(txt_file) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            for label, row in zip(boxes.cls, rows, strict=True):
+                stream.write(" ".join([str(int(label)), *(f"{value:.6g}" for value in row)]) + "\n")
+        return str(txt_file)
+
+    def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
+        """Write each box's part of the picture as `save_dir/<class>/<stem>-<row>.jpg`."""
+        stem = Path(file_name).stem
+        for row, box in enumerate(self.boxes.clipped().numpy(), start=1):
+            x1, y1, x2, y2 = (round(float(value)) for value in box.xyxy[0])
+            if x2 > x1 and y2 > y1:
+                folder = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", self._name(float(box.cls[0])))
+                target = Path(save_dir) / folder / f"{stem}-{row}.jpg"
+                _write_picture(target, self.orig_img[y1:y2, x1:x2])
+
+    def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
+        """One row per box: name, class, confidence and box {x1, y1, x2, y2}.
+
+        Args:
+            normalize: corners as fractions instead of pixels.
+            decimals: digits behind the point.
+        """
+        boxes = self.boxes.numpy()
+        corners = boxes.xyxyn if normalize else boxes.xyxy
+        return [
+            {
+                "name": self._name(label),
+                "class": int(label),
+                "confidence": round(float(score), decimals),
+                "box": {
+                    key: round(float(value), decimals)
+                    for key, value in zip(("x1", "y1", "x2", "y2"), corner, strict=True)
+                },
+            }
+            for corner, score, label in zip(corners, boxes.conf, boxes.cls, strict=True)
+        ]
+
+    def to_json(self, normalize: bool = False, decimals: int = 5) -> str:
+        """`summary` as a JSON array."""
+        return json.dumps(self.summary(normalize, decimals), indent=2, ensure_ascii=False)
+
+    def to_csv(self, normalize: bool = False, decimals: int = 5) -> str:
+        """`summary` as CSV with the header name,class,confidence,x1,y1,x2,y2."""
+        text = io.StringIO()
+        header = ["name", "class", "confidence", "x1", "y1", "x2", "y2"]
+        writer = csv.DictWriter(text, header, lineterminator="\n")
+        writer.writeheader()
+        for row in self.summary(normalize, decimals):
+            writer.writerow({**row.pop("box"), **row})
+        return text.getvalue()
+
+    def to_df(self, normalize: bool = False, decimals: int = 5) -> object:
+        """`summary` as a pandas table, where pandas is installed."""
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise BackendError("to_df() needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.summary(normalize, decimals))
+
+    def verbose(self) -> str:
+        """What was found in words: `4 persons, 1 bus, ` or `(no detections), `."""
+        counts = Counter(int(label) for label in self.boxes.cls.tolist())
+        found = ""
+        for label, number in sorted(counts.items()):
+            name = self._name(label)
+            found += f"{number} {name}{'s' * (number > 1 and not name.endswith('s'))}, "
+        return found or "(no detections), "
+
+    def new(self) -> Results:
+        """The same picture without boxes."""
+        return self._with(Boxes(torch.zeros(0, 6), self.orig_shape))
+
+    def update(self, boxes: Array) -> None:
+        """Replace the boxes: (N, 6) rows of x1, y1, x2, y2, score, class."""
+        self.boxes = Boxes(boxes, self.orig_shape)
+
+    def cpu(self) -> Results:
+        """A copy with its boxes in main memory."""
+        return self._with(self.boxes.cpu())
+
+    def numpy(self) -> Results:
+        """A copy with its boxes as NumPy arrays."""
+        return self._with(self.boxes.numpy())
+
+    def cuda(self) -> Results:
+        """A copy with its boxes on the GPU."""
+        return self._with(self.boxes.cuda())
+
+    def to(self, target: torch.device | torch.dtype | str) -> Results:
+        """A copy with its boxes on another device or of another type."""
+        return self._with(self.boxes.to(target))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Index) -> Results:
+        return self._with(self.boxes[index])
+
+    def __iter__(self) -> Iterator[Results]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width = self.orig_shape
+        return f"Results({self.path}: {width}x{height} {self.verbose().removesuffix(', ')})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):  # noqa: ANN001, ANN204  (hidden from type checkers)
+            known = (public for public in dir(type(self)) if not public.startswith("_"))
+            raise AttributeError(f"Results of a detector have no {name}{nearest(name, known)}")
+
+    def _draw(self, picture: Pixels, **style: Style) -> Pixels:
+        if self._painter is None:
+            raise UsageError("plot() needs a painter; Results that RTDETR(...) answers have one")
+        known = DrawStyle.__dataclass_fields__
+        for key in style.keys() - known.keys():
+            raise UsageError(f"{key} is no option of plot(){nearest(key, known)}")
+        options: dict[str, Any] = dict(style)
+        return self._painter(picture, self.boxes, self.names, DrawStyle(**options))
+
+    def _with(self, boxes: Boxes) -> Results:
+        twin = copy.copy(self)
+        twin.boxes = boxes
+        return twin
+
+    def _name(self, label: float) -> str:
+        return self.names.get(int(label), str(int(label)))
+
+
+def _write_picture(path: Path, image_bgr: Pixels) -> None:
+    """Encode by the suffix of `path` (none means JPEG), then write all or nothing."""
+    try:
+        encoded, data = cv2.imencode(path.suffix or ".jpg", image_bgr)
+    except cv2.error as error:
+        encoded, reason = False, error.err
+    else:
+        reason = "the encoder refused"
+    if not encoded:
+        height, width = image_bgr.shape[:2]
+        raise UsageError(f"cannot write {width}x{height} pixels as {path}: {reason}")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data.tobytes())

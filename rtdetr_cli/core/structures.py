@@ -1,0 +1,132 @@
+"""The nouns that travel between rooms: Target, Batch, ModelOutput, Detections.
+
+Legend: B batch, Q queries, K classes, N boxes of one image. Results, the noun that users see,
+stands in core/results.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Target:
+    """Ground truth of one image.
+
+    Attributes:
+        boxes_cxcywh: (N, 4) float32, fractions of the image's width and height.
+        labels: (N,) int64, class indices 0..K-1.
+    """
+
+    boxes_cxcywh: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device | str) -> Target:
+        """Copy to a device."""
+        return Target(self.boxes_cxcywh.to(device), self.labels.to(device))
+
+
+@dataclass
+class Batch:
+    """What a loader yields.
+
+    Attributes:
+        images: (B, 3, H, W) float32 RGB in 0..1, stretched to one size.
+        targets: ground truth of each image, boxes in fractions, so stretching changes nothing.
+        image_ids: the data set's own id of each image.
+        sizes_hw: (height, width) in pixels of each upright image before stretching.
+        paths: where each image came from.
+    """
+
+    images: Tensor
+    targets: list[Target]
+    image_ids: list[int]
+    sizes_hw: list[tuple[int, int]]
+    paths: list[str]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Copy images and targets to a device."""
+        images = self.images.to(device, non_blocking=True)
+        targets = [target.to(device) for target in self.targets]
+        return Batch(images, targets, self.image_ids, self.sizes_hw, self.paths)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class Prediction(NamedTuple):
+    """One set of predictions: `logits` (B, Q, K) before the sigmoid, `boxes` (B, Q, 4) cxcywh."""
+
+    logits: Tensor
+    boxes: Tensor
+
+
+class DenoisingGroups(NamedTuple):
+    """Which denoising queries are positive, and for which ground truth.
+
+    Attributes:
+        positive_queries: per image (P,) int64, index of the query among the denoising queries.
+        target_indices: per image (P,) int64, index of the box that the query must restore.
+        num_groups: how often each box is repeated.
+        num_queries: number of denoising queries, the same for all images.
+    """
+
+    positive_queries: list[Tensor]
+    target_indices: list[Tensor]
+    num_groups: int
+    num_queries: int
+
+
+@dataclass
+class ModelOutput:
+    """What the network answers.
+
+    Attributes:
+        pred_logits: (B, Q, K) of the last decoder layer in use, before the sigmoid.
+        pred_boxes: (B, Q, 4) cxcywh in 0..1 of the same layer.
+        aux_outputs: the decoder layers before it, in order (training only).
+        encoder_output: what query selection chose (training only).
+        denoising_outputs: every decoder layer on the denoising queries (training only).
+        denoising_groups: how those queries belong to the ground truth (training only).
+    """
+
+    pred_logits: Tensor
+    pred_boxes: Tensor
+    aux_outputs: list[Prediction] = field(default_factory=list)
+    encoder_output: Prediction | None = None
+    denoising_outputs: list[Prediction] = field(default_factory=list)
+    denoising_groups: DenoisingGroups | None = None
+
+
+@dataclass
+class Detections:
+    """What was found in one image, best first.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32 in pixels of the original image.
+        scores: (N,) float32 in 0..1.
+        labels: (N,) int64 class indices.
+    """
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def keep(self, mask_or_index: Tensor) -> Detections:
+        """Those selected by a boolean mask or by indices."""
+        return Detections(
+            self.boxes_xyxy[mask_or_index], self.scores[mask_or_index], self.labels[mask_or_index]
+        )
+
+    def to(self, device: torch.device | str) -> Detections:
+        """Copy to a device."""
+        return Detections(
+            self.boxes_xyxy.to(device), self.scores.to(device), self.labels.to(device)
+        )

@@ -1,0 +1,271 @@
+"""From records to batches: shuffling, augmentation in worker processes, multi-scale.
+
+Whatever is random follows from (seed, epoch, step or index) alone, so a run gives the same batches
+with any number of workers and from any step at which it is taken up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.image import Pixels, read_image, resize_image
+from rtdetr_cli.core.structures import Batch, Target
+from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
+from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
+
+_ORDER, _SCALE, _SAMPLE = 0, 1, 2  # keep the random streams of one epoch apart
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How training batches are made."""
+
+    batch: int
+    """Images per batch of this process."""
+    size_hw: tuple[int, int]
+    """Height and width of the samples, pixels."""
+    seed: int = 0
+    """With the epoch, decides everything random."""
+    workers: int = 4
+    """Processes that read pictures; 0 reads them in this one."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Probabilities of each augmentation."""
+    multi_scale: tuple[tuple[int, int], ...] | None = None
+    """Sizes (height, width) to draw from for each batch; None keeps `size_hw`."""
+    rank: int = 0
+    """Which process of `world_size` this is."""
+    world_size: int = 1
+    """Processes that share the data."""
+
+
+def multi_scale_sizes(size_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """The official sizes: from 3/4 to 5/4 in steps of 32 pixels, the middle one three times.
+
+    640 gives 480, 512, 544, 576, 608, 640 (three times), 672, 704, 736, 768, 800.
+    """
+    middle = max(size_hw)
+    longest = [side for side in range(32, 2 * middle, 32) if abs(4 * side - 4 * middle) <= middle]
+    scaled = [
+        tuple(max(round(side * length / middle / 32), 1) * 32 for length in size_hw)
+        for side in sorted([*longest, middle, middle])
+    ]
+    return tuple((height, width) for height, width in scaled)
+
+
+class SampleKey(NamedTuple):
+    """All that a worker needs to know to make one training sample."""
+
+    position: int
+    epoch: int
+    size_hw: tuple[int, int]
+    strong: bool
+
+
+class Sample(NamedTuple):
+    """One picture ready to be stacked: uint8, as four times less travels between processes."""
+
+    image: Tensor  # (3, H, W) uint8
+    target: Target
+    record: Record
+
+
+class TrainLoader:
+    """Training batches of one epoch; `set_epoch` before each.
+
+    A last, smaller batch is kept unless it holds a single image (batch statistics of one image
+    are too noisy): that image, another one in each epoch, is left out.
+    """
+
+    def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
+        if not len(dataset):
+            raise DataError("the training split has no pictures")
+        self._config = config
+        self._sampler = _TrainSampler(len(dataset), config)
+        self._loader: DataLoader[Sample | DataError] = DataLoader(
+            _TrainSamples(dataset, config),
+            batch_sampler=self._sampler,
+            collate_fn=_collate,
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
+            worker_init_fn=_single_thread,
+        )
+
+    def set_epoch(self, epoch: int, strong: bool = True) -> None:
+        """Choose the epoch; without `strong` only the flip and the one size remain."""
+        self._sampler.epoch, self._sampler.strong = epoch, strong
+
+    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+        """Batches of the epoch, from a step on."""
+        self._sampler.start_step = start_step
+        return _checked(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def __len__(self) -> int:
+        return self._sampler.num_steps
+
+
+def train_loader(dataset: DetectionDataset, config: LoaderConfig) -> TrainLoader:
+    """Make the loader of the training split."""
+    return TrainLoader(dataset, config)
+
+
+class EvalLoader:
+    """Every picture of a split once, in order, without augmentation."""
+
+    def __init__(
+        self, dataset: DetectionDataset, batch: int, preprocessing: Preprocessing, workers: int
+    ) -> None:
+        self._loader: DataLoader[Sample | DataError] = DataLoader(
+            _EvalSamples(dataset, preprocessing),
+            batch_size=batch,
+            collate_fn=_collate,
+            num_workers=workers,
+            worker_init_fn=_single_thread,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return _checked(self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+
+def eval_loader(
+    dataset: DetectionDataset, batch: int, preprocessing: Preprocessing, workers: int = 0
+) -> EvalLoader:
+    """Make the loader of a validation or test split."""
+    return EvalLoader(dataset, batch, preprocessing, workers)
+
+
+class _TrainSampler(Sampler[list[SampleKey]]):
+    def __init__(self, num_images: int, config: LoaderConfig) -> None:
+        self.epoch, self.strong, self.start_step = 0, True, 0
+        self._num_images, self._config = num_images, config
+        share = -(-num_images // config.world_size)
+        leftover = share % config.batch
+        self.num_steps = share // config.batch + (leftover > 1 or share == leftover)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        config = self._config
+        order = self._order()
+        for step in range(self.start_step, self.num_steps):
+            chosen = order[step * config.batch : (step + 1) * config.batch]
+            size_hw = self._size_hw(step)
+            yield [SampleKey(at, self.epoch, size_hw, self.strong) for at in chosen.tolist()]
+
+    def __len__(self) -> int:
+        return self.num_steps - self.start_step
+
+    def _order(self) -> Ints:
+        """This process' share of the shuffled split; shares are equal, some images come twice."""
+        config = self._config
+        rng = np.random.default_rng([config.seed, _ORDER, self.epoch])
+        order = rng.permutation(self._num_images)
+        padded = np.resize(order, -(-self._num_images // config.world_size) * config.world_size)
+        return padded[config.rank :: config.world_size]
+
+    def _size_hw(self, step: int) -> tuple[int, int]:
+        config = self._config
+        if not self.strong or not config.multi_scale:
+            return config.size_hw
+        rng = np.random.default_rng([config.seed, _SCALE, self.epoch, step])
+        return config.multi_scale[rng.integers(len(config.multi_scale))]
+
+
+class _TrainSamples(Dataset[Sample | DataError]):
+    """Records by SampleKey, augmented."""
+
+    def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
+        self._dataset, self._config = dataset, config
+
+    def __getitem__(self, key: SampleKey) -> Sample | DataError:
+        record, config = self._dataset.record(key.position), self._config
+        rng = np.random.default_rng([config.seed, _SAMPLE, key.epoch, key.position])
+        chosen = config.augment if key.strong else config.augment.weak()
+        real = ~record.iscrowd
+        try:
+            image = _read(record)
+        except DataError as error:  # raised in a worker it would arrive as a traceback
+            return error
+        image, boxes, kept = augment(image, record.boxes_xyxy[real], key.size_hw, chosen, rng)
+        labels = torch.from_numpy(record.labels[real][kept])
+        return Sample(_planes(image), Target(torch.from_numpy(boxes), labels), record)
+
+
+class _EvalSamples(Dataset[Sample | DataError]):
+    """Records by position, stretched."""
+
+    def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing) -> None:
+        self._dataset, self._preprocessing = dataset, preprocessing
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample | DataError:
+        record, preprocessing = self._dataset.record(index), self._preprocessing
+        real = ~record.iscrowd
+        try:
+            image = _read(record)
+        except DataError as error:
+            return error
+        image = resize_image(image, preprocessing.size_hw, preprocessing.antialias)
+        boxes = torch.from_numpy(to_fractions(record.boxes_xyxy[real], record.size_hw))
+        target = Target(boxes, torch.from_numpy(record.labels[real]))
+        return Sample(_planes(image), target, record)
+
+
+def _planes(image: Pixels) -> Tensor:
+    """(H, W, 3) to (3, H, W), in the worker: OpenCV's split is the fastest transpose there is."""
+    return torch.from_numpy(np.stack(cv2.split(image)))
+
+
+def _read(record: Record) -> Pixels:
+    image = read_image(record.path)
+    if image.shape[:2] != record.size_hw:
+        found, said = image.shape[:2], record.size_hw
+        raise DataError(
+            f"{record.path}: the upright picture is {found[1]}x{found[0]} pixels, "
+            f"but its annotations say {said[1]}x{said[0]}"
+        )
+    return image
+
+
+def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+        good.append(sample)
+    return Batch(
+        images=torch.stack([sample.image for sample in good]),
+        targets=[sample.target for sample in good],
+        image_ids=[sample.record.image_id for sample in good],
+        sizes_hw=[sample.record.size_hw for sample in good],
+        paths=[str(sample.record.path) for sample in good],
+    )
+
+
+def _checked(loader: DataLoader[Sample | DataError]) -> Iterator[Batch]:
+    """Raise what a worker could not read; turn uint8 into float32 in 0..1."""
+    batch: Batch | DataError
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        batch.images = batch.images.float().div_(255)
+        yield batch
+
+
+def _single_thread(_worker: int) -> None:
+    cv2.setNumThreads(0)

@@ -1,0 +1,1 @@
+"""One file per mode: train, val, predict, export and the small ones."""

@@ -1,0 +1,89 @@
+"""Looks at a data set before anything is trained on it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from rtdetr_cli.config.dataset import SPLITS
+from rtdetr_cli.config.settings import CheckSettings
+from rtdetr_cli.core.console import progress, result, table, warn
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.image import read_image
+from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.splits import load_data, open_split
+
+
+def check(settings: CheckSettings) -> None:
+    """Open every split, decode every picture, and count what is there.
+
+    Args:
+        settings: every key of `rtdetr check`.
+
+    Raises:
+        DataError: a label or a picture cannot be used; all of them have been named by then.
+    """
+    config = load_data(settings.data)
+    datasets: dict[str, DetectionDataset] = {}
+    problems: list[str] = []
+    for split in SPLITS:
+        if config.shapes is None and not getattr(config, split):
+            continue
+        try:
+            datasets[split] = open_split(config, split)
+        except DataError as error:
+            problems.append(f"{split}: {error}")
+    for split, dataset in datasets.items():
+        problems += _undecodable(split, dataset)
+    if settings.json:
+        result(json.dumps({"splits": _counts(datasets), "problems": problems}))
+    else:
+        _print(datasets)
+    for problem in problems:
+        warn(problem)
+    if problems:
+        raise DataError(f"{settings.data}: {len(problems)} problems, named above")
+
+
+def _undecodable(split: str, dataset: DetectionDataset) -> list[str]:
+    problems = []
+    for record in progress(dataset.records, len(dataset), split):
+        try:
+            read_image(record.path)
+        except DataError as error:
+            problems.append(f"{split}: {error}")
+    return problems
+
+
+def _counts(datasets: dict[str, DetectionDataset]) -> dict[str, dict[str, object]]:
+    """Per split: pictures, pictures without boxes, boxes per class, what was mended."""
+    return {
+        split: {
+            "pictures": len(dataset),
+            "background": sum(not len(record.labels) for record in dataset.records),
+            "boxes": {name: _boxes(dataset)[index] for index, name in dataset.names.items()},
+            "notes": dataset.notes,
+        }
+        for split, dataset in datasets.items()
+    }
+
+
+def _boxes(dataset: DetectionDataset) -> Counter[int]:
+    return Counter(
+        label for record in dataset.records for label in record.labels[~record.iscrowd].tolist()
+    )
+
+
+def _print(datasets: dict[str, DetectionDataset]) -> None:
+    counts = _counts(datasets)
+    for split, dataset in datasets.items():
+        for note in dataset.notes:
+            warn(f"{split}: {note}")
+    names = next(iter(datasets.values())).names.values() if datasets else []
+    rows: list[list[object]] = [
+        ["pictures", *(len(dataset) for dataset in datasets.values())],
+        ["without boxes", *(count["background"] for count in counts.values())],
+    ]
+    per_split = [_boxes(dataset) for dataset in datasets.values()]
+    rows += [[name, *(boxes[i] for boxes in per_split)] for i, name in enumerate(names)]
+    table("", ["", *datasets], rows)

@@ -1,0 +1,40 @@
+"""Exponential moving average of the weights: what is validated and shipped."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+
+class EMA:
+    """A slow copy of the network, BatchNorm statistics included.
+
+    The decay grows as `decay * (1 - exp(-steps / ramp))`, so that the random start is forgotten.
+
+    Attributes:
+        network: the averaged network, in eval mode.
+        steps: updates so far.
+    """
+
+    def __init__(self, network: RTDETRNetwork, decay: float, ramp: int) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.steps = 0
+        self._decay, self._ramp = decay, ramp
+        self._slow = self._tensors(self.network)
+        self._fast = self._tensors(network)
+
+    @staticmethod
+    def _tensors(network: RTDETRNetwork) -> list[Tensor]:
+        return [t.detach() for t in (*network.parameters(), *network.buffers())]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move a little towards the network, after each of its steps."""
+        self.steps += 1
+        decay = self._decay * (1 - math.exp(-self.steps / self._ramp))
+        torch._foreach_lerp_(self._slow, self._fast, 1 - decay)

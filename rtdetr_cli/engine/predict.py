@@ -1,0 +1,220 @@
+"""Prediction: pictures through a detector, Results out, and what the run folder gets of them.
+
+`predict` is the command; `stream` is what Python uses. Both walk over the same outcomes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
+from rtdetr_cli.backends.torch import TorchDetector, choose_device
+from rtdetr_cli.config.settings import PredictSettings
+from rtdetr_cli.core.console import result, say, warn
+from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.files import new_run_dir
+from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
+from rtdetr_cli.core.results import DrawStyle, Results
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.media.draw import draw_boxes
+from rtdetr_cli.media.source import Picture, Source, SourceLike, open_source
+from rtdetr_cli.media.writer import RunWriter
+
+__all__ = ["Detector", "SourceLike", "adapt", "describe", "load_detector", "predict", "stream"]
+
+_TOP_PAIRS = 300
+"""Detections asked of the network at least, so that `classes` can choose among them."""
+
+
+def predict(settings: PredictSettings) -> int:
+    """Run the command: one line per picture on stdout, or one JSON array; the talk on stderr.
+
+    Returns:
+        The exit code: 0, or 3 if some pictures could not be read.
+
+    Raises:
+        DataError: no picture of the source could be read.
+    """
+    source = open_source(settings.source)
+    detector = load_detector(
+        settings.model, settings.device, settings.decoder_layers, settings.num_queries
+    )
+    say(detector.description)
+    rows: list[dict[str, Any]] = []
+    speeds: list[dict[str, float]] = []
+    save_dir = None
+    for number, outcome in enumerate(_outcomes(detector, source, settings), start=1):
+        rows.append(_row(outcome))
+        if isinstance(outcome, Results):
+            speeds.append(outcome.speed)
+            save_dir = outcome.save_dir
+            if not settings.json:
+                result(f"image {number}/{len(source)} {describe(outcome)}")
+        elif len(source) > 1:
+            warn(outcome.error)
+    if settings.json:
+        result(json.dumps(rows, indent=2, ensure_ascii=False))
+    _require_any([row["error"] for row in rows if "error" in row], len(source))
+    height, width = preprocessing_for(detector, settings.imgsz).size_hw
+    stages = ", ".join(
+        f"{sum(speed[stage] for speed in speeds) / len(speeds):.1f} ms {stage}"
+        for stage in speeds[0]
+    )
+    say(f"Speed: {stages} per picture at {width}x{height}")
+    if save_dir:
+        say(f"Results saved to {save_dir}")
+    return 0 if len(speeds) == len(source) else DataError.exit_code
+
+
+def stream(detector: Detector, source: SourceLike, settings: PredictSettings) -> Iterator[Results]:
+    """Results of every readable picture, one after the other; files are written as they come.
+
+    The source is opened at once, its pictures are read while one walks over the results. Pictures
+    that cannot be read are named on stderr and left out.
+
+    Raises:
+        DataError: the source does not exist or, at the end, none of its pictures could be read.
+    """
+    return _readable(detector, open_source(source), settings)
+
+
+def _readable(detector: Detector, source: Source, settings: PredictSettings) -> Iterator[Results]:
+    errors = []
+    for outcome in _outcomes(detector, source, settings):
+        if isinstance(outcome, Results):
+            yield outcome
+        else:
+            errors.append(outcome.error)
+            if len(source) > 1:
+                warn(outcome.error)
+    _require_any(errors, len(source))
+
+
+def adapt(detector: Detector, settings: PredictSettings) -> Detector:
+    """The same weights on another device or at another speed; `detector` stays as it is.
+
+    Raises:
+        UsageError: an exported file cannot follow, or the network has fewer layers.
+        BackendError: the device is not there.
+    """
+    layers, queries = settings.decoder_layers, settings.num_queries
+    if not isinstance(detector, TorchDetector):
+        return load_detector(settings.model, settings.device, layers, queries)
+    device = choose_device(settings.device) if settings.device else detector.device
+    network = copy.deepcopy(detector.network)
+    network.set_speed(layers, queries)
+    return TorchDetector(network, detector.names, detector.preprocessing, device)
+
+
+def describe(results: Results) -> str:
+    """One line: `bus.jpg: 810x1080 4 persons, 1 bus, 512.3 ms`."""
+    height, width = results.orig_shape
+    milliseconds = results.speed["inference"]
+    return f"{results.path}: {width}x{height} {results.verbose()}{milliseconds:.1f} ms"
+
+
+def _outcomes(
+    detector: Detector, source: Source, settings: PredictSettings
+) -> Iterator[Results | Picture]:
+    """Results, or the Picture itself where it could not be read, in the order of the source."""
+    for label in settings.classes or ():
+        if label not in detector.names:
+            raise UsageError(
+                f"classes={label} is no class of this model; it has 0 to {max(detector.names)}"
+            )
+    writer: RunWriter | None = None
+    pictures = iter(source)
+    while batch := list(islice(pictures, settings.batch)):
+        readable = [(picture.path, picture.image) for picture in batch if picture.image is not None]
+        found = iter(_detect(detector, readable, settings) if readable else ())
+        for picture in batch:
+            if picture.image is None:
+                yield picture
+                continue
+            results = next(found)
+            if settings.save or settings.save_txt or settings.save_crop:
+                writer = writer or _open_writer(settings)
+                writer.write(results)
+            yield results
+
+
+def _detect(
+    detector: Detector, pictures: list[tuple[str, Pixels]], settings: PredictSettings
+) -> list[Results]:
+    """One batch: resize, detect, filter; each stage is timed and shared out over the pictures."""
+    wanted = preprocessing_for(detector, settings.imgsz)
+    start = time.perf_counter()
+    resized = [resize_image(rgb, wanted.size_hw, wanted.antialias) for _, rgb in pictures]
+    images = torch.stack([to_tensor(rgb) for rgb in resized])
+    prepared = time.perf_counter()
+    sizes_hw = [(rgb.shape[0], rgb.shape[1]) for _, rgb in pictures]
+    detections = detector.detect(images, sizes_hw, max(_TOP_PAIRS, settings.max_det))
+    detected = time.perf_counter()
+    answers = []
+    for (path, rgb), found in zip(pictures, detections, strict=True):
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
+        rows = _as_rows(_chosen(found, settings))
+        answers.append(Results(bgr, path, detector.names, rows, painter=draw_boxes))
+    share = 1000 / len(pictures)
+    for answer in answers:
+        answer.speed = {
+            "preprocess": (prepared - start) * share,
+            "inference": (detected - prepared) * share,
+            "postprocess": (time.perf_counter() - detected) * share,
+        }
+    return answers
+
+
+def _chosen(found: Detections, settings: PredictSettings) -> Detections:
+    """Those above `conf`, of `classes`, the `max_det` best."""
+    keep = found.scores > settings.conf
+    if settings.classes is not None:
+        keep &= torch.isin(found.labels, torch.tensor(settings.classes))
+    return found.keep(keep.nonzero()[: settings.max_det, 0])
+
+
+def _as_rows(found: Detections) -> torch.Tensor:
+    """(N, 6) rows of x1, y1, x2, y2, score, class."""
+    columns = (found.boxes_xyxy, found.scores[:, None], found.labels[:, None])
+    return torch.cat([column.float() for column in columns], dim=1)
+
+
+def _open_writer(settings: PredictSettings) -> RunWriter:
+    """Called for the first result, so that a run without any leaves no empty folder."""
+    return RunWriter(
+        run_dir=new_run_dir(settings.project, settings.name, settings.exist_ok),
+        pictures=settings.save,
+        labels=settings.save_txt,
+        scores=settings.save_conf,
+        crops=settings.save_crop,
+        style=DrawStyle(
+            labels=settings.show_labels, conf=settings.show_conf, line_width=settings.line_width
+        ),
+    )
+
+
+def _row(outcome: Results | Picture) -> dict[str, Any]:
+    """What `json=true` prints of one picture."""
+    if isinstance(outcome, Picture):
+        return {"path": outcome.path, "error": outcome.error}
+    height, width = outcome.orig_shape
+    return {
+        "path": outcome.path,
+        "width": width,
+        "height": height,
+        "speed": {stage: round(value, 3) for stage, value in outcome.speed.items()},
+        "detections": outcome.summary(),
+    }
+
+
+def _require_any(errors: list[str], total: int) -> None:
+    if len(errors) == total:
+        raise DataError(errors[0] if total == 1 else f"none of the {total} pictures could be read")

@@ -1,0 +1,174 @@
+"""Brings together what a training needs: data, network, recipe, optimizer, run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from rtdetr_cli.backends.torch import build_network, choose_device
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.config.settings import TrainSettings, size_hw
+from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.files import new_run_dir
+from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_loader, train_loader
+from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.ema import EMA
+from rtdetr_cli.engine.optim import build_optimizer, freeze
+from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
+from rtdetr_cli.engine.run_log import write_args
+from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
+from rtdetr_cli.nn.denoising import DenoisingConfig
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.catalog import resolve_weights
+from rtdetr_cli.weights.checkpoint import Checkpoint
+from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.transfer import transfer_classes
+
+ARCHITECTURE_SUFFIXES = {".yaml", ".yml"}
+
+
+@dataclass
+class Data:
+    """The two splits and their batches."""
+
+    train: DetectionDataset
+    val: DetectionDataset
+    train_batches: TrainLoader
+    val_batches: EvalLoader
+
+
+@dataclass
+class Run:
+    """All parts of one training run."""
+
+    settings: TrainSettings
+    run_dir: Path
+    device: torch.device
+    recipe: Recipe
+    data: Data
+    network: RTDETRNetwork
+    ema: EMA
+    optimizer: torch.optim.AdamW
+    preprocessing: Preprocessing
+    progress: Progress
+
+
+def prepare(settings: TrainSettings) -> Run:
+    """Open data and model, resolve the recipe, and say what will happen.
+
+    Raises:
+        UsageError, DataError, WeightsError, BackendError: what the user gave cannot be used;
+            nothing has been written then.
+    """
+    stopped: Checkpoint | None = None
+    folder: Path | None = None
+    if settings.resume:
+        settings, stopped, folder = open_stopped_run(settings)
+    device = choose_device(settings.device)
+    preprocessing = Preprocessing(size_hw(settings.imgsz))
+    train_split, val_split = _open_splits(settings)
+    torch.manual_seed(settings.seed)
+    network, is_pretrained = _start_network(settings, train_split.names, stopped)
+    steps = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
+    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
+    data = _load(settings, recipe, preprocessing, train_split, val_split)
+    network.decoder.denoising = DenoisingConfig(
+        settings.num_denoising, settings.label_noise, settings.box_noise
+    )
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze(network, recipe)
+    ema = EMA(network, recipe.ema_decay, recipe.ema_ramp)
+    optimizer = build_optimizer(network, recipe)
+    progress = Progress(epoch=0, step=0, best=-1.0, rows=[])
+    if stopped is not None and stopped.training is not None:
+        progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
+    _say_start(network.config, data, recipe, device, progress)
+    if folder is None:
+        folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
+        write_args(folder, settings)
+    return Run(
+        settings, folder, device, recipe, data, network, ema, optimizer, preprocessing, progress
+    )
+
+
+def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDataset]:
+    config = load_data(settings.data or "")
+    train_split, val_split = open_split(config, "train"), open_split(config, "val")
+    for note in dict.fromkeys([*train_split.notes, *val_split.notes]):
+        warn(note)
+    if train_split.num_boxes == 0:
+        raise DataError(f"{settings.data}: the training split has no boxes")
+    if train_split.names != val_split.names:
+        raise DataError(f"{settings.data}: the classes of train and val differ")
+    return train_split, val_split
+
+
+def _start_network(
+    settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
+) -> tuple[RTDETRNetwork, bool]:
+    """The network before the first step, and whether its backbone is trained already."""
+    if Path(settings.model).suffix in ARCHITECTURE_SUFFIXES:
+        config = stopped.config if stopped else load_model_config(settings.model)
+        weights_from = settings.pretrained
+        if weights_from is None or stopped:
+            return build_network(config, len(names)), weights_from is not None
+        checkpoint = open_weights(resolve_weights(weights_from))
+    else:
+        if stopped:
+            return build_network(stopped.config, len(names)), True
+        checkpoint = open_weights(resolve_weights(settings.model))
+        config = checkpoint.config
+    return _fine_tuned(replace(config, norm_eps=checkpoint.config.norm_eps), checkpoint, names)
+
+
+def _fine_tuned(
+    config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str]
+) -> tuple[RTDETRNetwork, bool]:
+    """A network with the checkpoint's weights; class rows follow the names."""
+    fresh = build_network(config, len(names)).state_dict()
+    weights, kept = transfer_classes(checkpoint.weights, checkpoint.names, fresh, names)
+    shown = f": {', '.join(kept[:5])}{', ...' if len(kept) > 5 else ''}" if kept else ""
+    say(
+        f"weights from {checkpoint.origin}; {len(kept)} of {len(names)} class rows kept by name"
+        f"{shown}"
+    )
+    return build_network(config, len(names), weights), True
+
+
+def _load(
+    settings: TrainSettings,
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    train_split: DetectionDataset,
+    val_split: DetectionDataset,
+) -> Data:
+    batches = train_loader(
+        train_split,
+        LoaderConfig(
+            batch=settings.batch,
+            size_hw=preprocessing.size_hw,
+            seed=settings.seed,
+            workers=settings.workers,
+            augment=recipe.augment,
+            multi_scale=recipe.multi_scale,
+        ),
+    )
+    val_batches = eval_loader(val_split, settings.batch, preprocessing, settings.workers)
+    return Data(train_split, val_split, batches, val_batches)
+
+
+def _say_start(
+    config: ModelConfig, data: Data, recipe: Recipe, device: torch.device, progress: Progress
+) -> None:
+    say(
+        f"{config.name} on {device}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
+        f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
+    )
+    say(recipe.describe())
+    if progress.epoch:
+        say(f"resuming after epoch {progress.epoch}, step {progress.step}")

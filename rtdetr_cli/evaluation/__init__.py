@@ -1,0 +1,1 @@
+"""How good and how fast a detector is: COCO's numbers, curves, confusion, latency, FLOPs."""

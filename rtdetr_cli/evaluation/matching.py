@@ -1,0 +1,234 @@
+"""Which detection finds which box at IoU 0.5, and what follows: curves over confidence, confusion.
+
+COCO's rules (best score first, each takes the free box that it overlaps most, crowd boxes take any
+number and count for nothing), on flat arrays of the whole split, so that the loop runs only over
+pairs that overlap. Legend: D detections, G ground-truth boxes, K classes, S confidence steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+IOU_THRESHOLD = 0.5
+CONFIDENCES = np.linspace(0.0, 1.0, 1001)
+CONFUSION_MIN_SCORE = 0.25
+"""Detections below it stay out of the confusion matrix; what predict shows by default."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of a split.
+
+    Attributes:
+        images: (G,) image ids.
+        classes: (G,) class indices.
+        boxes_xywh: (G, 4) corner and size in pixels.
+        crowd: (G,) whether the box covers a group.
+    """
+
+    images: Ints
+    classes: Ints
+    boxes_xywh: Floats
+    crowd: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Detections of a split.
+
+    Attributes:
+        images: (D,) image ids.
+        classes: (D,) class indices.
+        boxes_xywh: (D, 4) corner and size in pixels.
+        scores: (D,) in 0..1.
+    """
+
+    images: Ints
+    classes: Ints
+    boxes_xywh: Floats
+    scores: Floats
+
+    def keep(self, index: Ints | NDArray[np.bool_]) -> Found:
+        """Those selected by a mask or by indices."""
+        return Found(
+            self.images[index], self.classes[index], self.boxes_xywh[index], self.scores[index]
+        )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Precision, recall and F1 at IoU 0.5 when detections below a confidence are dropped.
+
+    Attributes:
+        precision: (K, S); 1 above the best score of a class, 0 where it has no detection at all.
+        recall: (K, S).
+        instances: (K,) ground-truth boxes without crowds; classes with none are nan above.
+        images: (K,) images that hold the class.
+    """
+
+    precision: Floats
+    recall: Floats
+    instances: Ints
+    images: Ints
+
+    @cached_property
+    def f1(self) -> Floats:
+        """(K, S) harmonic mean of precision and recall."""
+        total = self.precision + self.recall
+        product = 2 * self.precision * self.recall
+        return np.divide(product, total, out=np.zeros_like(total), where=total != 0)
+
+    @property
+    def present(self) -> Ints:
+        """Indices of the classes that have ground truth."""
+        return np.flatnonzero(self.instances)
+
+    @cached_property
+    def best(self) -> int:
+        """The step with the highest F1, averaged over the classes present; 0 if there are none."""
+        return int(self.f1[self.present].sum(axis=0).argmax())
+
+    @property
+    def best_confidence(self) -> float:
+        """The confidence at which `mp`, `mr` and the per-class P and R are taken."""
+        return float(CONFIDENCES[self.best])
+
+    @property
+    def best_confidence_per_class(self) -> Floats:
+        """(K,) the confidence with the best F1 of each class, nan where it has no ground truth."""
+        best = CONFIDENCES[np.nan_to_num(self.f1).argmax(axis=1)]
+        return np.where(self.instances > 0, best, np.nan)
+
+
+def keep_best_per_class(found: Found, limit: int) -> Found:
+    """The best `limit` detections of every image and class (COCO's maxDets)."""
+    groups = _group(found.images, found.classes)
+    order = np.lexsort((-found.scores, groups))
+    groups = groups[order]
+    rank = np.arange(len(groups)) - np.searchsorted(groups, groups)
+    return found.keep(np.sort(order[rank < limit]))
+
+
+def match(found: Found, truth: Truth, any_class: bool = False) -> Ints:
+    """For each detection the index of the box that it finds at IoU 0.5, or -1.
+
+    Args:
+        found: D detections.
+        truth: G boxes.
+        any_class: a detection may take a box of another class (for the confusion matrix); a crowd
+            box only ever excuses its own class.
+
+    Returns:
+        (D,) index into `truth`; it may be a crowd box, then the detection counts for nothing.
+    """
+    detections, boxes, ious = _overlapping_pairs(found, truth, any_class)
+    # Best score first; within one detection real boxes before crowds, then the largest IoU, and of
+    # equals the last, as in pycocotools.
+    order = np.lexsort((-boxes, -ious, truth.crowd[boxes], _rank(found)[detections]))
+    matches = np.full(len(found.scores), -1, dtype=np.int64)
+    taken = np.zeros(len(truth.crowd), dtype=np.bool_)
+    pairs = zip(detections[order].tolist(), boxes[order].tolist(), strict=True)
+    for detection, box in pairs:
+        if matches[detection] < 0 and not taken[box]:
+            matches[detection] = box
+            taken[box] = not truth.crowd[box]
+    return matches
+
+
+def confidence_curves(found: Found, truth: Truth, matches: Ints, num_classes: int) -> Curves:
+    """Precision and recall of every class at every confidence.
+
+    Args:
+        found: D detections.
+        truth: G boxes.
+        matches: (D,) from `match`.
+        num_classes: K.
+    """
+    real = ~truth.crowd
+    instances = np.bincount(truth.classes[real], minlength=num_classes)
+    seen = np.unique(np.stack([truth.images[real], truth.classes[real]]), axis=1)[1]
+    precision = np.full((num_classes, len(CONFIDENCES)), np.nan)
+    recall = precision.copy()
+    counts = ~_excused(truth, matches)
+    for index in np.flatnonzero(instances):
+        mine = counts & (found.classes == index)
+        order = np.argsort(-found.scores[mine], kind="stable")
+        hits = np.concatenate([[0], np.cumsum(matches[mine][order] >= 0)])
+        kept = np.searchsorted(-found.scores[mine][order], -CONFIDENCES, side="right")
+        recall[index] = hits[kept] / instances[index]
+        nothing_kept = 1.0 if mine.any() else 0.0
+        precision[index] = np.where(kept > 0, hits[kept] / np.maximum(kept, 1), nothing_kept)
+    return Curves(precision, recall, instances, np.bincount(seen, minlength=num_classes))
+
+
+def confusion_matrix(found: Found, truth: Truth, num_classes: int) -> Ints:
+    """What was taken for what at IoU 0.5.
+
+    Returns:
+        (K+1, K+1) counts, a row per true class, a column per detected class; the last row holds
+        detections of nothing, the last column boxes that nothing found.
+    """
+    found = found.keep(found.scores >= CONFUSION_MIN_SCORE)
+    matches = match(found, truth, any_class=True)
+    matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    counts = ~_excused(truth, matches)
+    true_classes = np.append(truth.classes, num_classes)[matches]  # -1 reads the background
+    np.add.at(matrix, (true_classes[counts], found.classes[counts]), 1)
+    missed = ~truth.crowd
+    missed[matches[matches >= 0]] = False
+    matrix[:-1, -1] = np.bincount(truth.classes[missed], minlength=num_classes)
+    return matrix
+
+
+def _excused(truth: Truth, matches: Ints) -> NDArray[np.bool_]:
+    """(D,) whether a detection lies on a crowd box and so counts for nothing."""
+    return np.append(truth.crowd, False)[matches]
+
+
+def _rank(found: Found) -> Ints:
+    """(D,) place of each detection by score, equals in order of appearance."""
+    rank = np.empty(len(found.scores), dtype=np.int64)
+    rank[np.argsort(-found.scores, kind="stable")] = np.arange(len(rank))
+    return rank
+
+
+def _group(images: Ints, classes: Ints) -> Ints:
+    """A number for each pair of image and class."""
+    _, places = np.unique(images, return_inverse=True)
+    return places * (1 + int(classes.max(initial=0))) + classes
+
+
+def _overlapping_pairs(found: Found, truth: Truth, any_class: bool) -> tuple[Ints, Ints, Floats]:
+    """Indices of detection and box, and IoU, of all pairs of one image with IoU >= 0.5."""
+    images = np.concatenate([found.images, truth.images])
+    classes = np.concatenate([found.classes, truth.classes])
+    groups = images if any_class else _group(images, classes)
+    found_groups, truth_groups = np.split(groups, [len(found.images)])
+    order = np.argsort(found_groups, kind="stable")
+    first = np.searchsorted(found_groups, truth_groups, side="left", sorter=order)
+    counts = np.searchsorted(found_groups, truth_groups, side="right", sorter=order) - first
+    boxes = np.repeat(np.arange(len(counts)), counts)
+    offsets = np.arange(len(boxes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    detections = order[np.repeat(first, counts) + offsets]
+    ious = _iou(found.boxes_xywh[detections], truth.boxes_xywh[boxes], truth.crowd[boxes])
+    close = ious >= IOU_THRESHOLD
+    close &= ~truth.crowd[boxes] | (found.classes[detections] == truth.classes[boxes])
+    return detections[close], boxes[close], ious[close]
+
+
+def _iou(found_xywh: Floats, truth_xywh: Floats, crowd: NDArray[np.bool_]) -> Floats:
+    """IoU of pairs (N, 4), (N, 4); with a crowd box the share of the detection inside it."""
+    low = np.maximum(found_xywh[:, :2], truth_xywh[:, :2])
+    high = np.minimum(found_xywh[:, :2] + found_xywh[:, 2:], truth_xywh[:, :2] + truth_xywh[:, 2:])
+    inter = np.clip(high - low, 0, None).prod(axis=1)
+    found_area = found_xywh[:, 2:].prod(axis=1)
+    union = np.where(crowd, found_area, found_area + truth_xywh[:, 2:].prod(axis=1) - inter)
+    ious: Floats = np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+    return ious

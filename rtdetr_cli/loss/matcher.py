@@ -1,0 +1,123 @@
+"""Which query answers for which ground-truth box: optimal one-to-one assignment, as in DETR.
+
+Legend: S prediction sets (decoder layers and the encoder), B batch, Q queries, K classes,
+T ground-truth boxes of the whole batch, M matched pairs in each set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+
+from rtdetr_cli.core.structures import Prediction, Target
+from rtdetr_cli.loss.terms import box_overlap
+
+_HOPELESS_COST = 1e6
+
+
+class FlatTargets(NamedTuple):
+    """The ground truth of a batch in one row, image after image.
+
+    Attributes:
+        boxes_cxcywh: (T, 4) in fractions of the image.
+        labels: (T,) int64.
+        images: (T,) int64, index of each box's image in the batch.
+        counts: number of boxes of each image.
+    """
+
+    boxes_cxcywh: Tensor
+    labels: Tensor
+    images: Tensor
+    counts: list[int]
+
+
+class Matches(NamedTuple):
+    """Matched pairs of every prediction set; the image is that of the target.
+
+    Attributes:
+        queries: (S, M) int64 in 0..Q-1.
+        targets: (S, M) int64 in 0..T-1, index into FlatTargets.
+    """
+
+    queries: Tensor
+    targets: Tensor
+
+
+def flatten_targets(targets: list[Target], like: Tensor) -> FlatTargets:
+    """Join the targets of a batch, boxes in the dtype of `like`, all on its device."""
+    counts = [len(target.labels) for target in targets]
+    images = np.repeat(np.arange(len(counts)), counts)
+    return FlatTargets(
+        torch.cat([target.boxes_cxcywh for target in targets]).to(like),
+        torch.cat([target.labels for target in targets]).to(like.device),
+        torch.from_numpy(images).to(like.device),
+        counts,
+    )
+
+
+@dataclass(frozen=True)
+class HungarianMatcher:
+    """Assigns to every ground-truth box the query that costs least, each query at most once."""
+
+    cost_class: float = 2.0
+    """Weight of the focal class cost."""
+    cost_bbox: float = 5.0
+    """Weight of the L1 distance of the boxes."""
+    cost_giou: float = 2.0
+    """Weight of the negative generalised IoU."""
+    alpha: float = 0.25
+    """Focal weight of the positive part, 0..1."""
+    gamma: float = 2.0
+    """Focal exponent."""
+
+    def __call__(self, prediction: Prediction, targets: FlatTargets) -> Matches:
+        """Match each prediction set on its own.
+
+        Args:
+            prediction: logits (S, B, Q, K), boxes (S, B, Q, 4) cxcywh in 0..1, at least float32.
+            targets: the ground truth of the B images.
+        """
+        cost = self.costs(prediction, targets).cpu().numpy()  # the step's only copy to the host
+        # A network that diverged must show in the loss; SciPy would end this process alone.
+        cost = np.where(np.isfinite(cost), cost, _HOPELESS_COST)
+        pairs = torch.from_numpy(_assign(cost, targets.counts))
+        target_indices, queries = pairs.to(targets.images.device, non_blocking=True)
+        return Matches(queries, target_indices)
+
+    @torch.no_grad()
+    def costs(self, prediction: Prediction, targets: FlatTargets) -> Tensor:
+        """(T, S, Q) cost of each box with the queries of its own image, in every set."""
+        logits = prediction.logits.permute(1, 3, 0, 2)[targets.images, targets.labels]  # (T, S, Q)
+        planes = prediction.boxes.permute(3, 1, 0, 2).contiguous()  # (4, B, S, Q), 4 times faster
+        boxes = planes[:, targets.images].movedim(0, -1)  # (T, S, Q, 4)
+        target_boxes = targets.boxes_cxcywh[:, None, None]  # (T, 1, 1, 4)
+        l1 = (boxes - target_boxes).abs().sum(-1)
+        _, giou = box_overlap(boxes, target_boxes)
+        return self.cost_class * self._focal(logits) + self.cost_bbox * l1 - self.cost_giou * giou
+
+    def _focal(self, logits: Tensor) -> Tensor:
+        """Focal loss of saying yes less that of saying no; log-sigmoid keeps both finite."""
+        probability = logits.sigmoid()
+        yes = -self.alpha * (1 - probability).pow(self.gamma) * F.logsigmoid(logits)
+        no = -(1 - self.alpha) * probability.pow(self.gamma) * F.logsigmoid(-logits)
+        return yes - no
+
+
+def _assign(cost: NDArray[np.floating], counts: list[int]) -> NDArray[np.int64]:
+    """(T, S, Q) cost to (2, S, M) indices of boxes and queries, image by image in every set."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    pairs = []
+    for cost_of_set in cost.swapaxes(0, 1):
+        pairs_of_images = []
+        for start, end in zip(ends - counts, ends, strict=True):
+            rows, columns = linear_sum_assignment(cost_of_set[start:end])
+            pairs_of_images.append(np.stack((start + rows, columns)))
+        pairs.append(np.concatenate(pairs_of_images, axis=1))
+    return np.stack(pairs, axis=1)

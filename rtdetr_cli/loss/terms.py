@@ -1,0 +1,81 @@
+"""The terms of the loss, a sum per prediction set: varifocal for classes, L1 and GIoU for boxes.
+
+Legend: S prediction sets (decoder layers and the encoder), B batch, Q queries, K classes,
+M matched pairs in each set.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SMALLEST_AREA = 1e-12
+"""Bounds the divisors only: boxes with an area stay exact. The 1e-7 that torchvision's losses add
+to an area is 4 % of a box of one pixel in 640."""
+
+
+def box_overlap(boxes_cxcywh: Tensor, target_boxes_cxcywh: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (arXiv 1902.09630) of boxes whose shapes broadcast.
+
+    Two boxes without area overlap by 0, wherever they are.
+
+    Args:
+        boxes_cxcywh: (..., 4) in fractions of the image.
+        target_boxes_cxcywh: (..., 4) in fractions of the image.
+
+    Returns:
+        IoU (...) in 0..1 and GIoU (...) in -1..1.
+    """
+    low, high = _corners(boxes_cxcywh)  # (..., 2) each
+    target_low, target_high = _corners(target_boxes_cxcywh)
+    overlap = torch.minimum(high, target_high) - torch.maximum(low, target_low)
+    intersection = _area(overlap.clamp(min=0))
+    union = _area(high - low) + _area(target_high - target_low) - intersection
+    hull = _area(torch.maximum(high, target_high) - torch.minimum(low, target_low))
+    iou = intersection / union.clamp(min=_SMALLEST_AREA)
+    return iou, iou - (hull - union) / hull.clamp(min=_SMALLEST_AREA)
+
+
+def _corners(boxes_cxcywh: Tensor) -> tuple[Tensor, Tensor]:
+    # Not joined as box_ops does: that would undo the matcher's layout, one plane per coordinate.
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return centre - half, centre + half
+
+
+def _area(sizes: Tensor) -> Tensor:
+    return sizes[..., 0] * sizes[..., 1]
+
+
+def vfl_loss(
+    logits: Tensor, positives: tuple[Tensor, ...], iou: Tensor, alpha: float, gamma: float
+) -> Tensor:
+    """Varifocal loss (arXiv 2008.13367) with the IoU as the score that a matched query should give.
+
+    Args:
+        logits: (S, B, Q, K) before the sigmoid.
+        positives: index into logits of each matched query's class, four tensors that give (S, M).
+        iou: (S, M) in 0..1, of the predicted and the matched box.
+        alpha: weight of the negatives.
+        gamma: focus on confident negatives.
+
+    Returns:
+        (S,) sum over images, queries and classes.
+    """
+    with torch.no_grad():
+        weight = alpha * logits.sigmoid().pow(gamma)
+        weight[positives] = iou
+        score = torch.zeros_like(logits)
+        score[positives] = iou
+    loss = F.binary_cross_entropy_with_logits(logits, score, weight, reduction="none")
+    return loss.sum((1, 2, 3))
+
+
+def l1_loss(boxes_cxcywh: Tensor, target_boxes_cxcywh: Tensor) -> Tensor:
+    """L1 distance of matched boxes: (S, M, 4) and (S, M, 4) to (S,)."""
+    return (boxes_cxcywh - target_boxes_cxcywh).abs().sum((1, 2))
+
+
+def giou_loss(giou: Tensor) -> Tensor:
+    """What matched boxes lack in generalised IoU: (S, M) in -1..1 to (S,)."""
+    return (1 - giou).sum(1)

@@ -1,0 +1,134 @@
+"""Boxes and labels on a picture of any size: the painter that Results borrow."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.image import Pixels
+from rtdetr_cli.core.results import Boxes, DrawStyle
+
+Colour: TypeAlias = tuple[int, int, int]
+Frame: TypeAlias = tuple[int, int, int, int]
+
+_GOLDEN_RATIO = 0.618034
+
+
+def draw_boxes(
+    image_bgr: Pixels, boxes: Boxes, names: Mapping[int, str], style: DrawStyle
+) -> Pixels:
+    """Draw frames and labels on a copy of (H, W, 3) uint8 BGR.
+
+    The best box is drawn last, and its label is placed first, so that it stays readable in a
+    crowd. Frames are cut at the border. Labels are left out where the picture is too small.
+    """
+    canvas = Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
+    marks = _marks(boxes, names, style)
+    pen = ImageDraw.Draw(canvas)
+    if style.boxes:
+        width = style.line_width or _fitting(canvas.size, 300, 150, least=1)
+        for mark in reversed(marks):
+            pen.rectangle(mark.frame, outline=mark.colour, width=width)
+    if style.labels:
+        size = style.font_size or _fitting(canvas.size, 45, 25, least=11)
+        _write_labels(pen, canvas.size, marks, _font(style.font, size))
+    return np.ascontiguousarray(np.asarray(canvas)[..., ::-1])
+
+
+class _Mark(NamedTuple):
+    """One box as it is drawn: its first and last pixel, its text and its colour."""
+
+    frame: Frame
+    text: str
+    colour: Colour
+
+
+def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[_Mark]:
+    marks = []
+    for row, (*corners, score, label) in enumerate(boxes.clipped().numpy().data.tolist()):
+        if not np.isfinite(corners).all():
+            continue
+        x1, y1, x2, y2 = (round(corner) for corner in corners)
+        name = " ".join(names.get(int(label), str(int(label))).split())
+        text = f"{name} {score:.2f}" if style.conf else name
+        colour = _colour(row if style.color_mode == "instance" else int(label))
+        marks.append(_Mark((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), text, colour))
+    return marks
+
+
+def _write_labels(
+    pen: ImageDraw.ImageDraw,
+    size_wh: tuple[int, int],
+    marks: list[_Mark],
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    ascent, descent = font.getmetrics()
+    pad = max(1, ascent // 5)
+    height = ascent + descent + pad
+    if 2 * height > size_wh[1] or 2 * height > size_wh[0]:
+        return
+    taken: list[Frame] = []
+    for mark in marks:
+        place = _place(
+            mark.frame, (int(font.getlength(mark.text)) + 2 * pad, height), size_wh, taken
+        )
+        taken.append(place)
+        pen.rectangle(place, fill=mark.colour)
+        red, green, blue = mark.colour
+        is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140
+        ink = (0, 0, 0) if is_bright else (255, 255, 255)
+        pen.text((place[0] + pad, place[1] + pad // 2), mark.text, fill=ink, font=font)
+
+
+def _place(
+    frame: Frame, label_wh: tuple[int, int], size_wh: tuple[int, int], taken: list[Frame]
+) -> Frame:
+    """Above the frame, else inside, else below: the first place that is free and in the picture."""
+    (width, height), (picture_width, picture_height) = label_wh, size_wh
+    x1, y1, x2, y2 = frame
+    wanted = [(x, y) for y in (y1 - height, y1, y2 + 1) for x in (x1, x2 - width + 1)]
+    places = []
+    for x, y in wanted:
+        left = max(0, min(x, picture_width - width))
+        top = max(0, min(y, picture_height - height))
+        place = (left, top, left + width - 1, top + height - 1)
+        if top == y and not any(_overlap(place, other) for other in taken):
+            return place
+        places.append(place)
+    return places[0]
+
+
+def _overlap(a: Frame, b: Frame) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+
+def _fitting(size_wh: tuple[int, int], per_side: int, per_short: int, least: int) -> int:
+    """A length that suits the picture's area but never swamps the short side of a panorama."""
+    side = math.sqrt(size_wh[0] * size_wh[1])
+    return max(least, round(min(side / per_side, min(size_wh) / per_short)))
+
+
+def _colour(index: int) -> Colour:
+    """A colour of its own for each index: hues by the golden ratio, two shades in turn."""
+    saturation, value = ((0.85, 0.95), (0.65, 0.8))[index % 2]
+    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@lru_cache(maxsize=8)
+def _font(path: str | None, size: float) -> ImageFont.FreeTypeFont:
+    """A TrueType font; by default the DejaVu Sans that matplotlib brings."""
+    file = Path(path) if path else Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    try:
+        return ImageFont.truetype(file, size)
+    except OSError as error:
+        raise UsageError(f"font {file} cannot be read as a TrueType file") from error

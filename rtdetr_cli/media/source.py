@@ -1,0 +1,211 @@
+"""Where pictures come from: files, folders, patterns, lists, arrays, Pillow images, tensors.
+
+All paths are checked before the first picture is read; a picture that cannot be read does not
+stop the others.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rtdetr_cli.core.errors import DataError, UsageError, nearest
+from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, read_image_size, to_rgb
+
+SourceLike: TypeAlias = "str | Path | NDArray[Any] | Image.Image | Tensor | Sequence[SourceLike]"
+
+_VIDEO_SUFFIXES = frozenset(
+    {".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+)
+_FOREIGN_SUFFIXES = frozenset({".avif", ".dng", ".heic", ".heif"})
+"""Pictures that Pillow may not read: tried, so that they are named and not passed over."""
+
+
+class Picture(NamedTuple):
+    """One picture of a source: either its pixels or why there are none."""
+
+    path: str
+    image: Pixels | None
+    """(H, W, 3) uint8 RGB, upright."""
+    error: str = ""
+
+
+class Source:
+    """A sequence of pictures that are read while one walks over it."""
+
+    def __init__(self, readers: list[tuple[str, Callable[[], Pixels]]]) -> None:
+        self._readers = readers
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for path, read in self._readers:
+            try:
+                yield Picture(path, read())
+            except DataError as error:
+                yield Picture(path, None, str(error))
+
+
+def open_source(source: SourceLike) -> Source:
+    """Find all pictures of a source without reading them.
+
+    Args:
+        source: an image file, a folder, a pattern (`**` searches sub-folders), a .txt file with a
+            path a line, a NumPy array ((H, W, 3) uint8 **BGR** as OpenCV reads it, also gray or
+            with alpha), a Pillow image, a tensor ((B, 3, H, W) RGB, float in 0..1 or uint8), or a
+            list of these.
+
+    Raises:
+        DataError: a path does not exist, holds no pictures, or is a video, a camera or a URL.
+        UsageError: the source is of none of these types.
+    """
+    readers: list[tuple[str, Callable[[], Pixels]]] = []
+    for item in _flat(source):
+        if isinstance(item, Path):
+            readers.append((str(item), partial(_read_file, item)))
+        elif isinstance(item, Image.Image):
+            name = getattr(item, "filename", "") or f"image{len(readers)}.jpg"
+            readers.append((str(name), partial(_read_pillow, item, str(name))))
+        else:
+            name = f"image{len(readers)}.jpg"
+            convert = _read_tensor if isinstance(item, Tensor) else _read_array
+            readers.append((name, partial(convert, item, name)))
+    if not readers:
+        raise DataError("the source is an empty list")
+    return Source(readers)
+
+
+def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (the edge: whatever a user passes)
+    """Paths of picture files, arrays, Pillow images and single-picture tensors, in order."""
+    if isinstance(source, (str, Path)):
+        yield from _find_files(str(source))
+    elif isinstance(source, (list, tuple)):
+        for item in source:
+            yield from _flat(item)
+    elif isinstance(source, Tensor) and source.ndim == 4:
+        yield from source
+    elif isinstance(source, (np.ndarray, Image.Image, Tensor)):
+        yield source
+    else:
+        raise UsageError(
+            f"a source of type {type(source).__name__} cannot be read; expected a path, a NumPy "
+            "array, a Pillow image, a tensor or a list of these"
+        )
+
+
+def _find_files(source: str) -> list[Path]:
+    try:
+        return _matching_files(source)
+    except OSError as error:  # no permission, a name that is too long
+        raise DataError(f"{source[:200]}: {error.strerror}") from error
+
+
+def _matching_files(source: str) -> list[Path]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _pictures_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return _listed(path)
+    if path.exists():
+        _refuse_video(path)
+        return [path]
+    if "://" in source or source.isdigit() or source.split(" ")[0] == "screen":
+        raise DataError(f"{source}: cameras, screens and network sources are not supported")
+    if glob.has_magic(source):
+        found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (**)
+        return _pictures_among(found, f"{source}: the pattern", "")
+    siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+    hint = nearest(path.name, [sibling.name for sibling in siblings])
+    raise DataError(f"{source}: no such file or folder{hint}")
+
+
+def _pictures_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]:
+    pictures = sorted(path for path in paths if _looks_like_picture(path))
+    if not pictures:
+        hint = f"; source='{deeper}' searches its sub-folders too" if deeper else ""
+        raise DataError(f"{what} holds no pictures{hint}")
+    return pictures
+
+
+def _looks_like_picture(path: Path) -> bool:
+    """By suffix; a file without one by its header. Hidden files are no pictures."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    if path.suffix:
+        return path.suffix.lower() in IMAGE_SUFFIXES | _FOREIGN_SUFFIXES | _VIDEO_SUFFIXES
+    try:
+        read_image_size(path)
+    except DataError:
+        return False
+    return True
+
+
+def _listed(list_file: Path) -> list[Path]:
+    """The paths in a .txt file, relative to its folder or, failing that, to the current one."""
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{list_file}: cannot be read as a list of paths") from error
+    paths = []
+    for number, line in enumerate(lines, start=1):
+        if name := line.strip():
+            beside = list_file.parent / name
+            path = beside if beside.is_file() else Path(name)
+            if not path.is_file():
+                raise DataError(f"{list_file}:{number}: no such picture: {name}")
+            paths.append(path)
+    if not paths:
+        raise DataError(f"{list_file}: the list is empty")
+    return paths
+
+
+def _refuse_video(path: Path) -> None:
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        raise DataError(f"{path}: video sources are not supported")
+
+
+def _read_file(path: Path) -> Pixels:
+    _refuse_video(path)
+    return read_image(path)
+
+
+def _read_pillow(image: Image.Image, name: str) -> Pixels:
+    try:
+        return to_rgb(image)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise DataError(f"{name}: the Pillow image cannot be read ({error})") from error
+
+
+def _read_array(array: NDArray[Any], name: str) -> Pixels:
+    """(H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, uint8, to (H, W, 3) RGB."""
+    if array.dtype != np.uint8:
+        raise DataError(f"{name}: an array of {array.dtype}; expected uint8 in 0..255")
+    channels = array[..., None] if array.ndim == 2 else array
+    if channels.ndim != 3 or channels.shape[2] not in {1, 3, 4} or channels.size == 0:
+        raise DataError(f"{name}: an array of shape {array.shape}; expected (H, W, 3) BGR")
+    rgb = channels[..., [0, 0, 0] if channels.shape[2] == 1 else [2, 1, 0]]
+    return np.ascontiguousarray(rgb)
+
+
+def _read_tensor(tensor: Tensor, name: str) -> Pixels:
+    """(3, H, W) RGB, float in 0..1 or uint8, to (H, W, 3) uint8."""
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
+        raise DataError(f"{name}: a tensor of shape {tuple(tensor.shape)}; expected (B, 3, H, W)")
+    pixels = tensor.detach().cpu()
+    if pixels.is_floating_point():
+        if not (pixels.min() >= 0 and pixels.max() <= 1):  # also catches NaN
+            raise DataError(f"{name}: a float tensor must hold RGB in 0..1, or be uint8 in 0..255")
+        pixels = (pixels.float() * 255).round().to(torch.uint8)
+    if pixels.dtype != torch.uint8:
+        raise DataError(f"{name}: a tensor of {pixels.dtype}; expected float in 0..1 or uint8")
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

@@ -1,0 +1,54 @@
+"""What a prediction leaves in its run folder: annotated pictures, label files, crops."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rtdetr_cli.core.results import DrawStyle, Results
+
+_JPEG_SIDE_LIMIT = 65500
+
+
+@dataclass
+class RunWriter:
+    """Writes the results of one run; pictures of the same name never overwrite each other."""
+
+    run_dir: Path
+    pictures: bool = True
+    """Annotated copies, `<stem>.jpg`."""
+    labels: bool = False
+    """YOLO text labels, `labels/<stem>.txt`."""
+    scores: bool = False
+    """Scores as the sixth column of the labels."""
+    crops: bool = False
+    """What is inside each box, `crops/<class>/<stem>-<row>.jpg`."""
+    style: DrawStyle = field(default_factory=DrawStyle)
+    """How the annotated copies are drawn."""
+    _stems: set[str] = field(default_factory=set, init=False)
+
+    def write(self, results: Results) -> None:
+        """Write all that is asked for about one picture.
+
+        Raises:
+            StorageError: disk full or no permission.
+        """
+        stem = self._free_stem(Path(results.path).stem)
+        results.save_dir = str(self.run_dir)
+        if self.pictures:
+            suffix = ".jpg" if max(results.orig_shape) <= _JPEG_SIDE_LIMIT else ".png"
+            results.save(self.run_dir / f"{stem}{suffix}", **asdict(self.style))
+        if self.labels:
+            results.save_txt(self.run_dir / "labels" / f"{stem}.txt", save_conf=self.scores)
+        if self.crops:
+            results.save_crop(self.run_dir / "crops", f"{stem}.jpg")
+
+    def _free_stem(self, stem: str) -> str:
+        """The stem, shortened to what file systems take, with `-2`, `-3`... where it is taken."""
+        stem = stem.encode(errors="surrogateescape")[:200].decode(errors="ignore")
+        free, number = stem, 1
+        while free.casefold() in self._stems:
+            number += 1
+            free = f"{stem}-{number}"
+        self._stems.add(free.casefold())
+        return free

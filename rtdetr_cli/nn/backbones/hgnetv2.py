@@ -1,0 +1,160 @@
+"""HGNetv2, the backbone of RT-DETR-L, X and H (PaddleClas PP-HGNetV2, without learnable affine).
+
+Legend: B batch, C channels, H W height and width of the map.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtdetr_cli.config.model import HGNetv2Config, HGStage
+from rtdetr_cli.nn.layers import BatchNorm, fold_norm
+
+
+class HGNetv2(nn.Module):
+    """Stem of stride 4 and four stages; the last three give S3, S4, S5."""
+
+    def __init__(self, config: HGNetv2Config) -> None:
+        super().__init__()
+        stem_mid, stem_out = config.stem
+        self.stem = Stem(stem_mid, stem_out)
+        widths = (stem_out, *(stage.out for stage in config.stages))
+        self.stages = nn.ModuleList(
+            Stage(width_in, stage, downsample=index > 0)
+            for index, (width_in, stage) in enumerate(zip(widths, config.stages, strict=False))
+        )
+        self.out_channels = widths[-3:]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in 0..1 to three maps (B, C_i, H / stride, W / stride), strides 8 16 32."""
+        x = self.stem(images)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps[-3:]
+
+
+class ConvBN(nn.Module):
+    """Convolution, BatchNorm and ReLU; `activate=False` leaves the ReLU out."""
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        kernel: int,
+        stride: int = 1,
+        depthwise: bool = False,
+        activate: bool = True,
+    ) -> None:
+        super().__init__()
+        groups = channels[1] if depthwise else 1
+        self.conv: nn.Module = nn.Conv2d(
+            *channels, kernel, stride, padding=(kernel - 1) // 2, groups=groups, bias=False
+        )
+        self.bn = BatchNorm(channels[1])
+        self.act = nn.ReLU() if activate else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        out: Tensor = self.act(self.bn(self.conv(x)))
+        return out
+
+    def fused(self) -> nn.Module:
+        """The same function with the norm folded into the convolution."""
+        if isinstance(self.conv, nn.Conv2d):
+            return nn.Sequential(fold_norm(self.conv, self.bn), self.act)
+        pad, conv = self.conv.children()
+        assert isinstance(conv, nn.Conv2d)
+        return nn.Sequential(pad, fold_norm(conv, self.bn), self.act)
+
+
+class PaddedConvBN(ConvBN):
+    """2x2 convolution, zero padded on the right and the bottom only."""
+
+    def __init__(self, channels: tuple[int, int]) -> None:
+        super().__init__(channels, kernel=2)
+        # In the official state dict the convolution stands behind the pad: `conv.1.weight`.
+        self.conv = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), self.conv)
+
+
+class Stem(nn.Module):
+    """Two parallel paths behind a first 3x3: 2x2 convolutions and a 2x2 max-pool; stride 4."""
+
+    def __init__(self, mid: int, out: int) -> None:
+        super().__init__()
+        self.stem1 = ConvBN((3, mid), kernel=3, stride=2)
+        self.stem2a = PaddedConvBN((mid, mid // 2))
+        self.stem2b = PaddedConvBN((mid // 2, mid))
+        self.stem3 = ConvBN((2 * mid, mid), kernel=3, stride=2)
+        self.stem4 = ConvBN((mid, out), kernel=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, out, H / 4, W / 4)."""
+        x = self.stem1(images)
+        pooled = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), kernel_size=2, stride=1)
+        convolved = self.stem2b(self.stem2a(x))
+        out: Tensor = self.stem4(self.stem3(torch.cat((pooled, convolved), dim=1)))
+        return out
+
+
+class Stage(nn.Module):
+    """An optional depthwise down-sampling, then HG blocks."""
+
+    def __init__(self, width_in: int, config: HGStage, downsample: bool) -> None:
+        super().__init__()
+        self.downsample = (
+            ConvBN((width_in, width_in), kernel=3, stride=2, depthwise=True, activate=False)
+            if downsample
+            else nn.Identity()
+        )
+        self.blocks = nn.Sequential(
+            *(
+                HGBlock(config.out if index else width_in, config, residual=index > 0)
+                for index in range(config.blocks)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H / 2, W / 2), or the same size in the first stage."""
+        out: Tensor = self.blocks(self.downsample(x))
+        return out
+
+
+class LightConv(nn.Module):
+    """1x1 convolution without activation, then a depthwise one."""
+
+    def __init__(self, channels: tuple[int, int], kernel: int) -> None:
+        super().__init__()
+        self.conv1 = ConvBN(channels, kernel=1, activate=False)
+        self.conv2 = ConvBN((channels[1], channels[1]), kernel, depthwise=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H, W)."""
+        out: Tensor = self.conv2(self.conv1(x))
+        return out
+
+
+class HGBlock(nn.Module):
+    """A chain of convolutions whose outputs are all aggregated: squeeze, then excitation."""
+
+    def __init__(self, width_in: int, config: HGStage, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        conv = LightConv if config.light else ConvBN
+        widths = (width_in, *[config.mid] * config.layers)
+        self.layers = nn.ModuleList(conv(pair, config.kernel) for pair in pairwise(widths))
+        self.aggregation_squeeze_conv = ConvBN((sum(widths), config.out // 2), kernel=1)
+        self.aggregation_excitation_conv = ConvBN((config.out // 2, config.out), kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H, W)."""
+        outputs = [x]
+        for layer in self.layers:
+            outputs.append(layer(outputs[-1]))
+        squeezed = self.aggregation_squeeze_conv(torch.cat(outputs, dim=1))
+        out: Tensor = self.aggregation_excitation_conv(squeezed)
+        return out + x if self.residual else out

@@ -1,0 +1,272 @@
+"""IoU-aware query selection and the deformable decoder (RT-DETR sections 4.3 and 4.4).
+
+Legend: B batch, Q queries, D denoising queries, C hidden_dim, K classes, N memory tokens.
+Boxes are cxcywh; `boxes_logit` means before the sigmoid.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtdetr_cli.config.model import DecoderConfig
+from rtdetr_cli.core.structures import ModelOutput, Prediction, Target
+from rtdetr_cli.nn.deformable_attention import DeformableAttention
+from rtdetr_cli.nn.denoising import (
+    DenoisingConfig,
+    DenoisingQueries,
+    attention_between,
+    make_denoising_queries,
+)
+from rtdetr_cli.nn.layers import MLP, ConvNorm, SelfAttention
+
+CLASS_PRIOR = 0.01
+"""Score of every class at the start, whatever the number of classes."""
+# The logit of a cell too near the border to be an anchor: its sigmoid is exactly 1, as with the
+# official infinity, and it stays finite in float16.
+OUTSIDE_LOGIT = 1e4
+
+
+class Queries(NamedTuple):
+    """What enters the decoder."""
+
+    content: Tensor
+    """(B, Q, C)."""
+    boxes_logit: Tensor
+    """(B, Q, 4)."""
+    logits: Tensor
+    """(B, Q, K) scores of the encoder's choice."""
+
+
+class RTDETRDecoder(nn.Module):
+    """From three maps to boxes and class logits."""
+
+    def __init__(self, config: DecoderConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        width = config.hidden_dim
+        self.num_queries = config.num_queries
+        self.eval_layers = config.eval_layers or config.num_layers
+        self.denoising = DenoisingConfig()
+        self.input_proj = nn.ModuleList(ConvNorm((in_channels, width)) for _ in range(3))
+        self.decoder = DecoderLayers(config)
+        self.denoising_class_embed = nn.Embedding(num_classes + 1, width, padding_idx=num_classes)
+        self.query_pos_head = MLP((4, 2 * width, width))
+        self.enc_output = EncoderOutput(width)
+        self.enc_score_head = nn.Linear(width, num_classes)
+        self.enc_bbox_head = MLP((width, width, width, 4))
+        self.dec_score_head = nn.ModuleList(
+            nn.Linear(width, num_classes) for _ in range(config.num_layers)
+        )
+        self.dec_bbox_head = nn.ModuleList(
+            MLP((width, width, width, 4)) for _ in range(config.num_layers)
+        )
+        self._init_parameters()
+
+    def _init_parameters(self) -> None:
+        for score_head in (self.enc_score_head, *self.dec_score_head):
+            assert isinstance(score_head, nn.Linear)
+            nn.init.constant_(score_head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+        for box_head in (self.enc_bbox_head, *self.dec_bbox_head):
+            assert isinstance(box_head, MLP)
+            for parameter in box_head.layers[-1].parameters():
+                nn.init.zeros_(parameter)
+        for linear in (self.enc_output.proj, *self.query_pos_head.layers):
+            assert isinstance(linear, nn.Linear)
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, maps: list[Tensor], targets: list[Target] | None = None) -> ModelOutput:
+        """Three maps (B, C_in, H, W) to predictions; `targets` add denoising in training."""
+        projected = [project(x) for project, x in zip(self.input_proj, maps, strict=True)]
+        sizes_hw = [(x.shape[-2], x.shape[-1]) for x in projected]
+        memory = torch.cat([x.flatten(2).transpose(1, 2) for x in projected], dim=1)  # (B, N, C)
+        queries = self.select_queries(memory, sizes_hw)
+        if not self.training:
+            return self._infer(queries, memory, sizes_hw)
+        return self._train(queries, memory, sizes_hw, targets)
+
+    def select_queries(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> Queries:
+        """The cells with the best class score become queries.
+
+        IoU-aware: the varifocal loss teaches these scores to be high only where the box is good.
+        Boxes are computed for the chosen cells alone.
+        """
+        anchors_logit, is_valid = make_anchors(sizes_hw, memory)
+        features = self.enc_output(memory * is_valid)  # (B, N, C)
+        scores = self.enc_score_head(features)  # (B, N, K)
+        count = min(self.num_queries, scores.shape[1])
+        chosen = scores.amax(dim=-1).topk(count, dim=1).indices[..., None]  # (B, Q, 1)
+        content = features.gather(1, chosen.expand(-1, -1, features.shape[-1]))
+        logits = scores.gather(1, chosen.expand(-1, -1, scores.shape[-1]))
+        anchors_logit = anchors_logit.expand(len(memory), -1, -1)
+        anchors_logit = anchors_logit.gather(1, chosen.expand(-1, -1, 4))
+        return Queries(content, self.enc_bbox_head(content) + anchors_logit, logits)
+
+    def _infer(
+        self, queries: Queries, memory: Tensor, sizes_hw: list[tuple[int, int]]
+    ) -> ModelOutput:
+        content, boxes = queries.content, queries.boxes_logit.sigmoid()
+        for index in range(self.eval_layers):
+            content = self._decode(index, content, boxes, memory, sizes_hw)
+            boxes = refine(self.dec_bbox_head[index](content), boxes)
+        return ModelOutput(self.dec_score_head[self.eval_layers - 1](content), boxes)
+
+    def _train(
+        self,
+        queries: Queries,
+        memory: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        targets: list[Target] | None,
+    ) -> ModelOutput:
+        noised = None
+        if targets is not None:
+            noised = make_denoising_queries(targets, self.denoising_class_embed, self.denoising)
+        content, boxes = queries.content.detach(), queries.boxes_logit.detach()
+        allowed = None
+        if noised is not None:
+            allowed = attention_between(noised.groups, content.shape[1], content.device)
+            content = torch.cat((noised.content.to(content.dtype), content), dim=1)
+            boxes = torch.cat((noised.boxes_logit.to(boxes.dtype), boxes), dim=1)
+        layers = self._decode_all(content, boxes.sigmoid(), memory, sizes_hw, allowed)
+        encoder_output = Prediction(queries.logits, queries.boxes_logit.sigmoid())
+        return _training_output(layers, encoder_output, noised)
+
+    def _decode_all(
+        self,
+        content: Tensor,
+        boxes: Tensor,
+        memory: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        allowed: Tensor | None,
+    ) -> list[Prediction]:
+        """Every layer's prediction; gradients look forward twice (DINO section 3.5)."""
+        predictions = []
+        undetached = boxes
+        for index, (score_head, box_head) in enumerate(
+            zip(self.dec_score_head, self.dec_bbox_head, strict=True)
+        ):
+            reference = undetached.detach()
+            content = self._decode(index, content, reference, memory, sizes_hw, allowed)
+            delta = box_head(content)
+            predictions.append(Prediction(score_head(content), refine(delta, undetached)))
+            undetached = refine(delta, reference)
+        return predictions
+
+    def _decode(
+        self,
+        index: int,
+        content: Tensor,
+        boxes: Tensor,
+        memory: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """One decoder layer: (B, Q, C) content around (B, Q, 4) boxes to (B, Q, C)."""
+        position = self.query_pos_head(boxes.to(content.dtype))
+        layer = self.decoder.layers[index]
+        out: Tensor = layer(content, position, boxes, memory, sizes_hw, allowed)
+        return out
+
+
+def _training_output(
+    layers: list[Prediction], encoder_output: Prediction, noised: DenoisingQueries | None
+) -> ModelOutput:
+    """Split denoising queries from real ones and name the parts."""
+    start = noised.groups.num_queries if noised else 0
+    real = [Prediction(logits[:, start:], boxes[:, start:]) for logits, boxes in layers]
+    output = ModelOutput(*real[-1], aux_outputs=real[:-1], encoder_output=encoder_output)
+    if noised:
+        output.denoising_outputs = [
+            Prediction(logits[:, :start], boxes[:, :start]) for logits, boxes in layers
+        ]
+        output.denoising_groups = noised.groups
+    return output
+
+
+def refine(delta: Tensor, boxes: Tensor) -> Tensor:
+    """Move boxes (B, Q, 4) by a step in logit space, in float32 at least."""
+    exact = torch.promote_types(boxes.dtype, torch.float32)
+    return (delta.to(exact) + inverse_sigmoid(boxes.to(exact))).sigmoid()
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Logit of fractions, each side clipped by itself as in the official code."""
+    x = x.clamp(0.0, 1.0)
+    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+def make_anchors(sizes_hw: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor]:
+    """One square anchor per cell, 0.05 * 2^level of the image wide.
+
+    Returns:
+        (1, N, 4) anchors before the sigmoid in float32 at least, and (1, N, 1) a mask in the
+        dtype of `like`: 0 where a coordinate lies outside (0.01, 0.99).
+    """
+    exact = torch.promote_types(like.dtype, torch.float32)
+    levels = []
+    for level, (height, width) in enumerate(sizes_hw):
+        rows = (torch.arange(height, dtype=exact, device=like.device) + 0.5) / height
+        columns = (torch.arange(width, dtype=exact, device=like.device) + 0.5) / width
+        centre_y, centre_x = torch.meshgrid(rows, columns, indexing="ij")
+        size = torch.full_like(centre_x, 0.05 * 2.0**level)
+        levels.append(torch.stack((centre_x, centre_y, size, size), dim=-1).reshape(1, -1, 4))
+    anchors = torch.cat(levels, dim=1)
+    is_valid = ((anchors > 0.01) & (anchors < 0.99)).all(dim=-1, keepdim=True)
+    anchors_logit = torch.log(anchors / (1 - anchors))
+    return anchors_logit.where(is_valid, OUTSIDE_LOGIT), is_valid.to(like.dtype)
+
+
+class EncoderOutput(nn.Module):
+    """Projection of the memory before query selection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """(B, N, C) to (B, N, C)."""
+        out: Tensor = self.norm(self.proj(memory))
+        return out
+
+
+class DecoderLayers(nn.Module):
+    """The stack of decoder layers."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, deformable cross-attention, feed-forward network; post-norm."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        width = config.hidden_dim
+        self.self_attn = SelfAttention(width, config.num_heads)
+        self.norm1 = nn.LayerNorm(width)
+        self.cross_attn = DeformableAttention(config)
+        self.norm2 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, config.ffn_dim)
+        self.linear2 = nn.Linear(config.ffn_dim, width)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        content: Tensor,
+        position: Tensor,
+        boxes: Tensor,
+        memory: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        allowed: Tensor | None,
+    ) -> Tensor:
+        """(B, Q, C) content to (B, Q, C); position (B, Q, C), boxes (B, Q, 4), memory (B, N, C)."""
+        content = self.norm1(content + self.self_attn(content, position, allowed))
+        sampled = self.cross_attn(content + position, boxes, memory, sizes_hw)
+        content = self.norm2(content + sampled)
+        out: Tensor = self.norm3(content + self.linear2(F.relu(self.linear1(content))))
+        return out

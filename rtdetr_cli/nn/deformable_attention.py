@@ -1,0 +1,115 @@
+"""Multi-scale deformable attention: every query looks at a few points on every map.
+
+Legend: B batch, Q queries, C hidden_dim, M heads, D = C / M, L levels, P points of all levels,
+N = sum of H * W over the levels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtdetr_cli.config.model import DecoderConfig
+
+
+class DeformableAttention(nn.Module):
+    """Deformable cross-attention of RT-DETRv2; with 4 points per level it equals v1."""
+
+    offset_scale = 0.5
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        width, self.num_heads = config.hidden_dim, config.num_heads
+        self.num_points = config.num_points
+        self.discrete = config.sampling == "discrete"
+        total_points = self.num_heads * sum(self.num_points)
+        self.sampling_offsets = nn.Linear(width, total_points * 2)
+        self.attention_weights = nn.Linear(width, total_points)
+        self.value_proj = nn.Linear(width, width)
+        self.output_proj = nn.Linear(width, width)
+        self._init_parameters()
+
+    def _init_parameters(self) -> None:
+        """Points start on rings of radius 1..P around the box centre, one direction per head."""
+        angle = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
+        direction = direction / direction.abs().amax(dim=-1, keepdim=True)  # (M, 2)
+        radius = torch.cat([torch.arange(1, points + 1) for points in self.num_points])  # (P,)
+        ring = direction[:, None] * radius[None, :, None]  # (M, P, 2)
+        nn.init.zeros_(self.sampling_offsets.weight)
+        self.sampling_offsets.bias.data.copy_(ring.flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self, query: Tensor, boxes: Tensor, memory: Tensor, sizes_hw: list[tuple[int, int]]
+    ) -> Tensor:
+        """Sample the memory around each query's box.
+
+        Args:
+            query: (B, Q, C).
+            boxes: (B, Q, 4) reference boxes, cxcywh in 0..1.
+            memory: (B, N, C), the three maps flattened one after the other.
+            sizes_hw: height and width of each map.
+
+        Returns:
+            (B, Q, C).
+        """
+        maps = self._value_maps(memory, sizes_hw)
+        locations = self._sampling_locations(query, boxes)  # (B, M, Q, P, 2)
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        weights = weights.softmax(dim=-1).transpose(1, 2)  # (B, M, Q, P)
+        sampled = self._sample(maps, locations)  # (B * M, D, Q, P)
+        mixed = (sampled * weights.flatten(0, 1).unsqueeze(1)).sum(dim=-1)  # (B * M, D, Q)
+        mixed = mixed.unflatten(0, (-1, self.num_heads)).flatten(1, 2).transpose(1, 2)
+        out: Tensor = self.output_proj(mixed)
+        return out
+
+    def _value_maps(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> list[Tensor]:
+        """(B, N, C) memory to one (B * M, D, H, W) map of values per level."""
+        values = self.value_proj(memory).transpose(1, 2)  # (B, C, N)
+        levels = values.split([height * width for height, width in sizes_hw], dim=-1)
+        return [
+            level.reshape(-1, level.shape[1] // self.num_heads, *size)
+            for level, size in zip(levels, sizes_hw, strict=True)
+        ]
+
+    def _sampling_locations(self, query: Tensor, boxes: Tensor) -> Tensor:
+        """Where each head looks: (B, M, Q, P, 2) as (x, y) in 0..1."""
+        offsets: Tensor = self.sampling_offsets(query).unflatten(-1, (self.num_heads, -1, 2))
+        per_point = [1 / points for points in self.num_points for _ in range(points)]
+        scale = boxes.new_tensor(per_point)[:, None] * self.offset_scale
+        boxes = boxes[:, :, None, None]  # (B, Q, 1, 1, 4)
+        locations = boxes[..., :2] + offsets * scale * boxes[..., 2:]
+        return locations.transpose(1, 2)
+
+    def _sample(self, maps: list[Tensor], locations: Tensor) -> Tensor:
+        """Values at the locations: (B * M, D, Q, P)."""
+        sample = _sample_nearest if self.discrete else _sample_bilinear
+        per_level = locations.flatten(0, 1).split(list(self.num_points), dim=2)
+        parts = [sample(values, points) for values, points in zip(maps, per_level, strict=True)]
+        return torch.cat(parts, dim=-1)
+
+
+def _sample_bilinear(values: Tensor, locations: Tensor) -> Tensor:
+    """(BM, D, H, W) values at (BM, Q, P, 2) locations in 0..1: (BM, D, Q, P); zero outside."""
+    grid = (2 * locations - 1).to(values.dtype)
+    return F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _sample_nearest(values: Tensor, locations: Tensor) -> Tensor:
+    """The same on the nearest whole pixel, clamped to the border (the official "dsp" variant)."""
+    height, width = values.shape[-2:]
+    limit = locations.new_tensor([width, height])
+    pixel = (locations * limit + 0.5).long()
+    column = pixel[..., 0].clamp(0, width - 1)
+    row = pixel[..., 1].clamp(0, height - 1)
+    index = (row * width + column).flatten(1)[:, None].expand(-1, values.shape[1], -1)
+    picked: Tensor = values.flatten(2).gather(2, index)
+    return picked.reshape(*values.shape[:2], *locations.shape[1:3])

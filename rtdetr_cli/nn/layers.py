@@ -1,0 +1,121 @@
+"""Small parts that several rooms of the network share.
+
+Legend: B batch, C channels or hidden_dim, N tokens, M heads, H W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d without the step counter, which official frozen norms do not store."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        del self._buffers["num_batches_tracked"]
+        self.num_batches_tracked = None
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *rest: Any,  # noqa: ANN401  torch's own signature
+    ) -> None:
+        # Version 2 keeps torch from inserting a counter into state dicts that carry none.
+        super()._load_from_state_dict(state_dict, prefix, {**local_metadata, "version": 2}, *rest)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, BatchNorm, activation; padding keeps the size at stride 1."""
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        kernel: int = 1,
+        stride: int = 1,
+        activation: Callable[[], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(*channels, kernel, stride, padding=(kernel - 1) // 2, bias=False)
+        self.norm = BatchNorm(channels[1])
+        self.act = activation() if activation else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        out: Tensor = self.act(self.norm(self.conv(x)))
+        return out
+
+    def fused(self) -> nn.Module:
+        """The same function with the norm folded into the convolution."""
+        return nn.Sequential(fold_norm(self.conv, self.norm), self.act)
+
+
+def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """One convolution with bias that equals `norm(conv(x))` in eval mode."""
+    return nn.utils.fuse_conv_bn_eval(conv, norm)
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., widths[0]) to (..., widths[-1])."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        out: Tensor = self.layers[-1](x)
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one projection for query, key and value.
+
+    The position is added to query and key, never to the value (DETR). State-dict names equal
+    those of torch.nn.MultiheadAttention.
+    """
+
+    def __init__(self, hidden_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * hidden_dim, hidden_dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * hidden_dim))
+        self.out_proj = nn.Linear(hidden_dim, hidden_dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: Tensor, position: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B, N, C) tokens.
+            position: (B or 1, N, C) position embedding.
+            allowed: (N, N) bool, True where row may look at column; None allows all.
+
+        Returns:
+            (B, N, C).
+        """
+        width = x.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        query_key = F.linear(x + position, weight[: 2 * width], bias[: 2 * width])
+        value = F.linear(x, weight[2 * width :], bias[2 * width :])
+        query, key = query_key.chunk(2, dim=-1)
+        query, key, value = (self._split_heads(t) for t in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def _split_heads(self, tokens: Tensor) -> Tensor:
+        """(B, N, C) to (B, M, N, C / M)."""
+        heads: Tensor = tokens.unflatten(-1, (self.num_heads, -1))
+        return heads.transpose(1, 2)

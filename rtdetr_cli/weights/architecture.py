@@ -1,0 +1,160 @@
+"""Which RT-DETR a state dict belongs to: widths, depths and kernels read from its shapes.
+
+What shapes cannot tell (recipe, decoder layers in use) comes from the shipped architecture with
+the same shapes, if there is one; what the file itself says (`Facts`) comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from torch import Tensor
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import (
+    DecoderConfig,
+    EncoderConfig,
+    HGNetv2Config,
+    HGStage,
+    ModelConfig,
+    PResNetConfig,
+)
+from rtdetr_cli.core.errors import ConfigError, WeightsError
+from rtdetr_cli.core.files import asset_dir
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says beyond its tensors; None where it says nothing."""
+
+    names: dict[int, str] | None = None
+    norm_eps: float | None = None
+    size_hw: tuple[int, int] | None = None
+    num_queries: int | None = None
+    num_heads: int | None = None
+    encoder_heads: int | None = None
+    num_points: tuple[int, ...] | None = None
+    eval_layers: int | None = None
+    sampling: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
+    """The architecture of a state dict in hub names.
+
+    Raises:
+        WeightsError: A tensor that every RT-DETR has is absent, or the shapes contradict.
+    """
+    try:
+        found = ModelConfig(
+            name="rtdetr-custom",
+            backbone=_hgnetv2(weights) if _has(weights, "backbone.stem.") else _presnet(weights),
+            encoder=_encoder(weights, facts),
+            decoder=_decoder(weights, facts),
+            norm_eps=facts.norm_eps or ModelConfig.norm_eps,
+        )
+    except KeyError as error:
+        raise WeightsError(f"{origin} is no complete RT-DETR: {error.args[0]} is absent") from None
+    except (ConfigError, ValueError, IndexError) as error:
+        raise WeightsError(f"{origin} is no RT-DETR of ours: {error}") from None
+    twin = next((shipped for shipped in _shipped() if _shapes(shipped) == _shapes(found)), None)
+    if twin is None:
+        return found
+    depth = facts.eval_layers or twin.decoder.eval_layers
+    return replace(
+        found,
+        name=twin.name,
+        recipe=twin.recipe,
+        decoder=replace(found.decoder, eval_layers=depth),
+    )
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[ModelConfig, ...]:
+    return tuple(load_model_config(path) for path in sorted(asset_dir("models").glob("*.yaml")))
+
+
+def _shapes(config: ModelConfig) -> tuple[object, ...]:
+    """What of an architecture shows in its tensors."""
+    decoder = replace(config.decoder, num_queries=1, eval_layers=None, sampling="bilinear")
+    return config.backbone, config.encoder, decoder
+
+
+def _hgnetv2(weights: State) -> HGNetv2Config:
+    stem = "backbone.stem.stem{}.conv.weight"
+    stages = tuple(_stage(weights, f"backbone.stages.{index}.") for index in range(4))
+    return HGNetv2Config((_rows(weights, stem.format(1)), _rows(weights, stem.format(4))), stages)
+
+
+def _stage(weights: State, prefix: str) -> HGStage:
+    block = f"{prefix}blocks.0."
+    light = f"{block}layers.0.conv1.conv.weight" in weights
+    kernel = weights[f"{block}layers.0.{'conv2.' if light else ''}conv.weight"]
+    return HGStage(
+        mid=int(kernel.shape[0]),
+        out=_rows(weights, f"{block}aggregation_excitation_conv.conv.weight"),
+        blocks=_count(weights, f"{prefix}blocks."),
+        kernel=int(kernel.shape[-1]),
+        layers=_count(weights, f"{block}layers."),
+        light=light,
+    )
+
+
+def _presnet(weights: State) -> PResNetConfig:
+    stage = "backbone.res_layers.{}.blocks."
+    widths = [_rows(weights, f"{stage.format(i)}0.branch2b.conv.weight") for i in range(4)]
+    blocks = [_count(weights, stage.format(i)) for i in range(4)]
+    stem = [_rows(weights, f"backbone.conv1.conv1_{i}.conv.weight") for i in (1, 2, 3)]
+    return PResNetConfig(
+        blocks=(blocks[0], blocks[1], blocks[2], blocks[3]),
+        bottleneck=_has(weights, "backbone.res_layers.0.blocks.0.branch2c."),
+        stem=(stem[0], stem[1], stem[2]),
+        widths=(widths[0], widths[1], widths[2], widths[3]),
+    )
+
+
+def _encoder(weights: State, facts: Facts) -> EncoderConfig:
+    hidden_dim = _rows(weights, "encoder.input_proj.0.conv.weight")
+    return EncoderConfig(
+        hidden_dim=hidden_dim,
+        ffn_dim=_rows(weights, "encoder.encoder.0.layers.0.linear1.weight"),
+        num_layers=_count(weights, "encoder.encoder.0.layers."),
+        num_heads=facts.encoder_heads or EncoderConfig.num_heads,
+        num_csp_blocks=_count(weights, "encoder.fpn_blocks.0.bottlenecks."),
+        expansion=_rows(weights, "encoder.fpn_blocks.0.conv1.conv.weight") / hidden_dim,
+    )
+
+
+def _decoder(weights: State, facts: Facts) -> DecoderConfig:
+    heads = facts.num_heads or DecoderConfig.num_heads
+    offsets = _rows(weights, "decoder.decoder.layers.0.cross_attn.sampling_offsets.weight")
+    points = facts.num_points or (offsets // (2 * heads * 3),) * 3
+    if len(points) != 3 or 2 * heads * sum(points) != offsets:
+        raise ValueError(f"{offsets} sampling offsets do not fit {heads} heads on three levels")
+    return DecoderConfig(
+        hidden_dim=_rows(weights, "decoder.input_proj.0.conv.weight"),
+        ffn_dim=_rows(weights, "decoder.decoder.layers.0.linear1.weight"),
+        num_layers=_count(weights, "decoder.dec_score_head."),
+        num_heads=heads,
+        num_queries=facts.num_queries or DecoderConfig.num_queries,
+        num_points=(points[0], points[1], points[2]),
+        eval_layers=facts.eval_layers,
+        sampling=facts.sampling or DecoderConfig.sampling,
+    )
+
+
+def _rows(weights: State, key: str) -> int:
+    return int(weights[key].shape[0])
+
+
+def _has(weights: State, prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in weights)
+
+
+def _count(weights: State, prefix: str) -> int:
+    """How many numbered parts there are after a prefix."""
+    return len({key[len(prefix) :].split(".")[0] for key in weights if key.startswith(prefix)})

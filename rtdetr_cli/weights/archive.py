@@ -1,0 +1,208 @@
+"""A torch zip archive: the inert tree of its pickle, and real tensors made from its entries.
+
+Every size that the pickle claims is compared with the archive, and every size that the archive
+claims with the file, before a byte is allocated.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.weights.safe_pickle import (
+    MAX_PICKLE_BYTES,
+    Inert,
+    Record,
+    Reference,
+    StoredTensor,
+    load_inert,
+)
+
+MAX_ENTRIES = 100_000
+MAX_DEPTH = 64
+
+# What zipfile raises on damaged archives (RuntimeError covers encrypted and unsupported ones).
+_DAMAGE = (
+    zipfile.BadZipFile,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+)
+
+_DTYPES = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}
+
+
+class TorchArchive:
+    """An open checkpoint file, for use in a `with` statement.
+
+    Attributes:
+        tree: what the file holds, inert: plain values, `Record`, `StoredTensor`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.origin = path.name
+        try:
+            self._file = zipfile.ZipFile(path)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+        except _DAMAGE as error:
+            raise WeightsError(f"{path.name} is damaged: {_sentence(error)}") from None
+        try:
+            file_size = path.stat().st_size
+            self._unspent = 2 * file_size  # bytes of tensors that may still be made
+            self._entries = self._checked_entries(file_size)
+            self._prefix = self._find_prefix()
+            self.tree = self._read_tree()
+        except WeightsError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> TorchArchive:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def tensor(self, stored: StoredTensor, dtype: torch.dtype | None = None) -> Tensor:
+        """A stored tensor in memory of its own; floating ones as `dtype`, where one is given."""
+        own_dtype, entry, length = self._storage(stored)
+        size, stride, offset = _integers(stored, self.origin)
+        count = prod(size)
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if count > length or (count and last >= length):
+            raise WeightsError(f"{self.origin} is damaged: a tensor is larger than its storage")
+        self._unspent -= count * own_dtype.itemsize
+        if self._unspent < 0:
+            raise WeightsError(f"{self.origin} is damaged: its tensors are larger than the file")
+        data = torch.empty(0, dtype=own_dtype)
+        if count:
+            data = torch.frombuffer(bytearray(self._read(entry)), dtype=own_dtype)
+            data = data.as_strided(size, stride, offset)
+        wanted = dtype if dtype is not None and own_dtype.is_floating_point else own_dtype
+        copied = data.to(wanted, copy=True, memory_format=torch.contiguous_format)
+        return copied if count else copied.reshape(size)
+
+    def materialise(self, tree: Inert, dtype: torch.dtype | None = None) -> Inert:
+        """A subtree of containers and plain values with its tensors made real."""
+        return self._materialise(tree, dtype, {}, 0)
+
+    def _materialise(
+        self,
+        node: Inert,
+        dtype: torch.dtype | None,
+        made: dict[int, Any],
+        depth: int,
+    ) -> Inert:
+        """`made` holds what shared nodes became, so that each is made once."""
+        if depth > MAX_DEPTH:
+            raise WeightsError(f"{self.origin} is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(node, Record | Reference):
+            raise WeightsError(f"{self.origin} holds a {node.name} where a plain value belongs")
+        if not isinstance(node, StoredTensor | dict | list | tuple):
+            return node
+        if id(node) not in made:
+            if isinstance(node, StoredTensor):
+                made[id(node)] = self.tensor(node, dtype)
+            elif isinstance(node, dict):
+                made[id(node)] = {
+                    key: self._materialise(value, dtype, made, depth + 1)
+                    for key, value in node.items()
+                }
+            else:
+                made[id(node)] = type(node)(
+                    self._materialise(value, dtype, made, depth + 1) for value in node
+                )
+        return made[id(node)]
+
+    def _checked_entries(self, file_size: int) -> dict[str, zipfile.ZipInfo]:
+        """The archive's entries: stored as they are, together no larger than the file."""
+        entries = {info.filename: info for info in self._file.infolist()}
+        if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+            raise WeightsError(f"{self.origin} is compressed, which no torch checkpoint is")
+        if len(entries) > MAX_ENTRIES or sum(e.file_size for e in entries.values()) > file_size:
+            raise WeightsError(f"{self.origin} is damaged: its entries are larger than the file")
+        return entries
+
+    def _find_prefix(self) -> str:
+        roots = [name[: -len("data.pkl")] for name in self._entries if name.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise WeightsError(f"{self.origin} is a zip archive but no torch checkpoint")
+        return roots[0]
+
+    def _read_tree(self) -> Inert:
+        order = f"{self._prefix}byteorder"
+        if order in self._entries and self._read("byteorder") != b"little":
+            raise WeightsError(f"{self.origin} was written on a big-endian machine")
+        return load_inert(self._read("data.pkl", MAX_PICKLE_BYTES), self.origin)
+
+    def _read(self, name: str, limit: int | None = None) -> bytes:
+        info = self._entries[self._prefix + name]
+        if limit is not None and info.file_size > limit:
+            raise WeightsError(f"{self.origin}: {name} is larger than any model's")
+        try:
+            return self._file.read(info)
+        except (*_DAMAGE, OSError) as error:
+            raise WeightsError(f"{self.origin} is damaged: {_sentence(error)}") from None
+
+    def _storage(self, stored: StoredTensor) -> tuple[torch.dtype, str, int]:
+        """dtype, entry name and length of a tensor's storage, checked against the archive."""
+        match stored.storage:
+            case ("storage", Reference(name=kind), str(key), _, int(length)) if kind in _DTYPES:
+                pass
+            case _:
+                raise WeightsError(f"{self.origin} holds a tensor of a kind that is not read")
+        info = self._entries.get(f"{self._prefix}data/{key}")
+        dtype = _DTYPES[kind]
+        if info is None or info.file_size != length * dtype.itemsize:
+            raise WeightsError(
+                f"{self.origin} is damaged: storage {key} should have {length * dtype.itemsize} "
+                f"bytes and has {info.file_size if info else 0}"
+            )
+        return dtype, f"data/{key}", length
+
+
+def _integers(stored: StoredTensor, origin: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Size, stride and offset, proved to be plain non-negative integers that belong together."""
+    size, stride, offset = stored.size, stored.stride, stored.offset
+    if (
+        not isinstance(size, tuple)
+        or not isinstance(stride, tuple)
+        or len(size) != len(stride)
+        or len(size) > MAX_DEPTH
+        or any(type(n) is not int or not 0 <= n < 2**62 for n in (*size, *stride, offset))
+        or prod(n for n in size if n) >= 2**62
+    ):
+        raise WeightsError(f"{origin} is damaged: a tensor has an impossible shape")
+    return size, stride, offset
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error).split("\n")[0].rstrip(".") or type(error).__name__

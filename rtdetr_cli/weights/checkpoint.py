@@ -1,0 +1,148 @@
+"""Our own checkpoint file: a plain dict of tensors and primitives, nothing that could execute.
+
+`torch.load(weights_only=True)` reads it too. Keys: format, version, architecture (with the norms'
+epsilon), names, preprocessing, weights, training, origin, notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rtdetr_cli.config.load import model_config_from_dict, model_config_to_dict
+from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.core.errors import ConfigError, WeightsError
+from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.weights.archive import TorchArchive
+
+FORMAT = "rtdetr_cli"
+VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """A trained network and what is needed to use it.
+
+    Attributes:
+        config: the architecture, norm epsilon included.
+        names: class index -> name.
+        weights: tensors by their official v2 names.
+        preprocessing: how a picture becomes the input.
+        training: what is needed to go on training, None in a file that is ready to ship.
+        origin: what the weights were read from, for people.
+        notes: what was dropped, renamed or filled in, for people.
+    """
+
+    config: ModelConfig
+    names: dict[int, str]
+    weights: dict[str, Tensor] = field(repr=False)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    training: dict[str, Any] | None = field(default=None, repr=False)
+    origin: str = "rtdetr"
+    notes: tuple[str, ...] = ()
+
+
+def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, all or nothing.
+
+    Weights are stored as float32, except float64 ones, which keep their digits.
+
+    Raises:
+        StorageError: No space left or no permission; an older file of that name is still whole.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": model_config_to_dict(checkpoint.config),
+        "names": dict(checkpoint.names),
+        "preprocessing": {
+            **asdict(checkpoint.preprocessing),
+            "size_hw": list(checkpoint.preprocessing.size_hw),
+        },
+        "weights": {name: _stored(tensor) for name, tensor in checkpoint.weights.items()},
+        "training": checkpoint.training,
+        "origin": checkpoint.origin,
+        "notes": list(checkpoint.notes),
+    }
+    # A Python file, not a path: only then does a full disk raise OSError.
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read one of our own checkpoints as it was saved; reader.py opens those of others as well.
+
+    Raises:
+        WeightsError: The file is absent, damaged or not ours.
+    """
+    with TorchArchive(Path(path)) as archive:
+        if not is_ours(archive.tree):
+            raise WeightsError(f"{path} is no checkpoint of rtdetr")
+        return parse_checkpoint(archive)
+
+
+def is_ours(tree: object) -> bool:
+    """Whether an archive holds our own format."""
+    return isinstance(tree, dict) and tree.get("format") == FORMAT
+
+
+def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) -> Checkpoint:
+    """The checkpoint in an open archive, its weights as `dtype` or as they were stored."""
+    tree, origin = archive.tree, archive.origin
+    if tree.get("version") != VERSION:
+        raise WeightsError(
+            f"{origin} has format version {tree.get('version')}; this rtdetr reads {VERSION}"
+        )
+    try:
+        size_hw = tree["preprocessing"]["size_hw"]
+        return Checkpoint(
+            config=model_config_from_dict(tree["architecture"], origin),
+            names={int(index): str(name) for index, name in tree["names"].items()},
+            weights=archive.materialise(dict(tree["weights"]), dtype),
+            preprocessing=Preprocessing(
+                (int(size_hw[0]), int(size_hw[1])), bool(tree["preprocessing"]["antialias"])
+            ),
+            training=archive.materialise(tree["training"]),
+            origin=str(tree["origin"]),
+            notes=tuple(tree["notes"]),
+        )
+    except ConfigError as error:
+        raise WeightsError(str(error)) from None
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise WeightsError(f"{origin} is damaged: {error} is absent or of a wrong kind") from None
+
+
+def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:
+    """Compare names and shapes with those of a network, before a strict load.
+
+    Raises:
+        WeightsError: Names the first tensors that are missing, extra or of another shape.
+    """
+    wrong = [f"{name} is missing" for name in expected if name not in weights]
+    wrong += [f"{name} is not part of the network" for name in weights if name not in expected]
+    wrong += [
+        f"{name} is {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in weights.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise WeightsError(f"{origin} does not fit: {'; '.join(wrong[:3])}{more}")
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """Detached, on the CPU, and alone in its storage (a view would drag its whole base along)."""
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point() and tensor.dtype != torch.float64:
+        tensor = tensor.float()
+    alone = tensor.untyped_storage().nbytes() == tensor.nbytes
+    return (
+        tensor
+        if alone and tensor.is_contiguous()
+        else tensor.clone(memory_format=torch.contiguous_format)
+    )

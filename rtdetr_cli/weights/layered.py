@@ -1,0 +1,136 @@
+"""Layer-numbered networks (`model.12.conv.weight`): what each number is, and what the file says.
+
+The numbers depend on the depth of the backbone, so the place of every part follows from the
+order of the layers' kinds, which all RT-DETRs with an HGNetv2 backbone share.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from rtdetr_cli.core.errors import WeightsError
+
+# Kind of a layer -> a name inside it that only this kind has, and its letter in the order below.
+_KINDS = (
+    ("S", "stem1."),
+    ("B", "sc."),
+    ("A", "ma."),
+    ("P", "cv1."),
+    ("T", "enc_output."),
+    ("C", "conv."),
+)
+
+# Stem, four stages of HG blocks with Down-sampling between, AIFI, CCFF (Convs and CSP blocks, P),
+# head (T). Layers without tensors (up-sampling, concatenation) leave only gaps in the numbers.
+_ORDER = re.compile(r"S(B+)D(B+)D(B+)D(B+)C(A+)CCPCCPCPCPT")
+
+_CCFF = (
+    "encoder.lateral_convs.0",
+    "encoder.input_proj.1",
+    "encoder.fpn_blocks.0",
+    "encoder.lateral_convs.1",
+    "encoder.input_proj.0",
+    "encoder.fpn_blocks.1",
+    "encoder.downsample_convs.0",
+    "encoder.pan_blocks.0",
+    "encoder.downsample_convs.1",
+    "encoder.pan_blocks.1",
+)
+
+# Names inside a layer, per kind: foreign pattern and hub replacement, in order.
+_INSIDE: dict[str, tuple[tuple[str, str], ...]] = {
+    "S": ((r"^(stem2[ab])\.conv\.", r"\1.conv.1."),),
+    "B": (
+        (r"^m\.", "layers."),
+        (r"^sc\.", "aggregation_squeeze_conv."),
+        (r"^ec\.", "aggregation_excitation_conv."),
+    ),
+    "D": (),
+    "C": ((r"^bn\.", "norm."),),
+    "P": ((r"^cv", "conv"), (r"^m\.", "bottlenecks."), (r"\.bn\.", ".norm.")),
+    "A": ((r"^ma\.", "self_attn."), (r"^fc", "linear")),
+    "T": (
+        (r"^(input_proj\.\d+)\.0\.", r"\1.conv."),
+        (r"^(input_proj\.\d+)\.1\.", r"\1.norm."),
+        (r"^enc_output\.0\.", "enc_output.proj."),
+        (r"^enc_output\.1\.", "enc_output.norm."),
+    ),
+}
+
+
+def hub_names(state: Mapping[str, Tensor], origin: str) -> dict[str, str]:
+    """Foreign name -> hub name for every key of a layer-numbered state dict.
+
+    Raises:
+        WeightsError: The layers are those of another network, or convolutions and norms are
+            already fused.
+    """
+    layers = _by_layer(state, origin)
+    parts = layer_parts(state, origin)
+    if "stem1.bn.weight" not in layers[0]:
+        raise WeightsError(
+            f"{origin} is fused: its norms are folded into the convolutions; open the file as it "
+            "was before fusing"
+        )
+    names = {}
+    for index, tensors in layers.items():
+        kind = _kind(tensors)
+        for name in tensors:
+            names[f"model.{index}.{name}"] = f"{parts[index]}.{_inside(kind, name)}"
+    return names
+
+
+def layer_parts(state: Mapping[str, Tensor], origin: str) -> dict[int, str]:
+    """Number of each layer that has tensors -> the hub's name of that part."""
+    kinds = {index: _kind(tensors) for index, tensors in _by_layer(state, origin).items()}
+    return dict(zip(kinds, _parts_in_order("".join(kinds.values()), origin), strict=True))
+
+
+def _by_layer(state: Mapping[str, Tensor], origin: str) -> dict[int, dict[str, Tensor]]:
+    layers: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        parts = re.fullmatch(r"model\.(\d{1,4})\.(.+)", key)
+        if parts is None:
+            raise WeightsError(f"{origin} is layer-numbered but has a tensor {key}")
+        layers.setdefault(int(parts[1]), {})[parts[2]] = tensor
+    return dict(sorted(layers.items()))
+
+
+def _parts_in_order(kinds: str, origin: str) -> Iterator[str]:
+    """The hub's name of each layer, from the string of their kinds."""
+    order = _ORDER.fullmatch(kinds)
+    if order is None:
+        network = (
+            "a ResNet of Ultralytics' own, another network than the official R50 and R101"
+            if kinds.startswith("?")
+            else "layer-numbered, but no RT-DETR with an HGNetv2 backbone"
+        )
+        raise WeightsError(f"{origin} is {network}")
+    yield "backbone.stem"
+    for stage in range(4):
+        if stage:
+            yield f"backbone.stages.{stage}.downsample"
+        yield from (f"backbone.stages.{stage}.blocks.{i}" for i in range(len(order[stage + 1])))
+    yield "encoder.input_proj.2"
+    yield from (f"encoder.encoder.0.layers.{i}" for i in range(len(order[5])))
+    yield from _CCFF
+    yield "decoder"
+
+
+def _kind(tensors: Mapping[str, Tensor]) -> str:
+    """The letter of a layer's kind; `?` for one that no RT-DETR of ours has."""
+    for letter, name in _KINDS:
+        if any(key.startswith(name) for key in tensors):
+            weight = tensors.get("conv.weight")
+            depthwise = weight is not None and weight.shape[1] == 1
+            return "D" if letter == "C" and depthwise else letter
+    return "?"
+
+
+def _inside(kind: str, name: str) -> str:
+    for pattern, replacement in _INSIDE[kind]:
+        name = re.sub(pattern, replacement, name)
+    return name

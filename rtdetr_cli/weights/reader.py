@@ -1,0 +1,130 @@
+"""The one door to trained weights: opens a file of any known family, recognised by its content."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.weights.architecture import Facts
+from rtdetr_cli.weights.archive import TorchArchive
+from rtdetr_cli.weights.checkpoint import Checkpoint, is_ours, parse_checkpoint
+from rtdetr_cli.weights.foreign import read_foreign
+from rtdetr_cli.weights.layered import layer_parts
+from rtdetr_cli.weights.pickled_module import check_layers, module_facts, stored_state
+from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
+
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+
+
+def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Open a checkpoint: ours, official, Hugging Face (file or folder) or Ultralytics.
+
+    Nothing in the file is executed.
+
+    Args:
+        path: the file, or a Hugging Face folder.
+        dtype: of the floating-point weights; half precision in the file is raised to it.
+
+    Raises:
+        WeightsError: The file is absent, damaged, unsafe or of no known family.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    head = _first_bytes(path)
+    if head.startswith(_ZIP):
+        with TorchArchive(path) as archive:
+            if is_ours(archive.tree):
+                return parse_checkpoint(archive, dtype)
+            return _read_archive(archive, dtype)
+    if head[8:9] == b"{":
+        return _read_safetensors(path, dtype)
+    if head.startswith(_PICKLE):
+        raise WeightsError(
+            f"{path.name} is a bare pickle (Paddle, or torch before 1.6), which is not read"
+        )
+    raise WeightsError(
+        f"{path.name} is no checkpoint: it is neither a torch archive nor safetensors"
+    )
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except FileNotFoundError:
+        raise WeightsError(f"{path} does not exist") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint:
+    """A torch file by others: a state dict, however wrapped, or a whole pickled module."""
+    file = archive.tree if isinstance(archive.tree, dict) else {}
+    model, place = _find_model(archive.tree, archive.origin)
+    is_module = isinstance(model, Record)
+    stored = stored_state(model, archive.origin) if is_module else model
+    state = {
+        key: archive.tensor(tensor, dtype)
+        for key, tensor in stored.items()
+        if isinstance(key, str) and isinstance(tensor, StoredTensor)
+    }
+    facts = module_facts(model, file, archive.origin) if is_module else Facts()
+    if is_module:
+        check_layers(model, layer_parts(state, archive.origin), archive.origin)
+    if place:
+        facts = replace(facts, notes=(*facts.notes, f"weights taken from {place}"))
+    return read_foreign(state, archive.origin, facts)
+
+
+def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
+    """The best weights in a file and where they stand: averaged ones before raw ones."""
+    file = tree if isinstance(tree, dict) else {}
+    average = file.get("ema")
+    places = {
+        "ema.module": average.get("module") if isinstance(average, dict) else None,
+        "ema": average,
+        "model": file.get("model"),
+        "state_dict": file.get("state_dict"),
+        "": tree,
+    }
+    for place, model in places.items():
+        if isinstance(model, Record):
+            return model, place
+        if isinstance(model, dict) and any(isinstance(v, StoredTensor) for v in model.values()):
+            return model, place
+    raise WeightsError(f"{origin} is a torch file without weights")
+
+
+def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise WeightsError(f"{path.name} is damaged: {error}") from None
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    return read_foreign(state, path.name, _config_facts(path.with_name("config.json")))
+
+
+def _config_facts(path: Path) -> Facts:
+    """What the config.json beside Hugging Face weights says."""
+    if not path.is_file():
+        return Facts()
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
+        return Facts(
+            names=dict(sorted(names.items())) or None,
+            norm_eps=config.get("batch_norm_eps"),
+            num_queries=config.get("num_queries"),
+            num_heads=config.get("decoder_attention_heads"),
+            sampling="discrete" if config.get("decoder_method") == "discrete" else None,
+        )
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,249 @@
+"""Reads the pickle streams inside checkpoints without running anything that stands in them.
+
+A pickle is a small program. Python's own readers run it with real classes and functions; this
+one runs it on a stack of inert values: a name becomes a `Reference`, an object a `Record` that
+holds its state, a tensor a `StoredTensor` that only says where its bytes lie. Nothing is
+imported and nothing is called. archive.py turns stored tensors into real ones.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from rtdetr_cli.core.errors import WeightsError
+
+Inert: TypeAlias = Any
+"""A tree of plain values, lists, tuples, dicts, `Reference`, `Record` and `StoredTensor`."""
+
+MAX_PICKLE_BYTES = 32 * 2**20
+"""A checkpoint of 1500 tensors needs 0.3 MB of pickle."""
+
+# What may be named. Being named does not mean being run: these become references and records.
+_KNOWN_NAMES = re.compile(
+    r"torch\.(\w+Storage|Size|Tensor|device|dtype|b?float\d+|u?int\d+|bool)"
+    r"|torch\._utils\._rebuild_\w+"
+    r"|torch\.(nn|storage)(\.\w+)+"
+    r"|torch\._tensor\._rebuild_from_type_v2"
+    r"|ultralytics(\.\w+)+"
+    r"|collections\.(OrderedDict|defaultdict)"
+    r"|builtins\.(set|frozenset|list|dict|tuple|slice|int|float|bool|str|complex|bytearray)"
+    r"|pathlib\.\w*Path"
+    r"|datetime\.\w+"
+    r"|argparse\.Namespace"
+    r"|types\.SimpleNamespace"
+    r"|_codecs\.encode"
+    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.(scalar|_reconstruct))"
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A class or function that the stream names."""
+
+    name: str
+
+
+@dataclass
+class Record:
+    """An object of a foreign class: its class name, what it was made from, its state."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    state: Any = field(default=None, repr=False)
+
+    def get(self, key: str, default: Inert = None) -> Inert:
+        """An attribute of the foreign object."""
+        return self.state.get(key, default) if isinstance(self.state, dict) else default
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as the stream describes it, unchecked: archive.py compares it with the file."""
+
+    storage: Any
+    offset: Any
+    size: Any
+    stride: Any
+
+
+def load_inert(stream: bytes, origin: str) -> Inert:
+    """The tree in a pickle stream: plain containers and values, records, stored tensors.
+
+    Raises:
+        WeightsError: The stream is damaged, or names something no checkpoint needs.
+    """
+    if len(stream) > MAX_PICKLE_BYTES:
+        raise WeightsError(f"{origin}: its pickle has {len(stream)} bytes, more than any model's")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickletools, about odd escapes in damaged names
+            return _Machine(origin).run(stream)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise WeightsError(f"{origin} is damaged: its pickle stream breaks off ({error})") from None
+
+
+class _Machine:
+    """The pickle stack machine of PEP 307 and 3154, on inert values."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.stack: list[Any] = []
+        self.frames: list[list[Any]] = []  # stacks put aside by MARK
+        self.memo: dict[int, Any] = {}
+
+    def run(self, stream: bytes) -> Inert:
+        """Executes the stream up to STOP."""
+        for opcode, argument, _ in pickletools.genops(stream):
+            name = opcode.name
+            if name in _CONSTANTS:
+                self.push(_CONSTANTS[name])
+            elif name in _VALUES:
+                self.push(argument)
+            elif name == "STOP":
+                break
+            elif name in _ACTIONS:
+                _ACTIONS[name](self, argument)
+            elif name not in {"PROTO", "FRAME"}:
+                raise WeightsError(f"{self.origin} holds the pickle code {name}, which is not read")
+        return self.stack.pop()
+
+    def push(self, value: Inert) -> None:
+        self.stack.append(value)
+
+    def mark(self, _: object) -> None:
+        self.frames.append(self.stack)
+        self.stack = []
+
+    def since_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.frames.pop()
+        return items
+
+    def pop(self, count: int) -> tuple[Any, ...]:
+        items = tuple(self.stack.pop() for _ in range(count))
+        return items[::-1]
+
+    def put(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else int(index)] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.push(self.memo[int(index)])
+
+    def extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, list):
+            raise TypeError(f"items for a {type(target).__name__}")
+        target.extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            raise TypeError(f"entries for a {type(target).__name__}")
+        target.update(_pairs(items))
+
+    def name(self, name: str) -> None:
+        module, _, attribute = name.partition(" ")
+        module = "builtins" if module == "__builtin__" else module
+        full = f"{module}.{attribute}"
+        if not _KNOWN_NAMES.fullmatch(full):
+            raise WeightsError(
+                f"{self.origin} wants {full}, which no checkpoint needs; nothing in it was run"
+            )
+        self.push(Reference(full))
+
+    def stack_name(self, _: object) -> None:
+        module, attribute = self.pop(2)
+        self.name(f"{module} {attribute}")
+
+    def call(self, _: object) -> None:
+        function, arguments = self.pop(2)
+        if not isinstance(function, Reference) or not isinstance(arguments, tuple):
+            raise TypeError("a call of something that is no name")
+        rebuild = _REBUILDERS.get(function.name)
+        self.push(rebuild(*arguments) if rebuild else Record(function.name, arguments))
+
+    def build(self, _: object) -> None:
+        target, state = self.pop(2)
+        if isinstance(target, Record):
+            target.state = state
+        elif not isinstance(target, dict | StoredTensor):  # state dicts carry `_metadata`: unused
+            raise TypeError(f"a state for a {type(target).__name__}")
+        self.push(target)
+
+
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    """Keys and values in turn; only plain keys, because hashing a deep tuple is not bounded."""
+    keys, values = items[::2], items[1::2]
+    for key in keys:
+        if not isinstance(key, str | int | float | bool | None):
+            raise TypeError(f"a key of type {type(key).__name__}")
+    return dict(zip(keys, values, strict=True))
+
+
+def _ordered_dict(entries: Inert = ()) -> dict[Any, Any]:
+    return _pairs([part for key, value in entries for part in (key, value)])
+
+
+def _tensor(storage: Inert, offset: Inert, size: Inert, stride: Inert, *_: Inert) -> StoredTensor:
+    return StoredTensor(storage, offset, size, stride)
+
+
+# Calls that are answered with a value of our own; every other known name gives a record.
+_REBUILDERS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _ordered_dict,
+    "builtins.set": lambda items=(): list(items),
+    "builtins.frozenset": lambda items=(): list(items),
+    "torch.Size": lambda items=(): tuple(items),
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda data, *_: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+}
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+
+_VALUES = frozenset(
+    {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
+    | {"STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+    | {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+)
+
+_ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
+    "MARK": _Machine.mark,
+    "POP": lambda machine, _: machine.pop(1),
+    "POP_MARK": lambda machine, _: machine.since_mark(),
+    "DUP": lambda machine, _: machine.push(machine.stack[-1]),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_SET": lambda machine, _: machine.push([]),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE1": lambda machine, _: machine.push(machine.pop(1)),
+    "TUPLE2": lambda machine, _: machine.push(machine.pop(2)),
+    "TUPLE3": lambda machine, _: machine.push(machine.pop(3)),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.since_mark())),
+    "LIST": lambda machine, _: machine.push(machine.since_mark()),
+    "FROZENSET": lambda machine, _: machine.push(machine.since_mark()),
+    "DICT": lambda machine, _: machine.push(_pairs(machine.since_mark())),
+    "APPEND": lambda machine, _: machine.extend(list(machine.pop(1))),
+    "APPENDS": lambda machine, _: machine.extend(machine.since_mark()),
+    "ADDITEMS": lambda machine, _: machine.extend(machine.since_mark()),
+    "SETITEM": lambda machine, _: machine.set_items(list(machine.pop(2))),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.since_mark()),
+    "PUT": _Machine.put,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.put,
+    "GET": _Machine.get,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.stack_name,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "BUILD": _Machine.build,
+    "BINPERSID": lambda machine, _: None,  # the storage's description stays as the tuple it is
+}

@@ -1,0 +1,115 @@
+"""Milliseconds per training step of rtdetr-n, 320 px, 8 pictures: ours and a peer's.
+
+    python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python
+
+Each toolkit runs its own training with its own default recipe; both have the same network, read
+the same pictures in the training process and train at one size. `load` is waiting for the next
+batch, `step` everything from there to the updated weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from interleave import Contestant, Times, race, report, serve, take_answers
+
+HERE = Path(__file__).resolve().parent
+EPOCHS = 40
+
+
+def main() -> None:
+    """Draw or copy the pictures, run the race, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="data.yaml of a YOLO folder; copied first")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=3, help="steps per contestant and round")
+    parser.add_argument("--peer-python", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = copy_data(options.data, folder) if options.data else draw_data(folder)
+        ours = [sys.executable, Path(__file__).resolve(), "serve", data]
+        contestants = [Contestant("ours", ours, data.parent)]
+        if options.peer_python:
+            peer = [options.peer_python.absolute(), HERE / "peer_train_step.py"]
+            network = HERE / "peer-rtdetr-n.yaml"
+            command = [*peer, network, data, str(EPOCHS)]
+            contestants.append(Contestant("peer", command, data.parent))
+        report(race(contestants, options.rounds, options.calls))
+
+
+def draw_data(folder: Path) -> Path:
+    """26 batches of drawn pictures."""
+    from rtdetr_cli.config.dataset import ShapesConfig
+    from rtdetr_cli.data.shapes import draw_shapes
+
+    shapes = ShapesConfig(num_train=208, num_val=8, num_test=1)
+    return draw_shapes(shapes, folder).path / "data.yaml"
+
+
+def copy_data(data: Path, folder: Path) -> Path:
+    """Peers write caches beside labels and mend pictures in place."""
+    shutil.copytree(data.resolve().parent, folder / "data")
+    return folder / "data" / data.name
+
+
+def serve_ours(data: str) -> None:
+    """Be our contestant: the engine's own step on the engine's own batches."""
+    answers = take_answers()
+    from rtdetr_cli.config.settings import TrainSettings
+    from rtdetr_cli.core.structures import Batch
+    from rtdetr_cli.engine.optim import train_mode
+    from rtdetr_cli.engine.prepare import prepare
+    from rtdetr_cli.engine.train import train_step
+    from rtdetr_cli.loss.criterion import Criterion
+
+    run = prepare(
+        TrainSettings(
+            model="rtdetr-n.yaml",
+            data=data,
+            imgsz=320,
+            batch=8,
+            epochs=EPOCHS,
+            multi_scale=False,
+            device="cpu",
+            workers=0,
+            plots=False,
+        )
+    )
+    criterion = Criterion()
+    train_mode(run.network, run.recipe)
+
+    def all_batches() -> Iterator[Batch]:
+        for epoch in range(EPOCHS):
+            run.data.train_batches.set_epoch(epoch, strong=True)
+            yield from run.data.train_batches.batches()
+
+    batches = all_batches()
+
+    def call() -> Times:
+        start = time.perf_counter()
+        batch = next(batches)
+        loaded = time.perf_counter()
+        train_step(run, criterion, batch)
+        done = time.perf_counter()
+        return milliseconds(load=loaded - start, step=done - loaded, together=done - start)
+
+    serve(answers, call)
+
+
+def milliseconds(**seconds: float) -> Times:
+    """Seconds to milliseconds."""
+    return {name: 1000 * value for name, value in seconds.items()}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve_ours(*sys.argv[2:])
+    else:
+        main()

@@ -1,0 +1,39 @@
+"""Generated files say what the settings say."""
+
+from pathlib import Path
+
+import pytest
+
+from rtdetr_cli.cli.generate import generated_files
+from rtdetr_cli.cli.help import keys_by_group
+from rtdetr_cli.config.fields import field_types
+from rtdetr_cli.config.settings import MODES, TrainSettings, settings_from_pairs
+
+ROOT = Path(__file__).parents[2]
+
+
+FILES = generated_files()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_generated_files_are_fresh(name: str) -> None:
+    assert (ROOT / name).read_text(encoding="utf-8") == FILES[name], (
+        f"{name} is stale: python -m rtdetr_cli.cli.generate"
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_key_stands_in_one_group_and_says_what_it_is(mode: str) -> None:
+    cls = MODES[mode]
+    groups = keys_by_group(cls)
+    keys = [key for group in groups.values() for key in group]
+    assert [key.name for key in keys] == list(field_types(cls))
+    assert list(groups) == list(cls.groups.values())
+    assert all(key.text.endswith(".") for key in keys)
+    assert cls.__doc__
+    assert "\n" not in cls.__doc__
+
+
+def test_shipped_defaults_are_the_defaults() -> None:
+    settings = settings_from_pairs(TrainSettings, {"cfg": ROOT / "cfg/train.yaml", "data": "x"})
+    assert settings == TrainSettings(data="x")

@@ -1,0 +1,91 @@
+"""Data set YAMLs in the forms that people write."""
+
+from pathlib import Path
+
+import pytest
+
+from rtdetr_cli.config.dataset import Download, ShapesConfig
+from rtdetr_cli.config.load import load_dataset_config
+from rtdetr_cli.core.errors import ConfigError
+from rtdetr_cli.core.files import asset_dir
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "data.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_lists_mappings_and_roboflow(tmp_path: Path) -> None:
+    text = "train: ../train/images\nval: [a, b.txt]\nnc: 2\nnames: ['cat', 2]\nroboflow: {x: 1}\n"
+    config = load_dataset_config(write(tmp_path, text))
+    assert config.path == tmp_path
+    assert (config.train, config.val, config.test) == (("../train/images",), ("a", "b.txt"), None)
+    assert config.names == {0: "cat", 1: "2"}
+    named = "path: sub\ntrain: x\nnames: {1: dog, 0: cat}\n"
+    (tmp_path / "sub").mkdir()
+    config = load_dataset_config(write(tmp_path, named))
+    assert config.path == tmp_path / "sub"
+    assert list((config.names or {}).items()) == [(0, "cat"), (1, "dog")]
+
+
+def test_coco_json_brings_its_names(tmp_path: Path) -> None:
+    config = load_dataset_config(write(tmp_path, "train: a.json\nval: b.json\n"))
+    assert config.names is None
+
+
+def test_downloads_have_checksums(tmp_path: Path) -> None:
+    entry = "[{url: 'https://example.org/a.zip', sha256: abc, to: labels}]"
+    config = load_dataset_config(write(tmp_path, f"val: x\nnames: [a]\ndownload: {entry}\n"))
+    assert config.download == (Download("https://example.org/a.zip", "abc", "labels"),)
+
+
+def test_drawn_data_set(tmp_path: Path) -> None:
+    config = load_dataset_config(write(tmp_path, "source: shapes\nnum_train: 9\nsize: 64\n"))
+    assert config.shapes == ShapesConfig(num_train=9, size=64)
+
+
+def test_relative_root_is_looked_for_here_and_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path / "home"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = write(tmp_path, "path: zoo\ntrain: x\nnames: [a]\n")
+    assert load_dataset_config(path).path == tmp_path / "zoo"
+    (tmp_path / "home" / "datasets" / "zoo").mkdir(parents=True)
+    assert load_dataset_config(path).path == tmp_path / "home" / "datasets" / "zoo"
+    (tmp_path / "elsewhere" / "zoo").mkdir()
+    assert load_dataset_config(path).path == tmp_path / "elsewhere" / "zoo"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("train: x\nval: x\n", "data.yaml: names is missing"),
+        ("names: [a]\n", "data.yaml: none of train, val and test is given"),
+        ("train: x\nnames: {1: a, 2: b}\n", "names must count from 0 without a gap; 0 is missing"),
+        ("train: x\nnames: cat\n", "names must list the classes, found 'cat'"),
+        ("train: x\nnames: []\n", "names must list the classes, found []"),
+        ("train: x\nnames: [a]\nnc: 3\n", "nc is 3, but names lists 1 classes"),
+        ("train: x\nnames: [a]\nval: 3\n", "val must be a list of texts, found 3"),
+        ("train: x\nnames: [a]\nvla: y\n", "vla is no key; did you mean val?"),
+        ("train: x\nnames: [a]\ndownload: wget x\n", "download must list url and sha256, never a"),
+        ("source: shapes\nnum_trains: 3\n", "num_trains is no key; did you mean num_train?"),
+        ("source: paintings\n", "source must be shapes, found 'paintings'"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_config(write(tmp_path, text))
+    assert sentence in str(caught.value)
+
+
+def test_unknown_data_set() -> None:
+    with pytest.raises(ConfigError, match=r"data set coco9\.yaml does not exist"):
+        load_dataset_config("coco9.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((asset_dir("cfg") / "datasets").glob("*.yaml")), ids=str)
+def test_shipped_data_sets_open(path: Path) -> None:
+    assert load_dataset_config(path.name).origin == path

@@ -1,0 +1,139 @@
+"""Keys and values become settings, or one sentence says why not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rtdetr_cli.config.settings import (
+    MODES,
+    ConvertSettings,
+    ExportSettings,
+    PredictSettings,
+    TrainSettings,
+    ValSettings,
+    settings_from_pairs,
+    size_hw,
+)
+from rtdetr_cli.core.errors import ConfigError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("imgsz", "320", 320),
+        ("imgsz", "320,640", (320, 640)),
+        ("imgsz", "[320, 640]", (320, 640)),
+        ("lr", "1e-4", 1e-4),
+        ("lr", "3", 3.0),
+        ("lr", "None", None),
+        ("lr", "null", None),
+        ("multi_scale", "false", False),
+        ("multi_scale", "True", True),
+        ("device", "0", "0"),
+        ("device", "0,1", "0,1"),
+        ("name", "'my run'", "my run"),
+        ("name", "12", "12"),
+        ("name", "none", "none"),
+        ("data", r"C:\sets\a=b.yaml", r"C:\sets\a=b.yaml"),
+        ("resume", "true", True),
+        ("resume", "runs/last.pt", "runs/last.pt"),
+        ("schedule", "cosine", "cosine"),
+    ],
+)
+def test_texts_are_read_as_the_type_of_their_field(key: str, text: str, value: object) -> None:
+    settings = settings_from_pairs(TrainSettings, {"data": "x", key: text})
+    assert getattr(settings, key) == value
+    assert type(getattr(settings, key)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kept"),
+    [
+        ("imgsz", [320, 640], (320, 640)),
+        ("lr", 1, 1.0),
+        ("device", 0, "0"),
+        ("device", [0, 1], "0,1"),
+        ("data", Path("a.yaml"), "a.yaml"),
+        ("resume", Path("last.pt"), "last.pt"),
+        ("schedule", None, None),
+    ],
+)
+def test_python_values(key: str, value: object, kept: object) -> None:
+    assert getattr(settings_from_pairs(TrainSettings, {"data": "x", key: value}), key) == kept
+
+
+@pytest.mark.parametrize("text", ["0,2,5", "[0,2,5]", "(0, 2, 5)"])
+def test_lists(text: str) -> None:
+    settings = settings_from_pairs(PredictSettings, {"source": "x", "classes": text})
+    assert settings.classes == (0, 2, 5)
+    assert settings_from_pairs(PredictSettings, {"source": "x", "classes": "7"}).classes == (7,)
+
+
+@pytest.mark.parametrize(
+    ("cls", "pairs", "sentence"),
+    [
+        (TrainSettings, {}, "train needs data="),
+        (PredictSettings, {"source": None}, "predict needs source="),
+        (ConvertSettings, {}, "convert needs model="),
+        (TrainSettings, {"data": "x", "epoch": 3}, "epoch is no key of train; did you mean epochs"),
+        (ValSettings, {"data": "x", "lr": 3}, "lr is no key of val; it is one of train"),
+        (TrainSettings, {"data": "x", "imgsz": "300"}, "imgsz must be a multiple of 32, for exa"),
+        (TrainSettings, {"data": "x", "imgsz": 0}, "imgsz must be at least 32, found 0"),
+        (TrainSettings, {"data": "x", "imgsz": "a"}, "whole number or a list of 2 whole numbers"),
+        (TrainSettings, {"data": "x", "imgsz": [32, 32, 32]}, "a list of 2 whole numbers, found ["),
+        (TrainSettings, {"data": "x", "epochs": "0"}, "epochs must be at least 1, found 0"),
+        (
+            TrainSettings,
+            {"data": "x", "epochs": "2.5"},
+            "epochs must be a whole number, found '2.5'",
+        ),
+        (TrainSettings, {"data": "x", "epochs": True}, "epochs must be a whole number, found True"),
+        (TrainSettings, {"data": "x", "epochs": "none"}, "epochs must be a whole number"),
+        (TrainSettings, {"data": "x", "flip": "1.5"}, "flip must be at most 1, found 1.5"),
+        (TrainSettings, {"data": "x", "lr": "nan"}, "lr must be at least 0, found nan"),
+        (TrainSettings, {"data": "x", "schedule": "cosin"}, "found 'cosin'; did you mean cosine?"),
+        (TrainSettings, {"data": "x", "plots": "maybe"}, "plots must be true or false, found 'may"),
+        (TrainSettings, {"data": "x", "pretrained": "a.pt"}, "pretrained=a.pt has no effect with"),
+        (ExportSettings, {"opset": "20"}, "opset must be at most 19, found 20"),
+        (ExportSettings, {"format": "onx"}, "format must be one of onnx, found 'onx'; did you"),
+        (PredictSettings, {"source": "x", "save_conf": True}, "save_conf has no effect without"),
+        (PredictSettings, {"source": "x", "classes": "a,b"}, "classes must be a list of whole n"),
+        (PredictSettings, {"source": "x", "classes": "-1"}, "classes[0] must be at least 0"),
+    ],
+)
+def test_mistakes_are_named(cls: Any, pairs: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings_from_pairs(cls, pairs)
+    assert sentence in str(caught.value)
+
+
+def test_direct_construction_is_checked_too() -> None:
+    with pytest.raises(UsageError, match="batch must be at least 1"):
+        TrainSettings(data="x", batch=0)
+
+
+def test_cfg_stands_below_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("data: a.yaml\nepochs: 3\ndevice: 0\nlr: 1e-3\nimgsz: [32, 64]\n")
+    settings = settings_from_pairs(TrainSettings, {"cfg": str(file), "epochs": "5"})
+    assert (settings.data, settings.epochs, settings.lr) == ("a.yaml", 5, 1e-3)
+    assert (settings.device, settings.imgsz) == ("0", (32, 64))
+
+
+def test_mistakes_in_cfg_name_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("data: a.yaml\nepoch: 3\n")
+    with pytest.raises(UsageError, match=r"my\.yaml: epoch is no key of train; did you mean"):
+        settings_from_pairs(TrainSettings, {"cfg": file})
+    with pytest.raises(ConfigError, match="does not exist"):
+        settings_from_pairs(TrainSettings, {"cfg": "absent.yaml", "data": "x"})
+
+
+def test_size_hw() -> None:
+    assert size_hw(640) == (640, 640)
+    assert size_hw((320, 640)) == (320, 640)
+
+
+def test_every_mode_is_listed() -> None:
+    assert list(MODES) == ["train", "val", "predict", "export", "info", "convert", "check"]

@@ -1,0 +1,119 @@
+"""Writing is all or nothing; a refused write is one sentence."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from rtdetr_cli.core.errors import StorageError
+from rtdetr_cli.core.files import (
+    asset_dir,
+    atomic_write,
+    new_run_dir,
+    rtdetr_home,
+    sha256,
+    storage_errors,
+)
+
+
+def test_assets_are_found_in_the_checkout() -> None:
+    assert (asset_dir("models") / "rtdetr-l.yaml").is_file()
+    assert (asset_dir("cfg") / "train.yaml").is_file()
+
+
+def test_assets_inside_the_package_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "rtdetr_cli"
+    (package / "models").mkdir(parents=True)
+    monkeypatch.setattr("rtdetr_cli.core.files._PACKAGE", package)
+    assert asset_dir("models") == package / "models"
+    assert asset_dir("cfg") == tmp_path / "cfg"
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
+    assert rtdetr_home() == tmp_path
+    monkeypatch.delenv("RTDETR_HOME")
+    assert rtdetr_home() == Path.home() / ".cache" / "rtdetr"
+
+
+def test_atomic_write_makes_folders_and_keeps_the_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "best.pt"
+    with atomic_write(path) as temporary:
+        assert temporary.suffix == ".pt"
+        assert temporary.parent == path.parent
+        temporary.write_text("weights")
+        assert not path.exists()
+    assert path.read_text() == "weights"
+    assert os.listdir(path.parent) == ["best.pt"]  # noqa: PTH208  (hidden files count)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+
+    def write() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "no space left on the device"),
+        (errno.EACCES, "permission denied"),
+        (errno.EROFS, "the file system is read-only"),
+    ],
+)
+def test_a_refused_write_is_one_sentence(tmp_path: Path, number: int, reason: str) -> None:
+    path = tmp_path / "out.onnx"
+
+    def write() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(StorageError) as caught:
+        write()
+    assert str(caught.value) == f"cannot write {path}: {reason}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_left_for_real() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(StorageError, match="no space left"), storage_errors(full):
+        full.write_text("x")
+
+
+def test_other_errors_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), storage_errors(tmp_path):
+        (tmp_path / "absent").read_text()
+
+
+def test_run_folders_are_numbered(tmp_path: Path) -> None:
+    runs = [new_run_dir(tmp_path / "runs", "train") for _ in range(3)]
+    assert [run.name for run in runs] == ["train", "train2", "train3"]
+    assert new_run_dir(tmp_path / "runs", "train", exist_ok=True) == runs[0]
+
+
+def test_a_file_in_the_way_of_the_runs_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match="a file is in the way"):
+        new_run_dir(tmp_path / "runs", "train")
+
+
+def test_sha256(tmp_path: Path) -> None:
+    data = b"x" * (1 << 20) + b"tail"
+    (tmp_path / "file").write_bytes(data)
+    assert sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()

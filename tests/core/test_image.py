@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.image import read_image, read_image_size, resize_image, to_rgb, to_tensor
+
+UNREADABLE = {
+    "truncated_half.jpg",
+    "truncated_header.jpg",
+    "empty.jpg",
+    "html.jpg",
+    "bad_crc.png",
+    "bomb_20000x10000.png",
+}
+SMALL = {"one_pixel.png", "sliver_3x1000.png"}
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_awkward_files_give_the_upright_bus_or_one_sentence(shared_data):
+    folder = shared_data / "corner_cases"
+    index = json.loads((folder / "index.json").read_text("utf-8"))
+    for name, facts in index.items():
+        if name in UNREADABLE:
+            with pytest.raises(DataError, match=r"cannot be read as a picture \(.+\)$"):
+                read_image(folder / name)
+            continue
+        image = read_image(folder / name)
+        width, height = facts["upright_size"]
+        assert image.shape == (height, width, 3), name
+        assert read_image_size(folder / name) == (height, width), name
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        assert image.flags.writeable
+        # index.json: Pillow and OpenCV agree on a mean of 116 to 118 for all but the tiny ones.
+        assert name in SMALL or 115 < image.mean() < 119, name
+
+
+def test_turned_jpegs_show_the_same_picture(shared_data):
+    folder = shared_data / "corner_cases"
+    sixth, eighth = (
+        read_image(folder / f"exif_orient_{value}.jpg").astype(int) for value in (6, 8)
+    )
+    assert np.abs(sixth - eighth).mean() < 8  # turned before compression, hence not equal
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.jpg: no such picture"):
+        read_image(tmp_path / "nowhere.jpg")
+
+
+def test_folder_is_no_picture(tmp_path):
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        read_image_size(tmp_path)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, axis=0)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    expected = (ramp >> 8).astype(np.uint8)[..., None].repeat(3, axis=2)
+    assert (read_image(tmp_path / "ramp.png") == expected).all()
+
+
+def test_float_pixels_are_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(DataError, match="float pixels"):
+        read_image(tmp_path / "float.tif")
+
+
+def test_given_pillow_image_stays_as_it_is():
+    image = Image.fromarray(noise(4, 6))
+    image.getexif()[0x0112] = 6
+    assert to_rgb(image).shape == (6, 4, 3)
+    assert image.size == (6, 4)
+
+
+@pytest.mark.parametrize("size_hw", [(32, 64), (50, 30), (200, 160), (97, 131)])
+def test_antialiased_resize_equals_pillow(size_hw):
+    image = noise(97, 131)
+    expected = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BILINEAR)
+    assert (resize_image(image, size_hw, antialias=True) == np.asarray(expected)).all()
+    fast = resize_image(image, size_hw, antialias=True, exact=False).astype(int)
+    assert np.abs(fast - np.asarray(expected)).max() <= 1
+    assert (fast == np.asarray(expected)).mean() > 0.98
+
+
+def test_resize_without_antialias_picks_neighbours():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[0::4] = 200  # antialiasing would see these rows, OpenCV's four neighbours do not
+    assert resize_image(image, (2, 2), antialias=False).max() == 0
+    assert resize_image(image, (2, 2), antialias=True).max() > 0
+
+
+def test_to_tensor_is_planes_in_zero_to_one():
+    image = noise(3, 5)
+    tensor = to_tensor(image)
+    assert tensor.shape == (3, 3, 5)
+    assert tensor.dtype == torch.float32
+    assert tensor[2, 1, 4].item() == pytest.approx(image[1, 4, 2] / 255)

@@ -1,0 +1,172 @@
+"""Results and Boxes keep the names and the meaning that Ultralytics' users know."""
+
+import copy
+import json
+import pickle
+from importlib.util import find_spec
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.results import Boxes, Results
+
+ROWS = torch.tensor([[10.0, 20.0, 50.0, 40.0, 0.9, 1.0], [-5.0, 90.0, 30.0, 110.0, 0.5, 0.0]])
+NAMES = {0: "person", 1: "traffic light"}
+
+
+def make_results(rows=ROWS, **options):
+    image = np.arange(100 * 200 * 3, dtype=np.uint32).astype(np.uint8).reshape(100, 200, 3)
+    return Results(image, "folder/street.png", NAMES, rows, **options)
+
+
+def test_boxes_are_given_in_every_format():
+    boxes = Boxes(ROWS, (100, 200))
+    assert boxes.xyxy.tolist() == [[10, 20, 50, 40], [-5, 90, 30, 110]]
+    assert boxes.xywh.tolist() == [[30, 30, 40, 20], [12.5, 100, 35, 20]]
+    torch.testing.assert_close(boxes.xyxyn[0], torch.tensor([0.05, 0.2, 0.25, 0.4]))
+    torch.testing.assert_close(boxes.xywhn[0], torch.tensor([0.15, 0.3, 0.2, 0.2]))
+    torch.testing.assert_close(boxes.conf, torch.tensor([0.9, 0.5]))
+    assert boxes.cls.tolist() == [1.0, 0.0]
+    assert boxes.cls.is_floating_point()
+    assert boxes.shape == (2, 6)
+    assert boxes.id is None
+    assert boxes.is_track is False
+
+
+def test_boxes_are_walked_over_and_chosen_like_arrays():
+    boxes = Boxes(ROWS, (100, 200))
+    assert len(boxes) == 2
+    assert [int(box.cls) for box in boxes] == [1, 0]
+    assert boxes[0].shape == (1, 6)
+    assert boxes[boxes.conf > 0.7].cls.tolist() == [1.0]
+    assert boxes[:0].xywhn.shape == (0, 4)
+
+
+def test_boxes_as_numpy_answer_numpy_everywhere():
+    boxes = Boxes(ROWS, (100, 200)).numpy()
+    for values in (boxes.data, boxes.xyxy, boxes.xywh, boxes.xyxyn, boxes.xywhn, boxes.conf):
+        assert isinstance(values, np.ndarray)
+    np.testing.assert_allclose(boxes.xywh[0], [30, 30, 40, 20])
+    assert isinstance(boxes.clipped().data, np.ndarray)
+    assert isinstance(boxes.to("cpu").data, torch.Tensor)
+
+
+def test_boxes_refuse_rows_of_another_width():
+    with pytest.raises(UsageError, match=r"shape \(3, 4\): expected \(N, 6\)"):
+        Boxes(torch.zeros(3, 4), (10, 10))
+
+
+def test_clipping_cuts_at_the_border_and_leaves_the_original():
+    boxes = Boxes(ROWS, (100, 200))
+    assert boxes.clipped().xyxy[1].tolist() == [0, 90, 30, 100]
+    assert boxes.xyxy[1].tolist() == [-5, 90, 30, 110]
+
+
+def test_results_are_a_sequence_of_single_detections():
+    results = make_results()
+    assert results.orig_shape == (100, 200)
+    assert len(results) == 2
+    assert [len(one) for one in results] == [1, 1]
+    assert results[1].boxes.cls.tolist() == [0.0]
+    assert len(results.new()) == 0
+    assert results.masks is results.probs is results.keypoints is results.obb is None
+
+
+def test_results_without_boxes_still_have_boxes():
+    results = make_results(None)
+    assert len(results.boxes) == 0
+    assert results.summary() == []
+    assert results.verbose() == "(no detections), "
+
+
+def test_moving_results_makes_a_copy():
+    results = make_results()
+    assert isinstance(results.numpy().boxes.data, np.ndarray)
+    assert isinstance(results.boxes.data, torch.Tensor)
+    assert results.to(torch.float64).boxes.data.dtype == torch.float64
+    assert results.cpu().boxes.xyxy.tolist() == results.boxes.xyxy.tolist()
+
+
+def test_summary_json_and_csv_agree():
+    results = make_results()
+    row = {
+        "name": "traffic light",
+        "class": 1,
+        "confidence": 0.9,
+        "box": {"x1": 10.0, "y1": 20.0, "x2": 50.0, "y2": 40.0},
+    }
+    assert results.summary()[0] == row
+    assert json.loads(results.to_json()) == results.summary()
+    assert results.summary(normalize=True)[0]["box"]["x2"] == 0.25
+    lines = results.to_csv().splitlines()
+    assert lines[0] == "name,class,confidence,x1,y1,x2,y2"
+    assert lines[1] == "traffic light,1,0.9,10.0,20.0,50.0,40.0"
+
+
+def test_verbose_counts_in_words():
+    rows = torch.cat([ROWS, ROWS])
+    results = make_results(rows)
+    results.names[1] = "bus"
+    assert results.verbose() == "2 persons, 2 bus, "
+
+
+def test_labels_are_yolo_text_inside_the_picture(tmp_path):
+    path = make_results().save_txt(tmp_path / "labels" / "a.txt", save_conf=True)
+    lines = (tmp_path / "labels" / "a.txt").read_text().splitlines()
+    assert path == str(tmp_path / "labels" / "a.txt")
+    assert lines == ["1 0.15 0.3 0.2 0.2 0.9", "0 0.075 0.95 0.15 0.1 0.5"]
+
+
+def test_labels_of_a_picture_without_boxes_are_an_empty_file(tmp_path):
+    make_results(None).save_txt(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == ""
+
+
+def test_crops_go_to_class_folders_with_the_row_of_the_box(tmp_path):
+    results = make_results(torch.cat([ROWS, torch.tensor([[300.0, 5, 310, 9, 0.3, 0]])]))
+    results.names[1] = "cabinet/shelf"
+    results.save_crop(tmp_path, "street.png")
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg"))
+    assert found == ["cabinet_shelf/street-1.jpg", "person/street-2.jpg"]
+    assert cv2.imread(str(tmp_path / found[0])).shape == (20, 40, 3)
+
+
+def test_plot_needs_a_painter_and_knows_its_options(tmp_path):
+    with pytest.raises(UsageError, match="needs a painter"):
+        make_results().plot()
+    results = make_results(painter=lambda image, boxes, names, style: 255 - image)
+    with pytest.raises(UsageError, match=r"linewidth is no option.*did you mean line_width"):
+        results.plot(linewidth=3)
+    with pytest.raises(UsageError, match="neither class nor instance"):
+        results.plot(color_mode="rainbow")
+    drawn = results.plot(line_width=3)
+    np.testing.assert_array_equal(drawn, 255 - results.orig_img)
+    assert results.plot(pil=True).getpixel((0, 0)) == tuple(drawn[0, 0, ::-1].tolist())
+    assert results.save(tmp_path / "x.png") == str(tmp_path / "x.png")
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "x.png")), drawn)
+
+
+def test_a_picture_that_cannot_be_encoded_is_one_sentence(tmp_path):
+    results = make_results(painter=lambda image, boxes, names, style: image)
+    with pytest.raises(UsageError, match=r"cannot write 200x100 pixels as .*x\.docx"):
+        results.save(tmp_path / "x.docx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_absent_names_say_so_and_copies_work():
+    results = make_results()
+    with pytest.raises(AttributeError, match=r"have no sumary; did you mean summary\?"):
+        results.sumary  # noqa: B018
+    assert not hasattr(results, "depth")
+    for twin in (copy.deepcopy(results), pickle.loads(pickle.dumps(results))):
+        assert twin.summary() == results.summary()
+
+
+def test_tables_need_pandas():
+    if find_spec("pandas"):
+        pytest.skip("pandas is installed")
+    with pytest.raises(BackendError, match="pip install pandas"):
+        make_results().to_df()

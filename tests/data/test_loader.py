@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.image import read_image, resize_image, to_tensor
+from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
+from rtdetr_cli.data.loader import LoaderConfig, eval_loader, multi_scale_sizes, train_loader
+from rtdetr_cli.data.transforms import AugmentConfig
+
+from .conftest import save_picture
+
+CONFIG = LoaderConfig(batch=2, size_hw=(32, 64), seed=3, workers=0)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    boxes = [LabelledBox(1, [10, 10, 40, 30]), LabelledBox(0, [0, 0, 60, 40], crowd=True)]
+    records = [
+        make_record(number, save_picture(tmp_path / f"{number}.png", seed=number), (40, 60), boxes)
+        for number in range(5)
+    ]
+    return DetectionDataset({0: "cat", 1: "dog"}, [0, 1], records)
+
+
+def epoch(loader, number=0, strong=True, start_step=0):
+    loader.set_epoch(number, strong)
+    return list(loader.batches(start_step))
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for ours, other in zip(first, second, strict=True):
+        assert ours.image_ids == other.image_ids
+        assert torch.equal(ours.images, other.images)
+        for target, expected in zip(ours.targets, other.targets, strict=True):
+            assert torch.equal(target.boxes_cxcywh, expected.boxes_cxcywh)
+            assert torch.equal(target.labels, expected.labels)
+
+
+def test_batch_is_what_the_network_takes(dataset):
+    batch = epoch(train_loader(dataset, CONFIG))[0]
+    assert batch.images.shape == (2, 3, 32, 64)
+    assert batch.images.dtype == torch.float32
+    assert batch.images.is_contiguous()
+    assert 0.4 < batch.images.max() <= 1
+    assert batch.sizes_hw == [(40, 60)] * 2
+    assert batch.targets[0].boxes_cxcywh.dtype == torch.float32
+    assert batch.targets[0].labels.dtype == torch.int64
+
+
+def test_number_of_workers_changes_nothing(dataset):
+    scales = ((32, 32), (64, 32))
+    alone = train_loader(dataset, LoaderConfig(2, (32, 64), seed=3, workers=0, multi_scale=scales))
+    helped = train_loader(dataset, LoaderConfig(2, (32, 64), seed=3, workers=2, multi_scale=scales))
+    for number in (0, 1):
+        assert_same(epoch(alone, number), epoch(helped, number))
+
+
+def test_epoch_taken_up_at_a_step_goes_on_as_it_would_have(dataset):
+    loader = train_loader(dataset, CONFIG)
+    whole = epoch(loader, 4)
+    assert_same(whole[1:], epoch(loader, 4, start_step=1))
+    assert_same(whole, epoch(loader, 4))
+
+
+def test_epochs_and_seeds_differ(dataset):
+    orders = {
+        tuple(i for batch in epoch(train_loader(dataset, config), number) for i in batch.image_ids)
+        for config in (CONFIG, LoaderConfig(2, (32, 64), seed=4, workers=0))
+        for number in range(3)
+    }
+    assert len(orders) > 3
+
+
+def test_single_image_left_over_is_dropped_and_two_are_kept(dataset):
+    for batch, sizes in ((2, [2, 2]), (3, [3, 2]), (1, [1] * 5), (8, [5])):
+        loader = train_loader(dataset, LoaderConfig(batch, (32, 32), workers=0))
+        found = epoch(loader)
+        assert [len(one) for one in found] == sizes
+        assert len(loader) == len(sizes)
+        ids = [i for one in found for i in one.image_ids]
+        assert len(set(ids)) == len(ids)
+
+
+def test_ranks_share_the_split_equally(dataset):
+    shares = [
+        [
+            i
+            for batch in epoch(
+                train_loader(dataset, LoaderConfig(1, (32, 32), workers=0, rank=rank, world_size=2))
+            )
+            for i in batch.image_ids
+        ]
+        for rank in (0, 1)
+    ]
+    assert [len(share) for share in shares] == [3, 3]
+    assert set(shares[0]) | set(shares[1]) == set(range(5))
+
+
+def test_crowds_are_not_trained_on(dataset):
+    config = LoaderConfig(5, (40, 60), workers=0, augment=AugmentConfig(0, 0, 0, 0))
+    for target in epoch(train_loader(dataset, config))[0].targets:
+        assert target.labels.tolist() == [1]
+        np.testing.assert_allclose(target.boxes_cxcywh[0], [25 / 60, 0.5, 0.5, 0.5])
+
+
+def test_official_sizes_of_multi_scale():
+    # reference/official-rtdetr.md 5.1: 480 to 800 in steps of 32, 640 three times.
+    expected = [480, 512, 544, 576, 608, 640, 640, 640, 672, 704, 736, 768, 800]
+    assert multi_scale_sizes((640, 640)) == tuple((side, side) for side in expected)
+    assert multi_scale_sizes((320, 640))[0] == (256, 480)
+
+
+def test_each_batch_has_a_size_of_its_own_until_the_clean_epochs(dataset):
+    scales = ((32, 32), (64, 32), (96, 96))
+    loader = train_loader(dataset, LoaderConfig(1, (64, 64), workers=0, multi_scale=scales))
+    sizes = {tuple(one.images.shape[2:]) for number in range(4) for one in epoch(loader, number)}
+    assert sizes == set(scales)
+    assert {tuple(one.images.shape[2:]) for one in epoch(loader, 0, strong=False)} == {(64, 64)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_picture_is_one_sentence_from_any_process(dataset, workers):
+    dataset.record(2).path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"2\.png: cannot be read as a picture \(the file is empt"):
+        list(train_loader(dataset, LoaderConfig(2, (32, 32), workers=workers)))
+
+
+def test_picture_of_another_size_than_annotated_is_named(dataset, tmp_path):
+    save_picture(tmp_path / "0.png", height=60, width=40)
+    with pytest.raises(DataError, match=r"0\.png: the upright picture is 40x60 .* say 60x40"):
+        next(iter(eval_loader(dataset, 2, Preprocessing((32, 32)))))
+
+
+def test_no_pictures_no_training():
+    with pytest.raises(DataError, match="no pictures"):
+        train_loader(DetectionDataset({0: "cat"}, [0], []), CONFIG)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_evaluation_reads_every_picture_once_in_order(dataset, antialias):
+    preprocessing = Preprocessing((32, 64), antialias)
+    loader = eval_loader(dataset, 2, preprocessing)
+    batches = list(loader)
+    assert [batch.image_ids for batch in batches] == [[0, 1], [2, 3], [4]]
+    assert len(loader) == 3
+    image = read_image(dataset.record(3).path)
+    expected = to_tensor(resize_image(image, (32, 64), antialias))
+    assert torch.equal(batches[1].images[1], expected)
+    np.testing.assert_allclose(batches[1].targets[1].boxes_cxcywh, [[25 / 60, 0.5, 0.5, 0.5]])

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.data.voc import read_voc
+
+
+def voc_object(name="cat", box=(1, 1, 60, 40), difficult=0):
+    edges = "".join(
+        f"<{key}>{edge}</{key}>"
+        for key, edge in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    return (
+        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+        f"<bndbox>{edges}</bndbox></object>"
+    )
+
+
+@pytest.fixture
+def voc_list(tmp_path):
+    def write(*objects, text=None):
+        for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "JPEGImages/a.jpg")
+        content = text or f"<annotation>{''.join(objects)}</annotation>"
+        (tmp_path / "Annotations/a.xml").write_text(content, "utf-8")
+        path = tmp_path / "ImageSets/Main/train.txt"
+        path.write_text("a  1\n", "utf-8")
+        return path
+
+    return write
+
+
+def test_first_and_last_pixel_become_edges(voc_list):
+    dataset = read_voc([voc_list(voc_object(), voc_object("dog", difficult=1))], None)
+    assert dataset.names == {0: "cat", 1: "dog"}
+    assert dataset.record(0).boxes_xyxy[0].tolist() == [0, 0, 60, 40]
+    assert dataset.record(0).iscrowd.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [
+        (voc_object("cats"), r"object 0: class cats is not among names; did you mean cat\?"),
+        (voc_object(box=(1, 1, 90, 40)), "outside the picture of 60x40"),
+        (voc_object(box=(1, 1, "nan", 40)), "NaN or infinity"),
+        (voc_object(box=(1, 1, "", 40)), "is not four numbers"),
+    ],
+)
+def test_wrong_object_is_named(voc_list, node, sentence):
+    with pytest.raises(DataError, match=rf"a\.xml: .*{sentence}"):
+        read_voc([voc_list(node)], {0: "cat"})
+
+
+def test_broken_xml_is_named(voc_list):
+    with pytest.raises(DataError, match=r"a\.xml: broken XML, .*line 1"):
+        read_voc([voc_list(text="<annotation>")], {0: "cat"})
+
+
+def test_missing_annotation_is_named(voc_list):
+    path = voc_list(voc_object())
+    (path.parents[2] / "Annotations/a.xml").unlink()
+    with pytest.raises(DataError, match=r"a\.xml: no such annotation"):
+        read_voc([path], {0: "cat"})
+
+
+def test_bccd_as_published_has_two_boxes_without_area(shared_data):
+    config = load_data(shared_data / "bccd" / "voc")
+    splits = [open_split(config, split) for split in ("train", "val", "test")]
+    # README of the data: 205/87/72 pictures, 4886 boxes, zero-size ones in 00338 and 00343.
+    assert [len(split) for split in splits] == [205, 87, 72]
+    assert sum(split.num_boxes for split in splits) == 4886
+    notes = [note.rpartition("/")[2] for split in splits for note in split.notes]
+    assert sorted(notes) == ["BloodImage_00338.xml)", "BloodImage_00343.xml)"]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.data.yolo import label_path, list_images, read_image_list, read_yolo
+
+NAMES = {0: "cat", 1: "dog"}
+
+
+def read(folder):
+    return read_yolo(list_images(folder / "images"), NAMES)
+
+
+def test_boxes_are_pixels_of_the_picture(yolo_folder):
+    dataset = read(yolo_folder("1 0.5 0.5 0.5 0.25\n\n0 0.25 0.25 0.5 0.5\n"))
+    record = dataset.record(0)
+    assert record.size_hw == (40, 60)
+    assert record.labels.tolist() == [1, 0]
+    np.testing.assert_allclose(record.boxes_xyxy, [[15, 15, 45, 25], [0, 0, 30, 20]])
+    assert not record.iscrowd.any()
+
+
+def test_picture_without_label_file_is_background(yolo_folder):
+    dataset = read(yolo_folder("0 .5 .5 .1 .1", None, ""))
+    assert [len(record.labels) for record in dataset.records] == [1, 0, 0]
+    assert dataset.record(1).boxes_xyxy.shape == (0, 4)
+
+
+def test_polygons_become_boxes_and_boxes_without_area_go(yolo_folder):
+    dataset = read(yolo_folder("0 0.1 0.2 0.5 0.3 0.4 0.8\n1 .5 .5 0 .2\n"))
+    np.testing.assert_allclose(dataset.record(0).boxes_xyxy, [[6, 8, 30, 32]], rtol=1e-6)
+    assert [re.sub(r"\(first: .*/", "(", note) for note in dataset.notes] == [
+        "polygons turned into boxes: 1 (0.txt:1)",
+        "boxes without area dropped: 1 (0.txt:2)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("0 .5 .5 .1", "4 columns, expected 5: class cx cy w h"),
+        ("0 .5 .5 .1 .1 .9", "6 columns, expected 5: class cx cy w h"),
+        ("2 .5 .5 .1 .1", r"class 2 is out of range, expected 0\.\.1"),
+        ("-1 .5 .5 .1 .1", "class -1 is out of range"),
+        ("0.5 .5 .5 .1 .1", r"class 0\.5 is out of range"),
+        ("0 nan .5 .1 .1", "NaN or infinity"),
+        ("0 .5 inf .1 .1", "NaN or infinity"),
+        ("cat .5 .5 .1 .1", "`cat .5 .5 .1 .1` are not all numbers"),
+        ("0 .5 .5 -.1 .1", "negative width or height"),
+        ("0 .99 .5 .1 .1", r"box outside the picture \(left, top, right, bottom = 0\.94, "),
+        ("0 300 200 50 50", "box outside the picture"),
+    ],
+)
+def test_wrong_label_is_named_with_file_and_line(yolo_folder, line, sentence):
+    folder = yolo_folder("0 .5 .5 .1 .1\n" + line)
+    with pytest.raises(DataError, match=r"labels/train/0\.txt:2: " + sentence):
+        read(folder)
+
+
+def test_further_mistakes_are_counted(yolo_folder):
+    with pytest.raises(DataError, match=r"0\.txt:1: .*\(and 2 more mistakes\)$"):
+        read(yolo_folder("0 1\n0 2\n", "9 .5 .5 .1 .1"))
+
+
+def test_rounding_beyond_the_border_is_clipped(yolo_folder):
+    record = read(yolo_folder("0 0.5 0.5 1.001 1.001")).record(0)
+    np.testing.assert_array_equal(record.boxes_xyxy, [[0, 0, 60, 40]])
+
+
+def test_undecodable_picture_is_named(yolo_folder):
+    folder = yolo_folder("0 .5 .5 .1 .1", "")
+    (folder / "images/train/1.png").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"1\.png: cannot be read as a picture"):
+        read(folder)
+
+
+def test_no_label_file_at_all_is_an_error(yolo_folder):
+    with pytest.raises(
+        DataError, match=r"none of the 2 pictures has a label file; expected .*0\.t"
+    ):
+        read(yolo_folder(None, None))
+
+
+def test_binary_label_file_is_an_error(yolo_folder):
+    folder = yolo_folder("")
+    (folder / "labels/train/0.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"0\.txt: is no text file"):
+        read(folder)
+
+
+def test_labels_beside_the_pictures_are_found(yolo_folder):
+    folder = yolo_folder(None)
+    (folder / "images/train/0.txt").write_text("1 .5 .5 .1 .1", "utf-8")
+    assert read(folder).num_boxes == 1
+
+
+def test_last_images_folder_becomes_labels():
+    assert label_path(Path("/images/x/images/a/b.c.jpg")) == Path("/images/x/labels/a/b.c.txt")
+    assert label_path(Path("flat/images.jpg")) == Path("flat/images.txt")
+
+
+def test_list_names_pictures_relative_to_itself_or_the_root(yolo_folder):
+    folder = yolo_folder("", "")
+    listing = folder / "lists" / "train.txt"
+    listing.parent.mkdir()
+    listing.write_text("../images/train/0.png\n\nimages/train/1.png\n", "utf-8")
+    assert [path.name for path in read_image_list(listing, folder)] == ["0.png", "1.png"]
+
+
+def test_ground_truth_has_coco_form(yolo_folder):
+    truth = read(yolo_folder("1 0.5 0.5 0.5 0.25", "0 .5 .5 1 1")).ground_truth()
+    assert truth["categories"] == [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+    assert truth["images"][1] == {"id": 2, "file_name": "1.png", "height": 40, "width": 60}
+    assert truth["annotations"][0] == {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [15, 15, 30, 10],
+        "area": 300,
+        "iscrowd": 0,
+    }
+    assert truth["annotations"][1]["id"] == 2

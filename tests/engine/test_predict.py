@@ -1,0 +1,196 @@
+"""Pictures go in, Results, lines, JSON and files come out; unreadable pictures are named."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings import PredictSettings
+from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.engine import predict as engine
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+class FakeDetector:
+    """Finds the whole picture (class 2, score .9), its left half (0, .5), its top half (1, .25)."""
+
+    preprocessing = Preprocessing((64, 96), antialias=True)
+    description = "a fake"
+
+    def __init__(self):
+        self.names = {0: "person", 1: "car", 2: "bus"}
+        self.batches = []
+        self.network = None  # any input size is welcome
+
+    def detect(self, images, sizes_hw, max_det=300):
+        self.batches.append(images)
+        return [
+            Detections(
+                torch.tensor([[0, 0, w, h], [0, 0, w / 2, h], [0, 0, w, h / 2]]),
+                torch.tensor([0.9, 0.5, 0.25]),
+                torch.tensor([2, 0, 1]),
+            )
+            for h, w in sizes_hw
+        ]
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    fake = FakeDetector()
+    monkeypatch.setattr(engine, "load_detector", lambda *options: fake)
+    return fake
+
+
+def settings(source, root, **keys):
+    return PredictSettings(source=str(source), project=str(root / "runs"), **keys)
+
+
+def pictures(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        assert cv2.imwrite(str(folder / name), np.full((40, 30, 3), (200, 0, 0), np.uint8))
+    return folder
+
+
+def written(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def test_one_line_per_picture_on_stdout_and_the_talk_on_stderr(detector, tmp_path, capsys):
+    source = pictures(tmp_path / "in", "a.png", "b.png")
+    assert engine.predict(settings(source, tmp_path)) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"image 1/2 {source}/a.png: 30x40 1 person, 1 bus, ")
+    assert lines[1].startswith(f"image 2/2 {source}/b.png: ")
+    assert lines[0].endswith(" ms")
+    assert "a fake\nSpeed: " in err
+    assert "postprocess per picture at 96x64\n" in err
+    assert f"Results saved to {tmp_path}/runs/predict\n" in err
+    assert written(tmp_path / "runs") == ["predict/a.jpg", "predict/b.jpg"]
+
+
+def test_json_is_one_array_and_nothing_else(detector, tmp_path, capsys):
+    source = pictures(tmp_path / "in", "a.png", "b.png")
+    (source / "b.png").write_bytes(b"")
+    assert engine.predict(settings(source, tmp_path, json=True, save=False)) == 3
+    good, bad = json.loads(capsys.readouterr().out)
+    assert (good["path"], good["width"], good["height"]) == (f"{source}/a.png", 30, 40)
+    assert [row["name"] for row in good["detections"]] == ["bus", "person"]
+    assert good["detections"][1]["box"] == {"x1": 0.0, "y1": 0.0, "x2": 15.0, "y2": 40.0}
+    assert sorted(good["speed"]) == ["inference", "postprocess", "preprocess"]
+    assert "the file is empty" in bad["error"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unreadable_pictures_are_named_and_the_exit_code_is_3(detector, tmp_path, capsys):
+    source = pictures(tmp_path / "in", "a.png", "b.png", "c.png")
+    (source / "b.png").write_text("<html>")
+    assert engine.predict(settings(source, tmp_path, batch=2)) == 3
+    out, err = capsys.readouterr()
+    assert [line.split(" ")[1] for line in out.splitlines()] == ["1/3", "3/3"]
+    assert f"Warning: {source}/b.png: cannot be read as a picture (no known picture format)" in err
+    assert written(tmp_path / "runs") == ["predict/a.jpg", "predict/c.jpg"]
+
+
+def test_a_source_without_a_readable_picture_fails_and_leaves_no_folder(detector, tmp_path):
+    source = pictures(tmp_path / "in", "a.png", "b.png")
+    for picture in source.iterdir():
+        picture.write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture"):
+        engine.predict(settings(source / "a.png", tmp_path))
+    with pytest.raises(DataError, match="none of the 2 pictures could be read"):
+        engine.predict(settings(source, tmp_path))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_path_is_found_before_the_model_is_opened(monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "load_detector", lambda *options: pytest.fail("opened"))
+    with pytest.raises(DataError, match="no such file"):
+        engine.predict(settings(tmp_path / "nope.jpg", tmp_path))
+
+
+def test_files_of_pictures_of_the_same_name_are_all_there(detector, tmp_path):
+    for folder in ("a", "b"):
+        pictures(tmp_path / "in" / folder, "1.png")
+    keys = {"save_txt": True, "save_conf": True, "save_crop": True}
+    assert engine.predict(settings(f"{tmp_path}/in/**/*", tmp_path, **keys)) == 0
+    run = tmp_path / "runs" / "predict"
+    crops = [
+        f"crops/{name}/{stem}-{row}.jpg"
+        for name, row in (("bus", 1), ("person", 2))
+        for stem in ("1", "1-2")
+    ]
+    assert written(run) == sorted(["1.jpg", "1-2.jpg", "labels/1.txt", "labels/1-2.txt", *crops])
+    assert (run / "labels" / "1.txt").read_text() == "2 0.5 0.5 1 1 0.9\n0 0.25 0.5 0.5 1 0.5\n"
+
+
+def test_scores_must_be_above_conf_and_classes_and_max_det_choose(detector, tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+
+    def found(**keys):
+        (results,) = engine.stream(detector, image, settings("-", tmp_path, save=False, **keys))
+        return [int(label) for label in results.boxes.cls]
+
+    assert found() == [2, 0]  # the score .25 is not above conf=0.25
+    assert found(conf=0.2) == [2, 0, 1]
+    assert found(conf=0.9) == []
+    assert found(conf=0.0, max_det=1) == [2]
+    assert found(conf=0.0, max_det=1, classes=(0, 1)) == [0]
+    with pytest.raises(UsageError, match="classes=3 is no class of this model; it has 0 to 2"):
+        found(classes=(3,))
+
+
+def test_the_detector_sees_rgb_of_its_own_size_unless_imgsz_says_otherwise(detector, tmp_path):
+    image = np.full((40, 30, 3), (255, 0, 51), np.uint8)  # BGR
+    keys = {"save": False, "batch": 2}
+    results = list(engine.stream(detector, [image] * 3, settings("-", tmp_path, **keys)))
+    assert [len(batch) for batch in detector.batches] == [2, 1]
+    assert detector.batches[0].shape == (2, 3, 64, 96)
+    assert detector.batches[0].dtype == torch.float32
+    torch.testing.assert_close(detector.batches[0][0, :, 5, 5], torch.tensor([0.2, 0.0, 1.0]))
+    np.testing.assert_array_equal(results[0].orig_img, image)
+    assert results[0].plot().shape == (40, 30, 3)
+    list(engine.stream(detector, image, settings("-", tmp_path, save=False, imgsz=(32, 64))))
+    assert detector.batches[-1].shape == (1, 3, 32, 64)
+    del detector.network
+    with pytest.raises(UsageError, match="the exported file takes 64x96 only"):
+        list(engine.stream(detector, image, settings("-", tmp_path, save=False, imgsz=32)))
+
+
+def test_a_stream_reads_only_as_far_as_one_walks(detector, tmp_path):
+    source = pictures(tmp_path / "in", "a.png", "b.png")
+    walk = engine.stream(detector, str(source), settings("-", tmp_path, save=False))
+    assert detector.batches == []
+    next(walk)
+    assert len(detector.batches) == 1
+    with pytest.raises(DataError, match="no such file"):
+        engine.stream(detector, "nope.jpg", settings("-", tmp_path))
+
+
+def test_every_corner_case_works_or_is_named(detector, tmp_path, capsys):
+    folder = SHARED / "corner_cases"
+    if not folder.is_dir():
+        pytest.skip("the corner cases in ../shared/data are absent")
+    index = json.loads((folder / "index.json").read_text())
+    unreadable = {name for name, entry in index.items() if entry["upright_size"] is None}
+    unreadable |= {"truncated_half.jpg", "bad_crc.png", "bomb_20000x10000.png"}
+    assert engine.predict(settings(folder, tmp_path, json=True)) == 3
+    out, err = capsys.readouterr()
+    rows = {Path(row["path"]).name: row for row in json.loads(out)}
+    assert rows.keys() == index.keys()
+    assert {name for name, row in rows.items() if "error" in row} == unreadable
+    assert err.count("Warning: ") == len(unreadable)
+    for name in index.keys() - unreadable:
+        assert [rows[name]["width"], rows[name]["height"]] == index[name]["upright_size"], name
+        assert (
+            tmp_path / "runs" / "predict" / f"{Path(name).stem}.jpg"
+        ).exists() or "." not in name
+    assert len(written(tmp_path / "runs")) == len(index) - len(unreadable)

@@ -1,0 +1,49 @@
+"""The pictures of a run folder."""
+
+from __future__ import annotations
+
+import sys
+
+import cv2
+import pytest
+
+from rtdetr_cli.core.errors import StorageError
+from rtdetr_cli.evaluation.report import save_plots
+
+FILES = [
+    "BoxPR_curve.png",
+    "BoxF1_curve.png",
+    "BoxP_curve.png",
+    "BoxR_curve.png",
+    "confusion_matrix.png",
+    "confusion_matrix_normalized.png",
+]
+BOXES = [[10, 10, 40, 40, 0], [70, 10, 40, 40, 1]]
+FOUND = [[10, 10, 40, 40, 0.9, 0], [70, 10, 40, 40, 0.8, 0], [70, 10, 40, 40, 0.3, 1]]
+
+
+@pytest.mark.parametrize("boxes", [BOXES, []], ids=["two classes", "no ground truth"])
+def test_six_pictures_are_written_whatever_the_classes_are_called(boxes, make_split, tmp_path):
+    """Formula signs, leading underscores, foreign scripts and length must not stop the drawing."""
+    split = make_split(boxes, FOUND)
+    split.ground_truth["categories"][0]["name"] = "_$x_1 細胞 " + 40 * "long "
+    split.ground_truth["categories"][1]["name"] = "$"
+    metrics = split.evaluator().compute()
+    assert [path.name for path in save_plots(tmp_path, metrics)] == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    for name in FILES:
+        picture = cv2.imread(str(tmp_path / name))
+        assert min(picture.shape[:2]) >= 600
+        assert picture.std() > 5
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(make_split, tmp_path, monkeypatch):
+    metrics = make_split(BOXES, FOUND).evaluator().compute()
+    monkeypatch.setattr("pathlib.Path.mkdir", _no_permission)
+    with pytest.raises(StorageError, match="permission denied"):
+        save_plots(tmp_path / "run", metrics)
+
+
+def _no_permission(*_args, **_kwargs):
+    raise PermissionError(13, "Permission denied")

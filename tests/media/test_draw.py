@@ -1,0 +1,88 @@
+"""Boxes and labels are where they should be, on pictures of any size."""
+
+import numpy as np
+import pytest
+import torch
+
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.results import Boxes, DrawStyle
+from rtdetr_cli.media.draw import _place, draw_boxes
+
+NAMES = {0: "person", 1: "рюкзак"}
+
+
+def draw(size_hw, rows, **style):
+    image = np.full((*size_hw, 3), 40, np.uint8)
+    boxes = Boxes(torch.tensor(rows, dtype=torch.float32).reshape(-1, 6), size_hw)
+    return image, draw_boxes(image, boxes, NAMES, DrawStyle(**style))
+
+
+def test_a_frame_covers_the_first_and_the_last_pixel_of_its_box():
+    before, after = draw((60, 80), [[10, 20, 50, 40, 0.9, 0]], labels=False, line_width=1)
+    rows, columns = np.nonzero((after != before).any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 39, 10, 49)
+    assert len(rows) == 2 * 40 + 2 * 18  # nothing but the frame
+    assert (before == 40).all()
+
+
+def test_frames_are_cut_at_the_border():
+    before, after = draw((60, 80), [[-30, -5, 200, 90, 0.9, 0]], labels=False, line_width=1)
+    changed = (after != before).any(axis=2)
+    assert changed[0].all()
+    assert changed[:, -1].all()
+    assert not changed[1:-1, 1:-1].any()
+
+
+def test_labels_and_frames_can_be_left_out():
+    row = [[40, 60, 160, 120, 0.9, 1]]
+    before, frame = draw((200, 300), row, labels=False)
+    _, label = draw((200, 300), row, boxes=False)
+    _, name = draw((200, 300), row, boxes=False, conf=False)
+    _, nothing = draw((200, 300), row, boxes=False, labels=False)
+
+    def area(image):
+        return int((image != before).any(axis=2).sum())
+
+    assert area(nothing) == 0 < area(name) < area(label)
+    assert not (frame[:59] != before[:59]).any()
+    assert (label[45:60, 40:60] != before[45:60, 40:60]).any()  # above the frame
+
+
+def test_classes_and_instances_have_colours_of_their_own():
+    rows = [[10, 10, 30, 30, 0.9, 0], [40, 10, 60, 30, 0.8, 1], [10, 40, 30, 60, 0.7, 0]]
+    _, image = draw((80, 80), rows, labels=False)
+    assert (image[10, 20] == image[40, 20]).all()
+    assert (image[10, 20] != image[10, 50]).any()
+    _, image = draw((80, 80), rows, labels=False, color_mode="instance")
+    assert (image[10, 20] != image[40, 20]).any()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1000, 3), (9, 4000), (33, 21)])
+def test_odd_sizes_are_drawn_on(size_hw):
+    height, width = size_hw
+    before, after = draw(size_hw, [[0, 0, width, height, 0.9, 0]])
+    assert after.shape == before.shape
+    assert (after[0, 0] != before[0, 0]).any()
+
+
+def test_degenerate_boxes_do_no_harm():
+    rows = [[5, 5, 5, 5, 0.9, 0], [30, 30, 10, 10, 0.9, 0], [float("nan")] * 4 + [0.9, 0]]
+    before, after = draw((60, 80), [*rows, [1e9, 1e9, 2e9, 2e9, 0.9, 7]])
+    assert after.shape == before.shape
+
+
+def test_a_label_looks_for_a_free_place_above_inside_then_below():
+    frame, label, picture = (50, 40, 149, 89), (40, 10), (200, 100)
+    above, inside = (50, 30, 89, 39), (50, 40, 89, 49)
+    assert _place(frame, label, picture, []) == above
+    assert _place(frame, label, picture, [above]) == (110, 30, 149, 39)
+    assert _place(frame, label, picture, [(0, 30, 199, 39)]) == inside
+    assert _place(frame, label, picture, [(0, 30, 199, 49)]) == (50, 90, 89, 99)
+    assert _place((0, 0, 20, 50), label, picture, []) == (0, 0, 39, 9)  # no room above
+    assert _place((180, 40, 199, 89), label, picture, [])[2] == 199  # stays in the picture
+
+
+def test_a_font_that_is_none_is_named(tmp_path):
+    (tmp_path / "x.ttf").write_text("words")
+    with pytest.raises(UsageError, match=r"x\.ttf cannot be read as a TrueType file"):
+        draw((60, 80), [[1, 20, 40, 50, 0.9, 0]], font=str(tmp_path / "x.ttf"))

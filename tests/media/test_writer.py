@@ -1,0 +1,51 @@
+"""A run folder holds one file per picture, whatever the pictures are called."""
+
+import numpy as np
+import torch
+
+from rtdetr_cli.core.results import Results
+from rtdetr_cli.media.draw import draw_boxes
+from rtdetr_cli.media.writer import RunWriter
+
+
+def results(path):
+    rows = torch.tensor([[1.0, 2, 9, 8, 0.9, 0]])
+    return Results(np.zeros((16, 16, 3), np.uint8), path, {0: "cell"}, rows, painter=draw_boxes)
+
+
+def written(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def test_pictures_of_the_same_name_do_not_overwrite_each_other(tmp_path):
+    writer = RunWriter(tmp_path, labels=True, scores=True, crops=True)
+    for path in ("a/1.jpg", "b/1.jpg", "b/1.PNG", "a/1-2.jpg"):
+        writer.write(results(path))
+    assert written(tmp_path) == sorted(
+        f"{folder}{stem}{suffix}"
+        for stem in ("1", "1-2", "1-3", "1-2-2")
+        for folder, suffix in (("", ".jpg"), ("labels/", ".txt"), ("crops/cell/", "-1.jpg"))
+    )
+    assert (tmp_path / "labels" / "1.txt").read_text() == "0 0.3125 0.3125 0.5 0.375 0.9\n"
+
+
+def test_names_that_differ_in_case_only_are_kept_apart(tmp_path):
+    writer = RunWriter(tmp_path)
+    for path in ("BUS.jpg", "bus.jpg"):
+        writer.write(results(path))
+    assert written(tmp_path) == ["BUS.jpg", "bus-2.jpg"]
+
+
+def test_only_what_is_asked_for_is_written_and_the_folder_is_told(tmp_path):
+    one = results("a.b.jpg")
+    RunWriter(tmp_path, pictures=False, labels=True).write(one)
+    assert written(tmp_path) == ["labels/a.b.txt"]
+    assert (tmp_path / "labels" / "a.b.txt").read_text().count(" ") == 4
+    assert one.save_dir == str(tmp_path)
+
+
+def test_very_long_and_undecodable_names_become_names_that_can_be_written(tmp_path):
+    writer = RunWriter(tmp_path)
+    writer.write(results(f"{'画' * 80}.jpg"))
+    writer.write(results("a\udcff.jpg"))
+    assert written(tmp_path) == ["a.jpg", f"{'画' * 66}.jpg"]

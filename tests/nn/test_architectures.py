@@ -1,0 +1,91 @@
+"""The shipped architectures against the official implementation: names, shapes, sizes.
+
+`fixtures/official_v2_states.json.xz` holds name and shape of every tensor of the official v2
+networks for 80 classes (lyuwenyu/RT-DETR at 068dfde), less what can be derived:
+`num_batches_tracked`, anchors, `valid_mask`, `num_points_scale`. R34, R50-m and R101 exist there
+with v1 names and are listed with the four v1 prefixes renamed. Counts and GFLOPs were measured on
+the same networks.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.evaluation.speed import count_flops
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+# name: (trainable parameters, GFLOPs at 640x640)
+OFFICIAL = {
+    "rtdetr-r18": (20_184_464, 61.0),
+    "rtdetr-r34": (31_441_668, 93.1),
+    "rtdetr-r50m": (36_593_772, 100.2),
+    "rtdetr-r50": (42_891_372, 137.1),
+    "rtdetr-r101": (76_556_268, 259.8),
+    "rtdetr-l": (32_925_036, 111.0),
+    "rtdetr-x": (67_374_188, 235.2),
+    "rtdetr-h": (125_584_348, 490.0),
+}
+# Frozen norms are buffers in the official code, so its counts leave them out.
+FROZEN_NORMS = OFFICIAL.keys() - {"rtdetr-r18", "rtdetr-r34"}
+# The official code asks the encoder's box head (256-256-256-4) for all 8400 cells; ours asks for
+# the 300 that are chosen.
+SPARED_GFLOPS = 2 * (256 * 256 * 2 + 256 * 4) * (8400 - 300) / 1e9
+
+
+@cache
+def build(name: str) -> RTDETRNetwork:
+    with torch.device("meta"):
+        return RTDETRNetwork(load_model_config(name), num_classes=80).eval()
+
+
+@cache
+def official_states() -> dict[str, dict[str, list[int]]]:
+    path = Path(__file__).parent / "fixtures" / "official_v2_states.json.xz"
+    return json.loads(lzma.decompress(path.read_bytes()))
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_state_names_and_shapes_are_the_official_v2_ones(name):
+    state = {key: list(tensor.shape) for key, tensor in build(name).state_dict().items()}
+    assert state == official_states()[name]
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_trainable_parameters_are_the_official_number(name):
+    network = build(name)
+    counted = sum(parameter.numel() for parameter in network.parameters())
+    if name in FROZEN_NORMS:
+        assert network.config.recipe.freeze_backbone_norm
+        counted -= sum(
+            parameter.numel()
+            for module in network.backbone.modules()
+            if isinstance(module, nn.BatchNorm2d)
+            for parameter in module.parameters()
+        )
+    assert counted == OFFICIAL[name][0]
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_flops_are_the_official_ones_less_the_spared_boxes(name):
+    counted = count_flops(build(name), (640, 640)) / 1e9
+    assert counted + SPARED_GFLOPS == pytest.approx(OFFICIAL[name][1], rel=0.01)
+
+
+def test_the_smallest_architecture_keeps_its_size():
+    network = build("rtdetr-n")
+    assert sum(parameter.numel() for parameter in network.parameters()) == 4_621_840
+    assert count_flops(network, (640, 640)) / 1e9 == pytest.approx(13.8, rel=0.01)
+
+
+def test_r50m_trains_six_decoder_layers_and_infers_with_three():
+    decoder = build("rtdetr-r50m").decoder
+    assert len(decoder.decoder.layers) == 6
+    assert decoder.eval_layers == 3

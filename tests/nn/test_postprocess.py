@@ -1,0 +1,58 @@
+"""The choice of (query, class) pairs against a sort in plain Python."""
+
+from __future__ import annotations
+
+import torch
+
+from rtdetr_cli.core.structures import ModelOutput
+from rtdetr_cli.nn.postprocess import top_detections
+
+
+def test_the_best_pairs_are_chosen_over_queries_and_classes():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 6, 3, generator=generator)
+    boxes = torch.rand(2, 6, 4, generator=generator)
+    sizes_hw = [(100, 200), (50, 30)]
+    found = top_detections(ModelOutput(logits, boxes), sizes_hw, max_det=7)
+    for image, (height, width) in enumerate(sizes_hw):
+        pairs = [(logits[image, q, k].item(), q, k) for q in range(6) for k in range(3)]
+        pairs = sorted(pairs, reverse=True)[:7]
+        assert found[image].labels.tolist() == [k for _, _, k in pairs]
+        expected_scores = torch.tensor([score for score, _, _ in pairs]).sigmoid()
+        torch.testing.assert_close(found[image].scores, expected_scores)
+        for box, (_, q, _) in zip(found[image].boxes_xyxy, pairs, strict=True):
+            cx, cy, w, h = boxes[image, q].tolist()
+            expected = [
+                (cx - w / 2) * width,
+                (cy - h / 2) * height,
+                (cx + w / 2) * width,
+                (cy + h / 2) * height,
+            ]
+            torch.testing.assert_close(box, torch.tensor(expected))
+
+
+def test_one_query_may_answer_with_several_classes():
+    logits = torch.tensor([[[5.0, 4.0, -9.0], [-9.0, -9.0, 3.0]]])
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]])
+    (found,) = top_detections(ModelOutput(logits, boxes), [(10, 10)], max_det=3)
+    assert found.labels.tolist() == [0, 1, 2]
+    assert torch.equal(found.boxes_xyxy[0], found.boxes_xyxy[1])
+
+
+def test_fewer_pairs_than_asked_for_are_all_returned():
+    output = ModelOutput(torch.randn(1, 2, 2), torch.rand(1, 2, 4))
+    (found,) = top_detections(output, [(10, 10)], max_det=300)
+    assert len(found) == 4
+    assert (found.scores.diff() <= 0).all()
+
+
+def test_boxes_may_leave_the_picture():
+    output = ModelOutput(torch.zeros(1, 1, 1), torch.tensor([[[0.0, 0.5, 0.5, 0.5]]]))
+    (found,) = top_detections(output, [(100, 100)])
+    assert found.boxes_xyxy[0].tolist() == [-25, 25, 25, 75]
+
+
+def test_half_precision_logits_give_float32_detections():
+    output = ModelOutput(torch.randn(1, 4, 2).bfloat16(), torch.rand(1, 4, 4))
+    (found,) = top_detections(output, [(640, 640)])
+    assert found.scores.dtype == found.boxes_xyxy.dtype == torch.float32

@@ -1,0 +1,79 @@
+"""README and docs: every command parses, every link leads somewhere, every snippet is Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rtdetr_cli.cli.arguments import parse_arguments
+from rtdetr_cli.config.dataset import dataset_config_from_dict
+from rtdetr_cli.config.settings import MODES, settings_from_pairs
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TYPED = [*PAGES, ROOT / "Makefile"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Fenced code of one language; the empty one is for the shell."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and line of every `rtdetr ...` that a reader is told to type."""
+    found = []
+    for page in PAGES:
+        if page.name != "cli.md":  # help pages, generated
+            lines = "\n".join(blocks(page, "")).replace("\\\n", " ").splitlines()
+            found += [(page.name, line.strip()) for line in lines if line.startswith("rtdetr ")]
+    makefile = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", " ")
+    makefile = re.sub(r"\$\(DEMO_EPOCHS\)", "3", makefile).replace("$(DEMO)", "best")
+    found += [
+        ("Makefile", f"rtdetr {line}")
+        for line in re.findall(r"^\t\$\(RTDETR\) (.*)$", makefile, re.M)
+    ]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_every_command_that_a_reader_is_told_to_type_is_valid(page, line):
+    _, mode, *words = shlex.split(line, comments=True)
+    assert mode in MODES or mode in {"--help", "--version"}, f"{page}: {line}"
+    if mode in MODES and words != ["--help"]:
+        settings_from_pairs(MODES[mode], parse_arguments(MODES[mode], words))
+
+
+def test_the_readme_shows_the_four_commands():
+    shown = {line.split()[1] for page, line in commands() if page == "README.md"}
+    assert {"train", "val", "predict", "export"} <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_inside_the_repository_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    for link in links:
+        if not link.startswith(("https://", "http://")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_snippets_are_python_and_data_sets(page):
+    for snippet in blocks(page, "python"):
+        compile(snippet, page.name, "exec")
+    for snippet in blocks(page, "yaml"):
+        dataset_config_from_dict(yaml.safe_load(snippet), ROOT / "my.yaml")
+
+
+def test_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    for page in TYPED:
+        named = set(re.findall(r"`make ([a-z]+)`", page.read_text("utf-8")))
+        assert named <= targets, page.name
+    assert (
+        set(re.findall(r"^make ([a-z]+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.M))
+        <= targets
+    )

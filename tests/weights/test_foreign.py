@@ -1,0 +1,206 @@
+"""Names of other families against networks of ours.
+
+`kit.shapes` holds names and shapes that the families' own implementations have for 80 classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.architecture import Facts
+from rtdetr_cli.weights.checkpoint import check_fit
+from rtdetr_cli.weights.foreign import points_per_level, read_foreign
+from rtdetr_cli.weights.layered import layer_parts
+
+FAMILIES = {
+    "official_r18vd": ("rtdetr-r18", "official v1 names", 1e-5),
+    "official_r50vd_m": ("rtdetr-r50m", "official v1 names", 1e-5),
+    "official_v2_r18vd": ("rtdetr-r18", "official v2 names", 1e-5),
+    "hf_rtdetr_r18_disk": ("rtdetr-r18", "Hugging Face names", 1e-5),
+    "hf_rtdetr_v2_r50_disk": ("rtdetr-r50", "Hugging Face names", 1e-5),
+    "ultralytics_l": ("rtdetr-l", "layer-numbered (Ultralytics) names", 1e-3),
+    "ultralytics_x": ("rtdetr-x", "layer-numbered (Ultralytics) names", 1e-3),
+}
+
+# key-maps 5.1: the place of some parts in L and X
+LAYERS = {
+    "backbone.stem": (0, 0),
+    "backbone.stages.2.blocks.2": (7, 8),
+    "backbone.stages.3.downsample": (8, 11),
+    "encoder.input_proj.2": (10, 14),
+    "encoder.encoder.0.layers.0": (11, 15),
+    "encoder.lateral_convs.0": (12, 16),
+    "encoder.input_proj.1": (14, 18),
+    "encoder.fpn_blocks.0": (16, 20),
+    "encoder.lateral_convs.1": (17, 21),
+    "encoder.input_proj.0": (19, 23),
+    "encoder.fpn_blocks.1": (21, 25),
+    "encoder.downsample_convs.0": (22, 26),
+    "encoder.pan_blocks.0": (24, 28),
+    "encoder.downsample_convs.1": (25, 29),
+    "encoder.pan_blocks.1": (27, 31),
+    "decoder": (28, 32),
+}
+
+
+def fits(checkpoint):
+    with torch.device("meta"):
+        network = RTDETRNetwork(checkpoint.config, len(checkpoint.names))
+    check_fit(checkpoint.weights, network.state_dict(), "the file")
+    return True
+
+
+@pytest.mark.parametrize("file", FAMILIES)
+def test_every_family_is_recognised_and_fits_its_architecture(file, kit):
+    name, origin, norm_eps = FAMILIES[file]
+    checkpoint = read_foreign(kit.meta_state(kit.shapes[file]), file)
+    shipped = load_model_config(name)
+    assert checkpoint.config == replace(shipped, norm_eps=norm_eps)
+    assert checkpoint.origin == origin
+    assert checkpoint.names[79] == "toothbrush"
+    assert checkpoint.preprocessing.size_hw == (640, 640)
+    assert checkpoint.preprocessing.antialias is not file.startswith("ultralytics")
+    assert fits(checkpoint)
+
+
+def test_r50m_infers_with_three_of_its_six_layers(kit):
+    decoder = read_foreign(kit.meta_state(kit.shapes["official_r50vd_m"]), "x").config.decoder
+    assert (decoder.num_layers, decoder.eval_layers) == (6, 3)
+
+
+def test_layer_numbers_follow_from_the_depth(kit):
+    for column, file in enumerate(("ultralytics_l", "ultralytics_x")):
+        parts = layer_parts(kit.meta_state(kit.shapes[file]), file)
+        for part, numbers in LAYERS.items():
+            assert parts[numbers[column]] == part
+
+
+def test_names_in_memory_of_transformers_5_are_read_too(kit):
+    state = kit.meta_state(kit.shapes["hf_rtdetr_v2_r50_disk"])
+    in_memory = {
+        key.replace("model.encoder.encoder.", "model.encoder.aifi.")
+        .replace("self_attn.out_proj", "self_attn.o_proj")
+        .replace(".fc1.", ".mlp.fc1.")
+        .replace(".fc2.", ".mlp.fc2."): tensor
+        for key, tensor in state.items()
+    }
+    in_memory["class_embed.0.weight"] = in_memory["model.decoder.class_embed.0.weight"]
+    in_memory["bbox_embed.0.layers.0.bias"] = state["model.decoder.bbox_embed.0.layers.0.bias"]
+    assert set(read_foreign(in_memory, "x").weights) == set(read_foreign(state, "x").weights)
+
+
+def test_query_key_and_value_are_stacked_in_this_order(kit):
+    state = kit.meta_state(kit.shapes["hf_rtdetr_r18_disk"])
+    prefix = "model.decoder.layers.1.self_attn."
+    for value, letter in enumerate("qkv"):
+        state[f"{prefix}{letter}_proj.bias"] = torch.full((256,), float(value))
+    bias = read_foreign(state, "x").weights["decoder.decoder.layers.1.self_attn.in_proj_bias"]
+    assert bias.tolist() == [0.0] * 256 + [1.0] * 256 + [2.0] * 256
+
+
+def test_the_padding_row_is_appended_where_it_is_absent(kit):
+    shapes = kit.shapes["ultralytics_l"]
+    state = kit.meta_state(shapes)
+    state["model.28.denoising_class_embed.weight"] = torch.ones(80, 256)
+    rows = read_foreign(state, "x").weights["decoder.denoising_class_embed.weight"]
+    assert rows.shape == (81, 256)
+    assert rows[:80].eq(1).all()
+    assert rows[80].eq(0).all()
+
+
+def test_a_data_parallel_prefix_is_stripped(kit):
+    state = kit.meta_state(kit.shapes["official_r18vd"])
+    wrapped = {f"module.{key}": tensor for key, tensor in state.items()}
+    assert set(read_foreign(wrapped, "x").weights) == set(read_foreign(state, "x").weights)
+
+
+@pytest.mark.parametrize("name", ["n", "r34", "r101", "h"])
+def test_shipped_architectures_are_read_from_their_shapes(name):
+    config = load_model_config(f"rtdetr-{name}")
+    with torch.device("meta"):
+        state = RTDETRNetwork(config, 7).state_dict()
+    checkpoint = read_foreign(state, "x")
+    assert checkpoint.config == config
+    assert checkpoint.names == {i: f"class{i}" for i in range(7)}
+
+
+def test_an_edited_architecture_is_read_from_its_shapes(edited_config):
+    state = RTDETRNetwork(edited_config, 2).state_dict()
+    assert read_foreign(state, "x").config == edited_config
+
+
+def test_what_the_file_says_comes_first(edited_config):
+    config = replace(
+        edited_config,
+        norm_eps=1e-4,
+        encoder=replace(edited_config.encoder, num_heads=4),
+        decoder=replace(
+            edited_config.decoder, num_heads=4, num_queries=50, eval_layers=2, sampling="discrete"
+        ),
+    )
+    facts = Facts(
+        norm_eps=1e-4,
+        num_heads=4,
+        encoder_heads=4,
+        num_queries=50,
+        eval_layers=2,
+        sampling="discrete",
+        names={0: "a", 1: "b"},
+        size_hw=(64, 96),
+    )
+    checkpoint = read_foreign(RTDETRNetwork(config, 2).state_dict(), "x", facts)
+    assert checkpoint.config == config
+    assert checkpoint.names == {0: "a", 1: "b"}
+    assert checkpoint.preprocessing.size_hw == (64, 96)
+
+
+def test_points_per_level_are_read_from_their_scales(edited_config):
+    points = (3, 6, 3)
+    scales = torch.tensor([1 / n for n in points for _ in range(n)])
+    state = {"decoder.decoder.layers.0.cross_attn.num_points_scale": scales}
+    assert points_per_level(state) == points
+    config = replace(edited_config, decoder=replace(edited_config.decoder, num_points=points))
+    state |= RTDETRNetwork(config, 2).state_dict()
+    assert read_foreign(state, "x").config == config
+
+
+def without(state, part):
+    return {key: tensor for key, tensor in state.items() if part not in key}
+
+
+def fused(state):
+    return {k.replace("bn.weight", "conv.bias"): t for k, t in without(state, ".bn.r").items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "sentence"),
+    [
+        ("ultralytics_resnet50", dict, "a ResNet of Ultralytics' own, another network than"),
+        ("ultralytics_l", fused, "is fused"),
+        ("ultralytics_l", lambda s: without(s, "model.21."), "no RT-DETR with an HGNetv2 backbone"),
+        ("ultralytics_l", lambda s: s | {"other": s["model.12.bn.bias"]}, "has a tensor other"),
+        ("official_r18vd", lambda s: without(s, "dec_score_head"), "has no class heads"),
+        ("official_r18vd", lambda s: without(s, "enc_score_head"), "has no class heads"),
+        ("official_r18vd", lambda s: without(s, "res_layers.2"), "is absent"),
+        ("official_r18vd", lambda s: without(s, "encoder.input_proj"), "of a known family"),
+        ("official_r18vd", lambda _: {"neck.a": torch.zeros(1)}, "Paddle's names"),
+        ("official_r18vd", lambda _: {}, "holds 0 tensors"),
+    ],
+)
+def test_what_is_no_rtdetr_is_refused_with_the_reason(file, change, sentence, kit):
+    with pytest.raises(WeightsError, match=sentence) as caught:
+        read_foreign(change(kit.meta_state(kit.shapes[file])), "x.pt")
+    assert str(caught.value).startswith("x.pt ")
+
+
+def test_class_agnostic_query_selection_is_refused(kit):
+    state = kit.meta_state(kit.shapes["official_v2_r18vd"])
+    state["decoder.enc_score_head.weight"] = torch.empty(1, 256, device="meta")
+    with pytest.raises(WeightsError, match="class-agnostically"):
+        read_foreign(state, "x.pt")

@@ -60,6 +60,12 @@ def test_links_inside_the_repository_lead_somewhere(page):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_the_index_leads_to_every_page():
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    for page in PAGES[1:]:
+        assert page.name == "index.md" or f"({page.name})" in index
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_snippets_are_python_and_data_sets(page):
     for snippet in blocks(page, "python"):

@@ -97,19 +97,18 @@ def write_onnx(
 def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
     """The graph as torch's exporter sees it, every constant folded."""
     with needs_onnx_extra():
-        import onnx  # noqa: F401  (the exporter needs both and would fail half-way)
+        import onnx  # noqa: F401  (the exporter needs it too and would fail half-way)
         from onnxscript import optimizer
 
     example = (torch.zeros(2, 3, *size_hw), torch.tensor([size_hw[::-1]] * 2))
     batch = {0: torch.export.Dim("batch")}
+    traced = torch.export.export(graph, example, dynamic_shapes=(batch, batch), strict=False)
     program: Any = torch.onnx.export(
-        graph,
-        example,
+        traced,
         dynamo=True,
         opset_version=_EXPORTER_OPSET,
         input_names=list(INPUTS),
         output_names=list(OUTPUTS),
-        dynamic_shapes=(batch, batch),
         optimize=False,
         verbose=False,
     )
@@ -143,17 +142,16 @@ def _set_opset(model: ModelProto, opset: int) -> None:
 
 
 def _strip(model: ModelProto) -> None:
-    """Remove the traces of this machine: the exporter notes file paths at every node."""
+    """Remove what the exporter noted of this machine (file paths at every node); name the batch."""
     graph = model.graph
-    for item in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+    graph.ClearField("value_info")
+    for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")
-    graph.ClearField("metadata_props")
-    graph.ClearField("doc_string")
-    graph.name = "rtdetr"
-    model.ClearField("metadata_props")
-    model.ClearField("doc_string")
-    model.producer_name, model.producer_version = "rtdetr", __version__
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    graph.name = model.producer_name = "rtdetr"
+    model.producer_version = __version__
 
 
 def _metadata(

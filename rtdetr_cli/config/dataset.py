@@ -141,7 +141,9 @@ def _check(config: DatasetConfig, num_names: object) -> None:
     entries = [entry for split in SPLITS for entry in getattr(config, split) or ()]
     if not entries:
         raise ConfigError(f"{file}: none of train, val and test is given")
-    if config.names is None and not all(entry.endswith(".json") for entry in entries):
+    splits = [getattr(config, split) or () for split in SPLITS]
+    has_names = all(any(entry.endswith(".json") for entry in split) for split in splits if split)
+    if config.names is None and not has_names:
         raise ConfigError(f"{file}: names is missing; list the classes, for example names: [cat]")
     if num_names is not None and config.names and num_names != len(config.names):
         raise ConfigError(

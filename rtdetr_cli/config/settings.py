@@ -63,8 +63,8 @@ class TrainSettings(Settings):
 
     device: str | None = None
     """cpu, cuda, cuda:1, mps, 0 or 0,1; None: cuda, then mps, then cpu."""
-    workers: Annotated[int, Range(0)] = 4
-    """Processes that load images; 0 loads in the training process."""
+    workers: Annotated[int, Range(0)] | None = None
+    """Processes that load images, 0 is none beside training; None: one per core, at most 4."""
 
     project: str = "runs"
     """Folder of all runs."""
@@ -151,8 +151,8 @@ class ValSettings(Settings):
     """Images per step."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
-    workers: Annotated[int, Range(0)] = 4
-    """Processes that load images; 0 loads in the main process."""
+    workers: Annotated[int, Range(0)] | None = None
+    """Processes that load images, 0 is none beside the main one; None: one per core, at most 4."""
     conf: Fraction = 0.0
     """Lowest score that counts; above 0 AP falls."""
     max_det: Annotated[int, Range(1)] = 300
@@ -255,8 +255,8 @@ class ExportSettings(Settings):
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt)."""
-    format: Annotated[str, OneOf(("onnx",))] = "onnx"
-    """Format of the file: onnx."""
+    format: Annotated[str, OneOf(("onnx", "engine"))] = "onnx"
+    """Format of the file: onnx; engine names the trtexec command, as this version builds none."""
     output: str | None = None
     """File to write; None: beside the weights."""
     opset: Annotated[int, Range(17, 19)] = 17

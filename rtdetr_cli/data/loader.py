@@ -6,6 +6,7 @@ with any number of workers and from any step at which it is taken up again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -36,8 +37,8 @@ class LoaderConfig:
     """Height and width of the samples, pixels."""
     seed: int = 0
     """With the epoch, decides everything random."""
-    workers: int = 4
-    """Processes that read pictures; 0 reads them in this one."""
+    workers: int | None = None
+    """Processes that read pictures, 0 reads them in this one; None: a core each, at most 4."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Probabilities of each augmentation."""
     multi_scale: tuple[tuple[int, int], ...] | None = None
@@ -90,13 +91,14 @@ class TrainLoader:
         if not len(dataset):
             raise DataError("the training split has no pictures")
         self._config = config
+        workers = _num_workers(config.workers)
         self._sampler = _TrainSampler(len(dataset), config)
         self._loader: DataLoader[Sample | DataError] = DataLoader(
             _TrainSamples(dataset, config),
             batch_sampler=self._sampler,
             collate_fn=_collate,
-            num_workers=config.workers,
-            persistent_workers=config.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             worker_init_fn=_single_thread,
         )
 
@@ -125,13 +127,17 @@ class EvalLoader:
     """Every picture of a split once, in order, without augmentation."""
 
     def __init__(
-        self, dataset: DetectionDataset, batch: int, preprocessing: Preprocessing, workers: int
+        self,
+        dataset: DetectionDataset,
+        batch: int,
+        preprocessing: Preprocessing,
+        workers: int | None,
     ) -> None:
         self._loader: DataLoader[Sample | DataError] = DataLoader(
             _EvalSamples(dataset, preprocessing),
             batch_size=batch,
             collate_fn=_collate,
-            num_workers=workers,
+            num_workers=_num_workers(workers),
             worker_init_fn=_single_thread,
         )
 
@@ -143,7 +149,7 @@ class EvalLoader:
 
 
 def eval_loader(
-    dataset: DetectionDataset, batch: int, preprocessing: Preprocessing, workers: int = 0
+    dataset: DetectionDataset, batch: int, preprocessing: Preprocessing, workers: int | None = 0
 ) -> EvalLoader:
     """Make the loader of a validation or test split."""
     return EvalLoader(dataset, batch, preprocessing, workers)
@@ -265,6 +271,11 @@ def _checked(loader: DataLoader[Sample | DataError]) -> Iterator[Batch]:
             raise batch
         batch.images = batch.images.float().div_(255)
         yield batch
+
+
+def _num_workers(wanted: int | None) -> int:
+    """More processes than cores only get in each other's way."""
+    return min(4, os.cpu_count() or 1) if wanted is None else wanted
 
 
 def _single_thread(_worker: int) -> None:

@@ -21,8 +21,10 @@ def load_data(data: str | Path) -> DatasetConfig:
     """Open what a user calls a data set: a YAML, a shipped name, a folder or a COCO json."""
     path = Path(data).expanduser()
     if path.suffix == ".json" and path.is_file():
-        entry = (path.name,)
-        return DatasetConfig(path.absolute().parent, train=entry, val=entry, origin=path)
+        root = path.absolute().parent
+        root = root.parent if root.name == "annotations" else root
+        entry = (str(path.absolute().relative_to(root)),)
+        return DatasetConfig(root, train=entry, val=entry, origin=path)
     if path.is_dir():
         return _from_folder(path.absolute())
     return load_dataset_config(data)
@@ -107,7 +109,8 @@ def _annotation_file(path: Path) -> Path | None:
 
 def _usual_image_folders(json_path: Path, root: Path) -> list[Path]:
     split = json_path.stem.removeprefix("instances_")
-    return [json_path.parent, root, root / "images", root / "images" / split, root / split]
+    usual = [json_path.parent, root, root / "images", root / "images" / split, root / split]
+    return list(dict.fromkeys(usual))
 
 
 def _images(path: Path, root: Path) -> list[Path]:

@@ -248,7 +248,7 @@ def _blend_constant(image: Pixels, ratio: float, constant: float) -> Pixels:
 def _adjust_hue(image: Pixels, turn: float) -> Pixels:
     """Turn the hue by a fraction of the circle; in float, as 8-bit HSV loses several levels."""
     hsv: Floats = np.asarray(cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV), np.float32)
-    hsv[..., 0] += turn * 360
+    hsv[..., 0] += turn % 1 * 360  # OpenCV wraps hues above 360, but not those below 0
     return _uint8(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).round())
 
 

@@ -67,8 +67,20 @@ def restore(
     ema.network.load_state_dict(weights)
     ema.steps = state["ema_steps"]
     optimizer.load_state_dict(state["optimizer"])
+    _match_layouts(optimizer)
     set_random_state(state["rng"])
     return Progress(state["epoch"], state["step"], state["best"], state["rows"])
+
+
+def _match_layouts(optimizer: AdamW) -> None:
+    """Give each moment the memory layout of its parameter.
+
+    Files hold contiguous tensors; the fused kernel walks the raw memory of parameter and moments
+    side by side, so that a channels-last parameter would meet its neighbours' moments.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
 
 def random_state() -> dict[str, Any]:

@@ -103,7 +103,7 @@ def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) ->
         return Checkpoint(
             config=model_config_from_dict(tree["architecture"], origin),
             names={int(index): str(name) for index, name in tree["names"].items()},
-            weights=archive.materialise(dict(tree["weights"]), dtype),
+            weights=_tensors(archive.materialise(dict(tree["weights"]), dtype)),
             preprocessing=Preprocessing(
                 (int(size_hw[0]), int(size_hw[1])), bool(tree["preprocessing"]["antialias"])
             ),
@@ -114,7 +114,13 @@ def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) ->
     except ConfigError as error:
         raise WeightsError(str(error)) from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise WeightsError(f"{origin} is damaged: {error} is absent or of a wrong kind") from None
+        raise WeightsError(f"{origin} is damaged: a part is absent or wrong ({error})") from None
+
+
+def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
+    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise TypeError("a weight that is no tensor")
+    return weights
 
 
 def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:

@@ -137,17 +137,21 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
     }
     notes = (*facts.notes, f"{len(state) - len(weights)} derivable buffers dropped")
     if family is LAYER_NUMBERED:
-        names = hub_names(weights, origin)
-        weights = {names[key]: tensor for key, tensor in weights.items()}
+        hub = hub_names(weights, origin)
+        weights = {hub[key]: tensor for key, tensor in weights.items()}
     weights = join_query_key_value(rename(weights, family.renames))
     num_classes = count_classes(weights, origin)
     if append_padding_class(weights, num_classes):
         notes = (*notes, "a row of zeros appended to the denoising embedding")
+    names = facts.names or default_names(num_classes)
+    if len(names) != num_classes:
+        notes = (*notes, f"{len(names)} class names ignored: the heads have {num_classes} classes")
+        names = default_names(num_classes)
     if facts.norm_eps is None:
         facts = replace(facts, norm_eps=family.norm_eps)
     return Checkpoint(
         config=infer_config(weights, replace(facts, num_points=points_per_level(state)), origin),
-        names=facts.names or default_names(num_classes),
+        names=names,
         preprocessing=replace(
             family.preprocessing, size_hw=facts.size_hw or family.preprocessing.size_hw
         ),

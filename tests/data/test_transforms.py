@@ -156,24 +156,24 @@ def crop_statistics(windows, kept):
 
 
 def test_iou_crops_are_distributed_as_torchvisions(rng):
-    ours = [iou_crop_window((0, 0, 160, 100), BOXES, rng) for _ in range(1500)]
+    ours = [iou_crop_window((0, 0, 160, 100), BOXES, rng) for _ in range(800)]
     torch.manual_seed(0)
     transform = v2.RandomIoUCrop()
     planes = tv_tensors.Image(torch.zeros(3, 100, 160, dtype=torch.uint8))
     boxes = tv_tensors.BoundingBoxes(BOXES, format="XYXY", canvas_size=(100, 160))
     theirs = []
-    for _ in range(600):
+    for _ in range(200):
         drawn = transform.make_params([planes, boxes])
         left, top = drawn.get("left", 0), drawn.get("top", 0)
         window = (left, top, left + drawn.get("width", 160), top + drawn.get("height", 100))
         inside = drawn.get("is_within_crop_area", torch.ones(3, dtype=torch.bool))
         theirs.append((window, inside.numpy()))
-    # Mean width, mean height, share left as is, mean number of boxes kept: a standard deviation
-    # of each is below 0.02 (boxes: 0.04) with this many draws.
+    # Mean width, mean height, share left as is, mean number of boxes kept: the tolerances are
+    # four standard deviations with this many draws.
     expected = crop_statistics([one[0] for one in theirs], [np.flatnonzero(k) for _, k in theirs])
     found = crop_statistics([one[0] for one in ours], [np.flatnonzero(k) for _, k in ours])
-    np.testing.assert_allclose(found[:3], expected[:3], atol=0.06)
-    assert found[3] == pytest.approx(expected[3], abs=0.12)
+    np.testing.assert_allclose(found[:3], expected[:3], atol=0.08)
+    assert found[3] == pytest.approx(expected[3], abs=0.2)
 
 
 def test_iou_crop_keeps_what_is_centred_in_it(rng):

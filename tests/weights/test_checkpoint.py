@@ -98,6 +98,7 @@ def test_a_full_disk_leaves_the_older_file_whole(checkpoint, tmp_path, monkeypat
         ({"version": 2}, r"x\.pt has format version 2; this rtdetr reads 1"),
         ({"format": "other"}, "is no checkpoint of rtdetr"),
         ({"names": None}, r"x\.pt is damaged"),
+        ({"weights": {"a": 5}}, r"x\.pt is damaged: .*a weight that is no tensor"),
         ({"weights": {"a": torch.nn.Linear}}, "where a plain value belongs"),
         ({"preprocessing": {"size_hw": [1]}}, r"x\.pt is damaged"),
         ({"architecture": {"name": "x"}}, r"x\.pt: backbone"),

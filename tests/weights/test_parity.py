@@ -30,30 +30,22 @@ from rtdetr_cli.weights.reader import open_weights
 FIXTURE = Path(__file__).parent / "fixtures" / "parity.npz"
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
-# file of the kit -> names and shapes; the fast ones first
-FAST = {
-    "official_v2_r18vd_640x640": "official_v2_r18vd",
+# file of the kit -> names and shapes
+FILES = {
     "hf_rtdetr_r18_384x640": "hf_rtdetr_r18_disk",
-}
-SLOW = {
-    "official_v1_r18vd_640x640": "official_r18vd",
     "hf_rtdetr_r18_640x640": "hf_rtdetr_r18_disk",
+    "hf_rtdetr_v2_r50_640x640": "hf_rtdetr_v2_r50_disk",
+    "official_v1_r18vd_640x640": "official_r18vd",
     "official_v1_r50vd_640x640": "official_r50vd",
     "official_v1_r50vd_m_640x640": "official_r50vd_m",
+    "official_v2_r18vd_640x640": "official_v2_r18vd",
     "official_v2_hgnetv2_l_640x640": "official_hgnetv2_l",
-    "hf_rtdetr_v2_r50_640x640": "hf_rtdetr_v2_r50_disk",
     "ultralytics_l_384x640": "ultralytics_l",
     "ultralytics_l_640x640": "ultralytics_l",
     "ultralytics_x_640x640": "ultralytics_x",
 }
 TRAINED = "ultralytics_n_bccd_320x320"
-IN_FIXTURE = (
-    "official_v2_r18vd_640x640",
-    "hf_rtdetr_r18_384x640",
-    "ultralytics_l_384x640",
-    "official_v1_r50vd_m_640x640",
-)
-FILES = [*FAST, *(pytest.param(file, marks=pytest.mark.slow) for file in SLOW)]
+FAST = {TRAINED, "hf_rtdetr_r18_384x640"}
 
 
 def single_precision_position(like, temperature=10000.0):
@@ -80,6 +72,7 @@ def round_constants(monkeypatch):
     """Gives the network the constants of a reference; see the head of this file."""
 
     def patch(file):
+        """Replaces the two constants for the rest of the test."""
         if not file.startswith("hf_"):
             monkeypatch.setattr(hybrid_encoder, "position_embedding", single_precision_position)
         if file.startswith("official") or file == TRAINED:
@@ -106,69 +99,42 @@ def picture_for(file, kit):
 
 
 def reference(file):
+    """The kit's answers in full, or the samples of them that stand in the repository."""
     path = SHARED / "parity" / f"{file}.npz"
-    if not path.is_file():
+    if path.is_file():
+        return {name: torch.from_numpy(values) for name, values in np.load(path).items()}
+    samples = {
+        name.rpartition("/")[2]: torch.from_numpy(values)
+        for name, values in np.load(FIXTURE).items()
+        if name.startswith(f"{file}/")
+    }
+    if not samples:
         pytest.skip("the parity kit ../shared/parity is not on this machine")
-    return {key: torch.from_numpy(value) for key, value in np.load(path).items()}
+    return samples
+
+
+def sampled(logits, boxes):
+    """What fixtures/parity.npz keeps."""
+    return {"sampled_logits": logits[:, ::20, ::8], "sampled_boxes": boxes[:, ::10]}
 
 
 def open_file(file, kit):
     """The checkpoint of a file of the kit."""
     if file == TRAINED:
         return open_weights(SHARED / "data" / "weights" / "ultralytics_n_bccd.pt", torch.float64)
-    return read_foreign(kit.filled_state(kit.shapes[{**FAST, **SLOW}[file]]), file)
+    return read_foreign(kit.filled_state(kit.shapes[FILES[file]]), file)
 
 
-def largest(found, expected):
-    assert found.shape == expected.shape
-    return float((found - expected).abs().max())
+def compare_exactly(found, expected):
+    for name, values in expected.items():
+        if name in found:
+            assert found[name].shape == values.shape
+            difference = float((found[name] - values).abs().max())
+            assert difference <= 1e-9, f"{name} differs by {difference}"
 
 
-@pytest.mark.parametrize("file", [TRAINED, *FILES])
-def test_float64_answers_equal_the_reference(file, kit, round_constants, record_property):
-    expected = reference(file)
-    checkpoint = open_file(file, kit)
-    round_constants(file)
-    logits, boxes, maps = answers(checkpoint, picture_for(file, kit))
-    differences = {
-        "pred_logits": largest(logits, expected["pred_logits"]),
-        "pred_boxes": largest(boxes, expected["pred_boxes"]),
-    }
-    for level, found in enumerate(maps):
-        if f"pyramid{level}_mean" in expected:
-            mean, sample = found.mean(dim=(0, 2, 3)), found[0, ::16, ::5, ::7]
-            differences |= {
-                f"pyramid{level}_mean": largest(mean, expected[f"pyramid{level}_mean"]),
-                f"pyramid{level}_sample": largest(sample, expected[f"pyramid{level}_sample"]),
-            }
-    for name, difference in differences.items():
-        record_property(name, difference)
-        assert difference <= 1e-9, name
-
-
-@pytest.mark.parametrize(
-    "file",
-    [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in IN_FIXTURE],
-)
-def test_float64_answers_equal_the_sampled_reference(file, kit, round_constants):
-    sampled = np.load(FIXTURE)
-    checkpoint = open_file(file, kit)
-    round_constants(file)
-    logits, boxes, _ = answers(checkpoint, picture_for(file, kit))
-    expected = torch.from_numpy(sampled[f"{file}/pred_logits"])
-    assert largest(logits[:, ::20, ::8], expected) <= 1e-9
-    assert largest(boxes[:, ::10], torch.from_numpy(sampled[f"{file}/pred_boxes"])) <= 1e-9
-
-
-@pytest.mark.parametrize("file", [TRAINED, *FILES])
-def test_float32_answers_lie_within_1e_4_of_float64(file, kit):
-    """Queries whose scores agree to rounding may swap places: compared query by query."""
-    if file == TRAINED:
-        reference(file)
-    checkpoint, picture = open_file(file, kit), picture_for(file, kit)
-    logits, boxes, _ = answers(checkpoint, picture)
-    checkpoint.weights = {key: tensor.float() for key, tensor in checkpoint.weights.items()}
-    single_logits, single_boxes, _ = answers(checkpoint, picture.float())
+def compare_query_by_query(logits, boxes, single_logits, single_boxes):
+    """Within 1e-4 of the largest; queries whose scores agree to rounding may swap places."""
     scale = logits.abs().max()
     exact = torch.cat((logits / scale, boxes), dim=-1)[0]
     single = torch.cat((single_logits / scale, single_boxes), dim=-1)[0].double()
@@ -176,3 +142,34 @@ def test_float32_answers_lie_within_1e_4_of_float64(file, kit):
     assert differences.max() <= 1e-4
     assert len(set(partners.tolist())) == len(exact)
     assert (partners != torch.arange(len(exact))).sum() <= 4
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in (TRAINED, *FILES)],
+)
+def test_answers_equal_the_reference(file, kit, round_constants):
+    """Float64 to 1e-9; float32 within 1e-4 of float64."""
+    expected = reference(file)
+    checkpoint = open_file(file, kit)
+    picture = kit.image(*map(int, file.rpartition("_")[2].split("x")))
+    round_constants(file)
+    logits, boxes, maps = answers(checkpoint, picture)
+    found = {"pred_logits": logits, "pred_boxes": boxes, **sampled(logits, boxes)}
+    for level, values in enumerate(maps):
+        found[f"pyramid{level}_mean"] = values.mean(dim=(0, 2, 3))
+        found[f"pyramid{level}_sample"] = values[0, ::16, ::5, ::7]
+    assert expected.keys() & found.keys()
+    compare_exactly(found, expected)
+    checkpoint.weights = {name: values.float() for name, values in checkpoint.weights.items()}
+    single_logits, single_boxes, _ = answers(checkpoint, picture.float())
+    compare_query_by_query(logits, boxes, single_logits, single_boxes)
+
+
+def test_samples_in_the_repository_are_those_of_the_kit():
+    for name, values in np.load(FIXTURE).items():
+        file, _, what = name.rpartition("/")
+        full = reference(file)
+        if "pred_logits" in full:
+            samples = sampled(full["pred_logits"], full["pred_boxes"])
+            assert torch.equal(samples[what], torch.from_numpy(values))

@@ -1,0 +1,171 @@
+"""What a model is made of: origin, architecture, size, and what each decoder depth costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.config.load import load_model_config, model_config_from_dict
+from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.config.settings import InfoSettings, size_hw
+from rtdetr_cli.core.console import result, table
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.evaluation.speed import count_flops, count_parameters
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.weights.catalog import COCO_NAMES, resolve_weights
+from rtdetr_cli.weights.reader import open_weights
+
+PAPER_AP = {
+    "rtdetr-r18": {2: 45.5, 3: 46.5},
+    "rtdetr-r34": {2: 47.4, 3: 48.5, 4: 48.9},
+    "rtdetr-r50m": {2: 50.3, 3: 51.3, 4: 51.8, 5: 52.1, 6: 52.2},
+    "rtdetr-r50": {1: 49.1, 2: 51.3, 3: 52.4, 4: 52.7, 5: 53.0, 6: 53.1},
+}
+"""AP on COCO val2017 by decoder layers in use, as RT-DETR (arXiv 2304.08069) prints it."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """One way to run the decoder."""
+
+    decoder_layers: int
+    gflops: float
+    paper_ap: float | None
+    """Of the official COCO weights, where the paper has it."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What there is to know about a model. GFLOPs are 2 per multiply-accumulate."""
+
+    model: str
+    origin: str
+    """The family of the weights."""
+    architecture: str | None
+    """None in exported files by others, which do not say; then nothing can be counted either."""
+    size_hw: tuple[int, int]
+    """Height and width that GFLOPs are counted at."""
+    names: dict[int, str]
+    decoder_layers: int | None
+    """Those that run."""
+    num_queries: int | None
+    norm_eps: float | None
+    parameters: int | None
+    """In training form; frozen ones count."""
+    parameters_fused: int | None
+    """With norms and RepVGG blocks folded away, as the model runs."""
+    gflops: float | None
+    """In training form and at the depth in use, as papers count."""
+    gflops_fused: float | None
+    depths: tuple[Depth, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What the three kinds of file have in common."""
+
+    origin: str
+    names: dict[int, str]
+    preprocessing: Preprocessing
+    config: ModelConfig | None
+    decoder_layers: int | None = None
+    num_queries: int | None = None
+
+
+def info(settings: InfoSettings) -> ModelInfo:
+    """Look into an architecture, a checkpoint or an exported file and print what it is.
+
+    Raises:
+        WeightsError: the file is absent, damaged or foreign.
+        UsageError: `imgsz` for an exported file, whose size is fixed.
+    """
+    opened = _open(settings.model)
+    if settings.imgsz is not None and Path(settings.model).suffix == ".onnx":
+        raise UsageError(f"imgsz has no effect on {settings.model}: its size is fixed")
+    size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
+    found = _measure(settings.model, opened, size)
+    if settings.json:
+        result(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        _print(found)
+    return found
+
+
+def _open(model: str) -> _Opened:
+    suffix = Path(model).suffix.lower()
+    if suffix in {".yaml", ".yml"}:
+        config = load_model_config(model)
+        return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
+    if suffix == ".onnx":
+        detector = OnnxDetector(resolve_weights(model), "cpu")
+        notes = detector.metadata
+        if not notes:
+            return _Opened("exported by others", detector.names, detector.preprocessing, None)
+        config = model_config_from_dict(notes["architecture"], model)
+        speed = (notes["decoder_layers"], notes["num_queries"])
+        return _Opened("rtdetr export", detector.names, detector.preprocessing, config, *speed)
+    checkpoint = open_weights(resolve_weights(model))
+    return _Opened(checkpoint.origin, checkpoint.names, checkpoint.preprocessing, checkpoint.config)
+
+
+def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
+    """Count on the meta device: shapes only, so that the largest model takes a moment."""
+    config = opened.config
+    if config is None:
+        nothing = (None,) * 8
+        return ModelInfo(model, opened.origin, nothing[0], size, opened.names, *nothing[1:])
+    with torch.device("meta"):
+        network = RTDETRNetwork(config, len(opened.names)).eval()
+    network.set_speed(opened.decoder_layers, opened.num_queries)
+    layers, queries = network.decoder.eval_layers, network.decoder.num_queries
+    fused = fuse(network)
+    gflops_fused = count_flops(fused, size) / 1e9
+    known = PAPER_AP.get(config.name, {})
+    depths = []
+    for depth in range(1, config.decoder.num_layers + 1):
+        network.set_speed(depth)
+        depths.append(Depth(depth, count_flops(network, size) / 1e9, known.get(depth)))
+    return ModelInfo(
+        model=model,
+        origin=opened.origin,
+        architecture=config.name,
+        size_hw=size,
+        names=opened.names,
+        decoder_layers=layers,
+        num_queries=queries,
+        norm_eps=config.norm_eps,
+        parameters=count_parameters(network),
+        parameters_fused=count_parameters(fused),
+        gflops=depths[layers - 1].gflops,
+        gflops_fused=gflops_fused,
+        depths=tuple(depths),
+    )
+
+
+def _print(found: ModelInfo) -> None:
+    height, width = found.size_hw
+    shown = ", ".join(list(found.names.values())[:5]) + (", ..." if len(found.names) > 5 else "")
+    rows = [
+        ("model", found.model),
+        ("origin", found.origin),
+        ("architecture", found.architecture or "not said in the file"),
+        ("classes", f"{len(found.names)} ({shown})"),
+        ("input", f"{height}x{width}"),
+    ]
+    if found.depths:
+        rows += [
+            ("parameters", f"{found.parameters:,} ({found.parameters_fused:,} fused)"),
+            ("GFLOPs", f"{found.gflops:.1f} ({found.gflops_fused:.1f} fused)"),
+            ("decoder layers", f"{found.decoder_layers} of {len(found.depths)} run"),
+            ("queries", str(found.num_queries)),
+            ("BatchNorm epsilon", f"{found.norm_eps:g}"),
+        ]
+    result("\n".join(f"{name:<18} {value}" for name, value in rows))
+    if found.depths:
+        columns = ("decoder layers", "GFLOPs", "COCO AP in the paper")
+        depths = ((d.decoder_layers, f"{d.gflops:.1f}", d.paper_ap or "-") for d in found.depths)
+        table("", columns, depths)

@@ -1,0 +1,48 @@
+"""A tiny data set in files and a tiny architecture in YAML, for runs through the real command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from rtdetr_cli.config.load import model_config_to_dict
+from rtdetr_cli.config.model import ModelConfig
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine pictures of 80x64 pixels with one or two red or green squares; YOLO labels."""
+    root = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 9), ("val", 4)):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for number in range(count):
+            picture = rng.integers(90, 110, (64, 80, 3), np.uint8)
+            lines = []
+            for label in range(1 + number % 2):
+                x, y, side = rng.integers(0, 40), rng.integers(0, 30), rng.integers(12, 30)
+                picture[y : y + side, x : x + side] = (0, 0, 255) if label else (0, 255, 0)
+                box = ((x + side / 2) / 80, (y + side / 2) / 64, side / 80, side / 64)
+                lines.append(f"{label} " + " ".join(f"{value:.6f}" for value in box))
+            cv2.imwrite(str(root / "images" / split / f"{number}.png"), picture)
+            (root / "labels" / split / f"{number}.txt").write_text("\n".join(lines))
+    names = {0: "green", 1: "red"}
+    text = yaml.safe_dump({"train": "images/train", "val": "images/val", "names": names})
+    (root / "data.yaml").write_text(text)
+    return root
+
+
+@pytest.fixture
+def tiny_yaml(tiny_config: ModelConfig, tmp_path: Path) -> Path:
+    """The tiny architecture as a file."""
+    values = model_config_to_dict(tiny_config)
+    for derived in ("name", "norm_eps"):
+        values.pop(derived)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

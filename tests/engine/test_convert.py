@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rtdetr_cli.config.settings import ConvertSettings
+from rtdetr_cli.core.errors import UsageError, WeightsError
+from rtdetr_cli.engine.convert import convert
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.checkpoint import load_checkpoint
+
+
+@pytest.fixture
+def foreign(tiny_config, tmp_path, monkeypatch):
+    """A training checkpoint with official v2 names, two classes."""
+    monkeypatch.chdir(tmp_path)
+    config = type(tiny_config.decoder)(hidden_dim=16, ffn_dim=32, num_layers=2)
+    encoder = type(tiny_config.encoder)(hidden_dim=16, ffn_dim=32, num_csp_blocks=1)
+    network = RTDETRNetwork(type(tiny_config)("x", tiny_config.backbone, encoder, config), 2)
+    path = tmp_path / "foreign.pth"
+    torch.save({"model": network.state_dict(), "optimizer": {"lr": 1e-4}}, path)
+    return path, network
+
+
+def test_a_foreign_file_becomes_one_of_ours(foreign, tmp_path, capsys):
+    path, network = foreign
+    assert convert(ConvertSettings(model=str(path))).samefile(tmp_path / "foreign.pt")
+    found = load_checkpoint(tmp_path / "foreign.pt")
+    again = RTDETRNetwork(found.config, 2)
+    again.load_state_dict(found.weights)
+    assert all(map(torch.equal, again.state_dict().values(), network.state_dict().values()))
+    assert found.training is None
+    out, err = capsys.readouterr()
+    assert out == "foreign.pt\n"
+    assert "official v2 names, rtdetr-custom, 2 classes, BatchNorm epsilon 1e-05" in err
+
+
+def test_files_are_not_overwritten_unasked(foreign, tmp_path):
+    path, _ = foreign
+    (tmp_path / "foreign.pt").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"foreign\.pt exists already"):
+        convert(ConvertSettings(model=str(path)))
+    with pytest.raises(UsageError, match="is the file to be converted"):
+        convert(ConvertSettings(model=str(path), output=str(path)))
+    assert (tmp_path / "foreign.pt").read_bytes() == b"mine"
+    convert(ConvertSettings(model=str(path), output="foreign.pt"))
+
+
+def test_tensors_that_do_not_belong_together_are_named_and_nothing_is_written(foreign, tmp_path):
+    path, network = foreign
+    state = network.state_dict()
+    state["decoder.dec_score_head.1.bias"] = torch.zeros(9)
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match=r"foreign\.pth does not fit: .*is \(9,\) instead of"):
+        convert(ConvertSettings(model=str(path)))
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,60 @@
+"""The recipe: official numbers for long runs, scaled ones for short runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.engine.recipe import resolve_recipe
+
+
+def resolve(name: str, steps_per_epoch: int, is_pretrained: bool, **keys: object):
+    settings = TrainSettings(data="coco.yaml", **keys)
+    official = load_model_config(name).recipe
+    return resolve_recipe(settings, official, steps_per_epoch, is_pretrained)
+
+
+def test_coco_from_an_imagenet_backbone_gets_the_official_constants():
+    # reference: rtdetrv2_pytorch, rtdetrv2_hgnetv2_l_6x_coco.yml and its includes
+    recipe = resolve("rtdetr-l", steps_per_epoch=7329, is_pretrained=True)
+    assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay) == (1e-4, 5e-6, 1e-4)
+    assert (recipe.warmup_steps, recipe.schedule, recipe.clip_norm) == (2000, "constant", 0.1)
+    assert (recipe.ema_decay, recipe.ema_ramp) == (0.9999, 2000)
+    augment = recipe.augment
+    assert (augment.photometric, augment.zoom_out, augment.iou_crop, augment.flip) == (
+        0.5, 0.5, 0.8, 0.5,
+    )  # fmt: skip
+    assert recipe.multi_scale[0] == (480, 480)
+    assert recipe.multi_scale[-1] == (800, 800)
+    assert recipe.freeze_stem
+    assert recipe.freeze_backbone_norm
+    assert recipe.lr_share(0) == 1 / 2000
+    assert recipe.lr_share(500_000) == 1
+
+
+def test_a_short_fine_tune_is_not_swallowed_by_its_warm_up():
+    recipe = resolve("rtdetr-l", steps_per_epoch=10, is_pretrained=True, epochs=50)
+    assert recipe.warmup_steps == 25
+    assert recipe.schedule == "cosine"
+    assert recipe.ema_decay == pytest.approx(1 - 1 / 25)
+    assert recipe.lr_share(499) == pytest.approx(0.01, abs=1e-4)
+
+
+def test_from_scratch_nothing_is_frozen_and_the_backbone_learns_as_fast():
+    recipe = resolve("rtdetr-l", steps_per_epoch=26, is_pretrained=False, epochs=40)
+    assert recipe.lr == recipe.backbone_lr == 1e-3
+    assert not recipe.freeze_stem
+    assert not recipe.freeze_backbone_norm
+    assert recipe.augment.zoom_out == recipe.augment.iou_crop == 0
+
+
+def test_what_the_user_sets_is_taken_as_it_is():
+    recipe = resolve(
+        "rtdetr-n", 26, False, lr=3e-4, zoom_out=1.0, ema_decay=0.0, warmup_steps=0,
+        multi_scale=False, clean_epochs=0, schedule="constant",
+    )  # fmt: skip
+    assert (recipe.lr, recipe.backbone_lr, recipe.augment.zoom_out) == (3e-4, 3e-4, 1.0)
+    assert (recipe.ema_decay, recipe.warmup_steps, recipe.clean_epochs) == (0.0, 0, 0)
+    assert recipe.multi_scale is None
+    assert recipe.lr_share(0) == recipe.lr_share(10_000) == 1

@@ -1,0 +1,156 @@
+"""Training through the real command, on files, at toy size."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.engine.run_log import RunLog
+from rtdetr_cli.weights.checkpoint import load_checkpoint
+
+LOSSES = ["train/loss", "train/loss_vfl", "train/loss_bbox", "train/loss_giou"]
+
+
+def command(model: Path, data: Path, project: Path, *more: str) -> list[str]:
+    """The words of a toy training; `more` replaces keys."""
+    words = [
+        f"model={model}", f"data={data / 'data.yaml'}", f"project={project}", "imgsz=64",
+        "batch=4", "workers=0", "device=cpu", "plots=false", "epochs=1", *more,
+    ]  # fmt: skip
+    return ["train", *{word.partition("=")[0]: word for word in words}.values()]
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+
+
+def test_a_run_folder_holds_what_the_design_promises(tiny_yaml, squares, tmp_path, capsys):
+    words = command(tiny_yaml, squares, tmp_path / "runs", "epochs=2", "plots=true", "json")
+    assert run(words) == 0
+    folder = tmp_path / "runs" / "train"
+    pictures = {
+        "labels.jpg", "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg",
+        "results.png", "BoxPR_curve.png", "confusion_matrix.png",
+    }  # fmt: skip
+    assert pictures <= {path.name for path in folder.iterdir()}
+    rows = read_rows(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row[name]) > 0 for row in rows for name in LOSSES)
+    assert {"metrics/AP", "metrics/AP50", "lr", "time", "data_wait"} <= rows[0].keys()
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["num_images"] == 4
+    assert "recipe: AdamW lr" in printed.err
+    assert "epoch 2/2" in printed.err
+    best = torch.load(folder / "weights" / "best.pt", weights_only=True)
+    assert best["names"] == {0: "green", 1: "red"}
+    assert best["training"] is None
+    assert not [path for path in folder.rglob(".*") if path.is_file()]  # no temporary file stays
+
+
+def test_the_loss_falls(tiny_yaml, squares, tmp_path):
+    assert (
+        run(command(tiny_yaml, squares, tmp_path / "runs", "epochs=30", "val_every=30", "batch=3"))
+        == 0
+    )
+    rows = read_rows(tmp_path / "runs" / "train")
+    first, last = (sum(float(r["train/loss"]) for r in part) for part in (rows[:3], rows[-3:]))
+    assert last < 0.95 * first
+
+
+def stop_in_epoch(number: int, patch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the training of an epoch, before anything of it is saved."""
+    append = RunLog.append
+
+    def interrupted(self: RunLog, row: dict[str, float]) -> None:
+        if row["epoch"] == number:
+            raise KeyboardInterrupt
+        append(self, row)
+
+    patch.setattr(RunLog, "append", interrupted)
+
+
+def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(
+    tiny_yaml, squares, tmp_path, monkeypatch
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(command(tiny_yaml, squares, whole, "epochs=3")) == 0
+    with monkeypatch.context() as patch:
+        stop_in_epoch(2, patch)
+        assert run(command(tiny_yaml, squares, broken, "epochs=3")) == 130
+    assert load_checkpoint(broken / "train/weights/last.pt").training["epoch"] == 1
+    assert run(["train", "resume=true", f"project={broken}"]) == 0
+    expected, found = (load_checkpoint(p / "train/weights/last.pt") for p in (whole, broken))
+    for name, tensor in expected.weights.items():
+        assert torch.equal(tensor, found.weights[name]), name
+    for name, tensor in expected.training["network"].items():
+        assert torch.equal(tensor, found.training["network"][name]), name
+    moments = [c.training["optimizer"]["state"] for c in (expected, found)]
+    assert all(
+        torch.equal(moments[0][i]["exp_avg_sq"], moments[1][i]["exp_avg_sq"]) for i in moments[0]
+    )
+    untimed = [
+        [{k: v for k, v in row.items() if k not in {"time", "data_wait"}} for row in rows]
+        for rows in (c.training["rows"] for c in (expected, found))
+    ]
+    assert untimed[0] == untimed[1]
+
+
+def test_resume_refuses_a_key_that_would_change_the_run(
+    tiny_yaml, squares, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        stop_in_epoch(2, patch)
+        run(command(tiny_yaml, squares, tmp_path / "runs", "epochs=2"))
+    capsys.readouterr()
+    assert run(["train", "resume=true", f"project={tmp_path / 'runs'}", "lr=0.5"]) == 2
+    assert "lr" in capsys.readouterr().err
+
+
+def test_resume_without_a_run_is_one_sentence(tmp_path, capsys):
+    assert run(["train", "resume=true", f"project={tmp_path}"]) == 2
+    assert "no run with a last.pt" in capsys.readouterr().err
+
+
+def test_fine_tuning_keeps_class_rows_by_name(tiny_yaml, squares, tmp_path, capsys):
+    assert run(command(tiny_yaml, squares, tmp_path / "runs", "epochs=1")) == 0
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        f"path: {squares}\ntrain: images/train\nval: images/val\nnames: [blue, Green, red]\n"
+    )
+    best = tmp_path / "runs" / "train" / "weights" / "best.pt"
+    frozen = (f"data={other}", "lr=0", "backbone_lr=0")
+    assert run(command(best, squares, tmp_path / "fine", *frozen)) == 0
+    assert "2 of 3 class rows kept by name: Green, red" in capsys.readouterr().err
+    old, new = (
+        load_checkpoint(p).weights["decoder.enc_score_head.weight"]
+        for p in (best, tmp_path / "fine" / "train" / "weights" / "best.pt")
+    )
+    assert torch.equal(new[1], old[0])
+    assert torch.equal(new[2], old[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["epochs=0"], 2, "epochs must be at least 1"),
+        (["epoch=3"], 2, "did you mean epochs"),
+        (["data=nowhere.yaml"], 2, "nowhere.yaml"),
+        (["model=nothing.pt"], 4, "nothing.pt"),
+        (["device=cuda:7"], 5, "device=cuda:7"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_leaves_no_folder(
+    words, code, sentence, tiny_yaml, squares, tmp_path, capsys
+):
+    if words == ["device=cuda:7"] and torch.cuda.device_count() > 7:
+        pytest.skip("this machine has eight CUDA devices")
+    assert run(command(tiny_yaml, squares, tmp_path / "runs", *words)) == code
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

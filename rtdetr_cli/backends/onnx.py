@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ FORMAT_VERSION = 1
 _EXPORTER_OPSET = 18
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SINCE_18 = {"num_outputs", "noop_with_empty_axes", "keep_aspect_ratio_policy", "antialias"}
+"""Attributes that opset 17 does not know; the exporter writes them with their defaults."""
 _IR_VERSION = {17: 8, 18: 8, 19: 9}
 """The oldest file format that has each operator set, for old runtimes."""
 
@@ -85,7 +87,7 @@ def write_onnx(
             runtimes would misread.
     """
     model = _trace(DetectionGraph(network).eval(), preprocessing.size_hw)
-    _set_opset(model, opset)
+    restate_opset(model, opset)
     _strip(model)
     for key, value in _metadata(network, names, preprocessing).items():
         model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
@@ -95,7 +97,11 @@ def write_onnx(
 
 
 def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
-    """The graph as torch's exporter sees it, every constant folded."""
+    """The graph as torch's exporter sees it, every constant folded.
+
+    PyTorch's older exporter (TorchScript, deprecated) needs 996 nodes for rtdetr-n instead of 569,
+    at the same latency (docs/export.md). Dim makes torch refuse code that fixes the batch.
+    """
     with needs_onnx_extra():
         import onnx  # noqa: F401  (the exporter needs it too and would fail half-way)
         from onnxscript import optimizer
@@ -119,11 +125,11 @@ def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
     return model
 
 
-def _set_opset(model: ModelProto, opset: int) -> None:
+def restate_opset(model: ModelProto, opset: int) -> None:
     """Restate the exporter's opset 18 as 17 or 19.
 
-    19 changed none of the operators' meanings. 17 has the axes of two reductions and the number
-    of parts of Split elsewhere; what else it lacks, `check_graph` finds.
+    19 changed no operator's meaning. 17 has the axes of reductions in an attribute; what else it
+    lacks, `check_graph` finds.
     """
     from onnx import helper, numpy_helper
 
@@ -161,13 +167,7 @@ def _metadata(
     return {
         "rtdetr_format": FORMAT_VERSION,
         "names": names,
-        "preprocessing": {
-            "size_hw": preprocessing.size_hw,
-            "resize": "stretch",
-            "antialias": preprocessing.antialias,
-            "channels": "RGB",
-            "divide_by": 255,
-        },
+        "preprocessing": {**asdict(preprocessing), "resize": "stretch", "input": "RGB / 255"},
         "architecture": model_config_to_dict(network.config),
         "decoder_layers": network.decoder.eval_layers,
         "num_queries": network.decoder.num_queries,
@@ -182,23 +182,20 @@ def check_graph(model: ModelProto, opset: int) -> None:
     """
     from onnx import checker, numpy_helper
 
-    graph = model.graph
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     modes = {
         attribute.s.decode()
-        for node in graph.node
+        for node in model.graph.node
         if node.op_type == "GridSample"
         for attribute in node.attribute
         if attribute.name == "mode"
     }
-    constants = (numpy_helper.to_array(tensor) for tensor in graph.initializer)
+    constants = map(numpy_helper.to_array, model.graph.initializer)
     floats = (constant for constant in constants if constant.dtype.kind == "f")
-    batches = {value.type.tensor_type.shape.dim[0].dim_param for value in graph.input}
     faults = {
         f"operator sets {opsets} instead of {opset}": opsets != {"": opset},
         f"GridSample modes {modes} instead of bilinear": not modes <= {"bilinear"},
         "a constant that is not finite": not all(np.isfinite(array).all() for array in floats),
-        "a fixed batch": "" in batches or len(batches) != 1,
     }
     found = [fault for fault, is_there in faults.items() if is_there]
     try:
@@ -263,10 +260,8 @@ class OnnxDetector:
         pixels = images.detach().float().cpu().numpy()
         sizes_wh = np.array([(width, height) for height, width in sizes_hw], np.int64)
         step = self._batch or max(len(pixels), 1)
-        found: list[Detections] = []
-        for start in range(0, len(pixels), step):
-            part = slice(start, start + step)
-            found += self._run(pixels[part], sizes_wh[part], max_det)
+        parts = [slice(start, start + step) for start in range(0, len(pixels), step)]
+        found = [one for part in parts for one in self._run(pixels[part], sizes_wh[part], max_det)]
         self._check_labels(found)
         return found
 
@@ -345,21 +340,19 @@ def _read_contract(session: Any, path: Path) -> tuple[int | None, tuple[int, int
     Raises:
         WeightsError: inputs, outputs or size are not those of the official export.
     """
-    inputs = {value.name: value for value in session.get_inputs()}
-    outputs = {value.name: value for value in session.get_outputs()}
-    types = {name: value.type for name, value in {**inputs, **outputs}.items()}
-    batch, _, *size_hw = inputs["images"].shape if "images" in inputs else (None, None)
-    if types != {**INPUTS, **OUTPUTS} or not all(isinstance(side, int) for side in size_hw):
-        found = (
-            ", ".join(f"{value.name} {value.type}{value.shape}" for value in values.values())
-            for values in (inputs, outputs)
-        )
-        raise WeightsError(
-            f"{path.name} takes {next(found)} and gives {next(found)}; expected is the official "
-            "export: images float [batch, 3, height, width] with fixed sides and "
-            "orig_target_sizes int64 [batch, 2] give labels int64, boxes float and scores float"
-        )
-    return batch if isinstance(batch, int) else None, (size_hw[0], size_hw[1])
+    found = (session.get_inputs(), session.get_outputs())
+    values = {value.name: value for side in found for value in side}
+    if {name: value.type for name, value in values.items()} == {**INPUTS, **OUTPUTS}:
+        batch, *shape = values["images"].shape
+        if len(shape) == 3 and all(isinstance(side, int) for side in shape):
+            fixed = [d for d in (batch, values["orig_target_sizes"].shape[0]) if isinstance(d, int)]
+            return min(fixed, default=None), (shape[1], shape[2])
+    takes, gives = (", ".join(f"{v.name} {v.type}{v.shape}" for v in side) for side in found)
+    raise WeightsError(
+        f"{path.name} takes {takes} and gives {gives}; expected is the official export: images "
+        "tensor(float)[batch, 3, height, width] with fixed sides and orig_target_sizes "
+        "tensor(int64)[batch, 2] give labels, boxes and scores"
+    )
 
 
 def _read_metadata(session: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401
@@ -388,9 +381,8 @@ def needs_onnx_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise BackendError(
-            f'{error.name} is not installed; pip install "rtdetr-cli[onnx]"'
-        ) from error
+        sentence = f'{error.name} is not installed; pip install "rtdetr-cli[onnx]"'
+        raise BackendError(sentence) from error
 
 
 @contextmanager
@@ -398,16 +390,9 @@ def _runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
     """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    known = (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NoSuchFile,
-        state.NotImplemented,
-        state.RuntimeException,
-    )
+    while_opening = (state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile)
+    any_time = (state.Fail, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
     try:
         yield
-    except known as error:
+    except (*while_opening, *any_time) as error:
         raise kind(f"{what}: {str(error).splitlines()[0]}") from error

@@ -90,21 +90,27 @@ def export(settings: ExportSettings) -> Path:
     _refuse_engine(settings, path, preprocessing)
     pictures = find_pictures(settings.data) if settings.verify else []
     say(f"{detector.description}; tracing takes a minute")
+    network, names = detector.network, detector.names
     agreement = None
     with atomic_write(path) as temporary:
-        nodes = write_onnx(
-            temporary, detector.network, detector.names, preprocessing, settings.opset
-        )
+        nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
         if settings.verify:
-            reference = TorchDetector(
-                detector.network, detector.names, preprocessing, detector.device, fused=False
-            )
+            reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
             agreement = compare(reference, OnnxDetector(temporary, device), pictures)
-            if not agreement.passes:
-                failed = temporary.replace(path.with_suffix(".failed.onnx"))
-                raise BackendError(f"{path.name} is not as PyTorch: {agreement}; see {failed}")
+            keep_apart_if_wrong(agreement, temporary, path)
     _report(settings, path, nodes, agreement)
     return path
+
+
+def keep_apart_if_wrong(agreement: Agreement, written: Path, path: Path) -> None:
+    """Give a file that answers otherwise than PyTorch a name that nobody takes for a success.
+
+    Raises:
+        BackendError: it does; `path` is not written.
+    """
+    if not agreement.passes:
+        failed = written.replace(path.with_suffix(".failed.onnx"))
+        raise BackendError(f"the file answers otherwise than PyTorch: {agreement}; see {failed}")
 
 
 def _output(settings: ExportSettings) -> Path:

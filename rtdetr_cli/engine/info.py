@@ -124,11 +124,14 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
     layers, queries = network.decoder.eval_layers, network.decoder.num_queries
     fused = fuse(network)
     gflops_fused = count_flops(fused, size) / 1e9
+    total = config.decoder.num_layers
+    first, last = (_gflops(network, depth, size) for depth in (1, total))
+    per_layer = (last - first) / max(total - 1, 1)  # all layers are alike
     known = PAPER_AP.get(config.name, {})
-    depths = []
-    for depth in range(1, config.decoder.num_layers + 1):
-        network.set_speed(depth)
-        depths.append(Depth(depth, count_flops(network, size) / 1e9, known.get(depth)))
+    depths = tuple(
+        Depth(depth, first + (depth - 1) * per_layer, known.get(depth))
+        for depth in range(1, total + 1)
+    )
     return ModelInfo(
         model=model,
         origin=opened.origin,
@@ -142,8 +145,13 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
         parameters_fused=count_parameters(fused),
         gflops=depths[layers - 1].gflops,
         gflops_fused=gflops_fused,
-        depths=tuple(depths),
+        depths=depths,
     )
+
+
+def _gflops(network: RTDETRNetwork, decoder_layers: int, size: tuple[int, int]) -> float:
+    network.set_speed(decoder_layers)
+    return count_flops(network, size) / 1e9
 
 
 def _print(found: ModelInfo) -> None:

@@ -138,10 +138,10 @@ def compare_query_by_query(logits, boxes, single_logits, single_boxes):
     scale = logits.abs().max()
     exact = torch.cat((logits / scale, boxes), dim=-1)[0]
     single = torch.cat((single_logits / scale, single_boxes), dim=-1)[0].double()
-    differences, partners = torch.cdist(exact, single, p=torch.inf).min(dim=1)
-    assert differences.max() <= 1e-4
-    assert len(set(partners.tolist())) == len(exact)
-    assert (partners != torch.arange(len(exact))).sum() <= 4
+    moved = (exact - single).abs().amax(dim=1) > 1e-4
+    assert moved.sum() <= 4
+    distances = torch.cdist(exact[moved], single, p=torch.inf)
+    assert (distances.min(dim=1).values <= 1e-4).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Export through the real command, once (tracing takes half a minute), and the verdict on faults."""
+"""Export through the real command, once (tracing takes half a minute), and its verdict on faults."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Export through the real command, once (tracing takes half a minute), and its verdict on faults."""
+"""Export through the real command, once (tracing takes a while), and its verdict on faults."""
 
 from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,7 @@ from rtdetr_cli.config.model import (
     Preprocessing,
 )
 from rtdetr_cli.core.errors import BackendError
+from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.export import (
     Agreement,
@@ -77,10 +79,17 @@ def model(exported: Path) -> onnx.ModelProto:
     return onnx.load(exported)
 
 
+@cache
 def reference() -> TorchDetector:
     network = make_network()
     network.set_speed(2, 15)
     return TorchDetector(network, NAMES, Preprocessing(SIZE_HW, False), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Pixels]:
+    """Drawn ones, of eight shapes."""
+    return find_pictures(None)
 
 
 def test_the_file_answers_as_pytorch_for_every_batch(exported):
@@ -140,8 +149,8 @@ def test_dropped_layers_training_parts_and_paths_are_not_in_the_file(model, expo
     assert str(Path(__file__).parents[2]).encode() not in content
 
 
-def test_the_comparison_is_reported(exported, checkpoint, capsys, monkeypatch):
-    agreement = compare(reference(), OnnxDetector(exported, "cpu"), find_pictures(None))
+def test_the_file_agrees_on_pictures(exported, pictures):
+    agreement = compare(reference(), OnnxDetector(exported, "cpu"), pictures)
     assert agreement.passes
     assert agreement.pictures == 8
     assert agreement.matched > 0.999
@@ -196,10 +205,9 @@ class Faulty:
         "the best one lost",
     ],
 )
-def test_planted_faults_are_found(fault):
-    pictures = find_pictures(None)
-    assert compare(reference(), Faulty("none"), pictures).passes
-    assert not compare(reference(), Faulty(fault), pictures).passes
+def test_planted_faults_are_found(fault, pictures):
+    assert compare(reference(), Faulty("none"), pictures[:3]).passes
+    assert not compare(reference(), Faulty(fault), pictures[:3]).passes
 
 
 def test_a_wrong_file_is_kept_under_another_name(tmp_path):
@@ -222,11 +230,10 @@ def test_detections_in_another_order_match():
     assert match(ours, theirs, tolerance_px=1.0)[0].tolist() == [1, 2]
 
 
-def test_pictures_come_from_a_data_set_a_folder_or_ourselves(squares):
+def test_pictures_come_from_a_data_set_a_folder_or_ourselves(squares, pictures):
     assert [one.shape for one in find_pictures(str(squares / "data.yaml"))] == [(64, 80, 3)] * 4
     assert len(find_pictures(str(squares / "images" / "train"))) == 5  # nine, each second one
-    drawn = find_pictures(None)
-    assert len({one.shape for one in drawn}) == 8
+    assert len({one.shape for one in pictures}) == 8
 
 
 @pytest.mark.parametrize(
@@ -249,3 +256,12 @@ def test_what_cannot_be_exported_is_one_sentence(checkpoint, capsys, words, code
 def test_an_exported_file_is_not_exported_again(exported, capsys):
     assert run(["export", f"model={exported}"]) == 2
     assert "give the weights (.pt)" in capsys.readouterr().err
+
+
+def test_info_reads_our_own_file(exported, capsys):
+    assert run(["info", f"model={exported}", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["origin"], found["architecture"]) == ("rtdetr export", "tiny")
+    assert (found["decoder_layers"], found["num_queries"]) == (2, 15)
+    assert found["size_hw"] == [64, 96]
+    assert found["gflops"] == found["depths"][1]["gflops"]

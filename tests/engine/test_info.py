@@ -1,0 +1,68 @@
+"""`rtdetr info` through the real command, for each kind of file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.evaluation.speed import count_flops
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
+
+
+def told(capsys, *words: str) -> dict:
+    assert run(["info", *words, "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_an_architecture_is_counted_without_weights(tiny_yaml, tiny_config, capsys):
+    found = told(capsys, f"model={tiny_yaml}", "imgsz=64")
+    network = RTDETRNetwork(tiny_config, 80).eval()
+    assert found["architecture"] == "tiny"
+    assert found["parameters"] == sum(tensor.numel() for tensor in network.parameters())
+    assert found["gflops"] == pytest.approx(count_flops(network, (64, 64)) / 1e9)
+    assert found["gflops_fused"] == pytest.approx(count_flops(fuse(network), (64, 64)) / 1e9)
+    assert found["gflops_fused"] < found["gflops"]
+    assert len(found["names"]) == 80
+
+
+def test_every_depth_costs_what_the_network_at_that_depth_costs(tiny_yaml, tiny_config, capsys):
+    depths = told(capsys, f"model={tiny_yaml}", "imgsz=64,96")["depths"]
+    network = RTDETRNetwork(tiny_config, 80).eval()
+    assert [one["decoder_layers"] for one in depths] == [1, 2, 3]
+    for one in depths:
+        network.set_speed(one["decoder_layers"])
+        assert one["gflops"] == pytest.approx(count_flops(network, (64, 96)) / 1e9)
+
+
+def test_a_checkpoint_says_its_classes_and_epsilon(tiny_config, tmp_path, capsys):
+    network = RTDETRNetwork(tiny_config, 2)
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(path, Checkpoint(tiny_config, {0: "a", 1: "b"}, network.state_dict()))
+    found = told(capsys, f"model={path}")
+    assert found["names"] == {"0": "a", "1": "b"}
+    assert found["norm_eps"] == 1e-5
+    assert found["size_hw"] == [640, 640]
+    assert (found["decoder_layers"], found["num_queries"]) == (3, 20)
+
+
+def test_the_paper_s_ap_stands_beside_the_depth(capsys):
+    assert run(["info", "model=rtdetr-r50m.yaml", "imgsz=64"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "decoder layers     3 of 6 run" in lines
+    assert lines[-4].split()[0] == "3"
+    assert lines[-4].split()[-1] == "51.3"  # RT-DETR-R50-m, as published
+
+
+def test_an_exported_file_by_others_says_what_it_can(shared_data, capsys):
+    model = shared_data / "weights" / "deimv2_hgnetv2_atto_coco.onnx"
+    found = told(capsys, f"model={model}")
+    assert (found["origin"], found["architecture"]) == ("exported by others", None)
+    assert found["size_hw"] == [320, 320]
+    assert found["parameters"] is None
+    assert run(["info", f"model={model}"]) == 0
+    assert "not said in the file" in capsys.readouterr().out
+    assert run(["info", f"model={model}", "imgsz=640"]) == 2
+    assert "imgsz has no effect" in capsys.readouterr().err

@@ -68,6 +68,8 @@ class EncoderConfig:
     """RepVGG blocks in each CSP fusion block."""
     expansion: float = 1.0
     """Width inside a fusion block over `hidden_dim`."""
+    position_precision: str = "float32"
+    """What AIFI's position embedding is rounded to: float32, or float64 as in Hugging Face."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ class DecoderConfig:
     """Sampling points per head on the maps of stride 8, 16 and 32."""
     sampling: str = "bilinear"
     """`bilinear`, or `discrete` for the official "dsp" variants, which round to whole pixels."""
+    anchor_precision: str = "float32"
+    """What the anchors' logits are rounded to: float32 official, float64 exact, float16 in files
+    that were trained with anchors cast to half. Only float64 shows the difference."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,12 @@ class ModelConfig:
             self.name,
             "decoder.sampling must be bilinear or discrete",
         )
+        for key, value in (
+            ("encoder.position_precision", encoder.position_precision),
+            ("decoder.anchor_precision", decoder.anchor_precision),
+        ):
+            known = value in {"float16", "float32", "float64"}
+            _require(known, self.name, f"{key} must be float16, float32 or float64")
         _require(decoder.num_layers >= 1, self.name, "decoder.num_layers must be at least 1")
         _require(
             1 <= (decoder.eval_layers or 1) <= decoder.num_layers,

@@ -6,6 +6,7 @@ The file gets its name only if it answers as PyTorch does; the formats stand in 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Agreement:
     Attributes:
         pictures: number of pictures that both have seen.
         matched: share of the detections, weighted by score, that have a partner of the same class
-            at the same place with the same score.
+            at the same place with the same score; 0 where answers are no numbers.
         box_drift_px: largest distance between the edges of partners, pixels of the picture.
         score_drift: largest difference between the scores of partners.
     """
@@ -57,7 +58,7 @@ class Agreement:
 
     @property
     def passes(self) -> bool:
-        """Whether the exported file may be used; false for answers that are no numbers."""
+        """Whether the exported file may be used."""
         return self.matched >= MIN_MATCHED
 
     def __str__(self) -> str:
@@ -173,7 +174,8 @@ def compare(reference: Detector, exported: Detector, pictures: list[Pixels]) -> 
             total += float(ours.scores.sum() + theirs.scores.sum())
             box_drift = max(box_drift, _largest(mine.boxes_xyxy - other.boxes_xyxy))
             score_drift = max(score_drift, _largest(mine.scores - other.scores))
-    return Agreement(len(pictures), matched / total, box_drift, score_drift)
+    share = matched / total
+    return Agreement(len(pictures), share if math.isfinite(share) else 0.0, box_drift, score_drift)
 
 
 def match(ours: Detections, theirs: Detections, tolerance_px: float) -> tuple[Tensor, Tensor]:

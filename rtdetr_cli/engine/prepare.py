@@ -123,7 +123,9 @@ def _start_network(
             return build_network(stopped.config, len(names)), True
         checkpoint = open_weights(resolve_weights(settings.model))
         config = checkpoint.config
-    return _fine_tuned(replace(config, norm_eps=checkpoint.config.norm_eps), checkpoint, names)
+    exact = replace(config.decoder, anchor_precision="float32")  # not what a cast left behind
+    config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
+    return _fine_tuned(config, checkpoint, names)
 
 
 def _fine_tuned(

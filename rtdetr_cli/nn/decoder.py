@@ -22,7 +22,7 @@ from rtdetr_cli.nn.denoising import (
     attention_between,
     make_denoising_queries,
 )
-from rtdetr_cli.nn.layers import MLP, ConvNorm, SelfAttention
+from rtdetr_cli.nn.layers import MLP, ConvNorm, SelfAttention, constant_dtype
 
 CLASS_PRIOR = 0.01
 """Score of every class at the start, whatever the number of classes."""
@@ -50,6 +50,7 @@ class RTDETRDecoder(nn.Module):
         width = config.hidden_dim
         self.num_queries = config.num_queries
         self.eval_layers = config.eval_layers or config.num_layers
+        self.anchor_precision = config.anchor_precision
         self.denoising = DenoisingConfig()
         self.input_proj = nn.ModuleList(ConvNorm((in_channels, width)) for _ in range(3))
         self.decoder = DecoderLayers(config)
@@ -94,14 +95,14 @@ class RTDETRDecoder(nn.Module):
         IoU-aware: the varifocal loss teaches these scores to be high only where the box is good.
         Boxes are computed for the chosen cells alone.
         """
-        anchors_logit, is_valid = make_anchors(sizes_hw, memory)
+        anchors_logit, is_valid = make_anchors(sizes_hw, memory, self.anchor_precision)
         features = self.enc_output(memory * is_valid)  # (B, N, C)
         scores = self.enc_score_head(features)  # (B, N, K)
         count = min(self.num_queries, scores.shape[1])
         chosen = scores.amax(dim=-1).topk(count, dim=1).indices[..., None]  # (B, Q, 1)
         content = features.gather(1, chosen.expand(-1, -1, features.shape[-1]))
         logits = scores.gather(1, chosen.expand(-1, -1, scores.shape[-1]))
-        anchors_logit = anchors_logit.expand(len(memory), -1, -1)
+        anchors_logit = anchors_logit.expand(memory.shape[0], -1, -1)
         anchors_logit = anchors_logit.gather(1, chosen.expand(-1, -1, 4))
         return Queries(content, self.enc_bbox_head(content) + anchors_logit, logits)
 
@@ -198,14 +199,16 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
 
 
-def make_anchors(sizes_hw: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor]:
+def make_anchors(
+    sizes_hw: list[tuple[int, int]], like: Tensor, precision: str = "float64"
+) -> tuple[Tensor, Tensor]:
     """One square anchor per cell, 0.05 * 2^level of the image wide.
 
     Returns:
-        (1, N, 4) anchors before the sigmoid in float32 at least, and (1, N, 1) a mask in the
-        dtype of `like`: 0 where a coordinate lies outside (0.01, 0.99).
+        (1, N, 4) anchors before the sigmoid, rounded to `precision`, float32 at least; and
+        (1, N, 1) a mask in the dtype of `like`: 0 where a coordinate lies outside (0.01, 0.99).
     """
-    exact = torch.promote_types(like.dtype, torch.float32)
+    exact = constant_dtype(precision, like)
     levels = []
     for level, (height, width) in enumerate(sizes_hw):
         rows = (torch.arange(height, dtype=exact, device=like.device) + 0.5) / height
@@ -216,7 +219,10 @@ def make_anchors(sizes_hw: list[tuple[int, int]], like: Tensor) -> tuple[Tensor,
     anchors = torch.cat(levels, dim=1)
     is_valid = ((anchors > 0.01) & (anchors < 0.99)).all(dim=-1, keepdim=True)
     anchors_logit = torch.log(anchors / (1 - anchors))
-    return anchors_logit.where(is_valid, OUTSIDE_LOGIT), is_valid.to(like.dtype)
+    anchors_logit = anchors_logit.where(is_valid, OUTSIDE_LOGIT)
+    if precision == "float16":
+        anchors_logit = anchors_logit.half().to(exact)
+    return anchors_logit, is_valid.to(like.dtype)
 
 
 class EncoderOutput(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtdetr_cli.config.model import EncoderConfig
-from rtdetr_cli.nn.layers import ConvNorm, SelfAttention, fold_norm
+from rtdetr_cli.nn.layers import ConvNorm, SelfAttention, constant_dtype, fold_norm
 
 
 class HybridEncoder(nn.Module):
@@ -56,12 +56,13 @@ class AIFI(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        self.position_precision = config.position_precision
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
 
     def forward(self, s5: Tensor) -> Tensor:
         """(B, C, H, W) to F5 (B, C, H, W)."""
         tokens = s5.flatten(2).transpose(1, 2)  # (B, N, C)
-        position = position_embedding(s5)
+        position = position_embedding(s5, self.position_precision)
         for layer in self.layers:
             tokens = layer(tokens, position)
         return tokens.transpose(1, 2).reshape(s5.shape)
@@ -86,7 +87,9 @@ class EncoderLayer(nn.Module):
         return out
 
 
-def position_embedding(like: Tensor, temperature: float = 10000.0) -> Tensor:
+def position_embedding(
+    like: Tensor, precision: str = "float64", temperature: float = 10000.0
+) -> Tensor:
     """2-D sine and cosine embedding of a map's cells, row by row.
 
     The official code orders its grid (w, h) against tokens in (h, w), so that a cell gets the
@@ -94,6 +97,7 @@ def position_embedding(like: Tensor, temperature: float = 10000.0) -> Tensor:
 
     Args:
         like: (B, C, H, W) map that gives size, dtype and device; C a multiple of 4.
+        precision: what it is computed in, at most the precision of the map.
         temperature: base of the frequencies.
 
     Returns:
@@ -101,9 +105,9 @@ def position_embedding(like: Tensor, temperature: float = 10000.0) -> Tensor:
     """
     channels, height, width = like.shape[1:]
     quarter = channels // 4
-    exact = torch.promote_types(like.dtype, torch.float32)
-    steps = torch.arange(quarter, dtype=exact, device=like.device)
-    frequencies = temperature ** (-steps / quarter)
+    exact = constant_dtype(precision, like)
+    steps = torch.arange(quarter, dtype=exact, device=like.device) / quarter
+    frequencies = 1.0 / temperature**steps
     rows = torch.arange(height, dtype=exact, device=like.device)[:, None] * frequencies
     columns = torch.arange(width, dtype=exact, device=like.device)[:, None] * frequencies
     row_part = torch.cat((rows.sin(), rows.cos()), dim=1)[:, None].expand(-1, width, -1)

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def constant_dtype(precision: str, like: Tensor) -> torch.dtype:
+    """What a derived constant is computed in: float64 where asked for and of use, else float32."""
+    is_double = precision == "float64" and like.dtype == torch.float64
+    return torch.float64 if is_double else torch.float32
+
+
 class BatchNorm(nn.BatchNorm2d):
     """BatchNorm2d without the step counter, which official frozen norms do not store."""
 

@@ -40,6 +40,8 @@ class Facts:
     num_points: tuple[int, ...] | None = None
     eval_layers: int | None = None
     sampling: str | None = None
+    position_precision: str | None = None
+    anchor_precision: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -80,8 +82,15 @@ def _shipped() -> tuple[ModelConfig, ...]:
 
 def _shapes(config: ModelConfig) -> tuple[object, ...]:
     """What of an architecture shows in its tensors."""
-    decoder = replace(config.decoder, num_queries=1, eval_layers=None, sampling="bilinear")
-    return config.backbone, config.encoder, decoder
+    encoder = replace(config.encoder, position_precision="float32")
+    decoder = replace(
+        config.decoder,
+        num_queries=1,
+        eval_layers=None,
+        sampling="bilinear",
+        anchor_precision="float32",
+    )
+    return config.backbone, encoder, decoder
 
 
 def _hgnetv2(weights: State) -> HGNetv2Config:
@@ -126,6 +135,7 @@ def _encoder(weights: State, facts: Facts) -> EncoderConfig:
         num_heads=facts.encoder_heads or EncoderConfig.num_heads,
         num_csp_blocks=_count(weights, "encoder.fpn_blocks.0.bottlenecks."),
         expansion=_rows(weights, "encoder.fpn_blocks.0.conv1.conv.weight") / hidden_dim,
+        position_precision=facts.position_precision or EncoderConfig.position_precision,
     )
 
 
@@ -144,6 +154,7 @@ def _decoder(weights: State, facts: Facts) -> DecoderConfig:
         num_points=(points[0], points[1], points[2]),
         eval_layers=facts.eval_layers,
         sampling=facts.sampling or DecoderConfig.sampling,
+        anchor_precision=facts.anchor_precision or DecoderConfig.anchor_precision,
     )
 
 

@@ -39,6 +39,10 @@ class Family:
     """How its pictures were read."""
     norm_eps: float = 1e-5
     """No state dict stores it: 1e-5 official, 1e-3 in networks built by Ultralytics."""
+    position_precision: str = "float32"
+    """What its networks compute the position embedding in; seen in float64 only."""
+    anchor_precision: str = "float32"
+    """What its networks compute the anchors in; seen in float64 only."""
 
 
 OFFICIAL_V1: tuple[Rename, ...] = (
@@ -94,13 +98,24 @@ HUGGING_FACE: tuple[Rename, ...] = (
 )
 
 LAYER_NUMBERED = Family(
-    "layer-numbered (Ultralytics)", r"model\.0\.", (), Preprocessing(antialias=False), 1e-3
+    "layer-numbered (Ultralytics)",
+    r"model\.0\.",
+    (),
+    Preprocessing(antialias=False),
+    1e-3,
+    anchor_precision="float64",
 )
 
 # The first whose sign is found wins.
 FAMILIES = (
     LAYER_NUMBERED,
-    Family("Hugging Face", r"model\.encoder_input_proj\.0\.0\.weight$", HUGGING_FACE),
+    Family(
+        "Hugging Face",
+        r"model\.encoder_input_proj\.0\.0\.weight$",
+        HUGGING_FACE,
+        position_precision="float64",
+        anchor_precision="float64",
+    ),
     Family("official v2", r"encoder\.input_proj\.0\.conv\.weight$"),
     Family("official v1", r"encoder\.input_proj\.0\.0\.weight$", OFFICIAL_V1),
 )
@@ -147,8 +162,12 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
     if len(names) != num_classes:
         notes = (*notes, f"{len(names)} class names ignored: the heads have {num_classes} classes")
         names = default_names(num_classes)
-    if facts.norm_eps is None:
-        facts = replace(facts, norm_eps=family.norm_eps)
+    facts = replace(
+        facts,
+        norm_eps=facts.norm_eps or family.norm_eps,
+        position_precision=family.position_precision,
+        anchor_precision=facts.anchor_precision or family.anchor_precision,
+    )
     return Checkpoint(
         config=infer_config(weights, replace(facts, num_points=points_per_level(state)), origin),
         names=names,

@@ -10,7 +10,7 @@ from typing import Any
 
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts
-from rtdetr_cli.weights.safe_pickle import Record, StoredTensor
+from rtdetr_cli.weights.safe_pickle import Record, Reference, StoredTensor
 
 MAX_MODULES = 20_000
 """RT-DETR-X has 592; the bound keeps a file that repeats one module in another from exploding."""
@@ -70,6 +70,7 @@ def module_facts(root: Record, file: Mapping[Any, Any], origin: str) -> Facts:
         eval_layers=last + 1
         if isinstance(last, int) and 0 <= last < depth.get("num_layers", 0) - 1
         else None,
+        anchor_precision="float16" if _is_half(head.get("anchors")) else None,
         notes=tuple(
             f"{key}: {file[key]}"
             for key in ("version", "license")
@@ -135,3 +136,9 @@ def _size(imgsz: object) -> tuple[int, int] | None:
         case [int(height), int(width)] if 0 < height <= 2**14 and 0 < width <= 2**14:
             return -(-height // 32) * 32, -(-width // 32) * 32
     return None
+
+
+def _is_half(value: object) -> bool:
+    """Whether a tensor that a module carries along was cast to half with it."""
+    storage = value.storage if isinstance(value, StoredTensor) else ()
+    return any(isinstance(part, Reference) and "Half" in part.name for part in storage)

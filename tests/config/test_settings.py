@@ -96,7 +96,11 @@ def test_lists(text: str) -> None:
         (TrainSettings, {"data": "x", "plots": "maybe"}, "plots must be true or false, found 'may"),
         (TrainSettings, {"data": "x", "pretrained": "a.pt"}, "pretrained=a.pt has no effect with"),
         (ExportSettings, {"opset": "20"}, "opset must be at most 19, found 20"),
-        (ExportSettings, {"format": "onx"}, "format must be one of onnx, found 'onx'; did you"),
+        (
+            ExportSettings,
+            {"format": "onx"},
+            "format must be one of onnx, engine, found 'onx'; did you",
+        ),
         (PredictSettings, {"source": "x", "save_conf": True}, "save_conf has no effect without"),
         (PredictSettings, {"source": "x", "classes": "a,b"}, "classes must be a list of whole n"),
         (PredictSettings, {"source": "x", "classes": "-1"}, "classes[0] must be at least 0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,11 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 def randomized(config: ModelConfig, num_classes: int = 5) -> RTDETRNetwork:
     """Starting values hide mistakes: box heads that are zero, norms that do nothing."""
+    config = replace(
+        config,
+        encoder=replace(config.encoder, position_precision="float64"),
+        decoder=replace(config.decoder, anchor_precision="float64"),
+    )
     torch.manual_seed(0)
     network = RTDETRNetwork(config, num_classes).double().eval()
     with torch.no_grad():

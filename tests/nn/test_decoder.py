@@ -28,8 +28,8 @@ def test_boxes_start_at_the_anchors_and_stay_there(tiny_config):
     network = RTDETRNetwork(tiny_config, 5).double().train()
     output = network(torch.rand(2, 3, 64, 96, dtype=torch.float64))
     first = output.encoder_output.boxes
-    anchors_logit, _ = make_anchors([(8, 12), (4, 6), (2, 3)], first)
-    distances = torch.cdist(first, anchors_logit.sigmoid().expand(2, -1, -1), p=1)
+    anchors_logit, _ = make_anchors([(8, 12), (4, 6), (2, 3)], first, "float32")
+    distances = torch.cdist(first, anchors_logit.double().sigmoid().expand(2, -1, -1), p=1)
     assert distances.amin(dim=-1).max() < 1e-12
     torch.testing.assert_close(output.pred_boxes, first, rtol=0, atol=1e-12)
 

@@ -61,7 +61,16 @@ def test_every_family_is_recognised_and_fits_its_architecture(file, kit):
     name, origin, norm_eps = FAMILIES[file]
     checkpoint = read_foreign(kit.meta_state(kit.shapes[file]), file)
     shipped = load_model_config(name)
-    assert checkpoint.config == replace(shipped, norm_eps=norm_eps)
+    is_hugging_face = file.startswith("hf")
+    anchors = "float32" if file.startswith("official") else "float64"
+    assert checkpoint.config == replace(
+        shipped,
+        norm_eps=norm_eps,
+        encoder=replace(
+            shipped.encoder, position_precision="float64" if is_hugging_face else "float32"
+        ),
+        decoder=replace(shipped.decoder, anchor_precision=anchors),
+    )
     assert checkpoint.origin == origin
     assert checkpoint.names[79] == "toothbrush"
     assert checkpoint.preprocessing.size_hw == (640, 640)

@@ -5,24 +5,19 @@ tensors (`kit.filled_state`), runs it in float64 on `kit.image` and stores the a
 four of its files stand in fixtures/parity.npz (every 20th query and 8th class of the logits, every
 10th box), so that parity is tested without the kit too.
 
-Two constants have few digits in some references even when the rest is float64, and are rounded
-here as each reference rounds them; left exact, they alone change float64 outputs by up to 1e-6:
-  official      position embedding and anchors in float32 (made once, at construction)
-  Ultralytics   position embedding in float32; the trained file carries float16 anchors for its
-                own 320x320, made when it was last cast to half (up to 3e-3 in the logits)
-  Hugging Face  nothing
+Two constants have few digits in some references even when the rest is float64: the position
+embedding (float32 but for Hugging Face) and the anchors (float32 official, float16 in the trained
+file, which carries those it was cast with). The reader notes them in the architecture.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rtdetr_cli.nn import decoder, hybrid_encoder
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.reader import open_weights
@@ -46,41 +41,6 @@ FILES = {
 }
 TRAINED = "ultralytics_n_bccd_320x320"
 FAST = {TRAINED, "hf_rtdetr_r18_384x640"}
-
-
-def single_precision_position(like, temperature=10000.0):
-    """The embedding as the official code and Ultralytics compute it, row-major: in float32."""
-    channels, height, width = like.shape[1:]
-    steps = torch.arange(channels // 4, dtype=torch.float32) / (channels // 4)
-    frequencies = 1.0 / temperature**steps
-    rows = torch.arange(height, dtype=torch.float32)[:, None] * frequencies
-    columns = torch.arange(width, dtype=torch.float32)[:, None] * frequencies
-    row_part = torch.cat((rows.sin(), rows.cos()), dim=1)[:, None].expand(-1, width, -1)
-    column_part = torch.cat((columns.sin(), columns.cos()), dim=1)[None].expand(height, -1, -1)
-    embedding = torch.cat((row_part, column_part), dim=-1)
-    return embedding.reshape(1, height * width, channels).to(like.dtype)
-
-
-def rounded_anchors(make_anchors, dtype, sizes_hw, like):
-    """Anchors made in float32 and rounded to `dtype`."""
-    anchors, is_valid = make_anchors(sizes_hw, like.float())
-    return anchors.to(dtype).to(like.dtype), is_valid.to(like.dtype)
-
-
-@pytest.fixture
-def round_constants(monkeypatch):
-    """Gives the network the constants of a reference; see the head of this file."""
-
-    def patch(file):
-        """Replaces the two constants for the rest of the test."""
-        if not file.startswith("hf_"):
-            monkeypatch.setattr(hybrid_encoder, "position_embedding", single_precision_position)
-        if file.startswith("official") or file == TRAINED:
-            dtype = torch.float16 if file == TRAINED else torch.float32
-            anchors = partial(rounded_anchors, decoder.make_anchors, dtype)
-            monkeypatch.setattr(decoder, "make_anchors", anchors)
-
-    return patch
 
 
 def answers(checkpoint, picture):
@@ -148,12 +108,11 @@ def compare_query_by_query(logits, boxes, single_logits, single_boxes):
     "file",
     [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in (TRAINED, *FILES)],
 )
-def test_answers_equal_the_reference(file, kit, round_constants):
+def test_answers_equal_the_reference(file, kit):
     """Float64 to 1e-9; float32 within 1e-4 of float64."""
     expected = reference(file)
     checkpoint = open_file(file, kit)
     picture = kit.image(*map(int, file.rpartition("_")[2].split("x")))
-    round_constants(file)
     logits, boxes, maps = answers(checkpoint, picture)
     found = {"pred_logits": logits, "pred_boxes": boxes, **sampled(logits, boxes)}
     for level, values in enumerate(maps):

@@ -87,7 +87,9 @@ def test_an_ultralytics_module_is_opened_without_its_classes(
     monkeypatch.undo()  # from here on the classes do not exist
     found = open_weights(path)
     assert found.config == replace(
-        edited_config, norm_eps=1e-3, decoder=replace(edited_config.decoder, eval_layers=3)
+        edited_config,
+        norm_eps=1e-3,
+        decoder=replace(edited_config.decoder, eval_layers=3, anchor_precision="float64"),
     )
     assert found.names == {0: "red", 1: "white"}
     assert found.preprocessing.size_hw == (352, 352)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.settings import (
     ConvertSettings,
@@ -18,7 +19,6 @@ from rtdetr_cli.config.settings import (
     PredictSettings,
     TrainSettings,
     ValSettings,
-    settings_from_pairs,
 )
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest

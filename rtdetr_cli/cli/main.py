@@ -19,7 +19,8 @@ from rtdetr_cli import __version__
 from rtdetr_cli.cli import check, convert, export, info, predict, train, val
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.cli.help import mode_help, overview
-from rtdetr_cli.config.settings import MODES, settings_from_pairs
+from rtdetr_cli.config.given import settings_from_pairs
+from rtdetr_cli.config.settings import MODES
 from rtdetr_cli.core.console import result
 from rtdetr_cli.core.errors import RTDETRError, UsageError, nearest
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from rtdetr_cli.config.settings import TrainSettings, settings_from_pairs
+from rtdetr_cli.config.given import settings_from_pairs
+from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.run_log import Row, primitives

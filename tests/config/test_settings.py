@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.settings import (
     MODES,
     ConvertSettings,
@@ -12,7 +13,6 @@ from rtdetr_cli.config.settings import (
     PredictSettings,
     TrainSettings,
     ValSettings,
-    settings_from_pairs,
     size_hw,
 )
 from rtdetr_cli.core.errors import ConfigError, UsageError

@@ -1,0 +1,66 @@
+"""What a user gave, keys and values or a YAML file, as the settings of a mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from rtdetr_cli.config.fields import Settings, accepts, field_types, parse, required_fields
+from rtdetr_cli.config.settings import MODES
+from rtdetr_cli.core.errors import UsageError, nearest
+
+S = TypeVar("S", bound=Settings)
+
+
+def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
+    """Make the settings of a mode from keys and values; texts are read as the field's type.
+
+    Args:
+        cls: the settings of the mode.
+        pairs: what the user gave; the values of `cfg`, a YAML file, stand below them.
+
+    Raises:
+        UsageError: an unknown or missing key, a wrong type, a value out of range.
+    """
+    given = dict(pairs)
+    file = given.pop("cfg", None)
+    if file is not None:
+        from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
+
+        given = {**_known(cls, load_yaml(file), f"{file}: "), **given}
+    given = _known(cls, given, "")
+    for key in required_fields(cls):
+        if given.get(key) is None:
+            raise UsageError(f"{cls.mode} needs {key}=; `rtdetr {cls.mode} --help` lists all keys")
+    return cls(**given)
+
+
+def require_key(cls: type[Settings], key: str, origin: str = "") -> None:
+    """Refuse a key that the mode does not have, with the nearest or the modes that have it.
+
+    Raises:
+        UsageError: `key` is neither a field of `cls` nor `cfg`.
+    """
+    hints = field_types(cls)
+    if key in hints or (key == "cfg" and not origin):
+        return
+    owners = [mode for mode, other in MODES.items() if key in field_types(other)]
+    hint = f"; it is one of {', '.join(owners)}" if owners else nearest(key, hints)
+    raise UsageError(f"{origin}{key} is no key of {cls.mode}{hint}")
+
+
+def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Refuse keys that the mode does not have; bring values nearer to the fields' types."""
+    hints = field_types(cls)
+    for key in values:
+        require_key(cls, key, origin)
+    return {key: _read(value, hints[key]) for key, value in values.items()}
+
+
+def _read(value: object, hint: object) -> object:
+    """Texts as values (`640`), and values as texts where a text is due (`device: 0`, a Path)."""
+    if isinstance(value, str):
+        return parse(value, hint)
+    if value is None or isinstance(value, bool) or not accepts(hint, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

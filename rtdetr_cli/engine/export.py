@@ -18,6 +18,7 @@ from torch import Tensor
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, write_onnx
 from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings import ExportSettings
 from rtdetr_cli.core.console import result, say, warn
@@ -121,7 +122,7 @@ def _output(settings: ExportSettings) -> Path:
         if path.suffix != ".onnx":
             raise UsageError(f"output={settings.output} must end in .onnx")
         return path
-    if Path(settings.model).suffix in {".yaml", ".yml"}:
+    if Path(settings.model).suffix in YAML_SUFFIXES:
         return Path(Path(settings.model).stem + ".onnx")
     return resolve_weights(settings.model).with_suffix(".onnx")
 

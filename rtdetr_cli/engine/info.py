@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import InfoSettings, size_hw
@@ -97,7 +98,7 @@ def info(settings: InfoSettings) -> ModelInfo:
 
 def _open(model: str) -> _Opened:
     suffix = Path(model).suffix.lower()
-    if suffix in {".yaml", ".yml"}:
+    if suffix in YAML_SUFFIXES:
         config = load_model_config(model)
         return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
     if suffix == ".onnx":

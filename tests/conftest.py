@@ -97,11 +97,11 @@ class Server:
     extra_length: int = 0
     """Added to the declared length."""
     ranges: str = "honest"
-    """honest; ignored; shifted: another place than asked for; careless: If-Range is not read."""
+    """honest; ignored; endless: nor is a length declared; shifted: another place than asked for;
+    careless: If-Range is not read."""
     redirect: str | None = None
     chunked: bool = False
     encoding: str | None = None
-    delay: float = 0.0
     requests: list[dict[str, str]] = field(default_factory=list)
     """Headers of each request."""
 
@@ -116,7 +116,6 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         told = self.told
         told.requests.append(dict(self.headers))
-        time.sleep(told.delay)
         self.close_connection = True
         code = told.codes.pop(0) if told.codes else 0
         if code:

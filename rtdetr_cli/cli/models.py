@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rtdetr_cli.config.settings import ModelsSettings
 
-EXAMPLES = ("rtdetr models",)
+EXAMPLES = ("rtdetr models", "rtdetr models json=true")
 
 
 def run(settings: ModelsSettings) -> int:

@@ -15,8 +15,9 @@ from rtdetr_cli.config.settings import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.weights.catalog import COCO_NAMES, resolve_weights
+from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import resolve_weights
 
 
 class Detector(Protocol):

@@ -311,6 +311,17 @@ class CheckSettings(Settings):
     """Print the findings as JSON."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelsSettings(Settings):
+    """List the published weights: accuracy, licence, and whether they are on this machine."""
+
+    mode = "models"
+    groups: ClassVar[dict[str, str]] = {"json": "Output"}
+
+    json: bool = False
+    """Print as JSON, with addresses and paths."""
+
+
 MODES: dict[str, type[Settings]] = {
     cls.mode: cls
     for cls in (
@@ -321,6 +332,7 @@ MODES: dict[str, type[Settings]] = {
         InfoSettings,
         ConvertSettings,
         CheckSettings,
+        ModelsSettings,
     )
 }
 

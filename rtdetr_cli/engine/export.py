@@ -28,7 +28,7 @@ from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, resize_ima
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.shapes import draw_picture
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.weights.catalog import resolve_weights
+from rtdetr_cli.weights.store import resolve_weights
 
 NUM_PICTURES = 8
 BATCH = 3

@@ -17,8 +17,9 @@ from rtdetr_cli.core.console import result, table
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
-from rtdetr_cli.weights.catalog import COCO_NAMES, resolve_weights
+from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import resolve_weights
 
 PAPER_AP = {
     "rtdetr-r18": {2: 45.5, 3: 46.5},

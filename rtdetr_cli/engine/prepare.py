@@ -25,9 +25,9 @@ from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.catalog import resolve_weights
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import resolve_weights
 from rtdetr_cli.weights.transfer import transfer_classes
 
 

@@ -1,4 +1,4 @@
-"""The data set that needs no download: discs, rings, squares and triangles, drawn by us.
+"""The data set that needs no download: discs, squares and triangles, drawn by us.
 
 Colour says nothing about the class; shapes overlap, vary four-fold in size and stand on a textured
 ground among bars, ellipses, arcs and lines that are no class but look like one. A picture depends
@@ -25,7 +25,7 @@ Points = npt.NDArray[np.float64]
 Canvas = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
-NAMES = {0: "disc", 1: "ring", 2: "square", 3: "triangle"}
+NAMES = {0: "disc", 1: "square", 2: "triangle"}
 VERSION = 2
 """Part of the folder's name: raise it when the pictures change."""
 
@@ -158,7 +158,7 @@ def _place(
 
 def _make(kind: int, size: int, rng: np.random.Generator) -> _Shape:
     """A shape of log-uniform size, at most a quarter beyond the border; only look-alikes lie."""
-    radius = size / 320 * np.exp(rng.uniform(np.log(22), np.log(88)))
+    radius = size / 320 * np.exp(rng.uniform(np.log(20), np.log(88)))
     centre = rng.uniform(radius / 2, size - radius / 2, 2)
     angle = rng.uniform(-1, 1) * (np.pi if kind < 0 else MAX_TILT)
     outline = _LOOK_ALIKES[rng.integers(3)] if kind < 0 else _OUTLINES[kind]
@@ -214,7 +214,6 @@ Outline = Callable[[np.random.Generator], list[Points]]
 
 _OUTLINES: list[Outline] = [
     lambda _: [_circle()],
-    lambda rng: [_circle(), _circle(rng.uniform(0.45, 0.75))],
     lambda _: [_polygon(4)],
     lambda _: [_polygon(3)],
 ]

@@ -24,7 +24,7 @@ MAX_PICKLE_BYTES = 32 * 2**20
 """A checkpoint of 1500 tensors needs 0.3 MB of pickle."""
 
 MAX_OPERATIONS = 2_000_000
-"""RT-DETR-X needs 0.1 million; the bound keeps small codes from becoming large objects."""
+"""Ultralytics' L needs 0.1 million; the bound keeps many small codes from filling the memory."""
 
 # What may be named. Being named does not mean being run: these become references and records.
 _KNOWN_NAMES = re.compile(

@@ -19,7 +19,8 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts, infer_config
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
-from rtdetr_cli.weights.layered import hub_names
+from rtdetr_cli.weights.layered import hub_names, restore_norms
+from rtdetr_cli.weights.paddle import number_blocks, transpose_linears
 
 State = Mapping[str, Tensor]
 Rename = tuple[str, str]
@@ -54,6 +55,9 @@ OFFICIAL_V1: tuple[Rename, ...] = (
 
 _HF_STAGE = "model.backbone.model.encoder.stages.*.layers.*."
 _HUB_STAGE = "backbone.res_layers.*.blocks.*."
+
+_PADDLE_FPN = "neck.fpn_blocks.*.bottlenecks.*.conv*."
+_PADDLE_PAN = "neck.pan_blocks.*.bottlenecks.*.conv*."
 
 HUGGING_FACE: tuple[Rename, ...] = (
     # transformers 5 uses other names in memory than on disk
@@ -97,6 +101,30 @@ HUGGING_FACE: tuple[Rename, ...] = (
     (".fc2.", ".linear2."),
 )
 
+PADDLE_NAMES: tuple[Rename, ...] = (
+    ("._mean", ".running_mean"),
+    ("._variance", ".running_var"),
+    # its stem pads inside the convolution
+    ("backbone.stem.stem2a.conv.", "backbone.stem.stem2a.conv.1."),
+    ("backbone.stem.stem2b.conv.", "backbone.stem.stem2b.conv.1."),
+    # encoder
+    ("neck.input_proj.*.0.", "encoder.input_proj.*.conv."),
+    ("neck.input_proj.*.1.", "encoder.input_proj.*.norm."),
+    ("neck.lateral_convs.*.bn.", "encoder.lateral_convs.*.norm."),
+    ("neck.downsample_convs.*.bn.", "encoder.downsample_convs.*.norm."),
+    ("neck.fpn_blocks.*.conv*.bn.", "encoder.fpn_blocks.*.conv*.norm."),
+    ("neck.pan_blocks.*.conv*.bn.", "encoder.pan_blocks.*.conv*.norm."),
+    (_PADDLE_FPN + "bn.", _PADDLE_FPN.replace("neck.", "encoder.") + "norm."),
+    (_PADDLE_PAN + "bn.", _PADDLE_PAN.replace("neck.", "encoder.") + "norm."),
+    ("neck.", "encoder."),
+    # decoder
+    ("transformer.enc_output.0.", "decoder.enc_output.proj."),
+    ("transformer.enc_output.1.", "decoder.enc_output.norm."),
+    ("transformer.", "decoder."),
+)
+
+PADDLE = Family("Paddle", r"transformer\.|neck\.|.+\._(mean|variance)$", PADDLE_NAMES)
+
 LAYER_NUMBERED = Family(
     "layer-numbered (Ultralytics)",
     r"model\.0\.",
@@ -108,6 +136,7 @@ LAYER_NUMBERED = Family(
 
 # The first whose sign is found wins.
 FAMILIES = (
+    PADDLE,
     LAYER_NUMBERED,
     Family(
         "Hugging Face",
@@ -120,15 +149,36 @@ FAMILIES = (
     Family("official v1", r"encoder\.input_proj\.0\.0\.weight$", OFFICIAL_V1),
 )
 
+_FUSED = (
+    "fused file: its norms were already folded into the convolutions; neutral ones stand in for "
+    "them, which predict the same, but training is better begun from the file before fusing"
+)
+
 # Derivable, tied to others, or counters: dropped from every family.
 _DERIVABLE = (
     "num_batches_tracked",
-    "decoder.anchors",
-    "decoder.valid_mask",
+    ".anchors",
+    ".valid_mask",
     "num_points_scale",
     "n_points_scale",
 )
 _TIED = ("class_embed.", "bbox_embed.")
+_DISTILLATION = ("encoder.feature_projector.", "teacher")
+"""What ties RT-DETRv4's encoder to its teacher while it trains."""
+
+# Relatives with the names of official v2 but other parts: what shows it, and what they are.
+_RELATIVES = (
+    (
+        r"decoder\.(pre_bbox_head\.|up$|reg_scale$|integral\.|decoder\.lqe_layers\.)",
+        "the decoder of D-FINE, which RT-DETRv4 and DEIM-D-FINE share",
+    ),
+    (r"backbone\..*\.lab\.|encoder\.(fpn|pan)_blocks\.\d\.cv\d\.", "a network of D-FINE's"),
+    (
+        r"decoder\.query_pos_head\.layers\.2\.",
+        "the decoder of DEIM's RT-DETRv2, which has SiLU and a deeper position head",
+    ),
+    (r"decoder\.tgt_embed\.", "a decoder with learned queries"),
+)
 
 
 def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Checkpoint:
@@ -145,39 +195,72 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
     facts = facts or Facts()
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     family = recognise(state, origin)
-    weights = {
-        key: tensor
-        for key, tensor in state.items()
-        if not key.endswith(_DERIVABLE) and not key.startswith(_TIED)
-    }
-    notes = (*facts.notes, f"{len(state) - len(weights)} derivable buffers dropped")
-    if family is LAYER_NUMBERED:
-        hub = hub_names(weights, origin)
-        weights = {hub[key]: tensor for key, tensor in weights.items()}
-    weights = join_query_key_value(rename(weights, family.renames))
-    num_classes = count_classes(weights, origin)
-    if append_padding_class(weights, num_classes):
-        notes = (*notes, "a row of zeros appended to the denoising embedding")
-    names = facts.names or default_names(num_classes)
-    if len(names) != num_classes:
-        notes = (*notes, f"{len(names)} class names ignored: the heads have {num_classes} classes")
-        names = default_names(num_classes)
     facts = replace(
         facts,
         norm_eps=facts.norm_eps or family.norm_eps,
+        num_points=facts.num_points or points_per_level(state),
         position_precision=family.position_precision,
         anchor_precision=facts.anchor_precision or family.anchor_precision,
     )
+    notes = list(facts.notes)
+    kept = _without_extras(state, notes)
+    weights = _hub_weights(kept, family, facts, origin, notes)
+    _refuse_relatives(weights, origin)
+    num_classes = count_classes(weights, origin)
+    if append_padding_class(weights, num_classes):
+        notes.append("a row of zeros appended to the denoising embedding")
+    names = facts.names or default_names(num_classes)
+    if len(names) != num_classes:
+        notes.append(f"{len(names)} class names ignored: the heads have {num_classes} classes")
+        names = default_names(num_classes)
     return Checkpoint(
-        config=infer_config(weights, replace(facts, num_points=points_per_level(state)), origin),
+        config=infer_config(weights, facts, origin),
         names=names,
         preprocessing=replace(
             family.preprocessing, size_hw=facts.size_hw or family.preprocessing.size_hw
         ),
         weights=weights,
         origin=f"{family.title} names",
-        notes=notes,
+        notes=tuple(notes),
     )
+
+
+def _without_extras(state: State, notes: list[str]) -> dict[str, Tensor]:
+    """What the network is made of; `notes` says what was left out."""
+    derivable = [k for k in state if k.endswith(_DERIVABLE) or k.startswith(_TIED)]
+    teaching = [k for k in state if k.startswith(_DISTILLATION)]
+    notes.append(f"{len(derivable)} derivable buffers dropped")
+    if teaching:
+        notes.append(f"{len(teaching)} tensors of its distillation dropped: {teaching[0]}...")
+    dropped = {*derivable, *teaching}
+    return {key: tensor for key, tensor in state.items() if key not in dropped}
+
+
+def _hub_weights(
+    state: State, family: Family, facts: Facts, origin: str, notes: list[str]
+) -> dict[str, Tensor]:
+    """The tensors under hub names and in torch's layout; `notes` says what was done to them."""
+    if family is PADDLE:
+        notes.append("2-D weights transposed: Paddle stores them as (in, out)")
+        return transpose_linears(rename(number_blocks(state), family.renames))
+    if family is LAYER_NUMBERED:
+        restored = restore_norms(state, facts.norm_eps or family.norm_eps)
+        if restored.keys() != state.keys():
+            notes.append(_FUSED)
+        hub = hub_names(restored, origin)
+        return {hub[key]: tensor for key, tensor in restored.items()}
+    return join_query_key_value(rename(state, family.renames))
+
+
+def _refuse_relatives(weights: State, origin: str) -> None:
+    """Networks that share most names with RT-DETR and compute something else."""
+    for sign, network in _RELATIVES:
+        found = [key for key in weights if re.match(sign, key)]
+        if found:
+            more = ", ..." if len(found) > 3 else ""
+            raise WeightsError(
+                f"{origin} fits no RT-DETR: {', '.join(found[:3])}{more} belong to {network}"
+            )
 
 
 def recognise(state: State, origin: str) -> Family:
@@ -185,8 +268,10 @@ def recognise(state: State, origin: str) -> Family:
     for family in FAMILIES:
         if any(re.match(family.sign, key) for key in state):
             return family
-    if any(key.startswith(("transformer.", "neck.")) for key in state):
-        raise WeightsError(f"{origin} has Paddle's names, which are not read")
+    if any(key.endswith(("_moment1_0", "_velocity_0")) for key in state):
+        raise WeightsError(
+            f"{origin} is the state of Paddle's optimizer; open the .pdparams beside it"
+        )
     raise WeightsError(f"{origin} holds {len(state)} tensors but no RT-DETR of a known family")
 
 

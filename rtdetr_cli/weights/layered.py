@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 from rtdetr_cli.core.errors import WeightsError
@@ -65,16 +66,10 @@ def hub_names(state: Mapping[str, Tensor], origin: str) -> dict[str, str]:
     """Foreign name -> hub name for every key of a layer-numbered state dict.
 
     Raises:
-        WeightsError: The layers are those of another network, or convolutions and norms are
-            already fused.
+        WeightsError: The layers are those of another network.
     """
     layers = _by_layer(state, origin)
     parts = layer_parts(state, origin)
-    if "stem1.bn.weight" not in layers[0]:
-        raise WeightsError(
-            f"{origin} is fused: its norms are folded into the convolutions; open the file as it "
-            "was before fusing"
-        )
     names = {}
     for index, tensors in layers.items():
         kind = _kind(tensors)
@@ -87,6 +82,56 @@ def layer_parts(state: Mapping[str, Tensor], origin: str) -> dict[int, str]:
     """Number of each layer that has tensors -> the hub's name of that part."""
     kinds = {index: _kind(tensors) for index, tensors in _by_layer(state, origin).items()}
     return dict(zip(kinds, _parts_in_order("".join(kinds.values()), origin), strict=True))
+
+
+def restore_norms(state: Mapping[str, Tensor], norm_eps: float) -> dict[str, Tensor]:
+    """The ordinary tensors in place of fused ones, for the same function in eval mode.
+
+    A convolution with a bias gets a norm that only adds this bias; the single kernel of a RepConv
+    becomes its 3x3 branch beside a 1x1 branch of zeros.
+
+    Args:
+        state: layer-numbered tensors, fused as a whole or in part.
+        norm_eps: epsilon of the network's norms.
+    """
+    restored: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        stem, _, kind = key.rpartition(".conv.")
+        bias = state.get(f"{stem}.conv.bias") if stem else None
+        if bias is None:
+            restored[key] = tensor
+        elif kind == "weight":
+            restored |= _with_norms(stem, tensor, bias, norm_eps, _is_rep_conv(stem, state))
+    return restored
+
+
+def _is_rep_conv(stem: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a fused convolution `model.N.m.I` stands in a CSP block, not in an HG block."""
+    layer, _, inside = stem.partition(".m.")
+    return inside.isdecimal() and f"{layer}.cv1.conv.weight" in state
+
+
+def _with_norms(
+    stem: str, kernel: Tensor, bias: Tensor, norm_eps: float, is_rep_conv: bool
+) -> dict[str, Tensor]:
+    if not is_rep_conv:
+        return {f"{stem}.conv.weight": kernel, **_neutral_norm(f"{stem}.bn", bias, norm_eps)}
+    return {
+        f"{stem}.conv1.conv.weight": kernel,
+        **_neutral_norm(f"{stem}.conv1.bn", bias, norm_eps),
+        f"{stem}.conv2.conv.weight": torch.zeros_like(kernel[:, :, :1, :1]),
+        **_neutral_norm(f"{stem}.conv2.bn", torch.zeros_like(bias), norm_eps),
+    }
+
+
+def _neutral_norm(name: str, bias: Tensor, norm_eps: float) -> dict[str, Tensor]:
+    """Scale 1: the square root of variance plus epsilon is 1."""
+    return {
+        f"{name}.weight": torch.ones_like(bias),
+        f"{name}.bias": bias,
+        f"{name}.running_mean": torch.zeros_like(bias),
+        f"{name}.running_var": torch.full_like(bias, 1 - norm_eps),
+    }
 
 
 def _by_layer(state: Mapping[str, Tensor], origin: str) -> dict[int, dict[str, Tensor]]:

@@ -17,6 +17,7 @@ from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.checkpoint import Checkpoint, is_ours, parse_checkpoint
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.layered import layer_parts
+from rtdetr_cli.weights.paddle import read_arrays
 from rtdetr_cli.weights.pickled_module import check_layers, module_facts, stored_state
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
 
@@ -24,7 +25,7 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
 def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """Open a checkpoint: ours, official, Hugging Face (file or folder) or Ultralytics.
+    """Open a checkpoint: ours, official, Paddle, Hugging Face (file or folder), Ultralytics.
 
     Nothing in the file is executed.
 
@@ -47,9 +48,7 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
     if head[8:9] == b"{":
         return _read_safetensors(path, dtype)
     if head.startswith(_PICKLE):
-        raise WeightsError(
-            f"{path.name} is a bare pickle (Paddle, or torch before 1.6), which is not read"
-        )
+        return _read_paddle(path, dtype)
     raise WeightsError(
         f"{path.name} is no checkpoint: it is neither a torch archive nor safetensors"
     )
@@ -101,6 +100,13 @@ def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
         if isinstance(model, dict) and any(isinstance(v, StoredTensor) for v in model.values()):
             return model, place
     raise WeightsError(f"{origin} is a torch file without weights")
+
+
+def _read_paddle(path: Path, dtype: torch.dtype) -> Checkpoint:
+    """A bare pickle: Paddle's dict of arrays, without what else Paddle keeps there."""
+    state, others = read_arrays(path, dtype)
+    notes = (f"entries that are no weights dropped: {', '.join(others[:3])}",) if others else ()
+    return read_foreign(state, path.name, Facts(notes=notes))
 
 
 def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:

@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from rtdetr_cli.core.errors import WeightsError
 
@@ -23,6 +23,9 @@ Inert: TypeAlias = Any
 MAX_PICKLE_BYTES = 32 * 2**20
 """A checkpoint of 1500 tensors needs 0.3 MB of pickle."""
 
+MAX_OPERATIONS = 2_000_000
+"""Ultralytics' L needs 0.1 million; the bound keeps many small codes from filling the memory."""
+
 # What may be named. Being named does not mean being run: these become references and records.
 _KNOWN_NAMES = re.compile(
     r"torch\.(\w+Storage|Size|Tensor|device|dtype|b?float\d+|u?int\d+|bool)"
@@ -31,7 +34,8 @@ _KNOWN_NAMES = re.compile(
     r"|torch\._tensor\._rebuild_from_type_v2"
     r"|ultralytics(\.\w+)+"
     r"|collections\.(OrderedDict|defaultdict)"
-    r"|builtins\.(set|frozenset|list|dict|tuple|slice|int|float|bool|str|complex|bytearray)"
+    r"|builtins\.(set|frozenset|list|dict|tuple|slice|int|float|bool|str|complex|bytes|bytearray)"
+    r"|builtins\.getattr"  # a bound method of a fused module; see `_is_own_method`
     r"|pathlib\.\w*Path"
     r"|datetime\.\w+"
     r"|argparse\.Namespace"
@@ -71,13 +75,18 @@ class StoredTensor:
     stride: Any
 
 
-def load_inert(stream: bytes, origin: str) -> Inert:
+def load_inert(stream: bytes, origin: str, limit: int = MAX_PICKLE_BYTES) -> Inert:
     """The tree in a pickle stream: plain containers and values, records, stored tensors.
+
+    Args:
+        stream: the pickle.
+        origin: the file's name, for messages.
+        limit: most bytes that the stream may have.
 
     Raises:
         WeightsError: The stream is damaged, or names something no checkpoint needs.
     """
-    if len(stream) > MAX_PICKLE_BYTES:
+    if len(stream) > limit:
         raise WeightsError(f"{origin}: its pickle has {len(stream)} bytes, more than any model's")
     try:
         with warnings.catch_warnings():
@@ -98,8 +107,10 @@ class _Machine:
 
     def run(self, stream: bytes) -> Inert:
         """Executes the stream up to STOP."""
-        for opcode, argument, _ in pickletools.genops(stream):
+        for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             name = opcode.name
+            if step > MAX_OPERATIONS:
+                raise WeightsError(f"{self.origin}: its pickle is longer than any model's")
             if name in _CONSTANTS:
                 self.push(_CONSTANTS[name])
             elif name in _VALUES:
@@ -150,10 +161,13 @@ class _Machine:
         module = "builtins" if module == "__builtin__" else module
         full = f"{module}.{attribute}"
         if not _KNOWN_NAMES.fullmatch(full):
-            raise WeightsError(
-                f"{self.origin} wants {full}, which no checkpoint needs; nothing in it was run"
-            )
+            self.refuse(full)
         self.push(Reference(full))
+
+    def refuse(self, name: str) -> NoReturn:
+        raise WeightsError(
+            f"{self.origin} wants {name}, which no checkpoint needs; nothing in it was run"
+        )
 
     def stack_name(self, _: object) -> None:
         module, attribute = self.pop(2)
@@ -163,6 +177,8 @@ class _Machine:
         function, arguments = self.pop(2)
         if not isinstance(function, Reference) or not isinstance(arguments, tuple):
             raise TypeError("a call of something that is no name")
+        if function.name == "builtins.getattr" and not _is_own_method(arguments):
+            self.refuse(function.name)
         rebuild = _REBUILDERS.get(function.name)
         self.push(rebuild(*arguments) if rebuild else Record(function.name, arguments))
 
@@ -173,6 +189,17 @@ class _Machine:
         elif not isinstance(target, dict | StoredTensor):  # state dicts carry `_metadata`: unused
             raise TypeError(f"a state for a {type(target).__name__}")
         self.push(target)
+
+
+def _is_own_method(arguments: tuple[Any, ...]) -> bool:
+    """Whether this is how pickle writes `module.forward_fuse`, which fused Ultralytics modules set.
+
+    The call becomes a record like any other.
+    """
+    match arguments:
+        case (Record(name=owner), str(method)):
+            return owner.startswith("ultralytics.") and method.startswith("forward")
+    return False
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:

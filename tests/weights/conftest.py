@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import lzma
+import pickle
+import re
 import sys
 import zlib
 from functools import cache
@@ -100,6 +102,11 @@ def edited_config(tiny_config):
     )
 
 
+def forward_fuse(_module, x):
+    """Stands in for the method that a fused module of Ultralytics calls; never run."""
+    return x
+
+
 class LayerNumbered:
     """Builds and saves a module as Ultralytics does, with classes that exist only meanwhile."""
 
@@ -114,7 +121,8 @@ class LayerNumbered:
         for name, module in modules.items():
             patch.setitem(sys.modules, name, module)
         for name in self.classes:
-            kind = type(name, (nn.Module,), {"__module__": "ultralytics.nn"})
+            methods = {"__module__": "ultralytics.nn", "forward_fuse": forward_fuse}
+            kind = type(name, (nn.Module,), methods)
             setattr(modules["ultralytics.nn"], name, kind)
         self.nn = modules["ultralytics.nn"]
 
@@ -283,6 +291,73 @@ class LayerNumbered:
         )
 
 
+def fuse_as_ultralytics(model):
+    """Fold the norms of a layer-numbered module but for the three of `input_proj`, in place.
+
+    As its `fuse()` leaves it: `conv` with a bias, no `bn`, one 3x3 kernel in a RepConv, and
+    `forward` set to another method of the module.
+    """
+    for module in list(model.modules()):
+        kind = type(module).__name__
+        if kind in {"Conv", "DWConv"} and hasattr(module, "bn"):
+            module.conv = nn.utils.fuse_conv_bn_eval(module.conv.eval(), module.bn.eval())
+            del module.bn
+            module.forward = module.forward_fuse
+    for module in model.modules():
+        if type(module).__name__ == "RepConv":
+            wide, narrow = module.conv1.conv, module.conv2.conv
+            with torch.no_grad():
+                wide.weight += nn.functional.pad(narrow.weight, (1, 1, 1, 1))
+                wide.bias += narrow.bias
+            module.conv = wide
+            del module.conv1, module.conv2
+            module.forward = module.forward_fuse
+    return model
+
+
+def paddle_name(name):
+    """What Paddle calls a tensor of the official v2 code (reference/key-maps.md, section 7)."""
+    name = name.replace("running_mean", "_mean").replace("running_var", "_variance")
+    block = re.match(r"backbone\.res_layers\.(\d)\.blocks\.(\d+)\.(.*)", name)
+    if block:
+        stage, index, rest = int(block[1]) + 2, int(block[2]), block[3]
+        return f"backbone.res{stage}.res{stage}{chr(ord('a') + index)}.{rest}"
+    name = re.sub(r"(stem2[ab]\.conv)\.1\.", r"\1.", name)
+    for part, numbered in (("conv", "0"), ("norm", "1")):
+        name = re.sub(
+            rf"^encoder\.input_proj\.(\d)\.{part}", rf"neck.input_proj.\1.{numbered}", name
+        )
+    name = name.replace("decoder.enc_output.proj", "transformer.enc_output.0")
+    name = name.replace("decoder.enc_output.norm", "transformer.enc_output.1")
+    name = re.sub(r"^decoder\.", "transformer.", name)
+    if re.match(r"encoder\.(lateral|downsample|fpn|pan)", name):
+        name = name.replace(".norm.", ".bn.")
+    return re.sub(r"^encoder\.", "neck.", name)
+
+
+def paddle_arrays(state):
+    """An official v2 state dict as Paddle holds it: arrays, linear weights as (in, out)."""
+    arrays = {}
+    for name, tensor in state.items():
+        if name.endswith(("num_batches_tracked", "points_scale", "anchors", "valid_mask")):
+            continue
+        array = tensor.numpy()
+        if name == "decoder.denoising_class_embed.weight":
+            array = array[:-1]
+        elif array.ndim == 2:
+            array = np.ascontiguousarray(array.T)
+        arrays[paddle_name(name)] = array
+    return arrays
+
+
+def write_paddle(path, state, protocol=4):
+    """A `.pdparams` as paddle.save writes it."""
+    arrays = paddle_arrays(state)
+    table = {"StructuredToParameterName@@": {name: f"w_{i}" for i, name in enumerate(arrays)}}
+    path.write_bytes(pickle.dumps(arrays | table, protocol))
+    return path
+
+
 @pytest.fixture
 def layer_numbered(monkeypatch):
     return LayerNumbered(monkeypatch)
@@ -292,5 +367,11 @@ def layer_numbered(monkeypatch):
 def kit():
     """The parity kit's rules as functions."""
     return SimpleNamespace(
-        image=image, shapes=foreign_shapes(), filled_state=filled_state, meta_state=meta_state
+        image=image,
+        shapes=foreign_shapes(),
+        filled_state=filled_state,
+        meta_state=meta_state,
+        fuse=fuse_as_ultralytics,
+        paddle_name=paddle_name,
+        write_paddle=write_paddle,
     )

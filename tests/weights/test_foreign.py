@@ -17,6 +17,7 @@ from rtdetr_cli.weights.architecture import Facts
 from rtdetr_cli.weights.checkpoint import check_fit
 from rtdetr_cli.weights.foreign import points_per_level, read_foreign
 from rtdetr_cli.weights.layered import layer_parts
+from rtdetr_cli.weights.paddle import number_blocks
 
 FAMILIES = {
     "official_r18vd": ("rtdetr-r18", "official v1 names", 1e-5),
@@ -179,26 +180,74 @@ def test_points_per_level_are_read_from_their_scales(edited_config):
     assert read_foreign(state, "x").config == config
 
 
+def test_what_ties_rtdetrv4_to_its_teacher_is_dropped_with_a_note(kit):
+    state = kit.meta_state(kit.shapes["official_v2_r18vd"])
+    plain = read_foreign(state, "x")
+    state["encoder.feature_projector.0.weight"] = torch.zeros(768, 256)
+    taught = read_foreign(state, "x")
+    assert set(taught.weights) == set(plain.weights)
+    assert set(taught.notes) - set(plain.notes) == {
+        "1 tensors of its distillation dropped: encoder.feature_projector.0.weight..."
+    }
+
+
+@pytest.mark.parametrize(
+    "file", ["official_r18vd", "official_r50vd_m", "official_v2_r18vd", "official_hgnetv2_l"]
+)
+def test_names_of_paddle_reach_every_tensor(file, kit):
+    expected = read_foreign(kit.meta_state(kit.shapes[file]), file)
+    arrays = {
+        kit.paddle_name(key): tensor.T if tensor.ndim == 2 and "denoising" not in key else tensor
+        for key, tensor in expected.weights.items()
+    }
+    found = read_foreign(arrays, file)
+    assert found.origin == "Paddle names"
+    assert found.config == expected.config
+    assert {k: t.shape for k, t in found.weights.items()} == {
+        k: t.shape for k, t in expected.weights.items()
+    }
+
+
+def test_blocks_of_r101_are_numbered_after_their_letter():
+    names = ["backbone.res4.res4a.x", "backbone.res4.res4b1.x", "backbone.res4.res4b22.x"]
+    assert list(number_blocks(dict.fromkeys(names, torch.zeros(1)))) == [
+        "backbone.res_layers.2.blocks.0.x",
+        "backbone.res_layers.2.blocks.1.x",
+        "backbone.res_layers.2.blocks.22.x",
+    ]
+
+
 def without(state, part):
     return {key: tensor for key, tensor in state.items() if part not in key}
 
 
-def fused(state):
-    return {k.replace("bn.weight", "conv.bias"): t for k, t in without(state, ".bn.r").items()}
+def with_extra(*names):
+    return lambda state: state | {name: torch.zeros(1) for name in names}
 
 
 @pytest.mark.parametrize(
     ("file", "change", "sentence"),
     [
         ("ultralytics_resnet50", dict, "a ResNet of Ultralytics' own, another network than"),
-        ("ultralytics_l", fused, "is fused"),
         ("ultralytics_l", lambda s: without(s, "model.21."), "no RT-DETR with an HGNetv2 backbone"),
         ("ultralytics_l", lambda s: s | {"other": s["model.12.bn.bias"]}, "has a tensor other"),
         ("official_r18vd", lambda s: without(s, "dec_score_head"), "has no class heads"),
         ("official_r18vd", lambda s: without(s, "enc_score_head"), "has no class heads"),
         ("official_r18vd", lambda s: without(s, "res_layers.2"), "is absent"),
         ("official_r18vd", lambda s: without(s, "encoder.input_proj"), "of a known family"),
-        ("official_r18vd", lambda _: {"neck.a": torch.zeros(1)}, "Paddle's names"),
+        ("official_r18vd", lambda _: {"neck.a": torch.zeros(1)}, "has no class heads"),
+        ("official_r18vd", lambda _: {"linear_0.w_0_moment1_0": torch.zeros(1)}, "optimizer"),
+        (
+            "official_v2_r18vd",
+            with_extra("decoder.query_pos_head.layers.2.weight"),
+            "RT-DETR: decoder.query_pos_head.layers.2.weight belong to the decoder of DEIM's",
+        ),
+        (
+            "official_v2_r18vd",
+            with_extra("decoder.up", "decoder.reg_scale", "decoder.pre_bbox_head.layers.0.bias"),
+            r"decoder.up, decoder.reg_scale, .* the decoder of D-FINE",
+        ),
+        ("official_v2_r18vd", with_extra("decoder.tgt_embed.weight"), "learned queries"),
         ("official_r18vd", lambda _: {}, "holds 0 tensors"),
     ],
 )

@@ -1,7 +1,8 @@
-"""Foreign state dicts, through the foreign reader, against what their own networks answer.
+"""Files of other families, through the one door, against what their own networks answer.
 
 The parity kit (../shared/parity) fills each family's reference network from the names of its
-tensors (`kit.filled_state`), runs it in float64 on `kit.image` and stores the answers. Samples of
+tensors (`kit.filled_state`), runs it in float64 on `kit.image` and stores the answers. Each test
+writes these tensors, in float64, as the family writes its files, and opens that file. Samples of
 four of its files stand in fixtures/parity.npz (every 20th query and 8th class of the logits, every
 10th box), so that parity is tested without the kit too.
 
@@ -12,32 +13,83 @@ file, which carries those it was cast with). The reader notes them in the archit
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.foreign import read_foreign
+from rtdetr_cli.weights.foreign import OFFICIAL_V1, rename
 from rtdetr_cli.weights.reader import open_weights
 
 FIXTURE = Path(__file__).parent / "fixtures" / "parity.npz"
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
-# file of the kit -> names and shapes
+
+def write_training_checkpoint(folder, state, _tools):
+    """As the official solver saves; only the average has the right weights."""
+    raw = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    average = {"module": state, "updates": 9}
+    file = {"date": "2024-07-01", "last_epoch": 71, "model": raw, "ema": average, "optimizer": {}}
+    torch.save(file, folder / "checkpoint0071.pth")
+    return folder / "checkpoint0071.pth"
+
+
+def write_parallel_checkpoint(folder, state, tools):
+    """As it is saved from a network that trained on several GPUs."""
+    return write_training_checkpoint(
+        folder, {f"module.{name}": tensor for name, tensor in state.items()}, tools
+    )
+
+
+def write_state(folder, state, _tools):
+    torch.save(state, folder / "weights.pth")
+    return folder / "weights.pth"
+
+
+def write_paddle(folder, state, tools):
+    """The names of official v1 differ from those of v2 in two places only."""
+    state = rename(state, OFFICIAL_V1)
+    return tools.kit.write_paddle(folder / "model.pdparams", state)
+
+
+def write_folder(folder, state, _tools):
+    save_file(
+        {name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors"
+    )
+    config = {"model_type": "rt_detr", "batch_norm_eps": 1e-5, "num_queries": 300}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_module(folder, state, tools):
+    """A pickled network of the same layers; a strict load proves that the names agree."""
+    shipped = "rtdetr-l" if "model.28.enc_score_head.weight" in state else "rtdetr-x"
+    names = [f"class{index}" for index in range(80)]
+    module = tools.layer_numbered.model(load_model_config(shipped), names).double()
+    module.load_state_dict(state)
+    torch.save({"model": module, "ema": None, "train_args": {"imgsz": 640}}, folder / "best.pt")
+    return folder / "best.pt"
+
+
+# file of the kit -> names and shapes, and how such a file is written
 FILES = {
-    "hf_rtdetr_r18_384x640": "hf_rtdetr_r18_disk",
-    "hf_rtdetr_r18_640x640": "hf_rtdetr_r18_disk",
-    "hf_rtdetr_v2_r50_640x640": "hf_rtdetr_v2_r50_disk",
-    "official_v1_r18vd_640x640": "official_r18vd",
-    "official_v1_r50vd_640x640": "official_r50vd",
-    "official_v1_r50vd_m_640x640": "official_r50vd_m",
-    "official_v2_r18vd_640x640": "official_v2_r18vd",
-    "official_v2_hgnetv2_l_640x640": "official_hgnetv2_l",
-    "ultralytics_l_384x640": "ultralytics_l",
-    "ultralytics_l_640x640": "ultralytics_l",
-    "ultralytics_x_640x640": "ultralytics_x",
+    "hf_rtdetr_r18_384x640": ("hf_rtdetr_r18_disk", write_folder),
+    "hf_rtdetr_r18_640x640": ("hf_rtdetr_r18_disk", write_folder),
+    "hf_rtdetr_v2_r50_640x640": ("hf_rtdetr_v2_r50_disk", write_folder),
+    "official_v1_r18vd_640x640": ("official_r18vd", write_training_checkpoint),
+    "official_v1_r50vd_640x640": ("official_r50vd", write_paddle),
+    "official_v1_r50vd_m_640x640": ("official_r50vd_m", write_state),
+    "official_v2_r18vd_640x640": ("official_v2_r18vd", write_parallel_checkpoint),
+    "official_v2_hgnetv2_l_640x640": ("official_hgnetv2_l", write_state),
+    "ultralytics_l_384x640": ("ultralytics_l", write_module),
+    "ultralytics_l_640x640": ("ultralytics_l", write_module),
+    "ultralytics_x_640x640": ("ultralytics_x", write_module),
 }
 TRAINED = "ultralytics_n_bccd_320x320"
 FAST = {TRAINED, "hf_rtdetr_r18_384x640"}
@@ -78,11 +130,18 @@ def sampled(logits, boxes):
     return {"sampled_logits": logits[:, ::20, ::8], "sampled_boxes": boxes[:, ::10]}
 
 
-def open_file(file, kit):
-    """The checkpoint of a file of the kit."""
+@pytest.fixture
+def tools(kit, layer_numbered):
+    return SimpleNamespace(kit=kit, layer_numbered=layer_numbered)
+
+
+def open_file(file, folder, tools):
+    """The checkpoint in a file of the kit, written first as its family does."""
     if file == TRAINED:
         return open_weights(SHARED / "data" / "weights" / "ultralytics_n_bccd.pt", torch.float64)
-    return read_foreign(kit.filled_state(kit.shapes[FILES[file]]), file)
+    shapes, write = FILES[file]
+    state = tools.kit.filled_state(tools.kit.shapes[shapes])
+    return open_weights(write(folder, state, tools), torch.float64)
 
 
 def compare_exactly(found, expected):
@@ -108,10 +167,10 @@ def compare_query_by_query(logits, boxes, single_logits, single_boxes):
     "file",
     [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in (TRAINED, *FILES)],
 )
-def test_answers_equal_the_reference(file, kit):
+def test_answers_equal_the_reference(file, kit, tools, tmp_path):
     """Float64 to 1e-9; float32 within 1e-4 of float64."""
     expected = reference(file)
-    checkpoint = open_file(file, kit)
+    checkpoint = open_file(file, tmp_path, tools)
     picture = kit.image(*map(int, file.rpartition("_")[2].split("x")))
     logits, boxes, maps = answers(checkpoint, picture)
     found = {"pred_logits": logits, "pred_boxes": boxes, **sampled(logits, boxes)}

@@ -102,6 +102,40 @@ def test_an_ultralytics_module_is_opened_without_its_classes(
     )
 
 
+def test_a_fused_module_answers_as_before_fusing(
+    module, layer_numbered, kit, tmp_path, monkeypatch
+):
+    module = module.double()
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in module.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    torch.save({"model": module}, tmp_path / "best.pt")
+    torch.save({"model": kit.fuse(module)}, tmp_path / "fused.pt")
+    monkeypatch.undo()
+    answers = []
+    for file in ("best.pt", "fused.pt"):
+        found = open_weights(tmp_path / file, torch.float64)
+        network = RTDETRNetwork(found.config, 2).double().eval()
+        network.load_state_dict(found.weights)
+        with torch.inference_mode():
+            answers.append(network(kit.image(64, 96)))
+    assert any(note.startswith("fused file") for note in found.notes)
+    assert (answers[0].pred_logits - answers[1].pred_logits).abs().max() < 1e-12
+    assert (answers[0].pred_boxes - answers[1].pred_boxes).abs().max() < 1e-12
+
+
+def test_discrete_sampling_is_taken_from_config_json(tmp_path, kit):
+    state = {
+        key: torch.zeros(shape, dtype=torch.half)
+        for key, shape in kit.shapes["hf_rtdetr_r18_disk"].items()
+    }
+    save_file(state, tmp_path / "model.safetensors")
+    for method, sampling in (("default", "bilinear"), ("discrete", "discrete")):
+        (tmp_path / "config.json").write_text(json.dumps({"decoder_method": method}))
+        assert open_weights(tmp_path).config.decoder.sampling == sampling
+
+
 def test_while_ultralytics_trains_the_average_is_in_ema(module, tmp_path):
     torch.save({"model": None, "ema": module, "epoch": 3}, tmp_path / "last.pt")
     assert "weights taken from ema" in open_weights(tmp_path / "last.pt").notes
@@ -149,7 +183,7 @@ def test_the_trained_file_is_opened(shared_data):
     [
         (b"", "neither a torch archive nor safetensors"),
         (b"hello, this is a text file", "neither a torch archive nor safetensors"),
-        (b"\x80\x02}q\x00.", "a bare pickle"),
+        (b"\x80\x02}q\x00.", "holds 0 tensors but no RT-DETR"),
         (b"PK\x03\x04 and no more", "damaged"),
         (b"\x20\x00\x00\x00\x00\x00\x00\x00{ and no more", "damaged"),
     ],

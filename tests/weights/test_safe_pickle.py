@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.weights import safe_pickle
 from rtdetr_cli.weights.safe_pickle import Record, Reference, load_inert
 
 PLAIN = {
@@ -127,3 +128,18 @@ def test_mutated_streams_open_or_are_refused():
             mutated[choice.randrange(len(mutated))] = choice.randrange(256)
         with suppress(WeightsError):
             load_inert(bytes(mutated), "x.pt")
+
+
+def test_only_a_modules_own_forward_is_more_than_a_name():
+    fused = b"\x80\x02c__builtin__\ngetattr\ncultralytics.nn.modules.conv\nConv\n)\x81X"
+    own = load_inert(fused + b"\x0c\x00\x00\x00forward_fuse\x86R.", "x.pt")
+    assert own.name == "builtins.getattr"
+    with pytest.raises(WeightsError, match=r"x\.pt wants builtins\.getattr"):
+        load_inert(fused + b"\x0b\x00\x00\x00__globals__\x86R.", "x.pt")
+
+
+def test_more_operations_than_any_model_needs_are_refused(monkeypatch):
+    monkeypatch.setattr(safe_pickle, "MAX_OPERATIONS", 1000)
+    assert load_inert(b"\x80\x02" + b"N0" * 490 + b"N.", "x.pt") is None
+    with pytest.raises(WeightsError, match="longer than any model's"):
+        load_inert(b"\x80\x02" + b"N0" * 510 + b"N.", "x.pt")

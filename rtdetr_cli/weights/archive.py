@@ -87,7 +87,7 @@ class TorchArchive:
             self._file = self._open()
             file_size = path.stat().st_size
             self._unspent = 2 * file_size + SLACK_BYTES  # bytes of tensors that may still be made
-            self._unread = 8 * self._unspent  # bytes that may still be read to make them
+            self._seen: set[str] = set()  # storages that were read
             self._entries = self._checked_entries(file_size)
             self._prefix = self._find_prefix()
             self.tree = self._read_tree()
@@ -122,9 +122,7 @@ class TorchArchive:
         if count > length or (count and last >= length):
             raise WeightsError(f"{self.origin} is damaged: a tensor is larger than its storage")
         wanted = dtype if dtype is not None and own_dtype.is_floating_point else own_dtype
-        self._spend(
-            count * max(own_dtype.itemsize, min(wanted.itemsize, 4)), length * own_dtype.itemsize
-        )
+        self._spend(entry, count * max(own_dtype.itemsize, min(wanted.itemsize, 4)))
         if not count:
             return torch.empty(size, dtype=wanted)
         storage = self._read_storage(entry).view(own_dtype)
@@ -132,12 +130,16 @@ class TorchArchive:
         is_whole = count == length and data.is_contiguous()
         return data.to(wanted, copy=not is_whole, memory_format=torch.contiguous_format)
 
-    def _spend(self, made: int, read: int) -> None:
-        """Take the bytes of a tensor from what is left; those of its storage are passing."""
-        if made + read > self._unspent or read > self._unread:
+    def _spend(self, entry: str, made: int) -> None:
+        """Take the bytes of a tensor from what is left.
+
+        Those of its storage are passing; a storage that is read again and again counts each time.
+        """
+        read = self._entries[self._prefix + entry].file_size
+        if made + read > self._unspent:
             raise WeightsError(f"{self.origin} is damaged: its tensors are larger than the file")
-        self._unspent -= made
-        self._unread -= read
+        self._unspent -= made + (read if entry in self._seen else 0)
+        self._seen.add(entry)
 
     def materialise(self, tree: Inert, dtype: torch.dtype | None = None) -> Inert:
         """A subtree of containers and plain values with its tensors made real."""

@@ -108,13 +108,19 @@ def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) ->
             weights=_tensors(archive.materialise(dict(tree["weights"]), dtype)),
             preprocessing=_preprocessing(tree["preprocessing"]),
             training=archive.materialise(tree["training"]),
-            origin=printable(tree["origin"]),
-            notes=tuple(printable(note) for note in tree["notes"]),
+            origin=_text(tree["origin"]),
+            notes=tuple(_text(note) for note in tree["notes"]),
         )
     except ConfigError as error:
         raise WeightsError(str(error)) from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise WeightsError(f"{origin} is damaged: a part is absent or wrong ({error})") from None
+
+
+def _text(value: Inert) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a text belongs")
+    return printable(value)
 
 
 def _names(names: Inert) -> dict[int, str]:

@@ -27,8 +27,11 @@ def check_scale(checkpoint: Checkpoint, origin: str) -> None:
     """Make sure that the network of a checkpoint is no larger than its weights.
 
     Raises:
-        WeightsError: it would have more tensors or more values.
+        WeightsError: it would have more tensors or more values, or a weight has none.
     """
+    empty = next((name for name, t in checkpoint.weights.items() if not t.numel()), None)
+    if empty is not None:
+        raise WeightsError(f"{origin} is damaged: {empty} has no values")
     tensors, values = least_amount(checkpoint.config, len(checkpoint.names))
     stored = sum(tensor.numel() for tensor in checkpoint.weights.values())
     if tensors > len(checkpoint.weights) or values > stored:

@@ -87,7 +87,7 @@ def print_summary(reports):
     opened = sum(report["opened"] for report in reports)
     slowest = max(reports, key=lambda report: report["seconds"])
     largest = max(reports, key=lambda report: report["memory"])
-    print(
+    print(  # noqa: T201  (for people: pytest -s)
         f"\n{len(reports)} files, {opened} opened, {len(reports) - opened} refused; slowest "
         f"{slowest['name']} {slowest['seconds']:.2f} s of CPU; most memory {largest['name']} "
         f"{largest['memory'] / 2**20:.1f} MB for a file of {largest['size'] / 2**20:.1f} MB"
@@ -156,6 +156,15 @@ def test_a_network_is_built_of_what_it_may_be_built_of(reports):
 def test_the_sentence_says_what_was_found(name, sentence, reports):
     report = next(report for report in reports if report["name"] == name)
     assert sentence in report["sentence"]
+
+
+def test_the_judge_sees_a_file_that_runs(tmp_path):
+    verdict = judged(tmp_path, "running")
+    report = verdict["reports"][-1]
+    assert any(event.startswith("os.system") for event in report["events"])
+    assert [Path(path).name for path in verdict["left"]] == ["canary"]
+    with pytest.raises(AssertionError):
+        assert_harmless(verdict)
 
 
 @pytest.mark.slow

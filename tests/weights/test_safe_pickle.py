@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.safe_pickle import Record, Reference, load_inert
+from rtdetr_cli.weights.safe_pickle import Record, Reference, check_plain, load_inert
 
 PLAIN = {
     "none": None,
@@ -127,3 +127,49 @@ def test_mutated_streams_open_or_are_refused():
             mutated[choice.randrange(len(mutated))] = choice.randrange(256)
         with suppress(WeightsError):
             load_inert(bytes(mutated), "x.pt")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.nn.functional relu",
+        "torch.nn.modules.module os.system",
+        "torch.storage _load_from_bytes",
+        "torch._utils _rebuild_sparse_tensor",
+        "ultralytics.utils.downloads safe_download",
+        "datetime sys",
+    ],
+)
+def test_functions_of_known_modules_are_refused(name):
+    module, attribute = name.split()
+    with pytest.raises(WeightsError, match=f"x.pt wants {module}.{attribute}, which no checkpoint"):
+        load_inert(f"\x80\x02c{module}\n{attribute}\n.".encode("latin1"), "x.pt")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.nn.modules.activation SiLU",
+        "torch.nn.parameter Parameter",
+        "torch.storage UntypedStorage",
+        "ultralytics.nn.modules.head RTDETRDecoder",
+        "ultralytics.utils.loss v8DetectionLoss",
+        "pathlib PosixPath",
+        "pathlib._local PosixPath",
+        "datetime datetime",
+    ],
+)
+def test_classes_of_known_modules_are_named(name):
+    module, attribute = name.split()
+    found = load_inert(f"\x80\x02c{module}\n{attribute}\n.".encode("latin1"), "x.pt")
+    assert found == Reference(f"{module}.{attribute}")
+
+
+def test_a_tree_is_plain_however_often_it_is_shared():
+    check_plain({"a": [1, 0.5, None, "text", (True,)]}, "x")
+    laughs = []
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    for tree in (laughs, [0] * 10_001, "x" * 1001, 2**63, {1}, Reference("a")):
+        with pytest.raises(WeightsError, match=r"^x (is larger than|holds)"):
+            check_plain(tree, "x")

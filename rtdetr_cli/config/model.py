@@ -129,12 +129,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         decoder, encoder = self.decoder, self.encoder
         _require(
-            decoder.hidden_dim % decoder.num_heads == 0,
+            decoder.num_heads >= 1 and decoder.hidden_dim % decoder.num_heads == 0,
             self.name,
             "decoder.hidden_dim must be a multiple of decoder.num_heads",
         )
         _require(
-            encoder.hidden_dim % encoder.num_heads == 0,
+            encoder.num_heads >= 1 and encoder.hidden_dim % encoder.num_heads == 0,
             self.name,
             "encoder.hidden_dim must be a multiple of encoder.num_heads",
         )

@@ -40,9 +40,15 @@ class DataError(RTDETRError):
 
 
 class WeightsError(RTDETRError):
-    """A checkpoint is absent, damaged, unsafe or does not fit the architecture."""
+    """A checkpoint is absent, damaged, unsafe or does not fit the architecture.
+
+    The sentence may quote a stranger's file, so it is made one printable line.
+    """
 
     exit_code = 4
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
 
 class BackendError(RTDETRError):
@@ -53,6 +59,12 @@ class BackendError(RTDETRError):
 
 class StorageError(BackendError):
     """A file could not be written: disk full, no permission."""
+
+
+def printable(text: str, limit: int = 600) -> str:
+    """A text of a stranger as one line without control characters, cut to `limit` characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text[: limit + 1])
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

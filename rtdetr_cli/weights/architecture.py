@@ -61,7 +61,7 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
         )
     except KeyError as error:
         raise WeightsError(f"{origin} is no complete RT-DETR: {error.args[0]} is absent") from None
-    except (ConfigError, ValueError, IndexError) as error:
+    except (ConfigError, ValueError, IndexError, ZeroDivisionError) as error:
         raise WeightsError(f"{origin} is no RT-DETR of ours: {error}") from None
     twin = next((shipped for shipped in _shipped() if _shapes(shipped) == _shapes(found)), None)
     if twin is None:

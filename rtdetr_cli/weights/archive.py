@@ -1,13 +1,16 @@
 """A torch zip archive: the inert tree of its pickle, and real tensors made from its entries.
 
 Every size that the pickle claims is compared with the archive, and every size that the archive
-claims with the file, before a byte is allocated.
+claims with the file, before a byte is allocated. What is made of a file takes at most twice its
+size and a constant: MAX_TREE_BYTES for the tree, MAX_DIRECTORY_BYTES (times ten) and SLACK_BYTES.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +26,20 @@ from rtdetr_cli.weights.safe_pickle import (
     Record,
     Reference,
     StoredTensor,
+    fits,
     load_inert,
+    shown,
 )
 
-MAX_ENTRIES = 100_000
+MAX_DIRECTORY_BYTES = 2 * 2**20
+"""Of the zip archive; 7500 entries, more than any training checkpoint of RT-DETR, need 0.7 MB."""
+
+SLACK_BYTES = 16 * 2**20
+"""Room for the storage of one tensor while it is read; the largest of RT-DETR-H has 9 MB."""
+
 MAX_DEPTH = 64
+_CHUNK_BYTES = 2**20
+_TAIL_BYTES = 2**17  # what zipfile looks through for the end of the directory has half of it
 
 # What zipfile raises on damaged archives (RuntimeError covers encrypted and unsupported ones).
 _DAMAGE = (
@@ -55,6 +67,9 @@ _DTYPES = {
 }
 
 
+_ENCRYPTED = 0x1
+
+
 class TorchArchive:
     """An open checkpoint file, for use in a `with` statement.
 
@@ -65,19 +80,19 @@ class TorchArchive:
     def __init__(self, path: Path) -> None:
         self.origin = path.name
         try:
-            self._file = zipfile.ZipFile(path)
+            self._raw = _ShortReads(io.FileIO(path))
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
-        except _DAMAGE as error:
-            raise WeightsError(f"{path.name} is damaged: {_sentence(error)}") from None
         try:
+            self._file = self._open()
             file_size = path.stat().st_size
-            self._unspent = 2 * file_size  # bytes of tensors that may still be made
+            self._unspent = 2 * file_size + SLACK_BYTES  # bytes of tensors that may still be made
+            self._seen: set[str] = set()  # storages that were read
             self._entries = self._checked_entries(file_size)
             self._prefix = self._find_prefix()
             self.tree = self._read_tree()
         except WeightsError:
-            self._file.close()
+            self._raw.close()
             raise
 
     def __enter__(self) -> TorchArchive:
@@ -90,6 +105,13 @@ class TorchArchive:
         at: TracebackType | None,
     ) -> None:
         self._file.close()
+        self._raw.close()
+
+    def _open(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._raw)
+        except (*_DAMAGE, OSError) as error:
+            raise WeightsError(f"{self.origin} is damaged: {_sentence(error)}") from None
 
     def tensor(self, stored: StoredTensor, dtype: torch.dtype | None = None) -> Tensor:
         """A stored tensor in memory of its own; floating ones as `dtype`, where one is given."""
@@ -99,16 +121,25 @@ class TorchArchive:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if count > length or (count and last >= length):
             raise WeightsError(f"{self.origin} is damaged: a tensor is larger than its storage")
-        self._unspent -= count * own_dtype.itemsize
-        if self._unspent < 0:
-            raise WeightsError(f"{self.origin} is damaged: its tensors are larger than the file")
-        data = torch.empty(0, dtype=own_dtype)
-        if count:
-            data = torch.frombuffer(bytearray(self._read(entry)), dtype=own_dtype)
-            data = data.as_strided(size, stride, offset)
         wanted = dtype if dtype is not None and own_dtype.is_floating_point else own_dtype
-        copied = data.to(wanted, copy=True, memory_format=torch.contiguous_format)
-        return copied if count else copied.reshape(size)
+        self._spend(entry, count * max(own_dtype.itemsize, min(wanted.itemsize, 4)))
+        if not count:
+            return torch.empty(size, dtype=wanted)
+        storage = self._read_storage(entry).view(own_dtype)
+        data = storage.as_strided(size, stride, offset)
+        is_whole = count == length and data.is_contiguous()
+        return data.to(wanted, copy=not is_whole, memory_format=torch.contiguous_format)
+
+    def _spend(self, entry: str, made: int) -> None:
+        """Take the bytes of a tensor from what is left.
+
+        Those of its storage are passing; a storage that is read again and again counts each time.
+        """
+        read = self._entries[self._prefix + entry].file_size
+        if made + read > self._unspent:
+            raise WeightsError(f"{self.origin} is damaged: its tensors are larger than the file")
+        self._unspent -= made + (read if entry in self._seen else 0)
+        self._seen.add(entry)
 
     def materialise(self, tree: Inert, dtype: torch.dtype | None = None) -> Inert:
         """A subtree of containers and plain values with its tensors made real."""
@@ -125,7 +156,9 @@ class TorchArchive:
         if depth > MAX_DEPTH:
             raise WeightsError(f"{self.origin} is nested deeper than {MAX_DEPTH} levels")
         if isinstance(node, Record | Reference):
-            raise WeightsError(f"{self.origin} holds a {node.name} where a plain value belongs")
+            raise WeightsError(
+                f"{self.origin} holds a {shown(node.name)} where a plain value belongs"
+            )
         if not isinstance(node, StoredTensor | dict | list | tuple):
             return node
         if id(node) not in made:
@@ -145,9 +178,13 @@ class TorchArchive:
     def _checked_entries(self, file_size: int) -> dict[str, zipfile.ZipInfo]:
         """The archive's entries: stored as they are, together no larger than the file."""
         entries = {info.filename: info for info in self._file.infolist()}
+        if len(entries) < len(self._file.infolist()):
+            raise WeightsError(f"{self.origin} is damaged: an entry stands twice in it")
         if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
             raise WeightsError(f"{self.origin} is compressed, which no torch checkpoint is")
-        if len(entries) > MAX_ENTRIES or sum(e.file_size for e in entries.values()) > file_size:
+        if any(info.flag_bits & _ENCRYPTED for info in entries.values()):
+            raise WeightsError(f"{self.origin} is encrypted, which no torch checkpoint is")
+        if sum(max(e.file_size, e.compress_size) for e in entries.values()) > file_size:
             raise WeightsError(f"{self.origin} is damaged: its entries are larger than the file")
         return entries
 
@@ -167,26 +204,65 @@ class TorchArchive:
         info = self._entries[self._prefix + name]
         if limit is not None and info.file_size > limit:
             raise WeightsError(f"{self.origin}: {name} is larger than any model's")
+        return b"".join(self._chunks(info))
+
+    def _read_storage(self, entry: str) -> Tensor:
+        """The bytes of an entry, as uint8, in memory of their own."""
+        info = self._entries[self._prefix + entry]
+        storage = torch.empty(info.file_size, dtype=torch.uint8)
+        window, filled = storage.numpy().data, 0
+        for chunk in self._chunks(info):
+            window[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        return storage
+
+    def _chunks(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        """An entry piece by piece: exactly as many bytes as it claims, its checksum compared."""
+        unread = info.file_size
         try:
-            return self._file.read(info)
+            with self._file.open(info) as entry:
+                while chunk := entry.read(_CHUNK_BYTES):
+                    unread -= len(chunk)
+                    yield chunk
         except (*_DAMAGE, OSError) as error:
             raise WeightsError(f"{self.origin} is damaged: {_sentence(error)}") from None
+        if unread:
+            raise WeightsError(f"{self.origin} is damaged: an entry breaks off")
 
     def _storage(self, stored: StoredTensor) -> tuple[torch.dtype, str, int]:
         """dtype, entry name and length of a tensor's storage, checked against the archive."""
         match stored.storage:
-            case ("storage", Reference(name=kind), str(key), _, int(length)) if kind in _DTYPES:
+            case ("storage", Reference(name=kind), str(key), _, length) if kind in _DTYPES:
                 pass
             case _:
                 raise WeightsError(f"{self.origin} holds a tensor of a kind that is not read")
         info = self._entries.get(f"{self._prefix}data/{key}")
         dtype = _DTYPES[kind]
-        if info is None or info.file_size != length * dtype.itemsize:
+        wanted = length * dtype.itemsize if type(length) is int and fits(length) else None
+        if info is None or info.file_size != wanted:
             raise WeightsError(
-                f"{self.origin} is damaged: storage {key} should have {length * dtype.itemsize} "
+                f"{self.origin} is damaged: storage {shown(key)} should have {wanted} "
                 f"bytes and has {info.file_size if info else 0}"
             )
         return dtype, f"data/{key}", length
+
+
+class _ShortReads(io.BufferedReader):
+    """A file that cannot be read in large pieces.
+
+    zipfile reads a directory whole and makes objects ten times its size of it, before anybody can
+    ask how large it is.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most MAX_DIRECTORY_BYTES, and of "all that is left" no more than a zip's tail.
+
+        Raises:
+            BadZipFile: more are asked for.
+        """
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile("its directory is larger than any checkpoint's")
+        return super().read(_TAIL_BYTES if size is None or size < 0 else size)
 
 
 def _integers(stored: StoredTensor, origin: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from rtdetr_cli.config.load import model_config_from_dict, model_config_to_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
-from rtdetr_cli.core.errors import ConfigError, WeightsError
+from rtdetr_cli.core.errors import ConfigError, WeightsError, printable
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.archive import TorchArchive
+from rtdetr_cli.weights.claims import class_names, input_size
+from rtdetr_cli.weights.safe_pickle import Inert, check_plain, shown
 
 FORMAT = "rtdetr_cli"
 VERSION = 1
@@ -96,25 +98,43 @@ def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) ->
     tree, origin = archive.tree, archive.origin
     if tree.get("version") != VERSION:
         raise WeightsError(
-            f"{origin} has format version {tree.get('version')}; this rtdetr reads {VERSION}"
+            f"{origin} has format version {shown(tree.get('version'))}; this rtdetr reads {VERSION}"
         )
     try:
-        size_hw = tree["preprocessing"]["size_hw"]
+        check_plain(tree["architecture"], f"{origin}: its architecture")
         return Checkpoint(
             config=model_config_from_dict(tree["architecture"], origin),
-            names={int(index): str(name) for index, name in tree["names"].items()},
+            names=_names(tree["names"]),
             weights=_tensors(archive.materialise(dict(tree["weights"]), dtype)),
-            preprocessing=Preprocessing(
-                (int(size_hw[0]), int(size_hw[1])), bool(tree["preprocessing"]["antialias"])
-            ),
+            preprocessing=_preprocessing(tree["preprocessing"]),
             training=archive.materialise(tree["training"]),
-            origin=str(tree["origin"]),
-            notes=tuple(tree["notes"]),
+            origin=_text(tree["origin"]),
+            notes=tuple(_text(note) for note in tree["notes"]),
         )
     except ConfigError as error:
         raise WeightsError(str(error)) from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise WeightsError(f"{origin} is damaged: a part is absent or wrong ({error})") from None
+
+
+def _text(value: Inert) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a text belongs")
+    return printable(value)
+
+
+def _names(names: Inert) -> dict[int, str]:
+    checked = class_names(names)
+    if checked is None:
+        raise TypeError("names are no texts for the classes 0, 1, 2...")
+    return checked
+
+
+def _preprocessing(values: Inert) -> Preprocessing:
+    size_hw = input_size(values["size_hw"])
+    if size_hw is None or list(size_hw) != values["size_hw"]:
+        raise ValueError("its input has an impossible size")
+    return Preprocessing(size_hw, bool(values["antialias"]))
 
 
 def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:

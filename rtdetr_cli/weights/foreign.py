@@ -22,6 +22,7 @@ from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.layered import hub_names, restore_norms
 from rtdetr_cli.weights.paddle import number_blocks, transpose_linears
 
+MAX_CLASSES = 2**16
 State = Mapping[str, Tensor]
 Rename = tuple[str, str]
 
@@ -303,7 +304,8 @@ def join_query_key_value(state: State) -> dict[str, Tensor]:
         stem, projection, kind = key.rpartition("q_proj.")
         if projection and f"{stem}k_proj.{kind}" in state and f"{stem}v_proj.{kind}" in state:
             parts = [tensor, state[f"{stem}k_proj.{kind}"], state[f"{stem}v_proj.{kind}"]]
-            joined[f"{stem}in_proj_{kind}"] = torch.cat(parts)
+            if tensor.ndim and len({part.shape for part in parts}) == 1:
+                joined[f"{stem}in_proj_{kind}"] = torch.cat(parts)
         elif "k_proj." not in key and "v_proj." not in key:
             joined[key] = tensor
     return joined
@@ -313,10 +315,14 @@ def count_classes(weights: State, origin: str) -> int:
     """Rows of the first decoder layer's class head."""
     head = weights.get("decoder.dec_score_head.0.weight")
     selection = weights.get("decoder.enc_score_head.weight")
-    if head is None or selection is None:
+    if head is None or selection is None or not head.numel():
         raise WeightsError(f"{origin} has no class heads; is it only a backbone?")
     if selection.shape != head.shape:
         raise WeightsError(f"{origin} selects queries class-agnostically, which is not supported")
+    if head.ndim != 2 or head.shape[0] > MAX_CLASSES:
+        raise WeightsError(
+            f"{origin} has a class head of shape {tuple(head.shape)}, which no RT-DETR has"
+        )
     return int(head.shape[0])
 
 
@@ -327,7 +333,7 @@ def append_padding_class(weights: dict[str, Tensor], num_classes: int) -> bool:
     """
     key = "decoder.denoising_class_embed.weight"
     embedding = weights.get(key)
-    if embedding is None or embedding.shape[0] != num_classes:
+    if embedding is None or embedding.ndim != 2 or embedding.shape[0] != num_classes:
         return False
     weights[key] = torch.cat([embedding, torch.zeros_like(embedding[:1])])
     return True
@@ -337,9 +343,9 @@ def points_per_level(state: State) -> tuple[int, ...] | None:
     """Sampling points of each level, where a v2 file keeps their scale (1/n, n times each)."""
     for key, tensor in state.items():
         if key.endswith(("num_points_scale", "n_points_scale")):
-            scales = tensor.double().tolist()
+            scales = tensor.double().flatten().tolist()
             points: list[int] = []
-            while sum(points) < len(scales):
+            while sum(points) < len(scales) and 1 / len(scales) <= scales[sum(points)] <= 1:
                 points.append(round(1 / scales[sum(points)]))
             return tuple(points)
     return None

@@ -170,7 +170,7 @@ def _kind(tensors: Mapping[str, Tensor]) -> str:
     for letter, name in _KINDS:
         if any(key.startswith(name) for key in tensors):
             weight = tensors.get("conv.weight")
-            depthwise = weight is not None and weight.shape[1] == 1
+            depthwise = weight is not None and weight.shape[1:2] == (1,)
             return "D" if letter == "C" and depthwise else letter
     return "?"
 

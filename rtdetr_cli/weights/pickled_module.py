@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.core.errors import WeightsError, printable
 from rtdetr_cli.weights.architecture import Facts
-from rtdetr_cli.weights.safe_pickle import Record, Reference, StoredTensor
+from rtdetr_cli.weights.claims import class_names, count, input_size, norm_eps
+from rtdetr_cli.weights.safe_pickle import Record, Reference, StoredTensor, shown
 
 MAX_MODULES = 20_000
 """RT-DETR-X has 592; the bound keeps a file that repeats one module in another from exploding."""
@@ -37,7 +38,8 @@ def stored_state(root: Record, origin: str) -> dict[str, StoredTensor]:
     """The module's state dict: parameters and persistent buffers by name."""
     state = {}
     for prefix, module in iter_modules(root, origin):
-        passing = module.get("_non_persistent_buffers_set") or []
+        passing = module.get("_non_persistent_buffers_set")
+        passing = passing if isinstance(passing, list) else []
         tensors = {**_mapping(module, "_parameters"), **_mapping(module, "_buffers")}
         for name, tensor in tensors.items():
             if isinstance(tensor, StoredTensor) and name not in passing:
@@ -48,8 +50,9 @@ def stored_state(root: Record, origin: str) -> dict[str, StoredTensor]:
 def module_facts(root: Record, file: Mapping[Any, Any], origin: str) -> Facts:
     """What module and file say beyond the tensors."""
     modules = list(iter_modules(root, origin))
-    epsilons = {m.get("eps") for _, m in modules if m.name.endswith("BatchNorm2d")}
-    if len(epsilons) > 1 or not all(isinstance(eps, float) for eps in epsilons):
+    found = [m.get("eps") for _, m in modules if m.name.endswith("BatchNorm2d")]
+    epsilons = {norm_eps(eps) for eps in found}
+    if len(epsilons) > 1 or None in epsilons:
         raise WeightsError(
             f"{origin} mixes BatchNorms of different epsilon, which is not supported"
         )
@@ -57,22 +60,20 @@ def module_facts(root: Record, file: Mapping[Any, Any], origin: str) -> Facts:
     aifi = next((m for _, m in modules if m.name.endswith(".AIFI")), Record(""))
     attention = _mapping(aifi, "_modules").get("ma", Record(""))
     depth = _mapping(head, "_modules").get("decoder", Record(""))
-    last = depth.get("eval_idx")
+    last, layers = depth.get("eval_idx"), count(depth.get("num_layers")) or 0
     arguments = file.get("train_args") or root.get("args")
     arguments = arguments.state if isinstance(arguments, Record) else arguments
     return Facts(
-        names=_names(root.get("names")),
+        names=class_names(root.get("names")),
         norm_eps=epsilons.pop() if epsilons else None,
-        size_hw=_size(arguments.get("imgsz") if isinstance(arguments, dict) else None),
-        num_queries=_count(head.get("num_queries")),
-        num_heads=_count(head.get("nhead")),
-        encoder_heads=_count(attention.get("num_heads")),
-        eval_layers=last + 1
-        if isinstance(last, int) and 0 <= last < depth.get("num_layers", 0) - 1
-        else None,
+        size_hw=input_size(arguments.get("imgsz") if isinstance(arguments, dict) else None),
+        num_queries=count(head.get("num_queries")),
+        num_heads=count(head.get("nhead")),
+        encoder_heads=count(attention.get("num_heads")),
+        eval_layers=last + 1 if isinstance(last, int) and 0 <= last < layers - 1 else None,
         anchor_precision="float16" if _is_half(head.get("anchors")) else None,
         notes=tuple(
-            f"{key}: {file[key]}"
+            printable(f"{key}: {file[key]}", 100)
             for key in ("version", "license")
             if isinstance(file.get(key), str)
         ),
@@ -103,7 +104,7 @@ def check_layers(root: Record, parts: Mapping[int, str], origin: str) -> None:
         if found != expected:
             raise WeightsError(
                 f"{origin} has another network than RT-DETR: layer {index} ({part}) has {what} "
-                f"{found} instead of {expected}"
+                f"{shown(found)} instead of {expected}"
             )
 
 
@@ -117,28 +118,8 @@ def _mapping(record: object, key: str) -> dict[str, Any]:
     return {k: v for k, v in found.items() if isinstance(k, str)} if isinstance(found, dict) else {}
 
 
-def _names(names: object) -> dict[int, str] | None:
-    if isinstance(names, list | tuple):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(isinstance(index, int) for index in names):
-        return None
-    return {index: str(names[index]) for index in sorted(names)}
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
-
-
-def _size(imgsz: object) -> tuple[int, int] | None:
-    """Height and width, rounded up to multiples of 32 as Ultralytics does."""
-    sides = [imgsz, imgsz] if isinstance(imgsz, int) else imgsz
-    match sides:
-        case [int(height), int(width)] if 0 < height <= 2**14 and 0 < width <= 2**14:
-            return -(-height // 32) * 32, -(-width // 32) * 32
-    return None
-
-
 def _is_half(value: object) -> bool:
     """Whether a tensor that a module carries along was cast to half with it."""
     storage = value.storage if isinstance(value, StoredTensor) else ()
+    storage = storage if isinstance(storage, tuple) else ()
     return any(isinstance(part, Reference) and "Half" in part.name for part in storage)

@@ -7,19 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.checkpoint import Checkpoint, is_ours, parse_checkpoint
+from rtdetr_cli.weights.claims import class_names, count, norm_eps
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.layered import layer_parts
 from rtdetr_cli.weights.paddle import read_arrays
 from rtdetr_cli.weights.pickled_module import check_layers, module_facts, stored_state
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
+from rtdetr_cli.weights.scale import check_scale
+
+MAX_HEADER_BYTES = 2 * 2**20
+"""Of safetensors; 1000 tensors need 0.12 MB."""
+MAX_CONFIG_BYTES = 2**20
+"""Of a config.json; 365 class names need 0.02 MB."""
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
@@ -39,6 +45,13 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
     path = Path(path)
     if path.is_dir():
         path = path / "model.safetensors"
+    checkpoint = _open(path, dtype)
+    check_scale(checkpoint, path.name)
+    return checkpoint
+
+
+def _open(path: Path, dtype: torch.dtype) -> Checkpoint:
+    """What the first bytes say that the file is."""
     head = _first_bytes(path)
     if head.startswith(_ZIP):
         with TorchArchive(path) as archive:
@@ -110,11 +123,17 @@ def _read_paddle(path: Path, dtype: torch.dtype) -> Checkpoint:
 
 
 def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:
+    header = int.from_bytes(_first_bytes(path)[:8], "little")
+    if header > MAX_HEADER_BYTES:
+        raise WeightsError(f"{path.name} is damaged: its header has {header} bytes")
+    state: dict[str, Tensor] = {}
     try:
-        state: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                tensor = file.get_tensor(name)
+                state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.name} is damaged: {error}") from None
-    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
     return read_foreign(state, path.name, _config_facts(path.with_name("config.json")))
 
 
@@ -123,14 +142,18 @@ def _config_facts(path: Path) -> Facts:
     if not path.is_file():
         return Facts()
     try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise WeightsError(f"{path} is larger than any config.json of a model")
         config = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
+        names = {int(index): name for index, name in config.get("id2label", {}).items()}
         return Facts(
-            names=dict(sorted(names.items())) or None,
-            norm_eps=config.get("batch_norm_eps"),
-            num_queries=config.get("num_queries"),
-            num_heads=config.get("decoder_attention_heads"),
+            names=class_names(names) or None,
+            norm_eps=norm_eps(config.get("batch_norm_eps")),
+            num_queries=count(config.get("num_queries")),
+            num_heads=count(config.get("decoder_attention_heads")),
             sampling="discrete" if config.get("decoder_method") == "discrete" else None,
         )
+    except RecursionError:
+        raise WeightsError(f"{path} is damaged: it is nested too deep") from None
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise WeightsError(f"{path} is damaged: {error}") from None

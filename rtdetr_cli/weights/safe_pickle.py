@@ -4,40 +4,50 @@ A pickle is a small program. Python's own readers run it with real classes and f
 one runs it on a stack of inert values: a name becomes a `Reference`, an object a `Record` that
 holds its state, a tensor a `StoredTensor` that only says where its bytes lie. Nothing is
 imported and nothing is called. archive.py turns stored tensors into real ones.
+
+Memory and time are bounded: every step is charged for what it may allocate, and no step formats,
+hashes or copies a value whose size it has not checked.
 """
 
 from __future__ import annotations
 
 import pickletools
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
-from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.core.errors import WeightsError, printable
 
 Inert: TypeAlias = Any
 """A tree of plain values, lists, tuples, dicts, `Reference`, `Record` and `StoredTensor`."""
 
-MAX_PICKLE_BYTES = 32 * 2**20
-"""A checkpoint of 1500 tensors needs 0.3 MB of pickle."""
+MAX_PICKLE_BYTES = 8 * 2**20
+"""A module of 950 tensors needs 0.26 MB of pickle."""
 
-MAX_OPERATIONS = 2_000_000
-"""Ultralytics' L needs 0.1 million; the bound keeps many small codes from filling the memory."""
+MAX_TREE_BYTES = 48 * 2**20
+"""What a tree may take in memory; that module takes 8 MB."""
 
-# What may be named. Being named does not mean being run: these become references and records.
+MAX_PLAIN_NODES = 10_000
+MAX_PLAIN_DEPTH = 32
+MAX_PLAIN_TEXT = 1000
+
+# What may be named. Being named does not mean being run: these become references and records. Of
+# torch.nn, torch.storage and ultralytics only classes (a capital letter in the last part).
 _KNOWN_NAMES = re.compile(
     r"torch\.(\w+Storage|Size|Tensor|device|dtype|b?float\d+|u?int\d+|bool)"
-    r"|torch\._utils\._rebuild_\w+"
-    r"|torch\.(nn|storage)(\.\w+)+"
+    r"|torch\._utils\._rebuild_(tensor(_v2)?|parameter(_with_state)?)"
+    r"|torch\.nn\.(modules\.\w+\.|parameter\.)?\w*[A-Z]\w*"
+    r"|torch\.storage\.\w*Storage"
     r"|torch\._tensor\._rebuild_from_type_v2"
-    r"|ultralytics(\.\w+)+"
+    r"|ultralytics(\.\w+)*\.\w*[A-Z]\w*"
     r"|collections\.(OrderedDict|defaultdict)"
     r"|builtins\.(set|frozenset|list|dict|tuple|slice|int|float|bool|str|complex|bytes|bytearray)"
     r"|builtins\.getattr"  # a bound method of a fused module; see `_is_own_method`
-    r"|pathlib\.\w*Path"
-    r"|datetime\.\w+"
+    r"|pathlib(\._local)?\.\w*Path"
+    r"|datetime\.(datetime|date|time|timedelta|timezone)"
     r"|argparse\.Namespace"
     r"|types\.SimpleNamespace"
     r"|_codecs\.encode"
@@ -52,12 +62,12 @@ class Reference:
     name: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Record:
     """An object of a foreign class: its class name, what it was made from, its state."""
 
     name: str
-    arguments: tuple[Any, ...] = ()
+    arguments: tuple[Any, ...] = field(default=(), repr=False)
     state: Any = field(default=None, repr=False)
 
     def get(self, key: str, default: Inert = None) -> Inert:
@@ -65,7 +75,7 @@ class Record:
         return self.state.get(key, default) if isinstance(self.state, dict) else default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class StoredTensor:
     """A tensor as the stream describes it, unchecked: archive.py compares it with the file."""
 
@@ -73,6 +83,44 @@ class StoredTensor:
     offset: Any
     size: Any
     stride: Any
+
+
+def shown(value: Inert) -> str:
+    """A value of a tree as it may stand in a message: a short text, or the name of its type."""
+    if isinstance(value, str):
+        return printable(value, 60)
+    if value is None or isinstance(value, float) or (isinstance(value, int) and fits(value)):
+        return str(value)
+    return f"a {type(value).__name__} there"
+
+
+def fits(value: Inert) -> bool:
+    """Whether a value is a whole number of at most 64 bits: Python's have no end."""
+    return isinstance(value, int) and -(2**63) <= value < 2**63
+
+
+def check_plain(tree: Inert, what: str) -> None:
+    """Make sure that a tree is small and plain, however often its parts are shared.
+
+    Raises:
+        WeightsError: `what` is deep, large, or holds something else than values of YAML.
+    """
+    waiting, count = [(tree, 0)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        inner = node.values() if isinstance(node, dict) else node
+        if isinstance(node, dict | list | tuple):
+            count += len(node)
+            if count > MAX_PLAIN_NODES or depth > MAX_PLAIN_DEPTH:
+                raise WeightsError(f"{what} is larger than any that rtdetr writes")
+            waiting.extend((value, depth + 1) for value in inner)
+        elif not (
+            node is None
+            or isinstance(node, float)
+            or fits(node)
+            or (isinstance(node, str) and len(node) <= MAX_PLAIN_TEXT)
+        ):
+            raise WeightsError(f"{what} holds {shown(node)}, which no rtdetr writes")
 
 
 def load_inert(stream: bytes, origin: str, limit: int = MAX_PICKLE_BYTES) -> Inert:
@@ -91,7 +139,9 @@ def load_inert(stream: bytes, origin: str, limit: int = MAX_PICKLE_BYTES) -> Ine
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickletools, about odd escapes in damaged names
-            return _Machine(origin).run(stream)
+            # Beyond the usual limit lie files whose pickle holds the weights themselves.
+            budget = MAX_TREE_BYTES + (len(stream) if limit > MAX_PICKLE_BYTES else 0)
+            return _Machine(origin, budget).run(stream)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise WeightsError(f"{origin} is damaged: its pickle stream breaks off ({error})") from None
 
@@ -99,18 +149,20 @@ def load_inert(stream: bytes, origin: str, limit: int = MAX_PICKLE_BYTES) -> Ine
 class _Machine:
     """The pickle stack machine of PEP 307 and 3154, on inert values."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, budget: int) -> None:
         self.origin = origin
         self.stack: list[Any] = []
         self.frames: list[list[Any]] = []  # stacks put aside by MARK
         self.memo: dict[int, Any] = {}
+        self.unspent = budget  # bytes that the tree may still take
 
     def run(self, stream: bytes) -> Inert:
         """Executes the stream up to STOP."""
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        for opcode, argument, _ in pickletools.genops(stream):
             name = opcode.name
-            if step > MAX_OPERATIONS:
-                raise WeightsError(f"{self.origin}: its pickle is longer than any model's")
+            self.charge(_COSTS.get(name, _LEAST_COST))
+            if name in _TEXTS:
+                self.charge(sys.getsizeof(argument))  # one wide letter makes all of them wide
             if name in _CONSTANTS:
                 self.push(_CONSTANTS[name])
             elif name in _VALUES:
@@ -122,6 +174,12 @@ class _Machine:
             elif name not in {"PROTO", "FRAME"}:
                 raise WeightsError(f"{self.origin} holds the pickle code {name}, which is not read")
         return self.stack.pop()
+
+    def charge(self, count: int) -> None:
+        """Count bytes that a step may allocate."""
+        self.unspent -= count
+        if self.unspent < 0:
+            raise WeightsError(f"{self.origin}: its pickle unfolds to more than any model's")
 
     def push(self, value: Inert) -> None:
         self.stack.append(value)
@@ -139,9 +197,14 @@ class _Machine:
         return items[::-1]
 
     def put(self, index: int | None) -> None:
-        self.memo[len(self.memo) if index is None else int(index)] = self.stack[-1]
+        index = len(self.memo) if index is None else int(index)
+        if not 0 <= index < 2**32:  # larger ones can be made to collide
+            raise ValueError("a memo index out of range")
+        self.memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
+        if int(index) not in self.memo:
+            raise ValueError("a memo index that was never stored")
         self.push(self.memo[int(index)])
 
     def extend(self, items: list[Any]) -> None:
@@ -166,11 +229,14 @@ class _Machine:
 
     def refuse(self, name: str) -> NoReturn:
         raise WeightsError(
-            f"{self.origin} wants {name}, which no checkpoint needs; nothing in it was run"
+            f"{self.origin} wants {printable(name, 120)}, which no checkpoint needs; "
+            "nothing in it was run"
         )
 
     def stack_name(self, _: object) -> None:
         module, attribute = self.pop(2)
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            raise TypeError("a name that is no text")
         self.name(f"{module} {attribute}")
 
     def call(self, _: object) -> None:
@@ -180,7 +246,10 @@ class _Machine:
         if function.name == "builtins.getattr" and not _is_own_method(arguments):
             self.refuse(function.name)
         rebuild = _REBUILDERS.get(function.name)
-        self.push(rebuild(*arguments) if rebuild else Record(function.name, arguments))
+        made = rebuild(*arguments) if rebuild else Record(function.name, arguments)
+        if isinstance(made, list | tuple | dict):
+            self.charge(_COSTS["PUT"] * len(made))  # a copy of something that the memo may repeat
+        self.push(made)
 
     def build(self, _: object) -> None:
         target, state = self.pop(2)
@@ -203,16 +272,26 @@ def _is_own_method(arguments: tuple[Any, ...]) -> bool:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    """Keys and values in turn; only plain keys, because hashing a deep tuple is not bounded."""
+    """Keys and values in turn; only plain keys, because hashing a deep tuple is not bounded.
+
+    Large whole numbers can be made to collide, which takes hours.
+    """
     keys, values = items[::2], items[1::2]
     for key in keys:
-        if not isinstance(key, str | int | float | bool | None):
+        if not isinstance(key, str | float | None) and not fits(key):
             raise TypeError(f"a key of type {type(key).__name__}")
     return dict(zip(keys, values, strict=True))
 
 
 def _ordered_dict(entries: Inert = ()) -> dict[Any, Any]:
-    return _pairs([part for key, value in entries for part in (key, value)])
+    return _pairs([part for key, value in _items(entries) for part in (key, value)])
+
+
+def _items(entries: Inert) -> list[Any]:
+    """A copy that is no larger than a container which the tree already holds."""
+    if not isinstance(entries, list | tuple):
+        raise TypeError(f"a {type(entries).__name__} where a list belongs")
+    return list(entries)
 
 
 def _tensor(storage: Inert, offset: Inert, size: Inert, stride: Inert, *_: Inert) -> StoredTensor:
@@ -222,9 +301,9 @@ def _tensor(storage: Inert, offset: Inert, size: Inert, stride: Inert, *_: Inert
 # Calls that are answered with a value of our own; every other known name gives a record.
 _REBUILDERS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered_dict,
-    "builtins.set": lambda items=(): list(items),
-    "builtins.frozenset": lambda items=(): list(items),
-    "torch.Size": lambda items=(): tuple(items),
+    "builtins.set": lambda items=(): _items(items),
+    "builtins.frozenset": lambda items=(): _items(items),
+    "torch.Size": lambda items=(): tuple(_items(items)),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: data,
@@ -233,11 +312,23 @@ _REBUILDERS: dict[str, Callable[..., Any]] = {
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
-_VALUES = frozenset(
-    {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
-    | {"STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+_TEXTS = frozenset(
+    {"STRING", "BINSTRING", "SHORT_BINSTRING"}
     | {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 )
+
+_VALUES = _TEXTS | frozenset(
+    {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
+    | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+)
+
+# Bytes that CPython allocates for a step, growth of tables included, measured generously.
+_LEAST_COST = 40
+_COSTS = {
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), 104),
+    **dict.fromkeys(("MARK", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"), 88),
+    **dict.fromkeys(("TUPLE1", "TUPLE2", "TUPLE3", "REDUCE", "NEWOBJ"), 88),
+}
 
 _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "MARK": _Machine.mark,

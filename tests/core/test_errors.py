@@ -26,3 +26,11 @@ def test_nearest() -> None:
         "; did you mean num_queries?"
     )
     assert errors.nearest("zzz", ["epochs"]) == ""
+
+
+def test_what_a_stranger_wrote_becomes_one_printable_line() -> None:
+    error = errors.WeightsError("x.pt wants \x1b[2J\nos.system" + "m" * 1000)
+    assert str(error).startswith("x.pt wants  [2J os.systemm")
+    assert str(error).endswith("m...")
+    assert len(str(error)) == 600
+    assert errors.printable("käse", 4) == "käse"

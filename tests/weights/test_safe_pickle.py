@@ -10,8 +10,7 @@ from contextlib import suppress
 import pytest
 
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights import safe_pickle
-from rtdetr_cli.weights.safe_pickle import Record, Reference, load_inert
+from rtdetr_cli.weights.safe_pickle import Record, Reference, check_plain, load_inert
 
 PLAIN = {
     "none": None,
@@ -138,8 +137,47 @@ def test_only_a_modules_own_forward_is_more_than_a_name():
         load_inert(fused + b"\x0b\x00\x00\x00__globals__\x86R.", "x.pt")
 
 
-def test_more_operations_than_any_model_needs_are_refused(monkeypatch):
-    monkeypatch.setattr(safe_pickle, "MAX_OPERATIONS", 1000)
-    assert load_inert(b"\x80\x02" + b"N0" * 490 + b"N.", "x.pt") is None
-    with pytest.raises(WeightsError, match="longer than any model's"):
-        load_inert(b"\x80\x02" + b"N0" * 510 + b"N.", "x.pt")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.nn.functional relu",
+        "torch.nn.modules.module os.system",
+        "torch.storage _load_from_bytes",
+        "torch._utils _rebuild_sparse_tensor",
+        "ultralytics.utils.downloads safe_download",
+        "datetime sys",
+    ],
+)
+def test_functions_of_known_modules_are_refused(name):
+    module, attribute = name.split()
+    with pytest.raises(WeightsError, match=f"x.pt wants {module}.{attribute}, which no checkpoint"):
+        load_inert(f"\x80\x02c{module}\n{attribute}\n.".encode("latin1"), "x.pt")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.nn.modules.activation SiLU",
+        "torch.nn.parameter Parameter",
+        "torch.storage UntypedStorage",
+        "ultralytics.nn.modules.head RTDETRDecoder",
+        "ultralytics.utils.loss v8DetectionLoss",
+        "pathlib PosixPath",
+        "pathlib._local PosixPath",
+        "datetime datetime",
+    ],
+)
+def test_classes_of_known_modules_are_named(name):
+    module, attribute = name.split()
+    found = load_inert(f"\x80\x02c{module}\n{attribute}\n.".encode("latin1"), "x.pt")
+    assert found == Reference(f"{module}.{attribute}")
+
+
+def test_a_tree_is_plain_however_often_it_is_shared():
+    check_plain({"a": [1, 0.5, None, "text", (True,)]}, "x")
+    laughs = []
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    for tree in (laughs, [0] * 10_001, "x" * 1001, 2**63, {1}, Reference("a")):
+        with pytest.raises(WeightsError, match=r"^x (is larger than|holds)"):
+            check_plain(tree, "x")

@@ -1,0 +1,197 @@
+"""Files from strangers: none runs anything, takes the memory, hangs or ends in a traceback.
+
+hostile.py builds them, judge.py opens them in processes of their own, under an audit hook.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.checkpoint import Checkpoint
+from rtdetr_cli.weights.scale import check_scale, least_amount
+
+ALLOWANCE = 64 * 2**20
+"""Bytes beside twice the file: 48 MB for the tree, 16 MB for one tensor's storage."""
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the judge forks")
+
+
+def judged(folder, *parts):
+    judge = Path(__file__).with_name("judge.py")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # memory that is freed is given back, and so measured
+    }
+    done = subprocess.run(
+        [sys.executable, judge, folder, *parts], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def verdict(tmp_path_factory):
+    return judged(tmp_path_factory.mktemp("hostile"), "crafted", "truncated", "200")
+
+
+@pytest.fixture(scope="module")
+def reports(verdict):
+    return verdict["reports"]
+
+
+def refused(report):
+    return not report["opened"] or "sentence" in report.get("built", {})
+
+
+def sentences(report):
+    return [part["sentence"] for part in (report, report.get("built", {})) if "sentence" in part]
+
+
+def ratio(report):
+    """Memory over the constant, in sizes of the file."""
+    return max(0, report["memory"] - ALLOWANCE) / max(1, report["size"])
+
+
+def assert_harmless(verdict):
+    """The properties that hold for every file whatsoever."""
+    reports = verdict["reports"]
+    assert verdict["left"] == []
+    assert {r["name"]: r["events"] for r in reports if r["events"]} == {}
+    crashes = {r["name"]: r["crash"] for r in (*reports, *built(reports)) if "crash" in r}
+    assert crashes == {}
+    assert [(r["name"], r["memory"]) for r in reports if ratio(r) > 2] == []
+    for report in reports:
+        for sentence in sentences(report):
+            assert sentence.isprintable(), report["name"]
+            assert 10 < len(sentence) <= 600, report["name"]
+
+
+def built(reports):
+    return [{"name": r["name"], **r["built"]} for r in reports if "built" in r]
+
+
+def print_summary(reports):
+    opened = sum(report["opened"] for report in reports)
+    slowest = max(reports, key=lambda report: report["seconds"])
+    largest = max(reports, key=lambda report: report["memory"])
+    print(  # noqa: T201  (for people: pytest -s)
+        f"\n{len(reports)} files, {opened} opened, {len(reports) - opened} refused; slowest "
+        f"{slowest['name']} {slowest['seconds']:.2f} s of CPU; most memory {largest['name']} "
+        f"{largest['memory'] / 2**20:.1f} MB for a file of {largest['size'] / 2**20:.1f} MB"
+    )
+
+
+def test_no_file_harms(verdict):
+    print_summary(verdict["reports"])
+    assert len(verdict["reports"]) > 1000
+    assert_harmless(verdict)
+
+
+def test_good_files_open_and_bad_ones_do_not(reports):
+    good = {r["good"]: r["digest"] for r in reports if r["name"].startswith("good-")}
+    assert len(good) == 4
+    wrong = [
+        report["name"]
+        for report in reports
+        if (report["expect"] == "refuse" and not refused(report))
+        or (report["expect"] == "same" and refused(report))
+        or (
+            report["expect"].startswith("same")
+            and report["opened"]
+            and report["digest"] != good[report["good"]]
+        )
+    ]
+    assert wrong == []
+
+
+def test_a_network_is_built_of_what_it_may_be_built_of(reports):
+    """The checkpoint, the network and its fused copy: within eight times the file."""
+    large = [
+        (report["name"], report["built_memory"])
+        for report in reports
+        if report.get("built_memory", 0) > 8 * report["size"] + ALLOWANCE
+    ]
+    assert large == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("reduce-os.system", "wants os.system, which no checkpoint needs"),
+        ("memo-os.system", "wants os.system, which no checkpoint needs"),
+        ("build-os.system", "wants os.system, which no checkpoint needs"),
+        ("reduce-torch.storage._load_from_bytes", "wants torch.storage._load_from_bytes, which"),
+        ("reduce-torch.nn.functional.relu", "wants torch.nn.functional.relu, which"),
+        ("inst-os.system", "holds the pickle code INST, which is not read"),
+        ("pickle-ext1", "holds the pickle code EXT1, which is not read"),
+        ("pickle-laughs-as-a-name", "a name that is no text"),
+        ("pickle-many-dicts", "its pickle unfolds to more than any model's"),
+        ("pickle-lists-of-a-list", "its pickle unfolds to more than any model's"),
+        ("pickle-colliding-keys", "a key of type int"),
+        ("tensor-ten-gigabytes", "should have 10000000000 bytes and has 16"),
+        ("tensor-stride-0", "a tensor is larger than its storage"),
+        ("tensor-thousand-views", "its tensors are larger than the file"),
+        ("zip-twice", "an entry stands twice in it"),
+        ("zip-many-entries", "its directory is larger than any checkpoint's"),
+        ("zip-encrypted", "is encrypted, which no torch checkpoint is"),
+        ("zip-wrong-sum", "Bad CRC-32"),
+        ("lie-encoder-hidden_dim-1000000000", "its architecture is larger than its"),
+        ("lie-stage-blocks", "its architecture is larger than its"),
+        ("config-deep", "it is nested too deep"),
+    ],
+)
+def test_the_sentence_says_what_was_found(name, sentence, reports):
+    report = next(report for report in reports if report["name"] == name)
+    assert sentence in report["sentence"]
+
+
+def test_the_judge_sees_a_file_that_runs(tmp_path):
+    verdict = judged(tmp_path, "running")
+    report = verdict["reports"][-1]
+    assert any(event.startswith("os.system") for event in report["events"])
+    assert [Path(path).name for path in verdict["left"]] == ["canary"]
+    with pytest.raises(AssertionError):
+        assert_harmless(verdict)
+
+
+@pytest.mark.slow
+def test_two_thousand_mutations_do_no_harm(tmp_path):
+    verdict = judged(tmp_path, "2000")
+    print_summary(verdict["reports"])
+    assert len(verdict["reports"]) == 2004
+    assert_harmless(verdict)
+
+
+@pytest.mark.parametrize("name", ["rtdetr-n", "rtdetr-l", "rtdetr-h", "rtdetr-r18", "rtdetr-r50"])
+def test_the_least_amount_is_just_below_the_true_one(name):
+    config = load_model_config(name)
+    with torch.device("meta"):
+        state = RTDETRNetwork(config, 80).state_dict()
+    tensors, values = least_amount(config, 80)
+    total = sum(tensor.numel() for tensor in state.values())
+    assert 0.98 * total < values < total
+    assert 0.1 * len(state) < tensors < len(state)
+    check_scale(Checkpoint(config, dict.fromkeys(range(80), "x"), state), "x.pt")
+
+
+def test_an_architecture_larger_than_its_weights_is_refused(tiny_config):
+    state = RTDETRNetwork(tiny_config, 2).state_dict()
+    wide = replace(tiny_config, encoder=replace(tiny_config.encoder, ffn_dim=10**9))
+    with pytest.raises(WeightsError, match=r"x\.pt does not fit: its architecture is larger"):
+        check_scale(Checkpoint(wide, {0: "a", 1: "b"}, state), "x.pt")
+    state["decoder.enc_score_head.bias"] = torch.zeros(10**9, 0)
+    with pytest.raises(WeightsError, match=r"enc_score_head\.bias has no values"):
+        check_scale(Checkpoint(tiny_config, {0: "a", 1: "b"}, state), "x.pt")

@@ -97,6 +97,14 @@ def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"recipe": {"backbone_lr": -1.0}}, "recipe.backbone_lr must be at least 0, found -1.0"),
         ({"decoder": 6}, "decoder must be a mapping of keys, found 6"),
         ({"encoder": {"hidden_dim": 250}}, "encoder.hidden_dim must be a multiple of"),
+        (
+            {"encoder": {"num_heads": 0}},
+            "encoder.hidden_dim must be a multiple of encoder.num_heads",
+        ),
+        (
+            {"decoder": {"num_heads": 0}},
+            "decoder.hidden_dim must be a multiple of decoder.num_heads",
+        ),
         ({"encodr": {}}, "encodr is no key; did you mean encoder?"),
         ({"backbone": {"stem": [32, 48]}}, "backbone.type must be hgnetv2 or presnet, found None"),
         ({"backbone": {"type": "swin"}}, "backbone.type must be hgnetv2 or presnet, found 'swin'"),

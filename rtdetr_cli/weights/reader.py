@@ -7,18 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts
 from rtdetr_cli.weights.archive import TorchArchive
-from rtdetr_cli.weights.checkpoint import Checkpoint, is_ours, parse_checkpoint
+from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, is_ours, parse_checkpoint
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.layered import layer_parts
 from rtdetr_cli.weights.pickled_module import check_layers, module_facts, stored_state
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
+from rtdetr_cli.weights.writers import read_safetensors
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
@@ -105,10 +106,14 @@ def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
 
 def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:
     try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
         state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise WeightsError(f"{path.name} is damaged: {error}") from None
     state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    if FORMAT in metadata:
+        return read_safetensors(metadata[FORMAT], state, path.name)
     return read_foreign(state, path.name, _config_facts(path.with_name("config.json")))
 
 

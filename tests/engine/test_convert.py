@@ -40,10 +40,10 @@ def test_files_are_not_overwritten_unasked(foreign, tmp_path):
     (tmp_path / "foreign.pt").write_bytes(b"mine")
     with pytest.raises(UsageError, match=r"foreign\.pt exists already"):
         convert(ConvertSettings(model=str(path)))
-    with pytest.raises(UsageError, match="is the file to be converted"):
-        convert(ConvertSettings(model=str(path), output=str(path)))
+    with pytest.raises(UsageError, match="is what is to be converted"):
+        convert(ConvertSettings(model=str(path), out=str(path)))
     assert (tmp_path / "foreign.pt").read_bytes() == b"mine"
-    convert(ConvertSettings(model=str(path), output="foreign.pt"))
+    convert(ConvertSettings(model=str(path), out="foreign.pt"))
 
 
 def test_tensors_that_do_not_belong_together_are_named_and_nothing_is_written(foreign, tmp_path):

@@ -117,7 +117,7 @@ def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "dtype": "float32",
         "id2label": {str(index): name for index, name in names.items()},
         "label2id": {name: index for index, name in names.items()},
-        "backbone_config": _backbone_config(f"{kind}_resnet", backbone),
+        "backbone_config": _backbone_config(backbone),
         "freeze_backbone_batch_norms": True,
         "batch_norm_eps": NORM_EPS,
         "feat_strides": list(STRIDES),
@@ -178,9 +178,9 @@ _RULES: tuple[tuple[Callable[[ModelConfig, PResNetConfig], bool], str], ...] = (
 )
 
 
-def _backbone_config(kind: str, backbone: PResNetConfig) -> dict[str, Any]:
+def _backbone_config(backbone: PResNetConfig) -> dict[str, Any]:
     return {
-        "model_type": kind,
+        "model_type": "rt_detr_resnet",  # of both classes
         "embedding_size": backbone.stem[2],
         "hidden_sizes": _stage_widths(backbone),
         "depths": list(backbone.blocks),

@@ -139,6 +139,6 @@ def _size(imgsz: object) -> tuple[int, int] | None:
 
 
 def _is_half(value: object) -> bool:
-    """Whether a tensor that a module carries along was cast to half with it."""
-    storage = value.storage if isinstance(value, StoredTensor) else ()
+    """Whether a tensor that a module carries along was cast to half with it; not if it is empty."""
+    storage = value.storage if isinstance(value, StoredTensor) and value.size != (0,) else ()
     return any(isinstance(part, Reference) and "Half" in part.name for part in storage)

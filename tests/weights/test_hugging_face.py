@@ -117,7 +117,7 @@ def test_the_v2_class_is_named_where_sampling_is_discrete():
     found = hugging_face_config(Checkpoint(config, {0: "a"}, {}))
     assert found["architectures"] == ["RTDetrV2ForObjectDetection"]
     assert (found["model_type"], found["decoder_method"]) == ("rt_detr_v2", "discrete")
-    assert found["backbone_config"]["model_type"] == "rt_detr_v2_resnet"
+    assert found["backbone_config"]["model_type"] == "rt_detr_resnet"
 
 
 def test_the_size_of_pictures_is_kept(tiny_presnet_config, tmp_path):

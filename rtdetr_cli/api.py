@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.settings import (
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from rtdetr_cli.engine.val import Metrics
 
-_YAML = (".yaml", ".yml")
 _ABSENT = {
     "track": "tracking is not part of this version",
     "benchmark": "benchmarks are not part of this version",
@@ -72,7 +72,9 @@ class RTDETR:
         """
         self.ckpt_path = str(model)
         self._device = None if device is None else str(device)
-        self._architecture = self.ckpt_path if self.ckpt_path.endswith(_YAML) else None
+        self._architecture = (
+            self.ckpt_path if Path(self.ckpt_path).suffix in YAML_SUFFIXES else None
+        )
         self._detector: Detector | None = None
         self._adapted: tuple[object, Detector] | None = None
         if self._architecture:

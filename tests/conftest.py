@@ -1,7 +1,12 @@
-"""What tests of several rooms share: real data, a home of their own, tiny networks."""
+"""What tests of several rooms share: real data, a home of their own, tiny networks, a server."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -29,8 +34,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what tests download or draw out of the user's cache."""
+    """Keep what tests download or draw out of the user's cache, and tests off the network."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RTDETR_OFFLINE", "1")
         patch.setenv("RTDETR_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
@@ -70,3 +76,116 @@ def tiny_presnet_config(request: pytest.FixtureRequest) -> ModelConfig:
         ),
         decoder=DecoderConfig(hidden_dim=16, ffn_dim=32, num_layers=2, num_heads=2, num_queries=20),
     )
+
+
+@dataclass
+class Server:
+    """A loopback server that behaves as badly as it is told to: one file at every path.
+
+    Lists are used up, an entry a request; past their end the server is well-behaved.
+    """
+
+    url: str
+    body: bytes = bytes(range(256)) * 2000
+    etag: str | None = '"first"'
+    codes: list[int] = field(default_factory=list)
+    """Answers in the place of the file; 0 is the file."""
+    cuts: list[int] = field(default_factory=list)
+    """Bytes after which the connection breaks off."""
+    stall: list[float] = field(default_factory=list)
+    """Seconds of silence in the middle of the body."""
+    extra_length: int = 0
+    """Added to the declared length."""
+    ranges: str = "honest"
+    """honest; ignored; endless: nor is a length declared; shifted: another place than asked for;
+    careless: If-Range is not read."""
+    redirect: str | None = None
+    chunked: bool = False
+    encoding: str | None = None
+    requests: list[dict[str, str]] = field(default_factory=list)
+    """Headers of each request."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    told: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        told = self.told
+        told.requests.append(dict(self.headers))
+        self.close_connection = True
+        code = told.codes.pop(0) if told.codes else 0
+        if code:
+            self._answer(code, {"Content-Length": "0"})
+        elif told.redirect:
+            self._answer(302, {"Location": told.redirect, "Content-Length": "0"})
+        else:
+            self._file(told)
+
+    def _answer(self, code: int, headers: dict[str, str]) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _file(self, told: Server) -> None:
+        start = self._start(told)
+        headers = {"ETag": told.etag} if told.etag else {}
+        if told.encoding:
+            headers["Content-Encoding"] = told.encoding
+        if start:
+            first = start + (7 if told.ranges == "shifted" else 0)
+            headers["Content-Range"] = f"bytes {first}-{len(told.body) - 1}/{len(told.body)}"
+        body = told.body[start:]
+        if told.chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        elif told.ranges != "endless":
+            headers["Content-Length"] = str(len(body) + told.extra_length)
+        self._answer(206 if start else 200, headers)
+        cut = told.cuts.pop(0) if told.cuts else len(body)
+        self._send(body[: cut // 2])
+        self.wfile.flush()
+        time.sleep(told.stall.pop(0) if told.stall else 0)
+        self._send(body[cut // 2 : cut])
+        if told.chunked and cut == len(body):
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _send(self, data: bytes) -> None:
+        if self.told.chunked and data:
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        else:
+            self.wfile.write(data)
+
+    def _start(self, told: Server) -> int:
+        asked = self.headers.get("Range")
+        is_same = self.headers.get("If-Range") == told.etag or told.ranges == "careless"
+        if not asked or told.ranges in {"ignored", "endless"} or not is_same:
+            return 0
+        return int(asked.removeprefix("bytes=").removesuffix("-"))
+
+
+class Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that hang up are what the tests are about."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A file server on this machine; the network is allowed and no proxy stands between."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("RTDETR_OFFLINE", raising=False)
+    http = Quiet(("127.0.0.1", 0), Handler)
+    http.RequestHandlerClass = type("Told", (Handler,), {})
+    told = Server(f"http://127.0.0.1:{http.server_address[1]}")
+    http.RequestHandlerClass.told = told
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield told
+    http.shutdown()
+    http.server_close()
+    thread.join()

@@ -8,14 +8,16 @@ from typing import Protocol
 from torch import Tensor
 
 from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.weights.catalog import COCO_NAMES, resolve_weights
+from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import resolve_weights
 
 
 class Detector(Protocol):
@@ -64,7 +66,7 @@ def load_detector(
         return OnnxDetector(resolve_weights(model), device)
     if suffix == ".engine":
         raise BackendError(f"{model}: TensorRT engines cannot be opened by this version")
-    if suffix in {".yaml", ".yml"}:
+    if suffix in YAML_SUFFIXES:
         warn(f"{model} is an architecture without weights: the answers will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
         network.set_speed(decoder_layers, num_queries)

@@ -138,11 +138,10 @@ def _named(names: object, origin: Path) -> dict[int, str] | None:
 
 def _check(config: DatasetConfig, num_names: object) -> None:
     file = config.origin.name if config.origin else "data set"
-    entries = [entry for split in SPLITS for entry in getattr(config, split) or ()]
-    if not entries:
+    splits = [entries for split in SPLITS if (entries := getattr(config, split))]
+    if not splits:
         raise ConfigError(f"{file}: none of train, val and test is given")
-    splits = [getattr(config, split) or () for split in SPLITS]
-    has_names = all(any(entry.endswith(".json") for entry in split) for split in splits if split)
+    has_names = all(any(entry.endswith(".json") for entry in entries) for entries in splits)
     if config.names is None and not has_names:
         raise ConfigError(f"{file}: names is missing; list the classes, for example names: [cat]")
     if num_names is not None and config.names and num_names != len(config.names):

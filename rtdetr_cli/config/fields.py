@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, TypeVar, Union, get_args, get_origin, ge
 from rtdetr_cli.core.errors import UsageError, nearest
 
 T = TypeVar("T")
+YAML_SUFFIXES = {".yaml", ".yml"}
 _field_types: dict[type, dict[str, object]] = {}
 _NAMES: dict[object, str] = {
     int: "a whole number",

@@ -14,7 +14,7 @@ from yaml import MappingNode, MarkedYAMLError, SafeLoader, ScalarNode, YAMLError
 from yaml.constructor import ConstructorError
 
 from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
-from rtdetr_cli.config.fields import FieldError, build, show
+from rtdetr_cli.config.fields import YAML_SUFFIXES, FieldError, build, show
 from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
 from rtdetr_cli.core.errors import ConfigError, nearest
 from rtdetr_cli.core.files import asset_dir
@@ -169,7 +169,7 @@ def _listed(value: object) -> object:
 def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
     """The file itself, or the shipped one of that name, with or without `.yaml`."""
     given = Path(name_or_path).expanduser()
-    named = given if given.suffix in {".yaml", ".yml"} else given.with_name(f"{given.name}.yaml")
+    named = given if given.suffix in YAML_SUFFIXES else given.with_name(f"{given.name}.yaml")
     for path in (given, named, folder / named.name if given.name == str(given) else named):
         if path.is_file():
             return path

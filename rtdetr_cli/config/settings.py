@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import OneOf, Range, Settings
+from rtdetr_cli.config.fields import YAML_SUFFIXES, OneOf, Range, Settings
 from rtdetr_cli.core.errors import UsageError
 
 ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
@@ -111,7 +111,7 @@ class TrainSettings(Settings):
         super().__post_init__()
         if not self.data and not self.resume:
             raise UsageError("train needs data=; `rtdetr train --help` lists all keys")
-        if self.pretrained and Path(self.model).suffix not in {".yaml", ".yml"}:
+        if self.pretrained and Path(self.model).suffix not in YAML_SUFFIXES:
             raise UsageError(
                 f"train: pretrained={self.pretrained} has no effect with model={self.model},"
                 " which brings its own weights; give an architecture (.yaml) as model"
@@ -314,6 +314,17 @@ class CheckSettings(Settings):
     """Print the findings as JSON."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelsSettings(Settings):
+    """List the published weights: accuracy, licence, and whether they are on this machine."""
+
+    mode = "models"
+    groups: ClassVar[dict[str, str]] = {"json": "Output"}
+
+    json: bool = False
+    """Print as JSON, with addresses and paths."""
+
+
 MODES: dict[str, type[Settings]] = {
     cls.mode: cls
     for cls in (
@@ -324,6 +335,7 @@ MODES: dict[str, type[Settings]] = {
         InfoSettings,
         ConvertSettings,
         CheckSettings,
+        ModelsSettings,
     )
 }
 

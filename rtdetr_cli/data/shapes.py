@@ -1,6 +1,6 @@
 """The data set that needs no download: discs, rings, squares and triangles, drawn by us.
 
-Colour says nothing about the class; shapes overlap, vary ten-fold in size and stand on a textured
+Colour says nothing about the class; shapes overlap, vary four-fold in size and stand on a textured
 ground among bars, ellipses, arcs and lines that are no class but look like one. A picture depends
 only on (seed, split, number), so growing one split leaves the others as they are.
 """
@@ -26,7 +26,7 @@ Canvas = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
 NAMES = {0: "disc", 1: "ring", 2: "square", 3: "triangle"}
-VERSION = 1
+VERSION = 2
 """Part of the folder's name: raise it when the pictures change."""
 
 SUPERSAMPLING = 4
@@ -34,6 +34,8 @@ SUPERSAMPLING = 4
 MIN_VISIBLE = 0.6
 """No shape is placed where it would hide more of another one than the rest of this."""
 PLACING_TRIALS = 20
+MAX_TILT = np.pi / 8
+"""Squares and triangles stand, as most things in photos do."""
 
 
 def draw_shapes(config: ShapesConfig, parent: Path) -> DatasetConfig:
@@ -60,7 +62,7 @@ def draw_picture(rng: np.random.Generator, size: int) -> tuple[Pixels, list[tupl
         _draw_line(canvas, rng)
     owner = np.full((size, size), -1, np.int64)  # which shape a pixel shows
     shapes: list[_Shape] = []
-    kinds = [*rng.integers(len(NAMES), size=rng.integers(3, 10)), *[-1] * rng.integers(1, 4)]
+    kinds = [*rng.integers(len(NAMES), size=rng.integers(3, 8)), *[-1] * rng.integers(1, 4)]
     for kind in rng.permutation(kinds).tolist():
         shape = _place(kind, size, owner, shapes, rng)
         if shape is not None:
@@ -155,10 +157,10 @@ def _place(
 
 
 def _make(kind: int, size: int, rng: np.random.Generator) -> _Shape:
-    """A shape of log-uniform size, turned at random, at most a quarter beyond the border."""
-    radius = size / 320 * np.exp(rng.uniform(np.log(8), np.log(75)))
+    """A shape of log-uniform size, at most a quarter beyond the border; only look-alikes lie."""
+    radius = size / 320 * np.exp(rng.uniform(np.log(22), np.log(88)))
     centre = rng.uniform(radius / 2, size - radius / 2, 2)
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-1, 1) * (np.pi if kind < 0 else MAX_TILT)
     outline = _LOOK_ALIKES[rng.integers(3)] if kind < 0 else _OUTLINES[kind]
     contours = [_turn(points, angle) * radius for points in outline(rng)]
     low = np.floor(centre - radius).astype(int) - 1
@@ -187,7 +189,8 @@ def _circle(radius: float = 1.0, turn: float = 2 * np.pi) -> Points:
 
 
 def _polygon(corners: int) -> Points:
-    angles = 2 * np.pi * np.arange(corners) / corners
+    """Standing on a side."""
+    angles = 2 * np.pi * (np.arange(corners) + 0.5) / corners + np.pi / 2
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 

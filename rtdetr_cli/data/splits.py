@@ -9,7 +9,7 @@ from rtdetr_cli.config.load import load_dataset_config
 from rtdetr_cli.core.errors import DataError, nearest
 from rtdetr_cli.data.coco import read_coco
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.download import absent
+from rtdetr_cli.data.download import fetch
 from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.voc import is_voc_list, read_voc
 from rtdetr_cli.data.yolo import list_images, read_image_list, read_yolo
@@ -85,11 +85,11 @@ def _from_folder(folder: Path) -> DatasetConfig:
 
 def _find(config: DatasetConfig, split: str, entry: str) -> Path:
     """The file or folder of a split; Roboflow writes ../train/images for train/images."""
+    if not config.path.exists():
+        fetch(config)
     for path in (config.path / entry, config.path / entry.replace("../", "")):
         if path.exists():
             return path
-    if not config.path.exists():
-        raise absent(config)
     missing = config.path / entry
     siblings = [path.name for path in missing.parent.glob("*")]
     raise DataError(

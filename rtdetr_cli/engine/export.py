@@ -18,6 +18,7 @@ from torch import Tensor
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, write_onnx
 from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings import ExportSettings
 from rtdetr_cli.core.console import result, say, warn
@@ -27,7 +28,7 @@ from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, resize_ima
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.shapes import draw_picture
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.weights.catalog import resolve_weights
+from rtdetr_cli.weights.store import resolve_weights
 
 NUM_PICTURES = 8
 BATCH = 3
@@ -121,7 +122,7 @@ def _output(settings: ExportSettings) -> Path:
         if path.suffix != ".onnx":
             raise UsageError(f"output={settings.output} must end in .onnx")
         return path
-    if Path(settings.model).suffix in {".yaml", ".yml"}:
+    if Path(settings.model).suffix in YAML_SUFFIXES:
         return Path(Path(settings.model).stem + ".onnx")
     return resolve_weights(settings.model).with_suffix(".onnx")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import InfoSettings, size_hw
@@ -17,9 +18,10 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
-from rtdetr_cli.weights.catalog import COCO_NAMES, resolve_weights
+from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import resolve_weights
 
 PAPER_AP = {
     "rtdetr-r18": {2: 45.5, 3: 46.5},
@@ -119,7 +121,7 @@ def info(settings: InfoSettings) -> ModelInfo:
 
 def _open(model: str) -> _Opened:
     suffix = Path(model).suffix.lower()
-    if suffix in {".yaml", ".yml"}:
+    if suffix in YAML_SUFFIXES:
         config = load_model_config(model)
         return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
     if suffix == ".onnx":

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.backends.torch import build_network, choose_device
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import TrainSettings, size_hw
@@ -24,12 +25,10 @@ from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.catalog import resolve_weights
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import resolve_weights
 from rtdetr_cli.weights.transfer import transfer_classes
-
-ARCHITECTURE_SUFFIXES = {".yaml", ".yml"}
 
 
 @dataclass
@@ -112,7 +111,7 @@ def _start_network(
     settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
 ) -> tuple[RTDETRNetwork, bool]:
     """The network before the first step, and whether its backbone is trained already."""
-    if Path(settings.model).suffix in ARCHITECTURE_SUFFIXES:
+    if Path(settings.model).suffix in YAML_SUFFIXES:
         config = stopped.config if stopped else load_model_config(settings.model)
         weights_from = settings.pretrained
         if weights_from is None or stopped:

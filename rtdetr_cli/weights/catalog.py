@@ -1,14 +1,18 @@
-"""Published weights by name: where they come from, what they reach, and where they are kept."""
+"""Published weights by name: where they come from, what they reach, and where they are kept.
+
+A table, free of torch; store.py fetches and opens what stands in it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rtdetr_cli.core.errors import WeightsError, nearest
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.files import rtdetr_home
 
-_STORAGE = "https://github.com/lyuwenyu/storage/releases/download/"
+STORAGE = "https://github.com/lyuwenyu/storage/releases/download/"
+"""Where all of them lie; a mirror (`RTDETR_MIRROR`) stands in its place."""
 
 
 @dataclass(frozen=True)
@@ -19,60 +23,123 @@ class Published:
     """What a user types."""
     architecture: str
     """Name of the architecture in models/."""
-    url: str
+    file: str
+    """Release and name below `STORAGE`."""
     ap: float
-    """COCO val2017 AP of this very file in the official PyTorch code, 640x640."""
+    """AP of this very file at 640x640 on the validation set of the data it was trained on last."""
     ap50: float
     """AP at IoU 0.5, measured the same way."""
     data: str = "COCO"
     """What it was trained on."""
+    sampling: str = "bilinear"
+    """How its decoder samples: bilinear or discrete, which its tensors do not show."""
     licence: str = "Apache-2.0"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    """How pictures were read when AP was measured."""
+    sha256: str | None = None
+    """Checksum, where two independent projects have recorded the same one."""
+
+    @property
+    def url(self) -> str:
+        """Where its authors have put it."""
+        return STORAGE + self.file
+
+    @property
+    def original(self) -> Path:
+        """Where the file of its authors is kept, under their name."""
+        return weights_home() / self.file.rpartition("/")[2]
+
+    @property
+    def converted(self) -> Path:
+        """Where it is kept in our format; a file of the user's own under this name comes first."""
+        return weights_home() / self.name
+
+    @property
+    def kept(self) -> Path | None:
+        """The file that is on this machine, if any."""
+        return next((p for p in (self.converted, self.original) if p.is_file()), None)
 
 
-def _published(row: tuple[str, str, str, float, float], data: str = "COCO") -> Published:
-    name, architecture, file, ap, ap50 = row
-    return Published(f"{name}.pt", architecture, _STORAGE + file, ap, ap50, data)
-
-
-# Figures and addresses: lyuwenyu/RT-DETR, README.md of rtdetr_pytorch and rtdetrv2_pytorch.
+# Figures and addresses: lyuwenyu/RT-DETR, README.md of rtdetrv2_pytorch, rtdetr_pytorch and
+# rtdetr_paddle; the files of Objects365 alone: its issue 42, AP by the Paddle code.
+# The last four: 1 to 4 sampling points a level (RT-DETRv2, ablation).
 _COCO = (
-    ("rtdetr-l", "rtdetr-l", "v0.1/rtdetrv2_hgnetv2_l_6x_coco_from_paddle.pth", 52.9, 71.5),
-    ("rtdetr-x", "rtdetr-x", "v0.1/rtdetrv2_hgnetv2_x_6x_coco_from_paddle.pth", 54.7, 72.9),
-    ("rtdetr-h", "rtdetr-h", "v0.1/rtdetrv2_hgnetv2_h_6x_coco_from_paddle.pth", 56.3, 74.8),
-    ("rtdetr-r18", "rtdetr-r18", "v0.1/rtdetr_r18vd_dec3_6x_coco_from_paddle.pth", 46.4, 63.7),
-    ("rtdetr-r34", "rtdetr-r34", "v0.1/rtdetr_r34vd_dec4_6x_coco_from_paddle.pth", 48.9, 66.8),
-    ("rtdetr-r50m", "rtdetr-r50m", "v0.1/rtdetr_r50vd_m_6x_coco_from_paddle.pth", 51.3, 69.5),
-    ("rtdetr-r50", "rtdetr-r50", "v0.1/rtdetr_r50vd_6x_coco_from_paddle.pth", 53.1, 71.2),
-    ("rtdetr-r101", "rtdetr-r101", "v0.1/rtdetr_r101vd_6x_coco_from_paddle.pth", 54.3, 72.8),
-    ("rtdetrv2-r18", "rtdetr-r18", "v0.2/rtdetrv2_r18vd_120e_coco_rerun_48.1.pth", 48.1, 65.1),
-    ("rtdetrv2-r34", "rtdetr-r34", "v0.1/rtdetrv2_r34vd_120e_coco_ema.pth", 49.9, 67.5),
-    ("rtdetrv2-r50m", "rtdetr-r50m", "v0.1/rtdetrv2_r50vd_m_7x_coco_ema.pth", 51.9, 69.9),
-    ("rtdetrv2-r50", "rtdetr-r50", "v0.1/rtdetrv2_r50vd_6x_coco_ema.pth", 53.4, 71.6),
-    ("rtdetrv2-r101", "rtdetr-r101", "v0.1/rtdetrv2_r101vd_6x_coco_from_paddle.pth", 54.3, 72.8),
+    ("rtdetr-l", "l", "v0.1/rtdetrv2_hgnetv2_l_6x_coco_from_paddle", 52.9, 71.5),
+    ("rtdetr-x", "x", "v0.1/rtdetrv2_hgnetv2_x_6x_coco_from_paddle", 54.7, 72.9),
+    ("rtdetr-h", "h", "v0.1/rtdetrv2_hgnetv2_h_6x_coco_from_paddle", 56.3, 74.8),
+    ("rtdetr-r18", "r18", "v0.1/rtdetr_r18vd_dec3_6x_coco_from_paddle", 46.4, 63.7),
+    ("rtdetr-r34", "r34", "v0.1/rtdetr_r34vd_dec4_6x_coco_from_paddle", 48.9, 66.8),
+    ("rtdetr-r50m", "r50m", "v0.1/rtdetr_r50vd_m_6x_coco_from_paddle", 51.3, 69.5),
+    ("rtdetr-r50", "r50", "v0.1/rtdetr_r50vd_6x_coco_from_paddle", 53.1, 71.2),
+    ("rtdetr-r101", "r101", "v0.1/rtdetr_r101vd_6x_coco_from_paddle", 54.3, 72.8),
+    ("rtdetrv2-r18", "r18", "v0.2/rtdetrv2_r18vd_120e_coco_rerun_48.1", 48.1, 65.1),
+    ("rtdetrv2-r34", "r34", "v0.1/rtdetrv2_r34vd_120e_coco_ema", 49.9, 67.5),
+    ("rtdetrv2-r50m", "r50m", "v0.1/rtdetrv2_r50vd_m_7x_coco_ema", 51.9, 69.9),
+    ("rtdetrv2-r50", "r50", "v0.1/rtdetrv2_r50vd_6x_coco_ema", 53.4, 71.6),
+    ("rtdetrv2-r101", "r101", "v0.1/rtdetrv2_r101vd_6x_coco_from_paddle", 54.3, 72.8),
+    ("rtdetrv2-r18-sp1", "r18", "v0.1/rtdetrv2_r18vd_sp1_120e_coco", 47.3, 64.3),
+    ("rtdetrv2-r18-sp2", "r18", "v0.1/rtdetrv2_r18vd_sp2_120e_coco", 47.7, 64.7),
+    ("rtdetrv2-r18-sp3", "r18", "v0.1/rtdetrv2_r18vd_sp3_120e_coco", 47.8, 64.8),
+    ("rtdetrv2-r18-sp4", "r18", "v0.1/rtdetrv2_r18vd_120e_coco", 47.9, 64.9),
 )
-_OBJECTS365 = (
+_OBJECTS365_COCO = (
+    ("rtdetr-r18-o365", "r18", "v0.1/rtdetr_r18vd_5x_coco_objects365_from_paddle", 49.0, 66.5),
+    ("rtdetr-r50-o365", "r50", "v0.1/rtdetr_r50vd_2x_coco_objects365_from_paddle", 55.2, 73.4),
+    ("rtdetr-r101-o365", "r101", "v0.1/rtdetr_r101vd_2x_coco_objects365_from_paddle", 56.2, 74.5),
+    ("rtdetrv2-r18-o365", "r18", "v0.1/rtdetrv2_r18vd_5x_coco_objects365_from_paddle", 49.0, 66.5),
+    ("rtdetrv2-r50-o365", "r50", "v0.1/rtdetrv2_r50vd_2x_coco_objects365_from_paddle", 55.2, 73.4),
     (
-        "rtdetr-r18-o365",
-        "rtdetr-r18",
-        "v0.1/rtdetr_r18vd_5x_coco_objects365_from_paddle.pth",
-        49.0,
-        66.5,
-    ),
-    (
-        "rtdetr-r50-o365",
-        "rtdetr-r50",
-        "v0.1/rtdetr_r50vd_2x_coco_objects365_from_paddle.pth",
-        55.2,
-        73.4,
-    ),
-    (
-        "rtdetr-r101-o365",
-        "rtdetr-r101",
-        "v0.1/rtdetr_r101vd_2x_coco_objects365_from_paddle.pth",
+        "rtdetrv2-r101-o365",
+        "r101",
+        "v0.1/rtdetrv2_r101vd_2x_coco_objects365_from_paddle",
         56.2,
         74.5,
     ),
 )
+# 365 classes, to fine-tune from.
+_OBJECTS365 = (
+    ("rtdetr-r18-o365-only", "r18", "v0.1/rtdetr_r18vd_1x_objects365_from_paddle", 22.9, 31.2),
+    ("rtdetr-r50-o365-only", "r50", "v0.1/rtdetr_r50vd_1x_objects365_from_paddle", 35.1, 46.2),
+    ("rtdetr-r101-o365-only", "r101", "v0.1/rtdetr_r101vd_1x_objects365_from_paddle", 36.8, 48.3),
+)
+# Discrete sampling: dsp has 4 points a level, dsp1 has 1.
+_DISCRETE = (
+    ("rtdetrv2-r18-dsp", "r18", "v0.1/rtdetrv2_r18vd_dsp_3x_coco", 47.4, 64.8),
+    ("rtdetrv2-r34-dsp", "r34", "v0.1/rrtdetrv2_r34vd_dsp_1x_coco", 49.2, 67.1),
+    ("rtdetrv2-r50m-dsp", "r50m", "v0.1/rtdetrv2_r50vd_m_dsp_3x_coco", 51.4, 69.7),
+    ("rtdetrv2-r50-dsp", "r50", "v0.1/rtdetrv2_r50vd_dsp_1x_coco", 52.9, 71.3),
+    ("rtdetrv2-r18-dsp1", "r18", "v0.1/rtdetrv2_r18vd_dsp1_1x_coco", 46.3, 63.9),
+    ("rtdetrv2-r18-dsp1-120e", "r18", "v0.1/rtdetrv2_r18vd_dsp1_120e_coco", 45.5, 63.0),
+)
+_SHA256 = {
+    "rtdetr-r18.pt": "3ba8b5c909c9a1c4f21e96d0a7251ab1a485093955ca327d0061fef8d33c66f0",
+    "rtdetrv2-r18.pt": "2ace52184b620204004509b72752ac7bfe64aadaf7fc1d076b18df8ab5a5c77e",
+}
+
+
+def _published(row: tuple[str, str, str, float, float], data: str, sampling: str) -> Published:
+    name, size, file, ap, ap50 = row
+    return Published(
+        name=f"{name}.pt",
+        architecture=f"rtdetr-{size}",
+        file=f"{file}.pth",
+        ap=ap,
+        ap50=ap50,
+        data=data,
+        sampling=sampling,
+        sha256=_SHA256.get(f"{name}.pt"),
+    )
+
+
+CATALOG: dict[str, Published] = {
+    entry.name: entry
+    for entry in (
+        *(_published(row, "COCO", "bilinear") for row in _COCO),
+        *(_published(row, "Objects365, COCO", "bilinear") for row in _OBJECTS365_COCO),
+        *(_published(row, "Objects365", "bilinear") for row in _OBJECTS365),
+        *(_published(row, "COCO", "discrete") for row in _DISCRETE),
+    )
+}
 
 # The classes of the published files, in the order of their heads.
 _COCO_NAMES = (
@@ -88,35 +155,13 @@ _COCO_NAMES = (
 )
 COCO_NAMES: dict[int, str] = dict(enumerate(_COCO_NAMES.split(", ")))
 
-CATALOG: dict[str, Published] = {
-    entry.name: entry
-    for entry in (
-        *(_published(row) for row in _COCO),
-        *(_published(row, "Objects365, then COCO") for row in _OBJECTS365),
-    )
-}
+
+def find_published(name: str) -> Published | None:
+    """The entry of a name, with or without `.pt`, or of the authors' own file name."""
+    by_file = (entry for entry in CATALOG.values() if entry.original.name == name)
+    return CATALOG.get(name) or CATALOG.get(f"{name}.pt") or next(by_file, None)
 
 
-def resolve_weights(name: str | Path) -> Path:
-    """The file that a user means: a path as given, else one kept in the home folder.
-
-    Raises:
-        WeightsError: It is neither; for a published name the message says where it comes from
-            and where to put it.
-    """
-    given = Path(name).expanduser()
-    if given.exists():
-        return given
-    home = rtdetr_home() / "weights"
-    entry = CATALOG.get(str(name)) or CATALOG.get(f"{name}.pt")
-    if entry is not None:
-        for kept in (home / entry.name, home / entry.url.rpartition("/")[2]):
-            if kept.is_file():
-                return kept
-        raise WeightsError(
-            f"{entry.name} is not on this machine: download {entry.url} and save it as "
-            f"{home / entry.name}"
-        )
-    if given.name == str(name) and (home / given).is_file():
-        return home / given
-    raise WeightsError(f"{name} does not exist{nearest(given.name, CATALOG)}")
+def weights_home() -> Path:
+    """Where weights are kept: `RTDETR_HOME`/weights."""
+    return rtdetr_home() / "weights"

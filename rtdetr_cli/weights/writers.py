@@ -59,10 +59,9 @@ def read_safetensors(described: str, weights: dict[str, Tensor], origin: str) ->
     """
     try:
         values = json.loads(described)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise WeightsError(f"{origin} is damaged: its description is no JSON object")
+        values["names"] = {int(index): name for index, name in values["names"].items()}
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        raise WeightsError(f"{origin} is damaged: its description is no checkpoint's") from None
     return with_header(values, weights, origin)
 
 

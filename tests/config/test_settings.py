@@ -140,4 +140,13 @@ def test_size_hw() -> None:
 
 
 def test_every_mode_is_listed() -> None:
-    assert list(MODES) == ["train", "val", "predict", "export", "info", "convert", "check"]
+    assert list(MODES) == [
+        "train",
+        "val",
+        "predict",
+        "export",
+        "info",
+        "convert",
+        "check",
+        "models",
+    ]

@@ -1,58 +1,59 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from rtdetr_cli.config.load import load_dataset_config, load_model_config
-from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.catalog import CATALOG, COCO_NAMES, resolve_weights
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.weights.catalog import CATALOG, COCO_NAMES, find_published
 
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
-    (tmp_path / "weights").mkdir()
-    return tmp_path / "weights"
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_published_file_has_an_address_and_an_architecture():
     assert {"rtdetr-l.pt", "rtdetr-x.pt", "rtdetrv2-r18.pt"} <= CATALOG.keys()
-    assert len({entry.url for entry in CATALOG.values()}) == len(CATALOG)
+    assert len({entry.original for entry in CATALOG.values()}) == len(CATALOG)
     for name, entry in CATALOG.items():
-        assert entry.url.startswith("https://github.com/lyuwenyu/storage/releases/download/v0.")
+        assert re.fullmatch(
+            r"https://github\.com/lyuwenyu/storage/releases/download/v0\.[12]/\w[\w.]+\.pth",
+            entry.url,
+        )
         assert load_model_config(entry.architecture).name == entry.architecture
         assert entry.name == name
-        assert 40 < entry.ap < entry.ap50 < 80
+        assert entry.licence == "Apache-2.0"
+        assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
+        low = 20 if entry.data == "Objects365" else 40
+        assert low < entry.ap < entry.ap50 < 80
+
+
+def test_only_the_dsp_files_sample_discretely():
+    discrete = {name for name, entry in CATALOG.items() if entry.sampling == "discrete"}
+    assert discrete == {name for name in CATALOG if "dsp" in name}
+    assert len(discrete) == 6
+
+
+def test_pictures_are_read_as_the_official_code_reads_them():
+    read = {entry.preprocessing for entry in CATALOG.values()}
+    assert read == {Preprocessing(size_hw=(640, 640), antialias=True)}
 
 
 def test_class_names_are_those_of_the_shipped_data_sets():
     assert load_dataset_config("coco128").names == COCO_NAMES
 
 
-def test_a_path_is_taken_as_given(tmp_path):
-    path = tmp_path / "mine.pt"
-    path.touch()
-    assert resolve_weights(str(path)) == path
+@pytest.mark.parametrize(
+    "name", ["rtdetr-r18", "rtdetr-r18.pt", "rtdetr_r18vd_dec3_6x_coco_from_paddle.pth"]
+)
+def test_an_entry_is_found_by_its_names(name):
+    entry = find_published(name)
+    assert entry is CATALOG["rtdetr-r18.pt"]
+    assert find_published("rtdetr-r19.pt") is None
 
 
-@pytest.mark.parametrize("kept", ["rtdetr-r50m.pt", "rtdetr_r50vd_m_6x_coco_from_paddle.pth"])
-def test_published_files_are_found_at_home_under_either_name(kept, home):
-    (home / kept).touch()
-    assert resolve_weights("rtdetr-r50m.pt") == home / kept
-    assert resolve_weights("rtdetr-r50m") == home / kept
-
-
-def test_an_absent_published_file_says_where_it_comes_from_and_goes(home):
-    with pytest.raises(WeightsError) as caught:
-        resolve_weights("rtdetr-l.pt")
-    assert str(caught.value) == (
-        "rtdetr-l.pt is not on this machine: download https://github.com/lyuwenyu/storage/releases/"
-        "download/v0.1/rtdetrv2_hgnetv2_l_6x_coco_from_paddle.pth and save it as "
-        f"{home / 'rtdetr-l.pt'}"
-    )
-
-
-def test_other_names_get_the_nearest_published_one(home):
-    with pytest.raises(WeightsError, match=r"rtdetr-1\.pt does not exist; did you mean rtdetr-"):
-        resolve_weights("rtdetr-1.pt")
-    (home / "mine.pt").touch()
-    assert resolve_weights("mine.pt") == home / "mine.pt"
+def test_the_catalogue_is_free_of_torch():
+    code = "import sys, rtdetr_cli.weights.catalog; assert not {'torch', 'yaml'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

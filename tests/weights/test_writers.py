@@ -128,11 +128,12 @@ def test_nothing_is_lost_through_safetensors(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("described", "sentence"),
     [
-        ("{", "its description is no JSON object"),
-        ("[" * 100_000, "its description is no JSON object"),
-        ("[]", "its description is no JSON object"),
-        ('{"version": 9}', "has format version 9; this rtdetr reads 1"),
-        ('{"version": 1}', r"a part is absent or wrong \('preprocessing'\)"),
+        ("{", "its description is no checkpoint's"),
+        ("[" * 100_000, "its description is no checkpoint's"),
+        ("[]", "its description is no checkpoint's"),
+        ('{"version": 1}', "its description is no checkpoint's"),
+        ('{"version": 9, "names": {}}', "has format version 9; this rtdetr reads 1"),
+        ('{"version": 1, "names": {}}', r"a part is absent or wrong \('preprocessing'\)"),
     ],
 )
 def test_a_damaged_description_is_one_sentence(described, sentence, tmp_path):

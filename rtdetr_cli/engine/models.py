@@ -1,0 +1,38 @@
+"""`rtdetr models`: the published files, what they reach, and which are on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rtdetr_cli.config.settings import ModelsSettings
+from rtdetr_cli.core.console import result, table
+from rtdetr_cli.weights.catalog import CATALOG, Published
+
+
+def models(settings: ModelsSettings) -> list[Published]:
+    """Print the catalogue, from weak to strong within each kind of training data."""
+    entries = sorted(CATALOG.values(), key=lambda entry: (entry.data, entry.ap))
+    if settings.json:
+        result(json.dumps([_described(entry) for entry in entries]))
+        return entries
+    columns = ("model", "architecture", "AP", "AP50", "trained on", "licence", "here")
+    table("", columns, [_row(entry) for entry in entries])
+    return entries
+
+
+def _row(entry: Published) -> tuple[str, ...]:
+    return (
+        entry.name,
+        entry.architecture,
+        f"{entry.ap:.1f}",
+        f"{entry.ap50:.1f}",
+        entry.data,
+        entry.licence,
+        "yes" if entry.kept else "no",
+    )
+
+
+def _described(entry: Published) -> dict[str, object]:
+    kept = entry.kept
+    return {**asdict(entry), "url": entry.url, "path": str(kept) if kept else None}

@@ -1,0 +1,138 @@
+"""Where a named checkpoint is found, fetched and, at first use, turned into a file of ours.
+
+catalog.py says what is published, core/download.py fetches, reader.py opens.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.download import DownloadError, download, hold_to_sum, is_offline, record_sum
+from rtdetr_cli.core.errors import UsageError, WeightsError, nearest
+from rtdetr_cli.core.lock import file_lock
+from rtdetr_cli.weights.catalog import CATALOG, STORAGE, Published, find_published, weights_home
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
+from rtdetr_cli.weights.reader import open_weights
+
+MIRROR = "RTDETR_MIRROR"
+MAX_BYTES = 1 << 32
+"""4 GiB, eight times the largest published file."""
+
+
+def resolve_weights(name: str | Path) -> Path:
+    """The file that a user means: a path that exists, a published name, a file in the home folder.
+
+    A published file is fetched and converted where it is not on this machine yet.
+
+    Raises:
+        WeightsError: It is none of these, or could not be fetched; for a published name the
+            message says where it comes from and where to put it.
+        StorageError: No space left or no permission.
+    """
+    given = Path(name).expanduser()
+    if given.exists():
+        return given
+    entry = find_published(str(name))
+    if entry is not None:
+        return _converted(entry)
+    if given.name == str(name) and (weights_home() / given).is_file():
+        return weights_home() / given
+    raise WeightsError(f"{name} does not exist{nearest(given.name, CATALOG)}")
+
+
+def mirrored(entry: Published) -> str:
+    """Where a published file is fetched from: its own address, or the same below a mirror.
+
+    Raises:
+        UsageError: `RTDETR_MIRROR` is no web address.
+    """
+    mirror = os.environ.get(MIRROR)
+    if not mirror:
+        return entry.url
+    if urlsplit(mirror).scheme not in {"http", "https"}:
+        raise UsageError(f"{MIRROR} must begin with https:// or http://, found {mirror}")
+    return f"{mirror.rstrip('/')}/{entry.url.removeprefix(STORAGE)}"
+
+
+def _converted(entry: Published) -> Path:
+    """The file of ours; whoever comes first makes it, the others wait."""
+    path = entry.converted
+    if path.is_file():
+        return path
+    with file_lock(path):
+        if not path.is_file():
+            fetched = None if entry.original.is_file() else _fetch(entry)
+            checkpoint = fetched or _open_original(entry)
+            save_checkpoint(path, checkpoint)
+            say(f"{entry.name}: converted to {path}")
+    return path
+
+
+def _fetch(entry: Published) -> Checkpoint | None:
+    """Bring the original; answers what is in it, which decides whether the file is kept."""
+    if is_offline():
+        raise WeightsError(f"{entry.name} is not on this machine: {_by_hand(entry)}")
+    url, opened = mirrored(entry), list[Checkpoint]()
+    try:
+        download(
+            url,
+            entry.original,
+            known_sum=entry.sha256,
+            max_bytes=MAX_BYTES,
+            check=lambda file: opened.append(_stamped(file, entry)),
+        )
+    except (DownloadError, WeightsError) as error:
+        source = "" if url == entry.url else f" from {url}"
+        raise WeightsError(
+            f"{entry.name} could not be downloaded{source} ({error}); {_by_hand(entry)}"
+        ) from None
+    return opened[-1] if opened else None
+
+
+def _by_hand(entry: Published) -> str:
+    return f"download {entry.url} and save it as {entry.original}"
+
+
+def _open_original(entry: Published) -> Checkpoint:
+    """Open an original that is here already, perhaps put there by the user."""
+    path = entry.original
+    try:
+        found = hold_to_sum(path, path, entry.sha256)
+    except DownloadError as error:
+        raise WeightsError(
+            f"{path} is not the published file ({error}); if it is damaged, delete it and "
+            f"{entry.name} is fetched again"
+        ) from None
+    checkpoint = _stamped(path, entry)
+    record_sum(path, found)
+    return checkpoint
+
+
+def _stamped(path: Path, entry: Published) -> Checkpoint:
+    """What is in a published file, with what only its publisher can tell: sampling, pictures."""
+    checkpoint, shipped = open_weights(path), load_model_config(entry.architecture)
+    config = checkpoint.config
+    if _parts(config) != _parts(shipped):
+        raise WeightsError(f"it holds another network than {shipped.name}, namely {config.name}")
+    decoder = replace(
+        config.decoder, sampling=entry.sampling, eval_layers=shipped.decoder.eval_layers
+    )
+    config = replace(config, name=shipped.name, recipe=shipped.recipe, decoder=decoder)
+    return replace(
+        checkpoint,
+        config=config,
+        preprocessing=entry.preprocessing,
+        training=None,
+        notes=(*checkpoint.notes, f"published under {entry.licence}: {entry.url}"),
+    )
+
+
+def _parts(config: ModelConfig) -> tuple[object, ...]:
+    """What a published file shares with its architecture; sampling points may differ."""
+    return config.backbone, config.encoder, config.decoder.num_layers

@@ -1,0 +1,48 @@
+"""`rtdetr models` through the real command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.weights.catalog import CATALOG
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_names_every_file_and_what_is_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "rtdetr-l.pt").touch()
+    CATALOG["rtdetr-x.pt"].original.touch()
+    assert run(["models"]) == 0
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert head[:4] == ["model", "architecture", "AP", "AP50"]
+    assert {row[0] for row in rows} == CATALOG.keys()
+    assert ["rtdetr-l.pt", "rtdetr-l", "52.9", "71.5", "COCO", "Apache-2.0", "yes"] in rows
+    assert {row[0] for row in rows if row[-1] == "yes"} == {"rtdetr-l.pt", "rtdetr-x.pt"}
+
+
+def test_json_has_addresses_and_paths(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "rtdetr-l.pt").touch()
+    assert run(["models", "json=true"]) == 0
+    found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert found["rtdetr-l.pt"]["path"] == str(tmp_path / "weights" / "rtdetr-l.pt")
+    assert found["rtdetr-x.pt"]["path"] is None
+    assert found["rtdetrv2-r50-dsp.pt"]["sampling"] == "discrete"
+    assert found["rtdetrv2-r50-dsp.pt"]["url"].endswith("/v0.1/rtdetrv2_r50vd_dsp_1x_coco.pth")
+    assert found["rtdetr-l.pt"]["preprocessing"] == {"size_hw": [640, 640], "antialias": True}
+
+
+def test_the_list_needs_no_torch():
+    code = (
+        "import sys; from rtdetr_cli.cli.main import run; assert run(['models', 'json']) == 0; "
+        "assert not {'torch', 'numpy', 'yaml'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

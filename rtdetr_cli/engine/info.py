@@ -156,7 +156,8 @@ def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:
     return FileInfo(
         sha256=sha256(path),
         size_bytes=path.stat().st_size,
-        licence=_after("license: ", checkpoint.notes),
+        licence=_after("license: ", checkpoint.notes)
+        or _after("published under ", checkpoint.notes),
         weights_from=place,
         is_averaged=True if is_ours or (place or "").startswith("ema") else None,
         notes=checkpoint.notes,
@@ -173,8 +174,9 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
     config = opened.config
     if config is None:
         nothing = (None,) * 8
-        first = (model, opened.origin, nothing[0], size, opened.names)
-        return ModelInfo(*first, *nothing[1:], file=opened.file)
+        return ModelInfo(
+            model, opened.origin, nothing[0], size, opened.names, *nothing[1:], file=opened.file
+        )
     with torch.device("meta"):
         network = RTDETRNetwork(config, len(opened.names)).eval()
     network.set_speed(opened.decoder_layers, opened.num_queries)

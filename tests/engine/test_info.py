@@ -78,10 +78,11 @@ def test_the_file_is_told_with_its_checksum_and_where_its_weights_stood(
     assert told(capsys, f"model={path}")["file"]["is_averaged"] is None
 
 
-def test_the_licence_stamp_of_a_file_is_told(tiny_config, tmp_path, capsys):
+@pytest.mark.parametrize("start", ["license: ", "published under "])  # Ultralytics, catalogue
+def test_the_licence_stamp_of_a_file_is_told(start, tiny_config, tmp_path, capsys):
     path = tmp_path / "tiny.pt"
     state = RTDETRNetwork(tiny_config, 1).state_dict()
-    notes = ("version: 8.4.190", "license: AGPL-3.0")
+    notes = ("version: 8.4.190", f"{start}AGPL-3.0")
     save_checkpoint(path, Checkpoint(tiny_config, {0: "a"}, state, notes=notes))
     assert run(["info", f"model={path}"]) == 0
     lines = [line.split(None, 2) for line in capsys.readouterr().out.splitlines()]

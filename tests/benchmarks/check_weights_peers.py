@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ from rtdetr_cli.weights.writers import official_state, write_official
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-4
+ROUNDS = 3  # of opening; medians are told
 MAX_FLIPS = 3  # queries that may stay apart where sampling is discrete
 OFFICIAL_TABLES = {
     "rtdetr-r18": "official_v2_r18vd",
@@ -84,11 +86,16 @@ def is_file(path: Path) -> bool:
 
 
 def peer(python: Path, *words: str | Path) -> str:
-    """Let the peer work, offline; answers what it says."""
+    """Let the peer work; answers what it says."""
+    return peer_output([str(python), str(HERE / "peer_weights.py"), *map(str, words)])
+
+
+def peer_output(command: list[str]) -> str:
+    """What a process writes to stdout; it has no network and a home of its own."""
     with tempfile.TemporaryDirectory() as home:
         offline = {**PEER_ENVIRONMENT, "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
-            [str(python), str(HERE / "peer_weights.py"), *map(str, words)],
+            command,
             check=True,
             text=True,
             stdout=subprocess.PIPE,
@@ -184,23 +191,28 @@ def loading(folder: Path, python: Path) -> None:
     show("| file | MB | opened by | seconds | peak memory, MB | of it before opening |")
     show("|---|---|---|---|---|---|")
     ours = [sys.executable, str(Path(__file__).resolve()), "load"]
-    for name in ("ours.pt", "official.pth", "ultralytics-l-fp16.pt"):
-        path = folder / name
-        for title, door in (("ours, weights", "weights"), ("ours, detector", "detector")):
-            told = subprocess.run([*ours, door, path], check=True, text=True, stdout=-1).stdout
-            show_loading(path, title, told)
-        if name != "ours.pt":
-            title = "torch.load" if name == "official.pth" else "Ultralytics, detector"
-            show_loading(path, title, peer(python, "load", path))
-
-
-def show_loading(path: Path, title: str, told: str) -> None:
-    """One row."""
-    found, size = json.loads(told.splitlines()[-1]), path.stat().st_size / 1e6
-    show(
-        f"| {path.name} | {size:.0f} | {title} | {found['seconds']:.2f} | {found['peak']:.0f} | "
-        f"{found['before']:.0f} |"
-    )
+    theirs = [str(python), str(HERE / "peer_weights.py"), "load"]
+    doors = {
+        (name, title): [*command, str(folder / name)]
+        for name in ("ours.pt", "official.pth", "ultralytics-l-fp16.pt")
+        for title, command in (
+            ("ours, weights", [*ours, "weights"]),
+            ("ours, detector", [*ours, "detector"]),
+            ("torch.load" if name == "official.pth" else "Ultralytics, detector", theirs),
+        )
+        if name != "ours.pt" or command is not theirs
+    }
+    told: dict[tuple[str, str], list[dict[str, float]]] = {door: [] for door in doors}
+    for _ in range(ROUNDS):
+        for door, command in doors.items():
+            told[door].append(json.loads(peer_output(command).splitlines()[-1]))
+    for (name, title), found in told.items():
+        size = (folder / name).stat().st_size / 1e6
+        columns = [statistics.median(one[key] for one in found) for key in ("peak", "before")]
+        seconds = statistics.median(one["seconds"] for one in found)
+        show(
+            f"| {name} | {size:.0f} | {title} | {seconds:.2f} | {columns[0]:.0f} | {columns[1]:.0f} |"
+        )
 
 
 def load(door: str, path: str) -> None:

@@ -167,11 +167,11 @@ class RTDETR:
 
         return info(settings_from_pairs(InfoSettings, {"model": self.ckpt_path, **settings}))
 
-    def save(self, filename: str | Path = "saved_model.pt") -> str:
-        """Write the weights as a checkpoint of ours and answer its path."""
+    def save(self, filename: str | Path = "saved_model.pt", format: str = "rtdetr") -> str:
+        """Write the weights and answer the path; `format` is that of `rtdetr convert`."""
         from rtdetr_cli.engine.convert import convert
 
-        pairs = {"model": self.ckpt_path, "output": str(filename)}
+        pairs = {"model": self.ckpt_path, "format": format, "out": str(filename)}
         convert(settings_from_pairs(ConvertSettings, pairs))
         return str(filename)
 

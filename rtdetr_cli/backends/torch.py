@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import BackendError
+from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
@@ -70,9 +75,18 @@ def build_network(
     network = RTDETRNetwork(config, num_classes)
     if weights is None:
         return network
-    check_fit(weights, network.state_dict(), f"a checkpoint for {config.name}")
+    origin = f"a checkpoint for {config.name}"
+    check_fit(weights, network.state_dict(), origin, partial(shipped_states, num_classes))
     network.load_state_dict(weights)
     return network
+
+
+def shipped_states(num_classes: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Name and tensors of every shipped architecture; the tensors have shapes but no values."""
+    for path in sorted(asset_dir("models").glob("*.yaml")):
+        config = load_model_config(path)
+        with torch.device("meta"):
+            yield config.name, RTDETRNetwork(config, num_classes).state_dict()
 
 
 def torch_detector(

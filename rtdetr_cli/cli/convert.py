@@ -1,10 +1,13 @@
-"""`rtdetr convert`: open the checkpoints of others."""
+"""`rtdetr convert`: open the checkpoints of others, and write theirs."""
 
 from __future__ import annotations
 
 from rtdetr_cli.config.settings import ConvertSettings
 
-EXAMPLES = ("rtdetr convert model=rtdetr_r50vd_6x_coco_from_paddle.pth",)
+EXAMPLES = (
+    "rtdetr convert model=rtdetr_r50vd_6x_coco_from_paddle.pth",
+    "rtdetr convert model=best.pt format=official out=best.pth",
+)
 
 
 def run(settings: ConvertSettings) -> int:

@@ -287,15 +287,18 @@ class InfoSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertSettings(Settings):
-    """Turn a public checkpoint of another family into ours."""
+    """Turn a checkpoint of any family into ours, or ours into another's."""
 
     mode = "convert"
-    groups: ClassVar[dict[str, str]] = {"model": "What to convert"}
+    groups: ClassVar[dict[str, str]] = {"model": "What to convert", "format": "What to write"}
 
     model: str
-    """Checkpoint: official PyTorch, Ultralytics or Hugging Face."""
-    output: str | None = None
-    """File to write; None: the same name with .pt in the current folder."""
+    """Checkpoint: ours, official PyTorch, Ultralytics or Hugging Face."""
+
+    format: Annotated[str, OneOf(("rtdetr", "official", "hf", "safetensors"))] = "rtdetr"
+    """rtdetr: our .pt; official: lyuwenyu's v2 .pth; hf: a folder for transformers; safetensors."""
+    out: str | None = None
+    """File or folder to write; None: the model's name in the current folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

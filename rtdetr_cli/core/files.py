@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -77,6 +78,37 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path | str, files: Iterable[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; it takes that name only if all went well.
+
+    Args:
+        folder: what to make; an older one is replaced if it holds nothing but such files.
+        files: the names that will be in it.
+
+    Raises:
+        StorageError: disk full, no permission, or other files lie in the older folder.
+    """
+    folder = Path(folder).absolute()
+    temporary, older = (folder.with_name(f".{folder.name}-{os.getpid()}{end}") for end in ("", "~"))
+    with storage_errors(folder):
+        others = {path.name for path in folder.iterdir()} - set(files) if folder.exists() else ()
+        if others:
+            raise StorageError(f"cannot write {folder}: it holds other files ({min(others)})")
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for path in temporary.iterdir():
+                with path.open("rb+") as written:
+                    os.fsync(written.fileno())
+            if folder.exists():
+                folder.rename(older)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def new_run_dir(project: Path | str, name: str, exist_ok: bool = False) -> Path:

@@ -1,40 +1,52 @@
-"""`rtdetr convert`: any family's checkpoint in, one of ours out, with a word on what it was."""
+"""`rtdetr convert`: any family's checkpoint in, ours or another family's out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from rtdetr_cli.backends.torch import shipped_states
 from rtdetr_cli.config.settings import ConvertSettings
 from rtdetr_cli.core.console import result, say
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
+from rtdetr_cli.weights.hugging_face import write_hugging_face
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
+from rtdetr_cli.weights.writers import official_settings, write_official, write_safetensors
+
+_WRITERS: dict[str, Callable[[Path, Checkpoint], None]] = {
+    "rtdetr": save_checkpoint,
+    "official": write_official,
+    "hf": write_hugging_face,
+    "safetensors": write_safetensors,
+}
+_ENDINGS = {"rtdetr": ".pt", "official": ".pth", "hf": "-hf", "safetensors": ".safetensors"}
 
 
 def convert(settings: ConvertSettings) -> Path:
     """Write a checkpoint that is ready to ship: no training state, float32.
 
     Returns:
-        The file written.
+        The file or folder written.
 
     Raises:
-        WeightsError: The source cannot be opened or does not fit the network.
-        UsageError: The file to write exists and was not named with `output=`.
+        WeightsError: The source cannot be opened or does not fit the network, or the other family
+            has no such network.
+        UsageError: What would be written exists and was not named with `out=`, or is the source.
     """
     source = resolve_weights(settings.model)
-    output = _output(source, settings.output)
-    checkpoint = open_weights(source)
-    with torch.device("meta"):
-        network = RTDETRNetwork(checkpoint.config, len(checkpoint.names))
-    check_fit(checkpoint.weights, network.state_dict(), source.name)
-    save_checkpoint(output, replace(checkpoint, training=None))
+    output = _output(source, settings)
+    checkpoint = replace(open_weights(source), training=None)
+    _check(checkpoint, source.name)
+    _WRITERS[settings.format](output, checkpoint)
     say(describe(source, checkpoint))
-    for note in checkpoint.notes:
+    for note in (*checkpoint.notes, *_losses(settings.format, checkpoint)):
         say(f"  {note}")
     result(str(output))
     return output
@@ -50,14 +62,43 @@ def describe(source: Path, checkpoint: Checkpoint) -> str:
     )
 
 
-def _output(source: Path, given: str | Path | None) -> Path:
-    """The file to write: as given, else the source's name with `.pt` in the current folder."""
-    if given is not None:
-        output = Path(given).expanduser()
-        if output.exists() and output.samefile(source):
-            raise UsageError(f"output={given} is the file to be converted; name another one")
+def _check(checkpoint: Checkpoint, origin: str) -> None:
+    num_classes = len(checkpoint.names)
+    with torch.device("meta"):
+        network = RTDETRNetwork(checkpoint.config, num_classes)
+    shipped = partial(shipped_states, num_classes)
+    check_fit(checkpoint.weights, network.state_dict(), origin, shipped)
+
+
+def _output(source: Path, settings: ConvertSettings) -> Path:
+    """What to write: as given, else the source's name with the format's ending."""
+    ending = _ENDINGS[settings.format]
+    if settings.out is None:
+        output = Path(f"{source.resolve().name if source.is_dir() else source.stem}{ending}")
+        if output.exists():
+            raise UsageError(f"{output} exists already; name what to write with out=")
         return output
-    output = Path(f"{source.resolve().name if source.is_dir() else source.stem}.pt")
-    if output.exists():
-        raise UsageError(f"{output} exists already; name the file to write with output=")
+    output = Path(settings.out).expanduser()
+    if (output.suffix == ".safetensors") != (settings.format == "safetensors"):
+        raise UsageError(
+            f"out={settings.out} does not fit format={settings.format}, which writes *{ending}"
+        )
+    if output.exists() and output.samefile(source):
+        raise UsageError(f"out={settings.out} is what is to be converted; name another one")
     return output
+
+
+def _losses(format: str, checkpoint: Checkpoint) -> list[str]:
+    """What the other family's files cannot hold, for people."""
+    config, notes = checkpoint.config, []
+    if format == "official":
+        keys = ", ".join(f"{key}: {value}" for key, value in official_settings(checkpoint).items())
+        notes.append(f"the official YAML must say {keys}; class names are not in such files")
+    if format == "hf" and config.decoder.eval_layers:
+        idle = config.decoder.num_layers - config.decoder.eval_layers
+        notes.append(f"{idle} decoder layers that do not run at inference left out")
+    if format in {"official", "hf"} and not checkpoint.preprocessing.antialias:
+        notes.append("trained on pictures resized without antialias, which such files cannot say")
+    if format in {"official", "hf"} and config.norm_eps != 1e-5:
+        notes.append(f"variances moved from BatchNorm epsilon {config.norm_eps:g} to 1e-05")
+    return notes

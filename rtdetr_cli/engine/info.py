@@ -15,9 +15,11 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, table
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.catalog import COCO_NAMES
+from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
 
@@ -38,6 +40,23 @@ class Depth:
     gflops: float
     paper_ap: float | None
     """Of the official COCO weights, where the paper has it."""
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """The file itself, and what it says about its weights."""
+
+    sha256: str
+    """64 hexadecimal digits."""
+    size_bytes: int
+    licence: str | None = None
+    """The stamp that was found in the file; most families leave none."""
+    weights_from: str | None = None
+    """Where in the file the weights stood: `ema.module`, `model`..."""
+    is_averaged: bool | None = None
+    """Whether they are a running average (EMA); None: the file does not say."""
+    notes: tuple[str, ...] = ()
+    """What was dropped, renamed or filled in."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,8 @@ class ModelInfo:
     """In training form and at the depth in use, as papers count."""
     gflops_fused: float | None
     depths: tuple[Depth, ...] = ()
+    file: FileInfo | None = None
+    """None of an architecture."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,7 @@ class _Opened:
     config: ModelConfig | None
     decoder_layers: int | None = None
     num_queries: int | None = None
+    file: FileInfo | None = None
 
 
 def info(settings: InfoSettings) -> ModelInfo:
@@ -103,15 +125,48 @@ def _open(model: str) -> _Opened:
         config = load_model_config(model)
         return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
     if suffix == ".onnx":
-        detector = OnnxDetector(resolve_weights(model), "cpu")
-        notes = detector.metadata
-        if not notes:
-            return _Opened("exported by others", detector.names, detector.preprocessing, None)
-        config = model_config_from_dict(notes["architecture"], model)
-        speed = (notes["decoder_layers"], notes["num_queries"])
-        return _Opened("rtdetr export", detector.names, detector.preprocessing, config, *speed)
-    checkpoint = open_weights(resolve_weights(model))
-    return _Opened(checkpoint.origin, checkpoint.names, checkpoint.preprocessing, checkpoint.config)
+        return _open_export(resolve_weights(model))
+    path = resolve_weights(model)
+    checkpoint = open_weights(path)
+    return _Opened(
+        checkpoint.origin,
+        checkpoint.names,
+        checkpoint.preprocessing,
+        checkpoint.config,
+        file=_weights_file(path, checkpoint),
+    )
+
+
+def _open_export(path: Path) -> _Opened:
+    detector = OnnxDetector(path, "cpu")
+    file = FileInfo(sha256(path), path.stat().st_size)
+    notes = detector.metadata
+    if not notes:
+        origin = "exported by others"
+        return _Opened(origin, detector.names, detector.preprocessing, None, file=file)
+    config = model_config_from_dict(notes["architecture"], path.name)
+    speed = (notes["decoder_layers"], notes["num_queries"])
+    return _Opened("rtdetr export", detector.names, detector.preprocessing, config, *speed, file)
+
+
+def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:
+    path = path / "model.safetensors" if path.is_dir() else path
+    place = _after("weights taken from ", checkpoint.notes)
+    is_ours = checkpoint.origin.startswith("rtdetr train")  # its checkpoints hold the average
+    return FileInfo(
+        sha256=sha256(path),
+        size_bytes=path.stat().st_size,
+        licence=_after("license: ", checkpoint.notes)
+        or _after("published under ", checkpoint.notes),
+        weights_from=place,
+        is_averaged=True if is_ours or (place or "").startswith("ema") else None,
+        notes=checkpoint.notes,
+    )
+
+
+def _after(start: str, notes: tuple[str, ...]) -> str | None:
+    """The rest of the note that begins so."""
+    return next((note.removeprefix(start) for note in notes if note.startswith(start)), None)
 
 
 def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
@@ -119,7 +174,9 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
     config = opened.config
     if config is None:
         nothing = (None,) * 8
-        return ModelInfo(model, opened.origin, nothing[0], size, opened.names, *nothing[1:])
+        return ModelInfo(
+            model, opened.origin, nothing[0], size, opened.names, *nothing[1:], file=opened.file
+        )
     with torch.device("meta"):
         network = RTDETRNetwork(config, len(opened.names)).eval()
     network.set_speed(opened.decoder_layers, opened.num_queries)
@@ -148,6 +205,7 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
         gflops=depths[layers - 1].gflops,
         gflops_fused=gflops_fused,
         depths=depths,
+        file=opened.file,
     )
 
 
@@ -161,7 +219,7 @@ def _print(found: ModelInfo) -> None:
     shown = ", ".join(list(found.names.values())[:5]) + (", ..." if len(found.names) > 5 else "")
     rows = [
         ("model", found.model),
-        ("origin", found.origin),
+        ("family", found.origin),
         ("architecture", found.architecture or "not said in the file"),
         ("classes", f"{len(found.names)} ({shown})"),
         ("input", f"{height}x{width}"),
@@ -174,8 +232,22 @@ def _print(found: ModelInfo) -> None:
             ("queries", str(found.num_queries)),
             ("BatchNorm epsilon", f"{found.norm_eps:g}"),
         ]
+    if found.file:
+        rows += _file_rows(found.file)
     result("\n".join(f"{name:<18} {value}" for name, value in rows))
     if found.depths:
         columns = ("decoder layers", "GFLOPs", "COCO AP in the paper")
         depths = ((d.decoder_layers, f"{d.gflops:.1f}", d.paper_ap or "-") for d in found.depths)
         table("", columns, depths)
+
+
+def _file_rows(file: FileInfo) -> list[tuple[str, str]]:
+    average = {True: "yes", False: "no", None: "not said in the file"}[file.is_averaged]
+    return [
+        ("licence stamp", file.licence or "none in the file"),
+        ("weights from", file.weights_from or "the whole file"),
+        ("average (EMA)", average),
+        ("size", f"{file.size_bytes:,} bytes"),
+        ("sha256", file.sha256),
+        *(("note", note) for note in file.notes),
+    ]

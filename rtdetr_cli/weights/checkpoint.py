@@ -6,8 +6,9 @@ epsilon), names, preprocessing, weights, training, origin, notes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.claims import class_names, input_size
 from rtdetr_cli.weights.safe_pickle import Inert, check_plain, shown
+
+State = Mapping[str, Tensor]
 
 FORMAT = "rtdetr_cli"
 VERSION = 1
@@ -58,22 +61,32 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         StorageError: No space left or no permission; an older file of that name is still whole.
     """
     content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "architecture": model_config_to_dict(checkpoint.config),
-        "names": dict(checkpoint.names),
-        "preprocessing": {
-            **asdict(checkpoint.preprocessing),
-            "size_hw": list(checkpoint.preprocessing.size_hw),
-        },
-        "weights": {name: _stored(tensor) for name, tensor in checkpoint.weights.items()},
+        **header(checkpoint),
+        "weights": stored(checkpoint.weights),
         "training": checkpoint.training,
-        "origin": checkpoint.origin,
-        "notes": list(checkpoint.notes),
     }
     # A Python file, not a path: only then does a full disk raise OSError.
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
+
+
+def header(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything that is no tensor, as dicts, lists and primitives; `with_header` undoes it."""
+    preprocessing = asdict(checkpoint.preprocessing)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": model_config_to_dict(checkpoint.config),
+        "names": dict(checkpoint.names),
+        "preprocessing": {**preprocessing, "size_hw": list(preprocessing["size_hw"])},
+        "origin": checkpoint.origin,
+        "notes": list(checkpoint.notes),
+    }
+
+
+def stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are written: on the CPU, float32 (float64 stays), each in its own storage."""
+    return {name: _stored(tensor) for name, tensor in weights.items()}
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -96,21 +109,46 @@ def is_ours(tree: object) -> bool:
 def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) -> Checkpoint:
     """The checkpoint in an open archive, its weights as `dtype` or as they were stored."""
     tree, origin = archive.tree, archive.origin
-    if tree.get("version") != VERSION:
-        raise WeightsError(
-            f"{origin} has format version {shown(tree.get('version'))}; this rtdetr reads {VERSION}"
-        )
-    try:
-        check_plain(tree["architecture"], f"{origin}: its architecture")
-        return Checkpoint(
-            config=model_config_from_dict(tree["architecture"], origin),
-            names=_names(tree["names"]),
-            weights=_tensors(archive.materialise(dict(tree["weights"]), dtype)),
-            preprocessing=_preprocessing(tree["preprocessing"]),
+    with _damage(origin):
+        return replace(
+            with_header(tree, _tensors(archive.materialise(dict(tree["weights"]), dtype)), origin),
             training=archive.materialise(tree["training"]),
-            origin=_text(tree["origin"]),
-            notes=tuple(_text(note) for note in tree["notes"]),
         )
+
+
+def with_header(values: dict[str, Any], weights: dict[str, Tensor], origin: str) -> Checkpoint:
+    """The checkpoint that a header describes.
+
+    Args:
+        values: what `header` made; from a file, so anything may be wrong in it.
+        weights: tensors by their official v2 names.
+        origin: the file's name, for messages.
+
+    Raises:
+        WeightsError: Another version, or a part is absent or wrong.
+    """
+    if values.get("version") != VERSION:
+        raise WeightsError(
+            f"{origin} has format version {shown(values.get('version'))}; "
+            f"this rtdetr reads {VERSION}"
+        )
+    with _damage(origin):
+        check_plain(values["architecture"], f"{origin}: its architecture")
+        return Checkpoint(
+            config=model_config_from_dict(values["architecture"], origin),
+            names=_names(values["names"]),
+            weights=weights,
+            preprocessing=_preprocessing(values["preprocessing"]),
+            origin=_text(values["origin"]),
+            notes=tuple(_text(note) for note in values["notes"]),
+        )
+
+
+@contextmanager
+def _damage(origin: str) -> Iterator[None]:
+    """What goes wrong while a file's own values are read is the file's fault."""
+    try:
+        yield
     except ConfigError as error:
         raise WeightsError(str(error)) from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -143,11 +181,23 @@ def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
     return weights
 
 
-def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:
+def check_fit(
+    weights: State,
+    expected: State,
+    origin: str,
+    shipped: Callable[[], Iterable[tuple[str, State]]] | None = None,
+) -> None:
     """Compare names and shapes with those of a network, before a strict load.
 
+    Args:
+        weights: what is to be loaded.
+        expected: the network's own tensors.
+        origin: the file's name, for messages.
+        shipped: name and tensors of every shipped architecture, asked only if something is wrong.
+
     Raises:
-        WeightsError: Names the first tensors that are missing, extra or of another shape.
+        WeightsError: Names the first tensors that are missing, extra or of another shape, and
+            the shipped architecture with the most equal shapes.
     """
     wrong = [f"{name} is missing" for name in expected if name not in weights]
     wrong += [f"{name} is not part of the network" for name in weights if name not in expected]
@@ -158,7 +208,22 @@ def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], ori
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise WeightsError(f"{origin} does not fit: {'; '.join(wrong[:3])}{more}")
+        near = _nearest(weights, shipped()) if shipped else ""
+        raise WeightsError(f"{origin} does not fit: {'; '.join(wrong[:3])}{more}{near}")
+
+
+def _nearest(weights: State, shipped: Iterable[tuple[str, State]]) -> str:
+    """The end of a sentence: which architecture agrees best, and in how many tensors."""
+    equal, total, name = max(
+        (_equal_shapes(weights, expected), -len(expected), name) for name, expected in shipped
+    )
+    return f" (nearest is {name}: {equal} of its {-total} tensors have these names and shapes)"
+
+
+def _equal_shapes(weights: State, expected: State) -> int:
+    return sum(
+        name in weights and weights[name].shape == tensor.shape for name, tensor in expected.items()
+    )
 
 
 def _stored(tensor: Tensor) -> Tensor:

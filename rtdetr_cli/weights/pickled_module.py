@@ -119,7 +119,7 @@ def _mapping(record: object, key: str) -> dict[str, Any]:
 
 
 def _is_half(value: object) -> bool:
-    """Whether a tensor that a module carries along was cast to half with it."""
-    storage = value.storage if isinstance(value, StoredTensor) else ()
+    """Whether a tensor that a module carries along was cast to half with it; not if it is empty."""
+    storage = value.storage if isinstance(value, StoredTensor) and value.size != (0,) else ()
     storage = storage if isinstance(storage, tuple) else ()
     return any(isinstance(part, Reference) and "Half" in part.name for part in storage)

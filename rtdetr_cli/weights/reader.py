@@ -13,7 +13,7 @@ from torch import Tensor
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts
 from rtdetr_cli.weights.archive import TorchArchive
-from rtdetr_cli.weights.checkpoint import Checkpoint, is_ours, parse_checkpoint
+from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, is_ours, parse_checkpoint
 from rtdetr_cli.weights.claims import class_names, count, norm_eps
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.layered import layer_parts
@@ -21,6 +21,7 @@ from rtdetr_cli.weights.paddle import read_arrays
 from rtdetr_cli.weights.pickled_module import check_layers, module_facts, stored_state
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
 from rtdetr_cli.weights.scale import check_scale
+from rtdetr_cli.weights.writers import read_safetensors
 
 MAX_HEADER_BYTES = 2 * 2**20
 """Of safetensors; 1000 tensors need 0.12 MB."""
@@ -129,11 +130,14 @@ def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:
     state: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118  (it is no mapping)
                 tensor = file.get_tensor(name)
                 state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.name} is damaged: {error}") from None
+    if FORMAT in metadata:
+        return read_safetensors(metadata[FORMAT], state, path.name)
     return read_foreign(state, path.name, _config_facts(path.with_name("config.json")))
 
 

@@ -10,6 +10,7 @@ import pytest
 from rtdetr_cli.core.errors import StorageError
 from rtdetr_cli.core.files import (
     asset_dir,
+    atomic_folder,
     atomic_write,
     new_run_dir,
     rtdetr_home,
@@ -49,6 +50,35 @@ def test_atomic_write_makes_folders_and_keeps_the_suffix(tmp_path: Path) -> None
         assert not path.exists()
     assert path.read_text() == "weights"
     assert os.listdir(path.parent) == ["best.pt"]  # noqa: PTH208  (hidden files count)
+
+
+def write_pair(folder: Path, text: str) -> None:
+    with atomic_folder(folder, ("a", "b")) as temporary:
+        (temporary / "a").write_text(text)
+        assert not (folder / "a").exists() or (folder / "a").read_text() != text
+        (temporary / "b").write_text(text)
+
+
+def test_a_folder_appears_and_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    for text in ("first", "second"):
+        write_pair(folder, text)
+        assert [(folder / name).read_text() for name in "ab"] == [text, text]
+        assert os.listdir(folder.parent) == ["out"]  # noqa: PTH208  (hidden files count)
+
+
+def test_a_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    write_pair(tmp_path / "out", "first")
+
+    def half(folder: Path) -> None:
+        with atomic_folder(folder, ("a", "b")) as temporary:
+            (temporary / "a").write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match="no space left"):
+        half(tmp_path / "out")
+    assert (tmp_path / "out" / "a").read_text() == "first"
+    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208  (hidden files count)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

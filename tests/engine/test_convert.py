@@ -8,6 +8,7 @@ from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.engine.convert import convert
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import load_checkpoint
+from rtdetr_cli.weights.reader import open_weights
 
 
 @pytest.fixture
@@ -35,15 +36,48 @@ def test_a_foreign_file_becomes_one_of_ours(foreign, tmp_path, capsys):
     assert "official v2 names, rtdetr-custom, 2 classes, BatchNorm epsilon 1e-05" in err
 
 
+@pytest.mark.parametrize(
+    ("format", "ending"), [("official", ".pth"), ("safetensors", ".safetensors")]
+)
+def test_other_families_files_open_again_with_equal_weights(format, ending, foreign, capsys):
+    path, network = foreign
+    source = path.rename(path.with_name("source.bin"))
+    written = convert(ConvertSettings(model=str(source), format=format))
+    assert written.name == f"source{ending}"
+    found = open_weights(written).weights
+    assert found.keys() == network.state_dict().keys()
+    assert all(torch.equal(found[key], tensor) for key, tensor in network.state_dict().items())
+    told = "num_classes: 2, eval_spatial_size: [640, 640], num_queries: 300, eval_idx: 1"
+    assert (told in capsys.readouterr().err) is (format == "official")
+
+
+def test_transformers_has_no_hgnetv2_and_is_said_so(foreign, tmp_path):
+    path, _ = foreign
+    with pytest.raises(WeightsError, match="transformers has no RT-DETR with an HGNetv2"):
+        convert(ConvertSettings(model=str(path), format="hf"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("out", "format", "fits"),
+    [("x.safetensors", "rtdetr", "*.pt"), ("x.pt", "safetensors", "*.safetensors")],
+)
+def test_a_name_that_lies_about_the_format_is_refused(out, format, fits, foreign):
+    path, _ = foreign
+    with pytest.raises(UsageError) as caught:
+        convert(ConvertSettings(model=str(path), out=out, format=format))
+    assert str(caught.value) == f"out={out} does not fit format={format}, which writes {fits}"
+
+
 def test_files_are_not_overwritten_unasked(foreign, tmp_path):
     path, _ = foreign
     (tmp_path / "foreign.pt").write_bytes(b"mine")
     with pytest.raises(UsageError, match=r"foreign\.pt exists already"):
         convert(ConvertSettings(model=str(path)))
-    with pytest.raises(UsageError, match="is the file to be converted"):
-        convert(ConvertSettings(model=str(path), output=str(path)))
+    with pytest.raises(UsageError, match="is what is to be converted"):
+        convert(ConvertSettings(model=str(path), out=str(path)))
     assert (tmp_path / "foreign.pt").read_bytes() == b"mine"
-    convert(ConvertSettings(model=str(path), output="foreign.pt"))
+    convert(ConvertSettings(model=str(path), out="foreign.pt"))
 
 
 def test_tensors_that_do_not_belong_together_are_named_and_nothing_is_written(foreign, tmp_path):
@@ -51,6 +85,6 @@ def test_tensors_that_do_not_belong_together_are_named_and_nothing_is_written(fo
     state = network.state_dict()
     state["decoder.dec_score_head.1.bias"] = torch.zeros(9)
     torch.save(state, path)
-    with pytest.raises(WeightsError, match=r"foreign\.pth does not fit: .*is \(9,\) instead of"):
+    with pytest.raises(WeightsError, match=r"is \(9,\) .*\(nearest is rtdetr-n: \d+"):
         convert(ConvertSettings(model=str(path)))
     assert list(tmp_path.iterdir()) == [path]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.evaluation.speed import count_flops
@@ -46,6 +49,49 @@ def test_a_checkpoint_says_its_classes_and_epsilon(tiny_config, tmp_path, capsys
     assert found["norm_eps"] == 1e-5
     assert found["size_hw"] == [640, 640]
     assert (found["decoder_layers"], found["num_queries"]) == (3, 20)
+
+
+@pytest.fixture
+def edited_state(tiny_config):
+    """A network whose heads the shapes tell rightly: 8 of each."""
+    encoder, decoder = replace(tiny_config.encoder, num_heads=8), tiny_config.decoder
+    config = replace(tiny_config, encoder=encoder, decoder=replace(decoder, num_heads=8))
+    return RTDETRNetwork(config, 2).state_dict()
+
+
+def test_the_file_is_told_with_its_checksum_and_where_its_weights_stood(
+    edited_state, tmp_path, capsys
+):
+    path = tmp_path / "official.pth"
+    torch.save({"ema": {"module": edited_state}, "model": edited_state}, path)
+    found = told(capsys, f"model={path}")
+    assert found["origin"] == "official v2 names"
+    assert found["file"] == {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "size_bytes": path.stat().st_size,
+        "licence": None,
+        "weights_from": "ema.module",
+        "is_averaged": True,
+        "notes": ["weights taken from ema.module", "0 derivable buffers dropped"],
+    }
+    torch.save({"model": edited_state}, path)
+    assert told(capsys, f"model={path}")["file"]["is_averaged"] is None
+
+
+@pytest.mark.parametrize("start", ["license: ", "published under "])  # Ultralytics, catalogue
+def test_the_licence_stamp_of_a_file_is_told(start, tiny_config, tmp_path, capsys):
+    path = tmp_path / "tiny.pt"
+    state = RTDETRNetwork(tiny_config, 1).state_dict()
+    notes = ("version: 8.4.190", f"{start}AGPL-3.0")
+    save_checkpoint(path, Checkpoint(tiny_config, {0: "a"}, state, notes=notes))
+    assert run(["info", f"model={path}"]) == 0
+    lines = [line.split(None, 2) for line in capsys.readouterr().out.splitlines()]
+    assert ["licence", "stamp", "AGPL-3.0"] in lines
+    assert ["note", "version:", "8.4.190"] in lines
+
+
+def test_an_architecture_has_no_file(tiny_yaml, capsys):
+    assert told(capsys, f"model={tiny_yaml}", "imgsz=64")["file"] is None
 
 
 def test_the_paper_s_ap_stands_beside_the_depth(capsys):

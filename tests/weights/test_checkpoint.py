@@ -125,3 +125,15 @@ def test_tensors_that_do_not_fit_are_named(tiny_config):
         "x.pt does not fit: decoder.enc_score_head.bias is missing; extra is not part of the "
         "network; decoder.enc_score_head.weight is (80, 16) instead of (3, 16)"
     )
+
+
+def test_the_nearest_architecture_is_named_after_what_does_not_fit():
+    one, two, three = torch.zeros(1), torch.zeros(2), torch.zeros(3)
+    weights = {"a": one, "b": two, "c": three}
+    shipped = [("far", {"a": one, "b": one}), ("near", {"a": one, "b": two, "c": two})]
+    with pytest.raises(WeightsError) as caught:
+        check_fit(weights, {"a": one, "b": two}, "x.pt", lambda: shipped)
+    assert str(caught.value) == (
+        "x.pt does not fit: c is not part of the network (nearest is near: 2 of its 3 tensors have "
+        "these names and shapes)"
+    )

@@ -136,6 +136,15 @@ def test_discrete_sampling_is_taken_from_config_json(tmp_path, kit):
         assert open_weights(tmp_path).config.decoder.sampling == sampling
 
 
+def test_empty_anchors_in_half_precision_say_nothing(module, tmp_path):
+    module.model[-1].anchors = torch.empty(0, dtype=torch.half)  # as before the first picture
+    torch.save({"model": module}, tmp_path / "best.pt")
+    assert open_weights(tmp_path / "best.pt").config.decoder.anchor_precision == "float64"
+    module.model[-1].anchors = torch.zeros(1, 5, 4, dtype=torch.half)
+    torch.save({"model": module}, tmp_path / "best.pt")
+    assert open_weights(tmp_path / "best.pt").config.decoder.anchor_precision == "float16"
+
+
 def test_while_ultralytics_trains_the_average_is_in_ema(module, tmp_path):
     torch.save({"model": None, "ema": module, "epoch": 3}, tmp_path / "last.pt")
     assert "weights taken from ema" in open_weights(tmp_path / "last.pt").notes

@@ -1,0 +1,134 @@
+"""Out again: a checkpoint of ours as the official repository's file, and as one safetensors file.
+
+hugging_face.py writes the folder that transformers loads. Norms go out for an epsilon of 1e-5, the
+only one that official networks and transformers' frozen norms know.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, header, stored, with_header
+
+NORM_EPS = 1e-5
+STRIDES = (8, 16, 32)
+
+
+def write_official(path: Path, checkpoint: Checkpoint) -> None:
+    """A training checkpoint that the official v2 code loads strictly with `-r`, or with `-t`.
+
+    Raises:
+        StorageError: No space left or no permission; an older file is still whole.
+    """
+    state = official_state(checkpoint)
+    content = {"model": state, "ema": {"module": state, "updates": 0}}  # tensors are stored once
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
+
+
+def write_safetensors(path: Path, checkpoint: Checkpoint) -> None:
+    """One file of tensors by their official v2 names; its metadata holds all else as JSON.
+
+    Raises:
+        StorageError: No space left or no permission; an older file is still whole.
+    """
+    metadata = {"format": "pt", FORMAT: json.dumps(header(checkpoint), ensure_ascii=False)}
+    content = save(stored(checkpoint.weights), metadata)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_safetensors(described: str, weights: dict[str, Tensor], origin: str) -> Checkpoint:
+    """The checkpoint in a file of `write_safetensors`.
+
+    Args:
+        described: what the metadata says under `checkpoint.FORMAT`.
+        weights: the file's tensors.
+        origin: the file's name, for messages.
+
+    Raises:
+        WeightsError: The description is damaged.
+    """
+    try:
+        values = json.loads(described)
+        values["names"] = {int(index): name for index, name in values["names"].items()}
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        raise WeightsError(f"{origin} is damaged: its description is no checkpoint's") from None
+    return with_header(values, weights, origin)
+
+
+def official_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The state dict of the official v2 network: our tensors and the buffers it keeps besides."""
+    config = checkpoint.config
+    state = stored(at_epsilon(checkpoint, NORM_EPS))
+    state |= norm_counters(state, frozen="backbone." if config.recipe.freeze_backbone_norm else "-")
+    state |= official_anchors(checkpoint.preprocessing.size_hw)
+    return state | points_scales(
+        "decoder.decoder.layers.{}.cross_attn.num_points_scale", checkpoint
+    )
+
+
+def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the official YAML must say for such a file, because no tensor of it does."""
+    decoder = checkpoint.config.decoder
+    settings: dict[str, Any] = {
+        "num_classes": len(checkpoint.names),
+        "eval_spatial_size": list(checkpoint.preprocessing.size_hw),
+        "num_queries": decoder.num_queries,
+        "eval_idx": (decoder.eval_layers or decoder.num_layers) - 1,
+    }
+    if decoder.sampling == "discrete":
+        settings["cross_attn_method"] = "discrete"
+    return settings
+
+
+def at_epsilon(checkpoint: Checkpoint, norm_eps: float) -> dict[str, Tensor]:
+    """The weights for norms of another epsilon: the variances take up the difference."""
+    shift = checkpoint.config.norm_eps - norm_eps
+    return {
+        key: tensor + shift if shift and key.endswith("running_var") else tensor
+        for key, tensor in checkpoint.weights.items()
+    }
+
+
+def norm_counters(state: dict[str, Tensor], frozen: str) -> dict[str, Tensor]:
+    """`num_batches_tracked` of every BatchNorm but those whose names start with `frozen`."""
+    return {
+        f"{key.removesuffix('running_var')}num_batches_tracked": torch.tensor(0)
+        for key in state
+        if key.endswith("running_var") and not key.startswith(frozen)
+    }
+
+
+def points_scales(template: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The buffer (P,) that each v2 decoder layer keeps: 1/n for each of a level's n points."""
+    decoder = checkpoint.config.decoder
+    scale = torch.tensor([1 / count for count in decoder.num_points for _ in range(count)])
+    return {template.format(index): scale.clone() for index in range(decoder.num_layers)}
+
+
+def official_anchors(size_hw: tuple[int, int]) -> dict[str, Tensor]:
+    """The anchors' logits (1, N, 4), infinite where invalid, and their mask (1, N, 1).
+
+    One square per cell of each level, 0.05 * 2^level of the picture wide; valid inside
+    (0.01, 0.99).
+    """
+    levels = []
+    for level, stride in enumerate(STRIDES):
+        height, width = size_hw[0] // stride, size_hw[1] // stride
+        rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+        centre_y, centre_x = torch.meshgrid(rows / height, columns / width, indexing="ij")
+        side = torch.full_like(centre_x, 0.05 * 2.0**level)
+        levels.append(torch.stack((centre_x, centre_y, side, side), dim=-1).reshape(1, -1, 4))
+    anchors = torch.cat(levels, dim=1)
+    is_valid = ((anchors > 0.01) & (anchors < 0.99)).all(dim=-1, keepdim=True)
+    logits = torch.log(anchors / (1 - anchors)).where(is_valid, torch.inf)
+    return {"decoder.anchors": logits, "decoder.valid_mask": is_valid}

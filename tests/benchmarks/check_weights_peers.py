@@ -1,0 +1,238 @@
+"""Files of other families, opened by us and written by us, against those who made them.
+
+    python tests/benchmarks/check_weights_peers.py --peer-python PEER/bin/python [--loading]
+
+In, the peers build networks with seeded random weights and BatchNorm statistics, save them in
+their own way, reload them in float32 and store their answer for one 320x320 picture; we open each
+file and compare. Out, we write Hugging Face folders, transformers loads them and answers; official
+files are compared with tables of the official networks' keys and shapes (--states FOLDER).
+
+Queries are compared one by one in the order of their selection. Those that differ are matched once
+more among themselves (Hungarian, largest difference as cost), because selection scores that tie
+within float32 may come in another order; they are counted as swapped. What still differs by more
+than 1e-4 is apart, and the maxima are those of the rest; only discrete sampling may leave some,
+because rounding to whole pixels makes a step of a difference in the last digit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from interleave import PEER_ENVIRONMENT
+from peer_weights import fill, peak_mb, picture
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.catalog import COCO_NAMES
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
+from rtdetr_cli.weights.hugging_face import write_hugging_face
+from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.writers import official_state, write_official
+
+HERE = Path(__file__).resolve().parent
+TOLERANCE = 1e-4
+ROUNDS = 3  # of opening; medians are told
+MAX_FLIPS = 3  # queries that may stay apart where sampling is discrete
+OFFICIAL_TABLES = {
+    "rtdetr-r18": "official_v2_r18vd",
+    "rtdetr-r50": "official_v2_r50vd",
+    "rtdetr-l": "official_hgnetv2_l",
+    "rtdetr-x": "official_hgnetv2_x",
+    "rtdetr-h": "official_hgnetv2_h",
+}
+
+
+def main() -> None:
+    """Build, open, write, and print Markdown tables; exit code 1 if anything disagrees."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer-python", type=Path, required=True)
+    parser.add_argument("--states", type=Path, help="folder of official key tables (JSON)")
+    parser.add_argument("--loading", action="store_true", help="seconds and memory of opening L")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.loading:
+            loading(folder, options.peer_python.absolute())
+            return
+        peer(options.peer_python.absolute(), "build", folder)
+        show("| file | logits | boxes | queries swapped | apart |", "|---|---|---|---|---|")
+        good = [compare_opened(path) for path in sorted(folder.iterdir()) if is_file(path)]
+        for one in written():
+            write_hugging_face(folder / f"written-{one.config.name}", one)
+        peer(options.peer_python.absolute(), "answer", folder)
+        good += [compare_written(folder, one) for one in written()]
+        if options.states:
+            good += [compare_official(name, options.states) for name in OFFICIAL_TABLES]
+    sys.exit(0 if all(good) else 1)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a peer wrote it."""
+    return path.suffix == ".pt" or path.is_dir()
+
+
+def peer(python: Path, *words: str | Path) -> str:
+    """Let the peer work; answers what it says."""
+    return peer_output([str(python), str(HERE / "peer_weights.py"), *map(str, words)])
+
+
+def peer_output(command: list[str]) -> str:
+    """What a process writes to stdout; it has no network and a home of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        offline = {**PEER_ENVIRONMENT, "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(
+            command,
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **offline, "YOLO_CONFIG_DIR": home},
+        ).stdout
+
+
+def compare_opened(path: Path) -> bool:
+    """One file of a peer, opened by us."""
+    try:
+        return compare(path.name, path, open_weights(path))
+    except WeightsError as error:
+        show(f"| {path.name} | refused: {error} | | | |")
+        return False
+
+
+def written() -> list[Checkpoint]:
+    """What goes out: v1 and V2 classes, a decoder that does not run whole, another epsilon."""
+    found = []
+    for name, changes in (
+        ("rtdetr-r18", {}),
+        ("rtdetr-r50", {}),
+        ("rtdetr-r50m", {}),
+        ("rtdetr-r18", {"sampling": "discrete"}),
+        ("rtdetr-r18", {"norm_eps": 1e-3}),
+    ):
+        config = load_model_config(name)
+        title = "-".join([name, *map(str, changes.values())])
+        if "sampling" in changes:
+            config = replace(config, decoder=replace(config.decoder, sampling="discrete"))
+        config = replace(config, name=title, norm_eps=changes.get("norm_eps", config.norm_eps))
+        network = fill(RTDETRNetwork(config, len(COCO_NAMES)))
+        found.append(Checkpoint(config, dict(COCO_NAMES), network.state_dict()))
+    return found
+
+
+def compare_written(folder: Path, checkpoint: Checkpoint) -> bool:
+    """One folder of ours, loaded by transformers, against what we answer ourselves."""
+    name = f"written-{checkpoint.config.name}"
+    return compare(f"{name} (format=hf)", folder / name, checkpoint)
+
+
+def compare_official(architecture: str, states: Path) -> bool:
+    """Our official file key by key against the official network's own."""
+    config = load_model_config(architecture)
+    weights = RTDETRNetwork(config, len(COCO_NAMES)).state_dict()
+    state = official_state(Checkpoint(config, dict(COCO_NAMES), weights))
+    shapes = {key: list(tensor.shape) for key, tensor in state.items()}
+    expected = json.loads((states / f"{OFFICIAL_TABLES[architecture]}.json").read_text())
+    wrong = {key for key in {*shapes, *expected} if shapes.get(key) != expected.get(key)}
+    show(f"| {architecture} (format=official) | {len(expected)} keys, {len(wrong)} wrong | | | |")
+    return not wrong
+
+
+@torch.inference_mode()
+def compare(title: str, path: Path, checkpoint: Checkpoint) -> bool:
+    """Print the largest differences from the answer beside `path`."""
+    network = RTDETRNetwork(checkpoint.config, len(checkpoint.names)).eval()
+    network.load_state_dict(checkpoint.weights)
+    output = network(picture())
+    answer = np.load(path.with_name(f"{path.name}.npz"))
+    num_classes = answer["logits"].shape[-1]
+    theirs = np.concatenate((answer["logits"][0], answer["boxes"][0]), axis=1)
+    ours = torch.cat((output.pred_logits[0], output.pred_boxes[0]), dim=1)
+    differences, swapped = match(ours, theirs)
+    is_apart = differences.max(axis=1) > TOLERANCE
+    close = differences if is_apart.all() else differences[~is_apart]
+    logits, boxes = close[:, :num_classes].max(), close[:, num_classes:].max()
+    apart = f"{is_apart.sum()} (by {differences[is_apart].max():.1e})" if is_apart.any() else "0"
+    show(f"| {title} | {logits:.1e} | {boxes:.1e} | {swapped} of {len(theirs)} | {apart} |")
+    allowed = MAX_FLIPS if checkpoint.config.decoder.sampling == "discrete" else 0
+    return bool(is_apart.sum() <= allowed)
+
+
+def match(ours: Tensor, theirs: np.ndarray) -> tuple[np.ndarray, int]:
+    """Absolute differences (Q, K + 4) after matching, and how many queries changed places."""
+    mine = ours.numpy().copy()
+    apart = np.flatnonzero(np.abs(mine - theirs).max(axis=1) > TOLERANCE)
+    cost = np.abs(theirs[apart, None] - mine[None, apart]).max(axis=2)
+    rows, columns = linear_sum_assignment(cost)
+    mine[apart[rows]] = mine[apart[columns]]
+    return np.abs(mine - theirs), int((rows != columns).sum())
+
+
+def loading(folder: Path, python: Path) -> None:
+    """Seconds and peak memory of opening L in a fresh process, ours beside the peers'."""
+    config = load_model_config("rtdetr-l")
+    weights = fill(RTDETRNetwork(config, len(COCO_NAMES))).state_dict()
+    checkpoint = Checkpoint(config, dict(COCO_NAMES), weights)
+    save_checkpoint(folder / "ours.pt", checkpoint)
+    write_official(folder / "official.pth", checkpoint)
+    peer(python, "ultralytics-l", folder)
+    show("| file | MB | opened by | seconds | peak memory, MB | of it before opening |")
+    show("|---|---|---|---|---|---|")
+    ours = [sys.executable, str(Path(__file__).resolve()), "load"]
+    theirs = [str(python), str(HERE / "peer_weights.py"), "load"]
+    doors = {
+        (name, title): [*command, str(folder / name)]
+        for name in ("ours.pt", "official.pth", "ultralytics-l-fp16.pt")
+        for title, command in (
+            ("ours, weights", [*ours, "weights"]),
+            ("ours, detector", [*ours, "detector"]),
+            ("torch.load" if name == "official.pth" else "Ultralytics, detector", theirs),
+        )
+        if name != "ours.pt" or command is not theirs
+    }
+    told: dict[tuple[str, str], list[dict[str, float]]] = {door: [] for door in doors}
+    for _ in range(ROUNDS):
+        for door, command in doors.items():
+            told[door].append(json.loads(peer_output(command).splitlines()[-1]))
+    for (name, title), found in told.items():
+        size = (folder / name).stat().st_size / 1e6
+        columns = [statistics.median(one[key] for one in found) for key in ("peak", "before")]
+        seconds = statistics.median(one["seconds"] for one in found)
+        memory = " | ".join(f"{column:.0f}" for column in columns)
+        show(f"| {name} | {size:.0f} | {title} | {seconds:.2f} | {memory} |")
+
+
+def load(door: str, path: str) -> None:
+    """Be one of our fresh processes."""
+    from rtdetr_cli import RTDETR
+
+    torch.zeros(1)
+    before, start = peak_mb(), time.perf_counter()
+    RTDETR(path, device="cpu") if door == "detector" else open_weights(path)
+    seconds = time.perf_counter() - start
+    show(json.dumps({"seconds": seconds, "before": before, "peak": peak_mb()}))
+
+
+def show(*lines: str) -> None:
+    """One line of the table each, at once."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["load"]:
+        load(*sys.argv[2:])
+    else:
+        main()

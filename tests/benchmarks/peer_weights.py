@@ -1,0 +1,176 @@
+"""The peers of check_weights_peers.py: Ultralytics and transformers, each through its own door.
+
+Runs in an environment with both, as black boxes:
+
+    peer_weights.py build FOLDER      write their files and what they answer
+    peer_weights.py ultralytics-l FOLDER  only the L file of Ultralytics
+    peer_weights.py answer FOLDER     answer for every Hugging Face folder that we wrote
+    peer_weights.py load FILE         open one file and tell seconds and memory
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).resolve().parent
+SIZE = 320
+NARROW = str(HERE / "peer-rtdetr-n.yaml")
+ULTRALYTICS = (
+    ("ultralytics-l-fp16", "rtdetr-l.yaml", 80, "save"),
+    ("ultralytics-x-fp16", "rtdetr-x.yaml", 80, "save"),
+    ("ultralytics-l-3-classes-fp16", "rtdetr-l.yaml", 3, "save"),
+    ("ultralytics-narrow-fp16", NARROW, 3, "save"),
+    ("ultralytics-l-fp32", "rtdetr-l.yaml", 80, "float"),
+    ("ultralytics-narrow-fused-fp32", NARROW, 3, "fused"),
+)
+
+
+def fill(network: torch.nn.Module) -> torch.nn.Module:
+    """Random weights that spread scores and boxes, and random BatchNorm statistics; seeded."""
+    generator = torch.Generator().manual_seed(7)
+
+    def uniform(tensor: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return tensor.uniform_(low, high, generator=generator)
+
+    with torch.no_grad():
+        for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+            if name.endswith("running_var"):
+                uniform(tensor, 0.5, 1.5)
+            elif name.endswith("weight") and tensor.ndim == 1:
+                uniform(tensor, 0.8, 1.2)
+            elif name.endswith("weight"):
+                gain = 1.2 if tensor.ndim == 4 else 1.0
+                tensor.normal_(0.0, (gain / tensor[0].numel()) ** 0.5, generator=generator)
+            elif name.endswith(("bias", "running_mean")):
+                tensor.normal_(0.0, 0.1, generator=generator)
+    return network.eval()
+
+
+def picture() -> torch.Tensor:
+    """(1, 3, SIZE, SIZE) float32 in 0..1, the same everywhere."""
+    return torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+
+
+def store(path: Path, logits: torch.Tensor, boxes: torch.Tensor) -> None:
+    """Beside the file, what its own family answers."""
+    np.savez(path.with_name(f"{path.name}.npz"), logits=logits.numpy(), boxes=boxes.numpy())
+    sys.stderr.write(f"built {path.name}\n")
+
+
+@torch.no_grad()
+def build_ultralytics(folder: Path, first: int | None = None) -> None:
+    """L, X, three classes, a narrow one: as `save` writes them, in float32, fused."""
+    from ultralytics import RTDETR
+    from ultralytics.nn.tasks import RTDETRDetectionModel
+
+    for name, yaml, num_classes, kind in ULTRALYTICS[:first]:
+        path = folder / f"{name}.pt"
+        network = fill(RTDETRDetectionModel(yaml, nc=num_classes, verbose=False))
+        if kind == "save":
+            model = RTDETR(yaml)
+            model.model = network
+            model.save(path)
+        else:
+            network = network.fuse(verbose=False) if kind == "fused" else network
+            torch.save({"model": network, "ema": None, "license": "AGPL-3.0"}, path)
+        del network
+        reloaded = torch.load(path, weights_only=False)["model"].float().eval()
+        boxes, scores = reloaded(picture())[1][:2]
+        store(path, scores[-1], boxes[-1])
+
+
+def hugging_face_kinds() -> dict[str, tuple[type, object]]:
+    """R18 and R50 in both classes, and one with discrete sampling."""
+    from transformers import (
+        RTDetrConfig,
+        RTDetrForObjectDetection,
+        RTDetrResNetConfig,
+        RTDetrV2Config,
+        RTDetrV2ForObjectDetection,
+    )
+
+    basic = {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}
+    bottleneck = {"depths": [3, 4, 6, 3], "layer_type": "bottleneck"}
+    small = {"encoder_in_channels": [128, 256, 512], "hidden_expansion": 0.5, "decoder_layers": 3}
+    kinds: dict[str, tuple[type, object]] = {}
+    for version, config, network in (
+        ("v1", RTDetrConfig, RTDetrForObjectDetection),
+        ("v2", RTDetrV2Config, RTDetrV2ForObjectDetection),
+    ):
+        for size, stages, rest in (("r18", basic, small), ("r50", bottleneck, {})):
+            backbone = RTDetrResNetConfig(
+                embedding_size=64, out_features=["stage2", "stage3", "stage4"], **stages
+            )
+            names = {index: f"thing {index}" for index in range(80)}
+            values = {"id2label": names, "backbone_config": backbone, **rest}
+            kinds[f"hugging-face-{version}-{size}"] = (network, config(**values))
+            if (version, size) == ("v2", "r18"):
+                discrete = config(**values, decoder_method="discrete")
+                kinds["hugging-face-v2-r18-discrete"] = (network, discrete)
+    return kinds
+
+
+@torch.no_grad()
+def build_hugging_face(folder: Path) -> None:
+    """Folders of `save_pretrained`, and what `from_pretrained` answers for them."""
+    for name, (kind, config) in hugging_face_kinds().items():
+        fill(kind(config)).save_pretrained(folder / name)
+        answer = kind.from_pretrained(folder / name).eval()(pixel_values=picture())
+        store(folder / name, answer.logits, answer.pred_boxes)
+
+
+@torch.no_grad()
+def answer_hugging_face(folder: Path) -> None:
+    """Load what we wrote; a key that is missing or unknown is an error."""
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    for path in sorted(folder.glob("written-*")):
+        if not path.is_dir():
+            continue
+        network, told = AutoModelForObjectDetection.from_pretrained(path, output_loading_info=True)
+        wrong = {key: sorted(value) for key, value in told.items() if value}
+        if wrong:
+            raise SystemExit(f"{path.name}: {wrong}")
+        AutoImageProcessor.from_pretrained(path)
+        answer = network.eval()(pixel_values=picture())
+        store(path, answer.logits, answer.pred_boxes)
+
+
+def load(path: Path) -> None:
+    """Open a file as its own family does: Ultralytics' class, or torch.load for official files."""
+    if path.suffix == ".pth":
+        before, start = peak_mb(), time.perf_counter()
+        torch.load(path, map_location="cpu")
+    else:
+        from ultralytics import RTDETR
+
+        before, start = peak_mb(), time.perf_counter()
+        RTDETR(path)
+    seconds = time.perf_counter() - start
+    sys.stdout.write(json.dumps({"seconds": seconds, "before": before, "peak": peak_mb()}) + "\n")
+
+
+def peak_mb() -> float:
+    """Most memory that this process has had, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    job, place = sys.argv[1], Path(sys.argv[2])
+    if job == "build":
+        build_hugging_face(place)
+        build_ultralytics(place)
+    elif job == "ultralytics-l":
+        build_ultralytics(place, first=1)
+    elif job == "answer":
+        answer_hugging_face(place)
+    else:
+        load(place)

@@ -1,6 +1,6 @@
 """The data set that needs no download: discs, squares and triangles, drawn by us.
 
-Colour says nothing about the class; shapes overlap, vary four-fold in size and stand on a textured
+Colour hints at the class but does not tell it; shapes overlap, vary four-fold in size and stand on a textured
 ground among bars, ellipses, arcs and lines that are no class but look like one. A picture depends
 only on (seed, split, number), so growing one split leaves the others as they are.
 """
@@ -34,6 +34,8 @@ SUPERSAMPLING = 4
 MIN_VISIBLE = 0.6
 """No shape is placed where it would hide more of another one than the rest of this."""
 PLACING_TRIALS = 20
+OWN_COLOUR = 0.7
+"""Share of the shapes that wear a colour of their class."""
 MAX_TILT = np.pi / 8
 """Squares and triangles stand, as most things in photos do."""
 
@@ -243,9 +245,10 @@ def _paint(canvas: Canvas, shape: _Shape, rng: np.random.Generator) -> None:
     """Fill with a shaded, at times striped colour that differs from what lies beneath."""
     beneath = canvas[shape.region]
     mean = beneath.mean(axis=(0, 1))
-    colour = rng.uniform(0, 255, 3)
+    own = shape.kind if rng.random() < OWN_COLOUR else -1
+    colour = _colour(own, rng)
     while np.abs(colour - mean).max() < 70:
-        colour = rng.uniform(0, 255, 3)
+        colour = _colour(own, rng)
     rows, columns = np.mgrid[: beneath.shape[0], : beneath.shape[1]]
     direction = rng.uniform(-1, 1, 2)
     position = direction[0] * rows + direction[1] * columns
@@ -254,6 +257,15 @@ def _paint(canvas: Canvas, shape: _Shape, rng: np.random.Generator) -> None:
         shade -= 0.25 * (np.sin(position * rng.uniform(0.3, 0.9)) > 0)
     fill = colour * shade[..., None]
     beneath += shape.alpha[..., None] * (fill - beneath)
+
+
+def _colour(kind: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Any colour; for a class one in which its own channel prevails."""
+    colour = rng.uniform(0, 255, 3)
+    if kind >= 0:
+        colour *= 0.5
+        colour[kind] = rng.uniform(150, 255)
+    return colour
 
 
 def _visible_box(shape: _Shape, visible: npt.NDArray[np.bool_]) -> Box:

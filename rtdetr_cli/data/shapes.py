@@ -1,8 +1,8 @@
 """The data set that needs no download: discs, squares and triangles, drawn by us.
 
-Colour hints at the class but does not tell it; shapes overlap, vary four-fold in size and stand on a textured
-ground among bars, ellipses, arcs and lines that are no class but look like one. A picture depends
-only on (seed, split, number), so growing one split leaves the others as they are.
+Colour hints at the class but does not tell it; shapes overlap, vary four-fold in size and stand on
+a textured ground among bars, ellipses, arcs and lines that are no class but look like one. A
+picture depends only on (seed, split, number), so growing one split leaves the others as they are.
 """
 
 from __future__ import annotations

@@ -208,10 +208,10 @@ def loading(folder: Path, python: Path) -> None:
             told[door].append(json.loads(peer_output(command).splitlines()[-1]))
     for (name, title), found in told.items():
         size = (folder / name).stat().st_size / 1e6
-        columns = [statistics.median(one[key] for one in found) for key in ("peak", "before")]
-        seconds = statistics.median(one["seconds"] for one in found)
-        memory = " | ".join(f"{column:.0f}" for column in columns)
-        show(f"| {name} | {size:.0f} | {title} | {seconds:.2f} | {memory} |")
+        peak, before, seconds = (
+            statistics.median(one[key] for one in found) for key in ("peak", "before", "seconds")
+        )
+        show(f"| {name} | {size:.0f} | {title} | {seconds:.2f} | {peak:.0f} | {before:.0f} |")
 
 
 def load(door: str, path: str) -> None:

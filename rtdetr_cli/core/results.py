@@ -36,6 +36,9 @@ Index: TypeAlias = "int | slice | list[int] | Array"
 Style: TypeAlias = "bool | float | str | None"
 Painter: TypeAlias = "Callable[[Pixels, Boxes, Mapping[int, str], DrawStyle], Pixels]"
 
+_UNSAFE_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]+|[. ]+$')
+"""What no folder may be called, `..` among it."""
+
 
 @dataclass(frozen=True)
 class DrawStyle:
@@ -240,7 +243,7 @@ class Results:
         for row, box in enumerate(self.boxes.clipped().numpy(), start=1):
             x1, y1, x2, y2 = (round(float(value)) for value in box.xyxy[0])
             if x2 > x1 and y2 > y1:
-                folder = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", self._name(float(box.cls[0])))
+                folder = _UNSAFE_IN_NAMES.sub("_", self._name(float(box.cls[0])))
                 target = Path(save_dir) / folder / f"{stem}-{row}.jpg"
                 _write_picture(target, self.orig_img[y1:y2, x1:x2])
 

@@ -125,12 +125,13 @@ def test_labels_of_a_picture_without_boxes_are_an_empty_file(tmp_path):
     assert (tmp_path / "a.txt").read_text() == ""
 
 
-def test_crops_go_to_class_folders_with_the_row_of_the_box(tmp_path):
+@pytest.mark.parametrize(("name", "folder"), [("cabinet/shelf", "cabinet_shelf"), ("..", "_")])
+def test_crops_go_to_class_folders_with_the_row_of_the_box(name, folder, tmp_path):
     results = make_results(torch.cat([ROWS, torch.tensor([[300.0, 5, 310, 9, 0.3, 0]])]))
-    results.names[1] = "cabinet/shelf"
+    results.names[1] = name
     results.save_crop(tmp_path, "street.png")
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg"))
-    assert found == ["cabinet_shelf/street-1.jpg", "person/street-2.jpg"]
+    assert found == [f"{folder}/street-1.jpg", "person/street-2.jpg"]
     assert cv2.imread(str(tmp_path / found[0])).shape == (20, 40, 3)
 
 

@@ -20,7 +20,7 @@ help:
 demo: export RTDETR_HOME := $(CURDIR)/runs/demo-home
 demo: DEMO := runs/demo/weights/best
 demo: .venv/with-onnx
-	$(RTDETR) train model=rtdetr-n.yaml data=shapes.yaml imgsz=160 batch=4 epochs=$(DEMO_EPOCHS) \
+	$(RTDETR) train model=rtdetr-n.yaml data=shapes.yaml imgsz=192 batch=4 epochs=$(DEMO_EPOCHS) \
 	    val_every=$(DEMO_EPOCHS) device=cpu workers=0 name=demo exist_ok
 	$(RTDETR) val model=$(DEMO).pt data=shapes.yaml split=test name=demo-val exist_ok
 	$(RTDETR) predict model=$(DEMO).pt source='runs/demo-home/datasets/shapes*/images/test/*.jpg' \

@@ -160,7 +160,7 @@ def _place(
 
 def _make(kind: int, size: int, rng: np.random.Generator) -> _Shape:
     """A shape of log-uniform size, at most a quarter beyond the border; only look-alikes lie."""
-    radius = size / 320 * np.exp(rng.uniform(np.log(20), np.log(88)))
+    radius = size / 320 * np.exp(rng.uniform(np.log(14), np.log(56)))
     centre = rng.uniform(radius / 2, size - radius / 2, 2)
     angle = rng.uniform(-1, 1) * (np.pi if kind < 0 else MAX_TILT)
     outline = _LOOK_ALIKES[rng.integers(3)] if kind < 0 else _OUTLINES[kind]

@@ -248,7 +248,7 @@ def _paint(canvas: Canvas, shape: _Shape, rng: np.random.Generator) -> None:
     own = shape.kind if rng.random() < OWN_COLOUR else -1
     colour = _colour(own, rng)
     while np.abs(colour - mean).max() < 70:
-        colour = _colour(own, rng)
+        colour = rng.uniform(0, 255, 3)  # its own may not exist on a ground like it
     rows, columns = np.mgrid[: beneath.shape[0], : beneath.shape[1]]
     direction = rng.uniform(-1, 1, 2)
     position = direction[0] * rows + direction[1] * columns

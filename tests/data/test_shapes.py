@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rtdetr_cli.config.dataset import ShapesConfig
-from rtdetr_cli.data.shapes import NAMES, _make, _visible_box, draw_picture, draw_shapes
+from rtdetr_cli.data.shapes import NAMES, _make, _paint, _visible_box, draw_picture, draw_shapes
 from rtdetr_cli.data.splits import load_data, open_split
 
 TINY = ShapesConfig(num_train=3, num_val=2, num_test=1, size=96, seed=5)
@@ -15,6 +15,14 @@ def test_same_seed_draws_the_same_picture():
     assert (pictures[0][0] == pictures[1][0]).all()
     assert pictures[0][1] == pictures[1][1]
     assert (pictures[0][0] != pictures[2][0]).any()
+
+
+def test_a_ground_of_its_own_colour_does_not_hold_a_shape_up():
+    shape = _make(2, 96, np.random.default_rng(0))
+    for seed in range(20):
+        canvas = np.full((96, 96, 3), (60, 60, 200), np.float32)
+        _paint(canvas, shape, np.random.default_rng(seed))
+        assert np.abs(canvas - (60, 60, 200)).max() > 50
 
 
 def test_boxes_lie_inside_and_every_class_comes_up():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +15,7 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, is_ours, parse_checkpoint
-from rtdetr_cli.weights.claims import class_names, count, norm_eps
+from rtdetr_cli.weights.claims import class_names, count, input_size, norm_eps
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.layered import layer_parts
 from rtdetr_cli.weights.paddle import read_arrays
@@ -138,26 +139,43 @@ def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:
         raise WeightsError(f"{path.name} is damaged: {error}") from None
     if FORMAT in metadata:
         return read_safetensors(metadata[FORMAT], state, path.name)
-    return read_foreign(state, path.name, _config_facts(path.with_name("config.json")))
+    return read_foreign(state, path.name, _folder_facts(path.parent))
 
 
-def _config_facts(path: Path) -> Facts:
-    """What the config.json beside Hugging Face weights says."""
+def _folder_facts(folder: Path) -> Facts:
+    """What the JSON files beside Hugging Face weights say."""
+    config = _read_json(folder / "config.json")
+    size = _read_json(folder / "preprocessor_config.json").get("size")
+    names = config.get("id2label")
+    return Facts(
+        names=class_names(_by_number(names)) if isinstance(names, dict) else None,
+        norm_eps=norm_eps(config.get("batch_norm_eps")),
+        num_queries=count(config.get("num_queries")),
+        num_heads=count(config.get("decoder_attention_heads")),
+        sampling="discrete" if config.get("decoder_method") == "discrete" else None,
+        size_hw=input_size([size.get("height"), size.get("width")])
+        if isinstance(size, dict)
+        else None,
+    )
+
+
+def _by_number(names: dict[str, Any]) -> dict[int, Any]:
+    """JSON has no whole numbers as keys."""
+    return {int(index): name for index, name in names.items() if index.isdecimal()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A mapping in a small file; an empty one where the file is absent."""
     if not path.is_file():
-        return Facts()
+        return {}
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise WeightsError(f"{path} is larger than any config.json of a model")
-        config = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(index): name for index, name in config.get("id2label", {}).items()}
-        return Facts(
-            names=class_names(names) or None,
-            norm_eps=norm_eps(config.get("batch_norm_eps")),
-            num_queries=count(config.get("num_queries")),
-            num_heads=count(config.get("decoder_attention_heads")),
-            sampling="discrete" if config.get("decoder_method") == "discrete" else None,
-        )
+            raise WeightsError(f"{path} is larger than any {path.name} of a model")
+        values = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise WeightsError(f"{path} is damaged: it is nested too deep") from None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path} is damaged: it holds no mapping")
+    return values

@@ -64,7 +64,10 @@ def test_a_hugging_face_folder_is_opened_with_its_names(kit, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     config = {"id2label": {"1": "dog", "0": "cat"}, "num_queries": 100, "batch_norm_eps": 1e-5}
     (tmp_path / "config.json").write_text(json.dumps(config))
+    processor = {"size": {"height": 384, "width": 640}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     found = open_weights(tmp_path)
+    assert found.preprocessing.size_hw == (384, 640)
     assert found.config.name == "rtdetr-r18"
     assert found.config.decoder.num_queries == 100
     assert found.names == {0: "cat", 1: "dog"}

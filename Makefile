@@ -23,7 +23,7 @@ demo: .venv/with-onnx
 	$(RTDETR) train model=rtdetr-n.yaml data=shapes.yaml imgsz=192 batch=4 epochs=$(DEMO_EPOCHS) \
 	    val_every=$(DEMO_EPOCHS) device=cpu workers=0 name=demo exist_ok
 	$(RTDETR) val model=$(DEMO).pt data=shapes.yaml split=test name=demo-val exist_ok
-	$(RTDETR) predict model=$(DEMO).pt source='runs/demo-home/datasets/shapes*/images/test/*.jpg' \
+	$(RTDETR) predict model=$(DEMO).pt source='runs/demo-home/datasets/shapes*/images/test/*.jpg' conf=0.5 \
 	    name=demo-predict exist_ok
 	$(RTDETR) export model=$(DEMO).pt format=onnx
 	$(RTDETR) val model=$(DEMO).onnx data=shapes.yaml split=test name=demo-onnx exist_ok

@@ -34,9 +34,9 @@ SUPERSAMPLING = 4
 MIN_VISIBLE = 0.6
 """No shape is placed where it would hide more of another one than the rest of this."""
 PLACING_TRIALS = 20
-OWN_COLOUR = 0.7
+OWN_COLOUR = 0.85
 """Share of the shapes that wear a colour of their class."""
-MAX_TILT = np.pi / 8
+MAX_TILT = np.pi / 12
 """Squares and triangles stand, as most things in photos do."""
 
 

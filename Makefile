@@ -2,7 +2,7 @@
 # when pyproject.toml or constraints.txt has changed. PYTHON=python3.12 chooses another one.
 
 PYTHON ?= python3
-DEMO_EPOCHS ?= 10
+DEMO_EPOCHS ?= 7
 RTDETR := .venv/bin/rtdetr
 PYTEST := .venv/bin/python -m pytest
 INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable
@@ -20,8 +20,8 @@ help:
 demo: export RTDETR_HOME := $(CURDIR)/runs/demo-home
 demo: DEMO := runs/demo/weights/best
 demo: .venv/with-onnx
-	$(RTDETR) train model=rtdetr-n.yaml data=shapes.yaml imgsz=192 batch=4 epochs=$(DEMO_EPOCHS) \
-	    val_every=$(DEMO_EPOCHS) device=cpu workers=0 name=demo exist_ok
+	$(RTDETR) train model=rtdetr-n.yaml data=shapes.yaml imgsz=192 batch=4 multi_scale=false \
+	    epochs=$(DEMO_EPOCHS) val_every=$(DEMO_EPOCHS) device=cpu workers=0 name=demo exist_ok
 	$(RTDETR) val model=$(DEMO).pt data=shapes.yaml split=test name=demo-val exist_ok
 	$(RTDETR) predict model=$(DEMO).pt source='runs/demo-home/datasets/shapes*/images/test/*.jpg' conf=0.5 \
 	    name=demo-predict exist_ok

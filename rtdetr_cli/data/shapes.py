@@ -34,8 +34,8 @@ SUPERSAMPLING = 4
 MIN_VISIBLE = 0.6
 """No shape is placed where it would hide more of another one than the rest of this."""
 PLACING_TRIALS = 20
-OWN_COLOUR = 0.85
-"""Share of the shapes that wear a colour of their class."""
+OWN_COLOUR = 0.95
+"""Share of the shapes that wear a colour of their class; look-alikes wear any."""
 MAX_TILT = np.pi / 12
 """Squares and triangles stand, as most things in photos do."""
 

@@ -2,7 +2,7 @@
 # when pyproject.toml or constraints.txt has changed. PYTHON=python3.12 chooses another one.
 
 PYTHON ?= python3
-DEMO_EPOCHS ?= 7
+DEMO_EPOCHS ?= 9
 RTDETR := .venv/bin/rtdetr
 PYTEST := .venv/bin/python -m pytest
 INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable

@@ -25,6 +25,7 @@ from pathlib import Path
 import hostile
 
 from rtdetr_cli.backends.load import load_detector
+from rtdetr_cli.backends.torch import shipped_states
 from rtdetr_cli.core.errors import RTDETRError
 from rtdetr_cli.weights.reader import open_weights
 
@@ -176,6 +177,7 @@ def warm_up(cases):
     """Open good files, so that everything is imported; codecs are at their first use."""
     for case in cases[: len(hostile.GOOD)]:
         load_detector(case.path, "cpu")
+    list(shipped_states(2))  # which an error names the nearest of
     for encoding in ("raw-unicode-escape", "unicode-escape", "ascii", "cp437"):
         b"a".decode(encoding)
     gc.collect()

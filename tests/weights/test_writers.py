@@ -133,7 +133,7 @@ def test_nothing_is_lost_through_safetensors(checkpoint, tmp_path):
         ("[]", "its description is no checkpoint's"),
         ('{"version": 1}', "its description is no checkpoint's"),
         ('{"version": 9, "names": {}}', "has format version 9; this rtdetr reads 1"),
-        ('{"version": 1, "names": {}}', r"a part is absent or wrong \('preprocessing'\)"),
+        ('{"version": 1, "names": {}}', r"a part is absent or wrong \('architecture'\)"),
     ],
 )
 def test_a_damaged_description_is_one_sentence(described, sentence, tmp_path):

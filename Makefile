@@ -10,7 +10,7 @@ INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt 
 .PHONY: help demo test check lint slow clean
 
 help:
-	@echo "make demo    install, train on drawn shapes, validate, predict, export: about 15 minutes"
+	@echo "make demo    install, train on drawn shapes, validate, predict, export: about 14 minutes"
 	@echo "make test    install, run the tests that take seconds, show their coverage"
 	@echo "make check   formatter, linter, types and those tests: green before each commit"
 	@echo "make slow    the tests that take minutes: whole trainings, exports of large networks"

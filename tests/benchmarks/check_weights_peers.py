@@ -23,14 +23,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from interleave import PEER_ENVIRONMENT
-from peer_weights import fill, peak_mb, picture
+from peer_weights import fill, opening, picture
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -188,8 +187,8 @@ def loading(folder: Path, python: Path) -> None:
     save_checkpoint(folder / "ours.pt", checkpoint)
     write_official(folder / "official.pth", checkpoint)
     peer(python, "ultralytics-l", folder)
-    show("| file | MB | opened by | seconds | peak memory, MB | of it before opening |")
-    show("|---|---|---|---|---|---|")
+    show("| file | MB | opened by | seconds | of the processor | peak memory, MB | of it opening |")
+    show("|---|---|---|---|---|---|---|")
     ours = [sys.executable, str(Path(__file__).resolve()), "load"]
     theirs = [str(python), str(HERE / "peer_weights.py"), "load"]
     doors = {
@@ -208,21 +207,17 @@ def loading(folder: Path, python: Path) -> None:
             told[door].append(json.loads(peer_output(command).splitlines()[-1]))
     for (name, title), found in told.items():
         size = (folder / name).stat().st_size / 1e6
-        peak, before, seconds = (
-            statistics.median(one[key] for one in found) for key in ("peak", "before", "seconds")
-        )
-        show(f"| {name} | {size:.0f} | {title} | {seconds:.2f} | {peak:.0f} | {before:.0f} |")
+        median = {key: statistics.median(one[key] for one in found) for key in found[0]}
+        times = f"{median['seconds']:.2f} | {median['busy']:.2f}"
+        memory = f"{median['peak']:.0f} | {median['peak'] - median['before']:.0f}"
+        show(f"| {name} | {size:.0f} | {title} | {times} | {memory} |")
 
 
 def load(door: str, path: str) -> None:
     """Be one of our fresh processes."""
     from rtdetr_cli import RTDETR
 
-    torch.zeros(1)
-    before, start = peak_mb(), time.perf_counter()
-    RTDETR(path, device="cpu") if door == "detector" else open_weights(path)
-    seconds = time.perf_counter() - start
-    show(json.dumps({"seconds": seconds, "before": before, "peak": peak_mb()}))
+    opening(lambda: RTDETR(path, device="cpu") if door == "detector" else open_weights(path))
 
 
 def show(*lines: str) -> None:

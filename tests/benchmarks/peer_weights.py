@@ -11,9 +11,9 @@ Runs in an environment with both, as black boxes:
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -147,20 +147,28 @@ def answer_hugging_face(folder: Path) -> None:
 def load(path: Path) -> None:
     """Open a file as its own family does: Ultralytics' class, or torch.load for official files."""
     if path.suffix == ".pth":
-        before, start = peak_mb(), time.perf_counter()
-        torch.load(path, map_location="cpu")
+        opening(lambda: torch.load(path, map_location="cpu"))
     else:
         from ultralytics import RTDETR
 
-        before, start = peak_mb(), time.perf_counter()
-        RTDETR(path)
-    seconds = time.perf_counter() - start
-    sys.stdout.write(json.dumps({"seconds": seconds, "before": before, "peak": peak_mb()}) + "\n")
+        opening(lambda: RTDETR(path))
+
+
+def opening(work: Callable[[], object]) -> None:
+    """Tell seconds by the clock and of the processor, and memory in MB, as one line of JSON."""
+    before, wall, busy = peak_mb(), time.perf_counter(), time.process_time()
+    work()
+    told = {"seconds": time.perf_counter() - wall, "busy": time.process_time() - busy}
+    sys.stdout.write(json.dumps({**told, "before": before, "peak": peak_mb()}) + "\n")
 
 
 def peak_mb() -> float:
-    """Most memory that this process has had, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Most memory that this program has had, MB.
+
+    Not getrusage: on Linux its figure starts with that of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.weights.architecture import shipped_configs
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
 
 
@@ -83,8 +82,7 @@ def build_network(
 
 def shipped_states(num_classes: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Name and tensors of every shipped architecture; the tensors have shapes but no values."""
-    for path in sorted(asset_dir("models").glob("*.yaml")):
-        config = load_model_config(path)
+    for config in shipped_configs():
         with torch.device("meta"):
             yield config.name, RTDETRNetwork(config, num_classes).state_dict()
 

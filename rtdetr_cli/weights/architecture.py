@@ -63,7 +63,9 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
         raise WeightsError(f"{origin} is no complete RT-DETR: {error.args[0]} is absent") from None
     except (ConfigError, ValueError, IndexError, ZeroDivisionError) as error:
         raise WeightsError(f"{origin} is no RT-DETR of ours: {error}") from None
-    twin = next((shipped for shipped in _shipped() if _shapes(shipped) == _shapes(found)), None)
+    twin = next(
+        (shipped for shipped in shipped_configs() if _shapes(shipped) == _shapes(found)), None
+    )
     if twin is None:
         return found
     depth = facts.eval_layers or twin.decoder.eval_layers
@@ -76,7 +78,8 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> tuple[ModelConfig, ...]:
+def shipped_configs() -> tuple[ModelConfig, ...]:
+    """Every architecture in models/."""
     return tuple(load_model_config(path) for path in sorted(asset_dir("models").glob("*.yaml")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,8 @@ def _folder_facts(folder: Path) -> Facts:
 
 
 def _by_number(names: dict[str, Any]) -> dict[int, Any]:
-    """JSON has no whole numbers as keys."""
-    return {int(index): name for index, name in names.items() if index.isdecimal()}
+    """JSON has no whole numbers as keys; what is no index of a class is left out."""
+    return {int(index): name for index, name in names.items() if re.fullmatch("[0-9]{1,9}", index)}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
-from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.reader import _by_number, open_weights
 
 
 @pytest.fixture
@@ -72,6 +72,11 @@ def test_a_hugging_face_folder_is_opened_with_its_names(kit, tmp_path):
     assert found.config.decoder.num_queries == 100
     assert found.names == {0: "cat", 1: "dog"}
     assert {tensor.dtype for tensor in found.weights.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("index", ["9" * 5000, "one", "-1", "²"])
+def test_what_is_no_index_of_a_class_is_no_name(index):
+    assert _by_number({"0": "cat", index: "dog"}) == {0: "cat"}
 
 
 @pytest.fixture

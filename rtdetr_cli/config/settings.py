@@ -39,7 +39,7 @@ class TrainSettings(Settings):
     data: str | None = None
     """Data set: YAML, folder or COCO json; needed unless a run is resumed."""
     pretrained: str | None = None
-    """Weights that a .yaml architecture starts from; None: from scratch."""
+    """Start of a .yaml architecture: weights, or `backbone` (ImageNet's); None: from scratch."""
     resume: bool | str = False
     """Continue a run that was stopped: true for the newest, or the path of its last.pt."""
 

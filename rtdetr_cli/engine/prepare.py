@@ -20,14 +20,16 @@ from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_l
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
+from rtdetr_cli.engine.pretrained import from_backbone
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
-from rtdetr_cli.weights.store import resolve_weights
+from rtdetr_cli.weights.store import open_start, resolve_weights
 from rtdetr_cli.weights.transfer import transfer_classes
 
 
@@ -116,7 +118,9 @@ def _start_network(
         weights_from = settings.pretrained
         if weights_from is None or stopped:
             return build_network(config, len(names)), weights_from is not None
-        checkpoint = open_weights(resolve_weights(weights_from))
+        checkpoint = open_start(weights_from, config)
+        if isinstance(checkpoint, Backbone):
+            return from_backbone(config, len(names), checkpoint), True
     else:
         if stopped:
             return build_network(stopped.config, len(names)), True

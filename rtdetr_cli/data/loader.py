@@ -7,6 +7,7 @@ with any number of workers and from any step at which it is taken up again.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -99,7 +100,7 @@ class TrainLoader:
             collate_fn=_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_single_thread,
+            worker_init_fn=_start_worker,
         )
 
     def set_epoch(self, epoch: int, strong: bool = True) -> None:
@@ -138,7 +139,7 @@ class EvalLoader:
             batch_size=batch,
             collate_fn=_collate,
             num_workers=_num_workers(workers),
-            worker_init_fn=_single_thread,
+            worker_init_fn=_start_worker,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -278,5 +279,8 @@ def _num_workers(wanted: int | None) -> int:
     return min(4, os.cpu_count() or 1) if wanted is None else wanted
 
 
-def _single_thread(_worker: int) -> None:
+def _start_worker(_number: int) -> None:
+    """One thread; signals to the whole group are for the main process, which ends its workers."""
     cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -97,9 +97,7 @@ def test_a_run_that_dies_at_any_step_ends_as_if_it_had_not(
     assert ends_alike(tmp_path, whole)
 
 
-def test_batches_that_are_done_are_not_loaded_again(
-    module_yaml, squares, tmp_path, monkeypatch
-):
+def test_batches_that_are_done_are_not_loaded_again(module_yaml, squares, tmp_path, monkeypatch):
     raise_at({3}, KeyboardInterrupt, monkeypatch)
     run(words(module_yaml, squares, tmp_path))
     seen = []

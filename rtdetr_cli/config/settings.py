@@ -45,8 +45,8 @@ class TrainSettings(Settings):
 
     epochs: Count = 72
     """Passes over the training images."""
-    batch: Count = 16
-    """Images per step, all devices together."""
+    batch: Annotated[int, Range(1, besides=-1)] = 16
+    """Images per step, all devices together; -1: as many as fit the memory of a CUDA device."""
     imgsz: ImageSize = 640
     """Input size in pixels, one number or height,width; multiples of 32."""
     seed: Annotated[int, Range(0)] = 0

@@ -13,14 +13,16 @@ from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedB
 def models(settings: ModelsSettings) -> list[Published]:
     """Print the catalogue: detectors, weak to strong within each kind of data, then backbones."""
     entries = sorted(CATALOG.values(), key=lambda entry: (entry.data, entry.ap))
+    backbones = list(BACKBONES.values())
     if settings.json:
-        result(json.dumps([_described(entry) for entry in (*entries, *BACKBONES.values())]))
+        everything = [*map(_described, entries), *map(_described, backbones)]
+        result(json.dumps(everything))
         return entries
     columns = ("model", "architecture", "AP", "AP50", "trained on", "licence", "here")
     table("", columns, [_row(entry) for entry in entries])
-    columns = ("backbone", "architecture", "MB", "trained on", "licence", "here")
-    rows = [_backbone_row(entry) for entry in BACKBONES.values()]
-    table("\nto train from, with pretrained=backbone", columns, rows)
+    title = "\nto train from, with pretrained=backbone"
+    heads = ("backbone", "architecture", "MB", "trained on", "licence", "here")
+    table(title, heads, [_backbone_row(entry) for entry in backbones])
     return entries
 
 

@@ -19,6 +19,7 @@ from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import Fingerprint, check_unchanged, fingerprint
 from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_loader, train_loader
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.pretrained import from_backbone
@@ -75,17 +76,19 @@ def prepare(settings: TrainSettings) -> Run:
     if settings.resume:
         settings, stopped, folder = open_stopped_run(settings)
     device = choose_device(settings.device)
+    check_automatic_batch(settings, device)
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
-    steps = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
-    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
-    data = _load(settings, recipe, preprocessing, train_split, val_split)
     network.decoder.denoising = DenoisingConfig(
         settings.num_denoising, settings.label_noise, settings.box_noise
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settings = with_batch(settings, network, is_pretrained, train_split, device)
+    steps = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
+    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
+    data = _load(settings, recipe, preprocessing, train_split, val_split)
     freeze(network, recipe)
     ema = EMA(network, recipe.ema_decay, recipe.ema_ramp)
     optimizer = build_optimizer(network, recipe)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rtdetr_cli.config.model import HGNetv2Config, PResNetConfig
 from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.weights.affine import fold_affine_blocks, has_affine_blocks
 from rtdetr_cli.weights.architecture import infer_backbone
 from rtdetr_cli.weights.foreign import Rename, rename
 from rtdetr_cli.weights.paddle import number_blocks
@@ -77,9 +78,23 @@ def read_backbone(state: State, origin: str) -> Backbone:
     named = rename(number_blocks(prefixed), RENAMES)
     head = [key for key in named if _HEAD.match(key)]
     weights = {key: tensor for key, tensor in named.items() if key not in head}
-    _refuse_affine_blocks(weights, origin)
-    dropped = f"{len(head)} tensors of its classifier dropped: {_shown(head)}"
-    return Backbone(infer_backbone(weights, origin), weights, origin, (dropped,) if head else ())
+    config = infer_backbone(weights, origin)
+    notes = []
+    if head:
+        notes.append(f"{len(head)} tensors of its classifier dropped: {_shown(head)}")
+    if isinstance(config, HGNetv2Config) and has_affine_blocks(weights):
+        weights = _folded(weights, config, origin)
+        notes.append("its affine blocks folded into the convolutions, exact but at the border")
+    return Backbone(config, weights, origin, tuple(notes))
+
+
+def _folded(weights: dict[str, Tensor], config: HGNetv2Config, origin: str) -> dict[str, Tensor]:
+    try:
+        return fold_affine_blocks(weights, config)
+    except KeyError as error:
+        raise WeightsError(f"{origin} is no complete backbone: {error.args[0]} is absent") from None
+    except (ValueError, IndexError, RuntimeError) as error:  # torch's own for shapes is the last
+        raise WeightsError(f"{origin} is no backbone of ours: {error}") from None
 
 
 def _bare(state: State) -> dict[str, Tensor]:
@@ -88,16 +103,6 @@ def _bare(state: State) -> dict[str, Tensor]:
     if all(key.startswith(PREFIX) for key in bare):
         return {key.removeprefix(PREFIX): tensor for key, tensor in bare.items()}
     return bare
-
-
-def _refuse_affine_blocks(weights: State, origin: str) -> None:
-    """HGNetv2 B0 to B3 scale and shift behind each ReLU; RT-DETR's HGNetv2 does not."""
-    affine = [key for key in weights if ".lab." in key]
-    if affine:
-        raise WeightsError(
-            f"{origin} fits no RT-DETR: its learnable affine blocks ({_shown(affine)}) are not "
-            "part of our HGNetv2"
-        )
 
 
 def _shown(keys: list[str]) -> str:

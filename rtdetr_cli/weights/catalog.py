@@ -12,7 +12,7 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.files import rtdetr_home
 
 STORAGE = "https://github.com/lyuwenyu/storage/releases/download/"
-"""Where all of them lie; a mirror (`RTDETR_MIRROR`) stands in its place."""
+"""Where all but one of them lie; a mirror (`RTDETR_MIRROR`) stands in its place."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,13 @@ class PublishedBackbone(PublishedFile):
     licence: str = "Apache-2.0"
     sha256: str | None = None
     """Checksum, where two independent projects have recorded the same one."""
+    storage: str | None = None
+    """Where it lies instead of `STORAGE`."""
+
+    @property
+    def url(self) -> str:
+        """Where its authors have put it."""
+        return (self.storage or STORAGE) + self.file
 
     @property
     def kept(self) -> Path | None:
@@ -182,6 +189,14 @@ BACKBONES: dict[str, PublishedBackbone] = {
         ("presnet101", "r101", "ResNet101_vd_ssld_pretrained", 170.5),
     )
 }
+# Of Peterande/D-FINE, src/nn/backbone/hgnetv2.py; it has affine blocks, which are folded.
+BACKBONES["hgnetv2-b0"] = PublishedBackbone(
+    "hgnetv2-b0",
+    "rtdetr-n",
+    "dfinev1.0/PPHGNetV2_B0_stage1.pth",
+    7.5,
+    storage="https://github.com/Peterande/storage/releases/download/",
+)
 
 # The classes of the published files, in the order of their heads.
 _COCO_NAMES = (

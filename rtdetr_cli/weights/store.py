@@ -22,7 +22,6 @@ from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import (
     BACKBONES,
     CATALOG,
-    STORAGE,
     Published,
     PublishedBackbone,
     PublishedFile,
@@ -72,7 +71,7 @@ def mirrored(entry: PublishedFile) -> str:
         return entry.url
     if urlsplit(mirror).scheme not in {"http", "https"}:
         raise UsageError(f"{MIRROR} must begin with https:// or http://, found {mirror}")
-    return f"{mirror.rstrip('/')}/{entry.url.removeprefix(STORAGE)}"
+    return f"{mirror.rstrip('/')}/{entry.file}"
 
 
 def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:

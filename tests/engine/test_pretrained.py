@@ -133,7 +133,9 @@ def test_the_norms_have_the_official_epsilon(tiny_config, imagenet):
     assert torch.equal(norms[0].running_mean, state["stem.stem1.bn.running_mean"])
 
 
-def test_an_architecture_without_published_backbone_is_told_so(squares, tmp_path, capsys):
-    words = command(Path("rtdetr-n.yaml"), squares, tmp_path / "runs", "pretrained=backbone")
+def test_an_architecture_without_published_backbone_is_told_so(
+    tiny_yaml, squares, tmp_path, capsys
+):
+    words = command(tiny_yaml, squares, tmp_path / "runs", "pretrained=backbone")
     assert run(words) == 4
-    assert "rtdetr-n has a backbone of its own" in capsys.readouterr().err
+    assert "tiny has a backbone of its own" in capsys.readouterr().err

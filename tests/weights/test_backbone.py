@@ -134,14 +134,19 @@ def check_paddle(config, kit, folder):
     assert same(found.weights, prefixed(state))
 
 
-def test_affine_blocks_are_refused_in_one_sentence(tiny_config):
-    state = bare(tiny_config) | {f"stem.stem{i}.lab.scale": torch.ones(1) for i in range(1, 5)}
-    with pytest.raises(WeightsError) as caught:
-        read_backbone(state, "B0.pth")
-    assert str(caught.value) == (
-        "B0.pth fits no RT-DETR: its learnable affine blocks (stem.stem1.lab.scale, "
-        "stem.stem2.lab.scale, stem.stem3.lab.scale, ...) are not part of our HGNetv2"
+def test_affine_blocks_are_folded_and_said(tiny_config):
+    blocks = {"stem.stem4.lab.scale": torch.tensor([2.0]), "stem.stem4.lab.bias": torch.zeros(1)}
+    state = bare(tiny_config)
+    found = read_backbone(state | blocks, "B0.pth")
+    assert found.notes == (
+        "its affine blocks folded into the convolutions, exact but at the border",
     )
+    assert found.weights.keys() == prefixed(state).keys()
+    behind = "stages.0.blocks.0.layers.0.conv.weight"
+    assert torch.equal(found.weights[f"backbone.{behind}"], 2 * state[behind])
+    damaged = blocks | {"stem.stem4.lab.scale": torch.ones(2)}
+    with pytest.raises(WeightsError, match=r"^B0\.pth is no backbone of ours: "):
+        read_backbone(state | damaged, "B0.pth")
 
 
 def test_half_a_backbone_is_named(tiny_config):

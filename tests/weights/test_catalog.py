@@ -37,7 +37,7 @@ def test_every_published_file_has_an_address_and_an_architecture():
 
 
 def test_every_backbone_has_an_address_and_an_architecture():
-    # rtdetrv2_pytorch/src/nn/backbone/hgnetv2.py and presnet.py
+    # rtdetrv2_pytorch/src/nn/backbone/hgnetv2.py and presnet.py; the last by D-FINE
     assert {entry.file.removeprefix("v0.1/") for entry in BACKBONES.values()} == {
         "PPHGNetV2_L_ssld_pretrained_from_paddle.pth",
         "PPHGNetV2_X_ssld_pretrained_from_paddle.pth",
@@ -46,10 +46,12 @@ def test_every_backbone_has_an_address_and_an_architecture():
         "ResNet34_vd_pretrained_from_paddle.pth",
         "ResNet50_vd_ssld_v2_pretrained_from_paddle.pth",
         "ResNet101_vd_ssld_pretrained_from_paddle.pth",
+        "dfinev1.0/PPHGNetV2_B0_stage1.pth",
     }
     for name, entry in BACKBONES.items():
         assert load_model_config(entry.architecture).name == entry.architecture
         assert entry.name == name
+        assert entry.url.endswith(f"/storage/releases/download/{entry.file}")
         assert find_backbone(name) is find_backbone(entry.original.name) is entry
     assert find_backbone("presnet19") is None
 

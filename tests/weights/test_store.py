@@ -67,7 +67,6 @@ def published(tiny, server, home, monkeypatch):
     entry = Published("tiny.pt", str(architecture), "v0.1/tiny_official.pth", 50.0, 60.0)
     monkeypatch.setitem(CATALOG, "tiny.pt", entry)
     monkeypatch.setattr(catalog, "STORAGE", f"{server.url}/")
-    monkeypatch.setattr(store, "STORAGE", f"{server.url}/")
     return entry
 
 
@@ -137,7 +136,6 @@ def test_a_path_wins_over_the_name(published, server, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["", "/", "/deep/er"])
 def test_a_mirror_stands_in_the_place_of_the_storage(published, server, home, monkeypatch, path):
     monkeypatch.setattr(catalog, "STORAGE", "https://elsewhere.invalid/")
-    monkeypatch.setattr(store, "STORAGE", "https://elsewhere.invalid/")
     monkeypatch.setenv("RTDETR_MIRROR", server.url + path)
     assert store.mirrored(published) == f"{server.url}{path.rstrip('/')}/v0.1/tiny_official.pth"
     assert resolve_weights("tiny.pt") == home / "tiny.pt"
@@ -227,7 +225,6 @@ def imagenet(tiny, server, home, monkeypatch):
     entry = PublishedBackbone("tinynet", str(architecture), "v0.1/Tiny_ssld.pth", 0.1)
     monkeypatch.setitem(BACKBONES, "tinynet", entry)
     monkeypatch.setattr(catalog, "STORAGE", f"{server.url}/")
-    monkeypatch.setattr(store, "STORAGE", f"{server.url}/")
     return entry
 
 
@@ -266,9 +263,17 @@ def test_offline_says_where_the_backbone_comes_from_and_goes(home):
     )
 
 
-def test_an_architecture_without_a_published_backbone_is_told_so(home):
-    with pytest.raises(WeightsError, match=r"^rtdetr-n has a backbone of its own.*hgnetv2-l \("):
+def test_an_architecture_without_a_published_backbone_is_told_so(home, tiny_config):
+    with pytest.raises(WeightsError, match=r"^tiny has a backbone of its own.*hgnetv2-l \(rtdetr"):
+        open_start("backbone", tiny_config)
+
+
+def test_the_backbone_of_n_lies_elsewhere_but_on_the_same_mirror(home, monkeypatch):
+    file = "dfinev1.0/PPHGNetV2_B0_stage1.pth"
+    with pytest.raises(WeightsError, match=f"github.com/Peterande/storage/releases/.*/{file} and"):
         open_start("backbone", load_model_config("rtdetr-n"))
+    monkeypatch.setenv("RTDETR_MIRROR", "https://mirror.example")
+    assert store.mirrored(BACKBONES["hgnetv2-b0"]) == f"https://mirror.example/{file}"
 
 
 def test_a_detector_in_the_place_of_a_backbone_is_not_kept(imagenet, server, home, tiny):
@@ -294,7 +299,7 @@ BOTH = """
 import sys
 from rtdetr_cli.weights import catalog, store
 url, architecture = sys.argv[1:]
-catalog.STORAGE = store.STORAGE = url
+catalog.STORAGE = url
 entry = catalog.Published("tiny.pt", architecture, "v0.1/tiny_official.pth", 50.0, 60.0)
 catalog.CATALOG["tiny.pt"] = entry
 store.load_model_config(architecture)

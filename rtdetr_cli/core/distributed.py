@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -33,3 +34,12 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)  # gloo has no average
     return total / world_size()
+
+
+def all_reduce_min(value: int, device: torch.device) -> int:
+    """Smallest value of all processes. Every process must call it, with its own device."""
+    if not is_distributed():
+        return value
+    least = torch.tensor(value, device=device)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least.item())

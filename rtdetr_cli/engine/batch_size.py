@@ -14,7 +14,7 @@ import torch
 
 from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.core.console import say
-from rtdetr_cli.core.distributed import world_size
+from rtdetr_cli.core.distributed import all_reduce_min, world_size
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset
@@ -125,6 +125,7 @@ def _fitting_batch(
             f"into {free_bytes / _GB:.1f} GB; set batch=1, lower imgsz or set multi_scale=false"
         ) from None
     found = largest_batch(small, large, free_bytes, world_size(), len(split))
+    found = all_reduce_min(found, device)  # another process may have less memory
     say(
         f"batch={found}: steps with {small.images} and {large.images} images of {height}x{width} "
         f"pixels (height x width) and {boxes} boxes each took {small.peak_bytes / _GB:.1f} and "

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.architecture import Facts
+from rtdetr_cli.weights.architecture import Facts, shipped_configs
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.backbone import Backbone, is_backbone, read_backbone
 from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, is_ours, parse_checkpoint
@@ -48,9 +48,11 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
     """
     found = open_pretrained(path, dtype)
     if isinstance(found, Backbone):
+        fitting = (c.name for c in shipped_configs() if c.backbone == found.config)
+        architecture = next(fitting, "ARCHITECTURE")
         raise WeightsError(
             f"{found.origin} is only a backbone, no detector; train one from it: "
-            f"rtdetr train model=ARCHITECTURE.yaml pretrained={found.origin}"
+            f"rtdetr train model={architecture}.yaml pretrained={found.origin}"
         )
     return found
 

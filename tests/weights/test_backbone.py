@@ -175,3 +175,6 @@ def test_a_detector_is_no_backbone_and_a_backbone_no_detector(tiny_config, tmp_p
         "imagenet.pth is only a backbone, no detector; train one from it: "
         "rtdetr train model=ARCHITECTURE.yaml pretrained=imagenet.pth"
     )
+    torch.save(bare(load_model_config("rtdetr-n")), tmp_path / "b0.pth")
+    with pytest.raises(WeightsError, match=r"train model=rtdetr-n\.yaml pretrained=b0\.pth$"):
+        open_weights(tmp_path / "b0.pth")

@@ -17,7 +17,9 @@ from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_loader, train_loader
+from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.accumulate import num_groups
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
@@ -52,7 +54,7 @@ class Run:
     data: Data
     network: RTDETRNetwork
     ema: EMA
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     preprocessing: Preprocessing
     progress: Progress
 
@@ -73,7 +75,8 @@ def prepare(settings: TrainSettings) -> Run:
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
-    steps = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
+    batches = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
+    steps = num_groups(batches, settings.accumulate)
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
     data = _load(settings, recipe, preprocessing, train_split, val_split)
     network.decoder.denoising = DenoisingConfig(
@@ -100,10 +103,16 @@ def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDa
     train_split, val_split = open_split(config, "train"), open_split(config, "val")
     for note in dict.fromkeys([*train_split.notes, *val_split.notes]):
         warn(note)
-    if train_split.num_boxes == 0:
-        raise DataError(f"{settings.data}: the training split has no boxes")
     if train_split.names != val_split.names:
         raise DataError(f"{settings.data}: the classes of train and val differ")
+    train_split, val_split = (
+        select_classes(split, settings.classes, settings.single_cls)
+        for split in (train_split, val_split)
+    )
+    train_split = take_fraction(train_split, settings.fraction, settings.seed)
+    if train_split.num_boxes == 0:
+        part = "what classes and fraction leave of " if settings.classes else ""
+        raise DataError(f"{settings.data}: {part}the training split has no boxes")
     return train_split, val_split
 
 

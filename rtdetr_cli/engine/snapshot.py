@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.settings import TrainSettings
@@ -40,7 +40,11 @@ class Progress:
 
 
 def training_state(
-    settings: TrainSettings, progress: Progress, network: RTDETRNetwork, ema: EMA, optimizer: AdamW
+    settings: TrainSettings,
+    progress: Progress,
+    network: RTDETRNetwork,
+    ema: EMA,
+    optimizer: Optimizer,
 ) -> dict[str, Any]:
     """Everything beside the averaged weights that the next epoch depends on."""
     return {
@@ -61,7 +65,7 @@ def restore(
     network: RTDETRNetwork,
     ema: EMA,
     weights: dict[str, Tensor],
-    optimizer: AdamW,
+    optimizer: Optimizer,
 ) -> Progress:
     """Put a saved state back; random numbers go on where they stopped."""
     network.load_state_dict(state["network"])
@@ -73,15 +77,16 @@ def restore(
     return Progress(state["epoch"], state["step"], state["best"], state["rows"])
 
 
-def _match_layouts(optimizer: AdamW) -> None:
+def _match_layouts(optimizer: Optimizer) -> None:
     """Give each moment the memory layout of its parameter.
 
     Files hold contiguous tensors; the fused kernel walks the raw memory of parameter and moments
     side by side, so that a channels-last parameter would meet its neighbours' moments.
     """
     for parameter, moments in optimizer.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            moments[name] = torch.empty_like(parameter).copy_(moments[name])
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def random_state() -> dict[str, Any]:

@@ -38,9 +38,10 @@ def named_parts(network: RTDETRNetwork, freeze: str) -> list[Part]:
 def _leading_stages(network: RTDETRNetwork, count: int) -> list[Part]:
     backbone = network.backbone
     if isinstance(backbone, HGNetv2):
-        stem, stages = backbone.stem, list(backbone.stages)
+        stages: list[Part] = [backbone.stem, *backbone.stages]
     else:
-        stem, stages = backbone.conv1, list(backbone.res_layers)
-    if count > len(stages):
-        raise UsageError(f"freeze={count}: the backbone has {len(stages)} stages; freeze=backbone")
-    return [stem, *stages[:count]]
+        stages = [backbone.conv1, *backbone.res_layers]
+    most = len(stages) - 1  # the stem is no stage, but goes with the first
+    if count > most:
+        raise UsageError(f"freeze={count}: the backbone has {most} stages; freeze=backbone")
+    return stages[: count + 1]

@@ -90,10 +90,12 @@ def test_the_last_step_of_an_epoch_may_be_shorter():
 def test_out_of_memory_names_batch_and_size_and_a_way_out():
     settings = SimpleNamespace(batch=16, imgsz=32, accumulate=1)
     with (
-        pytest.raises(BackendError, match="batch=16 with 2 images of 64x64.* up to 5 boxes") as hit,
+        pytest.raises(
+            BackendError, match=r"batch=16 with 2 images of 64x64.* up to 5 boxes"
+        ) as hit,
         explain_out_of_memory([make_batch(5, 0)], settings),
     ):
-        torch.empty(2**60, dtype=torch.uint8)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
     assert "batch=8 accumulate=2" in str(hit.value)
     assert "multi_scale=false" in str(hit.value)
 

@@ -107,7 +107,8 @@ class Recipe:
         return (
             f"recipe: {OPTIMIZERS[self.optimizer]} lr {self.lr:g}, "
             f"backbone {self.backbone_lr:g}, weight decay {self.weight_decay:g}, "
-            f"clip {self.clip_norm:g}, {self.schedule} after {self.warmup_steps} of {self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
+            f"clip {self.clip_norm:g}, {self.schedule} after {self.warmup_steps} of "
+            f"{self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
             f"{self.ema_ramp}{frozen}\n"
             f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
             f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.errors import BackendError, DataError
 from rtdetr_cli.core.image import Pixels, read_image, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
@@ -271,6 +272,24 @@ def _checked(loader: DataLoader[Sample | DataError]) -> Iterator[Batch]:
             raise batch
         batch.images = batch.images.float().div_(255)
         yield batch
+
+
+@contextmanager
+def explain_lost_worker() -> Iterator[None]:
+    """Say in one sentence what PyTorch raises, at any moment, when a loading process dies.
+
+    Raises:
+        BackendError: one has been killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise BackendError(
+            "a process that loads pictures was killed by the system, most often for lack of "
+            "memory; give a smaller workers=, 0 loads in the main process"
+        ) from error
 
 
 def _num_workers(wanted: int | None) -> int:

@@ -14,6 +14,7 @@ from rtdetr_cli.backends.torch import TorchDetector, torch_detector
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.console import progress, result, say
 from rtdetr_cli.core.structures import Batch
+from rtdetr_cli.data.loader import explain_lost_worker
 from rtdetr_cli.engine.accumulate import in_groups, num_groups
 from rtdetr_cli.engine.callbacks import Callbacks, TrainState, add_tensorboard
 from rtdetr_cli.engine.last import save_last
@@ -104,6 +105,7 @@ def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState
         run.stop.check()
 
 
+@explain_lost_worker()
 def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
     """One pass over the training images, from the step on that the run stands at.
 

@@ -14,7 +14,7 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.loader import EvalLoader, eval_loader
+from rtdetr_cli.data.loader import EvalLoader, eval_loader, explain_lost_worker
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.evaluation.coco import CocoEvaluator
@@ -56,6 +56,7 @@ def validate(settings: ValSettings) -> Metrics:
     return metrics
 
 
+@explain_lost_worker()
 def evaluate(
     detector: Detector,
     dataset: DetectionDataset,

@@ -10,6 +10,7 @@ frequent that kills fall into it. Each run ends bit for bit as the one that was 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import os
 import random
@@ -87,7 +88,10 @@ def _start(data: str, project: Path, workers: int) -> subprocess.Popen[bytes]:
 def _wait_for_news(project: Path, process: subprocess.Popen[bytes]) -> None:
     """Wait until the run has saved for the first time, or has ended."""
     last, start = project / "train" / "weights" / "last.pt", time.time()
-    while process.poll() is None and not (last.is_file() and last.stat().st_mtime > start):
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):  # between two renames there is none
+            if last.stat().st_mtime > start:
+                return
         time.sleep(0.05)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 import yaml
 
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.data import loader
 from rtdetr_cli.engine.run_log import RunLog
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
@@ -184,3 +187,20 @@ def test_patience_ends_the_run(tiny_yaml, squares, tmp_path, capsys):
     assert run(words) == 0
     assert "no better AP than" in capsys.readouterr().err
     assert len(read_rows(tmp_path / "train")) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_killed_loading_process_is_one_sentence(
+    split, tiny_yaml, squares, tmp_path, monkeypatch, capsys
+):
+    real = loader._read
+
+    def dying(record):
+        if record.path.parent.name == split:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+        return real(record)
+
+    monkeypatch.setattr(loader, "_read", dying)
+    assert run(command(tiny_yaml, squares, tmp_path, "workers=1")) == 5
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "a process that loads pictures was killed by the system" in error

@@ -22,9 +22,10 @@ from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import Pixels, read_image, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
+from rtdetr_cli.data.dense import MIXUP_SHARE, mixup, mosaic
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
 
-_ORDER, _SCALE, _SAMPLE = 0, 1, 2  # keep the random streams of one epoch apart
+_ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # keep the random streams of one epoch apart
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,26 @@ class LoaderConfig:
     """Processes that read pictures, 0 reads them in this one; None: a core each, at most 4."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Probabilities of each augmentation."""
+    dense_epochs: tuple[int, int] | None = None
+    """First epoch with mosaic and mixup and the one after the last, None: all of them; before them
+    no strong augmentation."""
     multi_scale: tuple[tuple[int, int], ...] | None = None
     """Sizes (height, width) to draw from for each batch; None keeps `size_hw`."""
     rank: int = 0
     """Which process of `world_size` this is."""
     world_size: int = 1
     """Processes that share the data."""
+
+    def augment_in(self, epoch: int, strong: bool) -> AugmentConfig:
+        """What may happen to the pictures of an epoch, counted from 0."""
+        if not strong:
+            return self.augment.weak()
+        if self.dense_epochs is None:
+            return self.augment
+        first, end = self.dense_epochs
+        if epoch < first:
+            return self.augment.weak()
+        return self.augment if epoch < end else self.augment.sparse()
 
 
 def multi_scale_sizes(size_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
@@ -69,7 +84,9 @@ class SampleKey(NamedTuple):
     position: int
     epoch: int
     size_hw: tuple[int, int]
-    strong: bool
+    augment: AugmentConfig
+    share: float
+    """Of the picture itself in a mixup; 1 is none."""
 
 
 class Sample(NamedTuple):
@@ -78,6 +95,7 @@ class Sample(NamedTuple):
     image: Tensor  # (3, H, W) uint8
     target: Target
     record: Record
+    share: float = 1.0
 
 
 class TrainLoader:
@@ -165,11 +183,12 @@ class _TrainSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         config = self._config
-        order = self._order()
+        order, augment = self._order(), config.augment_in(self.epoch, self.strong)
         for step in range(self.start_step, self.num_steps):
             chosen = order[step * config.batch : (step + 1) * config.batch]
             size_hw = self._size_hw(step)
-            yield [SampleKey(at, self.epoch, size_hw, self.strong) for at in chosen.tolist()]
+            share = self._share(augment.mixup, step) if len(chosen) > 1 else 1.0
+            yield [SampleKey(at, self.epoch, size_hw, augment, share) for at in chosen.tolist()]
 
     def __len__(self) -> int:
         return self.num_steps - self.start_step
@@ -189,6 +208,11 @@ class _TrainSampler(Sampler[list[SampleKey]]):
         rng = np.random.default_rng([config.seed, _SCALE, self.epoch, step])
         return config.multi_scale[rng.integers(len(config.multi_scale))]
 
+    def _share(self, mixup: float, step: int) -> float:
+        """How much of each picture a mixup of the batch leaves; 1 where there is none."""
+        rng = np.random.default_rng([self._config.seed, _MIXUP, self.epoch, step])
+        return rng.uniform(*MIXUP_SHARE) if rng.random() < mixup else 1.0
+
 
 class _TrainSamples(Dataset[Sample | DataError]):
     """Records by SampleKey, augmented."""
@@ -197,17 +221,30 @@ class _TrainSamples(Dataset[Sample | DataError]):
         self._dataset, self._config = dataset, config
 
     def __getitem__(self, key: SampleKey) -> Sample | DataError:
-        record, config = self._dataset.record(key.position), self._config
-        rng = np.random.default_rng([config.seed, _SAMPLE, key.epoch, key.position])
-        chosen = config.augment if key.strong else config.augment.weak()
-        real = ~record.iscrowd
+        rng = np.random.default_rng([self._config.seed, _SAMPLE, key.epoch, key.position])
+        positions = [key.position]
+        if key.augment.mosaic and rng.random() < key.augment.mosaic:
+            positions += rng.integers(len(self._dataset), size=3).tolist()
+        records = [self._dataset.record(position) for position in positions]
         try:
-            image = _read(record)
+            images = [_read(record) for record in records]
         except DataError as error:  # raised in a worker it would arrive as a traceback
             return error
-        image, boxes, kept = augment(image, record.boxes_xyxy[real], key.size_hw, chosen, rng)
-        labels = torch.from_numpy(record.labels[real][kept])
-        return Sample(_planes(image), Target(torch.from_numpy(boxes), labels), record)
+        image, target = _place(images, records, key, rng)
+        return Sample(_planes(image), target, records[0], key.share)
+
+
+def _place(
+    images: list[Pixels], records: list[Record], key: SampleKey, rng: np.random.Generator
+) -> tuple[Pixels, Target]:
+    """Make a sample of one picture or of four."""
+    boxes = [record.boxes_xyxy[~record.iscrowd] for record in records]
+    labels = np.concatenate([record.labels[~record.iscrowd] for record in records])
+    if len(images) == 1:
+        image, left, kept = augment(images[0], boxes[0], key.size_hw, key.augment, rng)
+    else:
+        image, left, kept = mosaic(images, boxes, key.size_hw, key.augment, rng)
+    return image, Target(torch.from_numpy(left), torch.from_numpy(labels[kept]))
 
 
 class _EvalSamples(Dataset[Sample | DataError]):
@@ -254,9 +291,13 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
         if isinstance(sample, DataError):
             return sample
         good.append(sample)
+    images = torch.stack([sample.image for sample in good])
+    targets = [sample.target for sample in good]
+    if good[0].share < 1:
+        images, targets = mixup(images, targets, good[0].share)
     return Batch(
-        images=torch.stack([sample.image for sample in good]),
-        targets=[sample.target for sample in good],
+        images=images,
+        targets=targets,
         image_ids=[sample.record.image_id for sample in good],
         sizes_hw=[sample.record.size_hw for sample in good],
         paths=[str(sample.record.path) for sample in good],

@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.image import Pixels, read_image, resize_image
+from rtdetr_cli.core.errors import DataError, RTDETRError
+from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
 from rtdetr_cli.data.dense import MIXUP_SHARE, mixup, mosaic
+from rtdetr_cli.data.pictures import CacheKind, open_pictures, read_picture
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
 
 _ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # keep the random streams of one epoch apart
@@ -47,6 +48,8 @@ class LoaderConfig:
     no strong augmentation."""
     multi_scale: tuple[tuple[int, int], ...] | None = None
     """Sizes (height, width) to draw from for each batch; None keeps `size_hw`."""
+    cache: CacheKind = "off"
+    """Where decoded pictures are kept: off, ram or disk."""
     rank: int = 0
     """Which process of `world_size` this is."""
     world_size: int = 1
@@ -111,7 +114,7 @@ class TrainLoader:
         self._config = config
         workers = _num_workers(config.workers)
         self._sampler = _TrainSampler(len(dataset), config)
-        self._loader: DataLoader[Sample | DataError] = DataLoader(
+        self._loader: DataLoader[Sample | RTDETRError] = DataLoader(
             _TrainSamples(dataset, config),
             batch_sampler=self._sampler,
             collate_fn=_collate,
@@ -151,7 +154,7 @@ class EvalLoader:
         preprocessing: Preprocessing,
         workers: int | None,
     ) -> None:
-        self._loader: DataLoader[Sample | DataError] = DataLoader(
+        self._loader: DataLoader[Sample | RTDETRError] = DataLoader(
             _EvalSamples(dataset, preprocessing),
             batch_size=batch,
             collate_fn=_collate,
@@ -214,21 +217,22 @@ class _TrainSampler(Sampler[list[SampleKey]]):
         return rng.uniform(*MIXUP_SHARE) if rng.random() < mixup else 1.0
 
 
-class _TrainSamples(Dataset[Sample | DataError]):
+class _TrainSamples(Dataset[Sample | RTDETRError]):
     """Records by SampleKey, augmented."""
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
         self._dataset, self._config = dataset, config
+        self._pictures = open_pictures(dataset.records, config.cache)
 
-    def __getitem__(self, key: SampleKey) -> Sample | DataError:
+    def __getitem__(self, key: SampleKey) -> Sample | RTDETRError:
         rng = np.random.default_rng([self._config.seed, _SAMPLE, key.epoch, key.position])
         positions = [key.position]
         if key.augment.mosaic and rng.random() < key.augment.mosaic:
             positions += rng.integers(len(self._dataset), size=3).tolist()
         records = [self._dataset.record(position) for position in positions]
         try:
-            images = [_read(record) for record in records]
-        except DataError as error:  # raised in a worker it would arrive as a traceback
+            images = [self._pictures.read(position) for position in positions]
+        except RTDETRError as error:  # raised in a worker it would arrive as a traceback
             return error
         image, target = _place(images, records, key, rng)
         return Sample(_planes(image), target, records[0], key.share)
@@ -247,7 +251,7 @@ def _place(
     return image, Target(torch.from_numpy(left), torch.from_numpy(labels[kept]))
 
 
-class _EvalSamples(Dataset[Sample | DataError]):
+class _EvalSamples(Dataset[Sample | RTDETRError]):
     """Records by position, stretched."""
 
     def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing) -> None:
@@ -256,12 +260,12 @@ class _EvalSamples(Dataset[Sample | DataError]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> Sample | DataError:
+    def __getitem__(self, index: int) -> Sample | RTDETRError:
         record, preprocessing = self._dataset.record(index), self._preprocessing
         real = ~record.iscrowd
         try:
-            image = _read(record)
-        except DataError as error:
+            image = read_picture(record)
+        except RTDETRError as error:
             return error
         image = resize_image(image, preprocessing.size_hw, preprocessing.antialias)
         boxes = torch.from_numpy(to_fractions(record.boxes_xyxy[real], record.size_hw))
@@ -274,21 +278,10 @@ def _planes(image: Pixels) -> Tensor:
     return torch.from_numpy(np.stack(cv2.split(image)))
 
 
-def _read(record: Record) -> Pixels:
-    image = read_image(record.path)
-    if image.shape[:2] != record.size_hw:
-        found, said = image.shape[:2], record.size_hw
-        raise DataError(
-            f"{record.path}: the upright picture is {found[1]}x{found[0]} pixels, "
-            f"but its annotations say {said[1]}x{said[0]}"
-        )
-    return image
-
-
-def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
+def _collate(samples: list[Sample | RTDETRError]) -> Batch | RTDETRError:
     good: list[Sample] = []
     for sample in samples:
-        if isinstance(sample, DataError):
+        if isinstance(sample, RTDETRError):
             return sample
         good.append(sample)
     images = torch.stack([sample.image for sample in good])
@@ -304,11 +297,11 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
     )
 
 
-def _checked(loader: DataLoader[Sample | DataError]) -> Iterator[Batch]:
+def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
     """Raise what a worker could not read; turn uint8 into float32 in 0..1."""
-    batch: Batch | DataError
+    batch: Batch | RTDETRError
     for batch in loader:
-        if isinstance(batch, DataError):
+        if isinstance(batch, RTDETRError):
             raise batch
         batch.images = batch.images.float().div_(255)
         yield batch

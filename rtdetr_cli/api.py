@@ -24,6 +24,7 @@ from rtdetr_cli.config.settings import (
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.results import Results
+from rtdetr_cli.engine.callbacks import Callback, Callbacks
 from rtdetr_cli.engine.predict import Detector, SourceLike, adapt, describe, load_detector
 from rtdetr_cli.engine.predict import stream as run
 
@@ -39,7 +40,6 @@ _ABSENT = {
     "embed": "feature vectors are not part of this version",
     "tune": "hyper-parameter search is left to tools made for it",
     "reset_weights": "RTDETR('rtdetr-l.yaml') starts from random weights",
-    "add_callback": "there are no callbacks; predict(stream=True) hands over results one by one",
 }
 
 
@@ -77,6 +77,7 @@ class RTDETR:
         )
         self._detector: Detector | None = None
         self._adapted: tuple[object, Detector] | None = None
+        self._callbacks = Callbacks()
         if self._architecture:
             load_model_config(
                 self.ckpt_path
@@ -151,9 +152,17 @@ class RTDETR:
                 pairs.setdefault("pretrained", self.ckpt_path)
         resolved = settings_from_pairs(TrainSettings, pairs)
         self._detector = self._adapted = None  # the memory is needed; opened again when asked for
-        outcome = train(resolved)
+        outcome = train(resolved, self._callbacks)
         self.ckpt_path, self._architecture = str(outcome.run_dir / "weights" / "best.pt"), None
         return outcome.metrics
+
+    def add_callback(self, event: str, function: Callback) -> None:
+        """Have `train` call a function with its state; docs/python.md lists events and state.
+
+        Raises:
+            UsageError: there is no such event.
+        """
+        self._callbacks.add(event, function)
 
     def export(self, **settings: object) -> str:
         """Write for another runtime; keys of `rtdetr export`. Answers the path of the file."""

@@ -17,7 +17,8 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
 
     Args:
         cls: the settings of the mode.
-        pairs: what the user gave; the values of `cfg`, a YAML file, stand below them.
+        pairs: what the user gave; the values of `cfg`, a YAML file, stand below them, and those
+            of `recipe` below both.
 
     Raises:
         UsageError: an unknown or missing key, a wrong type, a value out of range.
@@ -28,13 +29,26 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
         from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
 
         given = {**_known(cls, load_yaml(file), f"{file}: "), **given}
-    given = _known(cls, given, "")
+    given = {**_recipe(cls, given), **_known(cls, given, "")}
     for key in required_fields(cls):
         if given.get(key) is None:
             raise UsageError(f"{cls.mode} needs {key}=; `rtdetr {cls.mode} --help` lists all keys")
     settings = cls(**given)
     object.__setattr__(settings, "given", frozenset(pairs) - {"cfg"})  # it is frozen
     return settings
+
+
+def _recipe(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe sets; it is not opened where every key is given, as when a run is resumed."""
+    keys = field_types(cls).keys()
+    if not given.get("recipe") or not keys - given.keys() or "recipe" not in keys:
+        return {}
+    from rtdetr_cli.config.load import load_recipe
+
+    name, values = load_recipe(str(given["recipe"]))
+    if "recipe" in values:
+        raise UsageError(f"{name}: a recipe cannot name another recipe")
+    return _known(cls, values, f"{name}: ")
 
 
 def require_key(cls: type[Settings], key: str, origin: str = "") -> None:

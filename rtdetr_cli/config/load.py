@@ -104,6 +104,16 @@ def load_dataset_config(name_or_path: str | Path) -> DatasetConfig:
     return dataset_config_from_dict(load_yaml(path), path)
 
 
+def load_recipe(name_or_path: str | Path) -> tuple[str, dict[str, Any]]:
+    """The file name and the settings of a recipe, by path or by the name of a shipped one.
+
+    Raises:
+        ConfigError: no such file, or it is broken.
+    """
+    path = _find(name_or_path, asset_dir("cfg") / "recipes", "recipe")
+    return path.name, load_yaml(path)
+
+
 def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
     """The architecture as dicts, lists and primitives; `model_config_from_dict` undoes it."""
     values = dataclasses.asdict(config, dict_factory=_plain)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import YAML_SUFFIXES, OneOf, Range, Settings
+from rtdetr_cli.config.train_rules import refuse_without_effect
 from rtdetr_cli.core.errors import UsageError
 
 ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
@@ -29,7 +30,7 @@ class TrainSettings(Settings):
         "epochs": "How long, how large",
         "device": "Machine",
         "project": "Run folder and output",
-        "lr": "Optimizer (None: from the architecture's recipe and the length of the run)",
+        "optimizer": "Optimizer (None: from the architecture's recipe and the length of the run)",
         "num_denoising": "Denoising",
         "photometric": "Augmentation (None: from the recipe)",
     }
@@ -42,11 +43,27 @@ class TrainSettings(Settings):
     """Weights that a .yaml architecture starts from; None: from scratch."""
     resume: bool | str = False
     """Continue a run that was stopped: true for the newest, or the path of its last.pt."""
+    recipe: str | None = None
+    """Settings to start from: a name of cfg/recipes or a .yaml; other keys win over it."""
+    freeze: str | None = None
+    """Parts not to train: number of leading backbone stages, backbone, or names; 0 none at all."""
+    classes: tuple[Annotated[int, Range(0)], ...] | None = None
+    """Class indices to train and validate on, for example 0,2,5; None: all."""
+    single_cls: bool = False
+    """Treat all classes as one, named object."""
+    fraction: Annotated[float, Range(0.001, 1)] = 1.0
+    """Share of the training images to use, drawn by the seed."""
 
     epochs: Count = 72
     """Passes over the training images."""
+    time: Annotated[float, Range(0)] | None = None
+    """Hours after which the run ends with its epoch; the schedule stays that of epochs."""
+    patience: Annotated[int, Range(0)] = 0
+    """Epochs without a better AP after which the run ends; 0 is never."""
     batch: Count = 16
     """Images per step, all devices together."""
+    accumulate: Count = 1
+    """Batches whose gradients make one step: batch=4 accumulate=4 learns as batch=16."""
     imgsz: ImageSize = 640
     """Input size in pixels, one number or height,width; multiples of 32."""
     seed: Annotated[int, Range(0)] = 0
@@ -67,21 +84,27 @@ class TrainSettings(Settings):
     """Validate after every so many epochs, and after the last one."""
     save_steps: Count = 1000
     """Save all that resuming needs after every so many steps, and after each epoch."""
+    save_period: Annotated[int, Range(0)] = 0
+    """Keep the weights of every so many epochs as epochN.pt; 0 keeps best.pt and last.pt only."""
     plots: bool = True
     """Draw curves and sample batches into the run folder."""
     json: bool = False
     """Print the final metrics as JSON."""
+    tensorboard: bool = False
+    """Write each epoch's numbers for TensorBoard into the run folder."""
 
+    optimizer: Annotated[str, OneOf(("adamw", "muon", "sgd"))] = "adamw"
+    """adamw, muon (for the linear layers, AdamW for the rest) or sgd (needs lr)."""
     lr: NonNegative | None = None
     """Learning rate of everything but the backbone."""
     backbone_lr: NonNegative | None = None
     """Learning rate of the backbone."""
     weight_decay: NonNegative = 1e-4
-    """AdamW's decay; norms have none."""
+    """Decay of the weights; norms have none."""
     warmup_steps: Annotated[int, Range(0)] | None = None
     """Steps of linear warm-up."""
-    schedule: Annotated[str, OneOf(("constant", "cosine"))] | None = None
-    """Learning rate after the warm-up: constant or cosine."""
+    schedule: Annotated[str, OneOf(("constant", "cosine", "flat_cosine"))] | None = None
+    """Learning rate after the warm-up: constant, cosine (to 1 %) or flat_cosine (to a half)."""
     clip_norm: NonNegative = 0.1
     """Largest norm of the gradient; 0 turns clipping off."""
     ema_decay: Fraction | None = None
@@ -118,6 +141,7 @@ class TrainSettings(Settings):
                 f"train: pretrained={self.pretrained} has no effect with model={self.model},"
                 " which brings its own weights; give an architecture (.yaml) as model"
             )
+        refuse_without_effect(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +161,10 @@ class ValSettings(Settings):
     """Data set: YAML, folder or COCO json."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Which part of the data set: train, val or test."""
+    classes: tuple[Annotated[int, Range(0)], ...] | None = None
+    """Class indices to measure, for example 0,2,5; None: all."""
+    single_cls: bool = False
+    """Treat all classes as one, as in a training with single_cls."""
 
     imgsz: ImageSize | None = None
     """Input size in pixels, one number or height,width; None: the model's own."""

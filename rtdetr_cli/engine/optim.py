@@ -1,10 +1,15 @@
-"""AdamW with the official parameter groups, what is frozen, and the learning rate of a step."""
+"""Optimizers with the official parameter groups, what is frozen, the learning rate of a step."""
 
 from __future__ import annotations
 
-from torch import nn
-from torch.optim import AdamW
+from typing import Any
 
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.engine.freezing import named_parts
+from rtdetr_cli.engine.muon import MuonAdamW, is_hidden_matrix
 from rtdetr_cli.engine.recipe import Recipe
 from rtdetr_cli.nn.backbones.hgnetv2 import HGNetv2
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -12,50 +17,69 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 def freeze(network: RTDETRNetwork, recipe: Recipe) -> None:
     """Take from training what the recipe keeps as it is."""
-    for module in _frozen_modules(network, recipe):
-        module.requires_grad_(False)
+    for part in _frozen_parts(network, recipe):
+        part.requires_grad_(False)
 
 
 def train_mode(network: RTDETRNetwork, recipe: Recipe) -> None:
-    """Training mode for all but the frozen norms, whose statistics must not move."""
+    """Training mode for all but what is frozen: statistics of its norms must not move."""
     network.train()
-    for module in _frozen_modules(network, recipe):
-        module.eval()
+    for part in _frozen_parts(network, recipe):
+        if isinstance(part, nn.Module):
+            part.eval()
 
 
-def _frozen_modules(network: RTDETRNetwork, recipe: Recipe) -> list[nn.Module]:
+def _frozen_parts(network: RTDETRNetwork, recipe: Recipe) -> list[nn.Module | nn.Parameter]:
     backbone = network.backbone
-    frozen: list[nn.Module] = []
+    frozen: list[nn.Module | nn.Parameter] = []
     if recipe.freeze_stem:
         frozen.append(backbone.stem if isinstance(backbone, HGNetv2) else backbone.conv1)
     if recipe.freeze_backbone_norm:
         frozen += [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    if recipe.freeze:
+        frozen += named_parts(network, recipe.freeze)
     return frozen
 
 
-def build_optimizer(network: RTDETRNetwork, recipe: Recipe) -> AdamW:
-    """AdamW in four groups: backbone or not, decayed or not (norms and biases are not)."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+def build_optimizer(network: RTDETRNetwork, recipe: Recipe) -> Optimizer:
+    """Four groups: backbone or not, decayed or not (norms and biases are not).
+
+    Raises:
+        UsageError: everything is frozen, or this PyTorch has no Muon.
+    """
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), parameter.ndim > 1)
+            for_muon = recipe.optimizer == "muon" and is_hidden_matrix(name, parameter)
+            key = (name.startswith("backbone."), parameter.ndim > 1, for_muon)
             groups.setdefault(key, []).append(parameter)
-    return AdamW(
+    if not groups:
+        raise UsageError(f"freeze={recipe.freeze} leaves nothing to train")
+    return _optimizer(
+        recipe,
         [
             {
                 "params": parameters,
                 "lr": recipe.backbone_lr if in_backbone else recipe.lr,
                 "initial_lr": recipe.backbone_lr if in_backbone else recipe.lr,
                 "weight_decay": recipe.weight_decay if decayed else 0.0,
+                "for_muon": for_muon,
             }
-            for (in_backbone, decayed), parameters in groups.items()
+            for (in_backbone, decayed, for_muon), parameters in groups.items()
         ],
-        betas=(0.9, 0.999),
-        fused=True,
     )
 
 
-def set_learning_rate(optimizer: AdamW, recipe: Recipe, step: int) -> None:
+def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
+    if recipe.optimizer == "sgd":
+        return SGD(groups, momentum=0.9, nesterov=True, fused=True)
+    if recipe.optimizer == "muon":
+        matrices = [group for group in groups if group["for_muon"]]
+        return MuonAdamW(matrices, [group for group in groups if not group["for_muon"]])
+    return AdamW(groups, betas=(0.9, 0.999), fused=True)
+
+
+def set_learning_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> None:
     """Set every group's rate for a step, counted from 0."""
     share = recipe.lr_share(step)
     for group in optimizer.param_groups:

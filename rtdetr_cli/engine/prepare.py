@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,49 +16,23 @@ from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.fingerprint import Fingerprint, check_unchanged, fingerprint
-from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_loader, train_loader
+from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
+from rtdetr_cli.data.loader import LoaderConfig, eval_loader, train_loader
+from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.accumulate import num_groups
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
+from rtdetr_cli.engine.run import Data, Progress, Run
 from rtdetr_cli.engine.run_log import write_args
-from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
-from rtdetr_cli.engine.stop import StopSignals
+from rtdetr_cli.engine.snapshot import open_stopped_run, restore
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
 from rtdetr_cli.weights.transfer import transfer_classes
-
-
-@dataclass
-class Data:
-    """The two splits and their batches."""
-
-    train: DetectionDataset
-    val: DetectionDataset
-    train_batches: TrainLoader
-    val_batches: EvalLoader
-    fingerprint: Fingerprint
-
-
-@dataclass
-class Run:
-    """All parts of one training run."""
-
-    settings: TrainSettings
-    run_dir: Path
-    device: torch.device
-    recipe: Recipe
-    data: Data
-    network: RTDETRNetwork
-    ema: EMA
-    optimizer: torch.optim.AdamW
-    preprocessing: Preprocessing
-    progress: Progress
-    stop: StopSignals = field(default_factory=StopSignals)
 
 
 def prepare(settings: TrainSettings) -> Run:
@@ -77,7 +51,8 @@ def prepare(settings: TrainSettings) -> Run:
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
-    steps = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
+    batches = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
+    steps = num_groups(batches, settings.accumulate)
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
     data = _load(settings, recipe, preprocessing, train_split, val_split)
     network.decoder.denoising = DenoisingConfig(
@@ -105,10 +80,16 @@ def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDa
     train_split, val_split = open_split(config, "train"), open_split(config, "val")
     for note in dict.fromkeys([*train_split.notes, *val_split.notes]):
         warn(note)
-    if train_split.num_boxes == 0:
-        raise DataError(f"{settings.data}: the training split has no boxes")
     if train_split.names != val_split.names:
         raise DataError(f"{settings.data}: the classes of train and val differ")
+    train_split, val_split = (
+        select_classes(split, settings.classes, settings.single_cls)
+        for split in (train_split, val_split)
+    )
+    train_split = take_fraction(train_split, settings.fraction, settings.seed)
+    if train_split.num_boxes == 0:
+        part = "what classes and fraction leave of " if settings.classes else ""
+        raise DataError(f"{settings.data}: {part}the training split has no boxes")
     return train_split, val_split
 
 

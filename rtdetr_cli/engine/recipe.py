@@ -30,6 +30,9 @@ SCRATCH_LR = 1e-3
 HARD_CROPS_FROM = 20_000
 """Steps that a network from scratch needs before zoom-out and IoU crop pay."""
 FINAL_LR_SHARE = 0.01
+FLAT_COSINE_SHARE = 0.5
+"""What flat_cosine ends at (lr_gamma of DEIM, arXiv 2412.04234, engine/optim/lr_scheduler.py)."""
+OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon", "sgd": "SGD"}
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,20 @@ class Recipe:
 
     total_steps: int
     """Steps of the whole run."""
+    optimizer: str
+    """`adamw`, `muon` or `sgd`."""
     lr: float
     """Learning rate of encoder and decoder."""
     backbone_lr: float
     """Learning rate of the backbone."""
     weight_decay: float
-    """AdamW's decay; one-dimensional parameters have none."""
+    """Decay of the weights; one-dimensional parameters have none."""
     warmup_steps: int
     """Steps of linear warm-up."""
     schedule: str
-    """`constant` or `cosine` (down to 1 %) after the warm-up."""
+    """`constant`, `cosine` (down to 1 %) or `flat_cosine` (to a half) after the warm-up."""
+    tail_steps: int
+    """Steps of the last epochs without strong augmentation, where flat_cosine has ended."""
     clip_norm: float
     """Largest gradient norm; 0 is none."""
     ema_decay: float
@@ -58,6 +65,8 @@ class Recipe:
     """The backbone's stem stays as it is."""
     freeze_backbone_norm: bool
     """The backbone's BatchNorms stay as they are."""
+    freeze: str | None
+    """What the user freezes beside that."""
     augment: AugmentConfig
     """Probabilities of the augmentations."""
     multi_scale: tuple[tuple[int, int], ...] | None
@@ -70,8 +79,21 @@ class Recipe:
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.schedule == "constant":
             return warm
+        if self.schedule == "flat_cosine":
+            return warm * self._flat_cosine(step)
         decay = 0.5 * (1 + math.cos(math.pi * step / max(self.total_steps, 1)))
         return warm * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * decay)
+
+    def _flat_cosine(self, step: int) -> float:
+        """Flat for half of the run, a cosine to the last epochs, flat there (DEIM's schedule).
+
+        DEIM stays flat four epochs longer, which in short runs would leave nothing to decay in,
+        and warms up with a quadratic.
+        """
+        flat, end = self.total_steps // 2, self.total_steps - self.tail_steps
+        done = min(max((step - flat) / max(end - flat, 1), 0.0), 1.0)
+        decay = 0.5 * (1 + math.cos(math.pi * done))
+        return FLAT_COSINE_SHARE + (1 - FLAT_COSINE_SHARE) * decay
 
     def describe(self) -> str:
         """Two lines for the user."""
@@ -81,10 +103,12 @@ class Recipe:
             sizes = f"{max(self.multi_scale[0])} to {max(self.multi_scale[-1])} px"
         frozen = ", stem frozen" if self.freeze_stem else ""
         frozen += ", backbone norms frozen" if self.freeze_backbone_norm else ""
+        frozen += f", freeze={self.freeze}" if self.freeze else ""
         return (
-            f"recipe: AdamW lr {self.lr:g}, backbone {self.backbone_lr:g}, weight decay "
-            f"{self.weight_decay:g}, clip {self.clip_norm:g}, {self.schedule} after "
-            f"{self.warmup_steps} of {self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
+            f"recipe: {OPTIMIZERS[self.optimizer]} lr {self.lr:g}, "
+            f"backbone {self.backbone_lr:g}, weight decay {self.weight_decay:g}, "
+            f"clip {self.clip_norm:g}, {self.schedule} after {self.warmup_steps} of "
+            f"{self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
             f"{self.ema_ramp}{frozen}\n"
             f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
             f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "
@@ -100,7 +124,7 @@ def resolve_recipe(
     Args:
         settings: the user's keys; None means the recipe's choice.
         official: what the architecture's file says.
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: steps of the optimizer in an epoch.
         is_pretrained: whether the backbone starts from trained weights.
     """
     total = steps_per_epoch * settings.epochs
@@ -109,18 +133,26 @@ def resolve_recipe(
     default = AugmentConfig()
     if not is_pretrained and total < HARD_CROPS_FROM:
         default = replace(default, zoom_out=0.0, iou_crop=0.0)
+    backbone_lr = official.backbone_lr if is_pretrained else lr
+    if settings.optimizer == "sgd" and is_pretrained:  # AdamW's rate itself would mean nothing
+        backbone_lr *= lr / OFFICIAL_LR
+    clean_epochs = _given(settings.clean_epochs, max(1, round(settings.epochs * 0.05)))
+    keeps_official = is_pretrained and settings.freeze != "0"
     return Recipe(
         total_steps=total,
+        optimizer=settings.optimizer,
         lr=lr,
-        backbone_lr=_given(settings.backbone_lr, official.backbone_lr if is_pretrained else lr),
+        backbone_lr=_given(settings.backbone_lr, backbone_lr),
         weight_decay=settings.weight_decay,
         warmup_steps=_given(settings.warmup_steps, min(OFFICIAL_WARMUP, total // 20)),
         schedule=settings.schedule or ("constant" if total >= LONG_RUN else "cosine"),
+        tail_steps=steps_per_epoch * clean_epochs,
         clip_norm=settings.clip_norm,
         ema_decay=_given(settings.ema_decay, _scaled_ema_decay(total)),
         ema_ramp=_given(settings.ema_ramp, min(OFFICIAL_EMA_RAMP, max(1, total // 100))),
-        freeze_stem=is_pretrained and official.freeze_stem,
-        freeze_backbone_norm=is_pretrained and official.freeze_backbone_norm,
+        freeze_stem=keeps_official and official.freeze_stem,
+        freeze_backbone_norm=keeps_official and official.freeze_backbone_norm,
+        freeze=None if settings.freeze == "0" else settings.freeze,
         augment=AugmentConfig(
             photometric=_given(settings.photometric, default.photometric),
             zoom_out=_given(settings.zoom_out, default.zoom_out),
@@ -128,7 +160,7 @@ def resolve_recipe(
             flip=settings.flip,
         ),
         multi_scale=multi_scale_sizes(size_hw(settings.imgsz)) if multi_scale else None,
-        clean_epochs=_given(settings.clean_epochs, max(1, round(settings.epochs * 0.05))),
+        clean_epochs=clean_epochs,
     )
 
 

@@ -6,95 +6,61 @@ in a picture from (seed, epoch, index).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.data.fingerprint import Fingerprint
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.last import LAST, PREVIOUS, open_last, remove_leftovers
-from rtdetr_cli.engine.run_log import Row, primitives
+from rtdetr_cli.engine.run import EpochSums, Progress, Run
+from rtdetr_cli.engine.run_log import primitives
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, stored
 
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
 """Keys that say where the stopped run is."""
-CHANGEABLE = {"device", "workers", "data", "save_steps", "plots", "json"}
-"""Keys that a resumed run may give anew: they change no number."""
+CHANGEABLE = {
+    *("device", "workers", "data", "save_steps", "save_period", "plots", "json", "tensorboard"),
+    *("time", "patience"),
+}
+"""Keys that a resumed run may give anew: they change no step."""
 
 
-@dataclass
-class EpochSums:
-    """What has been gathered of the epoch that is under way.
-
-    Attributes:
-        batches: that are done.
-        seconds: that they took, those of earlier processes included.
-        waited: seconds of these that were spent waiting for data.
-        losses: sum over the batches of each loss.
-    """
-
-    batches: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-    losses: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        """Count a batch."""
-        self.batches += 1
-        for name, value in losses.items():
-            self.losses[name] = self.losses.get(name, torch.zeros_like(value)) + value
-
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        epoch: epochs done.
-        step: optimizer steps done.
-        best: best AP so far, -1 before the first validation.
-        rows: results.csv so far.
-        sums: of the epoch under way.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    best: float = -1.0
-    rows: list[Row] = field(default_factory=list)
-    sums: EpochSums = field(default_factory=EpochSums)
-
-
-def training_state(
-    settings: TrainSettings,
-    data: Fingerprint,
-    progress: Progress,
-    network: RTDETRNetwork,
-    ema: EMA,
-    optimizer: AdamW,
-) -> dict[str, Any]:
-    """Everything beside the averaged weights that the next step depends on."""
-    return {
-        "settings": primitives(settings),
-        "fingerprint": data,
-        "epoch": progress.epoch,
-        "step": progress.step,
-        "best": progress.best,
-        "rows": progress.rows,
+def run_checkpoint(run: Run) -> Checkpoint:
+    """The averaged weights and everything beside them that the next step depends on."""
+    checkpoint = weights_checkpoint(run)
+    progress = run.progress
+    checkpoint.training = {
+        "settings": primitives(run.settings),
+        "fingerprint": run.data.fingerprint,
+        **vars(progress),
         "sums": {**vars(progress.sums), "losses": stored(progress.sums.losses)},
-        "network": network.state_dict(),
-        "ema_steps": ema.steps,
-        "optimizer": optimizer.state_dict(),
+        "network": run.network.state_dict(),
+        "ema_steps": run.ema.steps,
+        "optimizer": run.optimizer.state_dict(),
     }
+    return checkpoint
+
+
+def weights_checkpoint(run: Run) -> Checkpoint:
+    """The averaged weights: what is validated and shipped."""
+    network = run.ema.network
+    return Checkpoint(
+        config=network.config,
+        names=run.data.train.names,
+        weights=network.state_dict(),
+        preprocessing=run.preprocessing,
+        origin=f"rtdetr train, epoch {run.progress.epoch}",
+    )
 
 
 def restore(
@@ -102,7 +68,7 @@ def restore(
     network: RTDETRNetwork,
     ema: EMA,
     weights: dict[str, Tensor],
-    optimizer: AdamW,
+    optimizer: Optimizer,
 ) -> Progress:
     """Put a saved state back."""
     network.load_state_dict(state["network"])
@@ -113,18 +79,20 @@ def restore(
     device = next(network.parameters()).device
     sums = EpochSums(**state["sums"])
     sums.losses = {name: value.to(device) for name, value in sums.losses.items()}
-    return Progress(state["epoch"], state["step"], state["best"], state["rows"], sums)
+    kept = {key.name: state[key.name] for key in fields(Progress)}
+    return Progress(**{**kept, "sums": sums})
 
 
-def _match_layouts(optimizer: AdamW) -> None:
+def _match_layouts(optimizer: Optimizer) -> None:
     """Give each moment the memory layout of its parameter.
 
     Files hold contiguous tensors; the fused kernel walks the raw memory of parameter and moments
     side by side, so that a channels-last parameter would meet its neighbours' moments.
     """
     for parameter, moments in optimizer.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            moments[name] = torch.empty_like(parameter).copy_(moments[name])
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -181,7 +149,7 @@ def _say_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
     else:
         say(
             f"resuming {folder} after step {state['step']}: {state['epoch']} of {epochs} epochs "
-            f"and {state['sums']['batches']} batches"
+            f"and {state['sums']['steps']} steps of the next"
         )
 
 

@@ -15,6 +15,7 @@ from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader, eval_loader
+from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
@@ -36,6 +37,7 @@ def validate(settings: ValSettings) -> Metrics:
     dataset = open_split(load_data(settings.data), settings.split)
     for note in dataset.notes:
         warn(note)
+    dataset = select_classes(dataset, settings.classes, settings.single_cls)
     detector = load_detector(
         settings.model, settings.device, settings.decoder_layers, settings.num_queries
     )

@@ -66,7 +66,7 @@ def serve_ours(data: str) -> None:
     from rtdetr_cli.core.structures import Batch
     from rtdetr_cli.engine.optim import train_mode
     from rtdetr_cli.engine.prepare import prepare
-    from rtdetr_cli.engine.train import train_step
+    from rtdetr_cli.engine.step import train_step
     from rtdetr_cli.loss.criterion import Criterion
 
     run = prepare(

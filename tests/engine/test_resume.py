@@ -90,7 +90,7 @@ def test_a_run_that_dies_at_any_step_ends_as_if_it_had_not(
     positions = []
     for _ in MOMENTS:
         last = load_checkpoint(tmp_path / "train" / "weights" / "last.pt").training
-        positions.append((last["step"], last["sums"]["batches"]))
+        positions.append((last["step"], last["sums"]["steps"]))
         code = run(["train", "resume=true", f"project={tmp_path}"])
     assert positions == [(2, 2), (6, 2), (8, 0)]
     assert code == 0
@@ -149,7 +149,7 @@ def test_a_signal_does_not_wait_for_the_end_of_validation(
     finally:
         signal.signal(signal.SIGINT, before)
     state = load_checkpoint(tmp_path / "train/weights/last.pt").training
-    assert (state["epoch"], state["sums"]["batches"]) == (1, 4)
+    assert (state["epoch"], state["sums"]["steps"]) == (1, 4)
     assert run(["train", "resume=true", f"project={tmp_path}"]) == 0
     assert ends_alike(tmp_path, whole)
 
@@ -197,7 +197,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(damage, stopped, whole, ca
     assert run(["train", "resume=true", f"project={stopped}"]) == 0
     said = capsys.readouterr().err
     assert "going on from the state before it" in said
-    assert "after step 4: 1 of 3 epochs and 0 batches" in said
+    assert "after step 4: 1 of 3 epochs and 0 steps" in said
     assert last.with_name("last-damaged.pt").is_file() == (damage != "absent")
 
 

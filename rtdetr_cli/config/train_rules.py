@@ -1,0 +1,37 @@
+"""Keys of `rtdetr train` that have no effect beside others: each is refused with the reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rtdetr_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rtdetr_cli.config.settings import TrainSettings
+
+WHOLE_BACKBONE = {"backbone", "4"}
+"""Values of `freeze` that leave nothing of the backbone to train."""
+
+
+def refuse_without_effect(settings: TrainSettings) -> None:
+    """Look for a key that the other keys make void.
+
+    Raises:
+        UsageError: there is one.
+    """
+    reason = _reason(settings)
+    if reason:
+        raise UsageError(f"train: {reason}")
+
+
+def _reason(settings: TrainSettings) -> str | None:
+    epochs = f"has no effect with epochs={settings.epochs}"
+    if settings.patience >= settings.epochs:
+        return f"patience={settings.patience} {epochs}; give less, or 0"
+    if settings.save_period > settings.epochs:
+        return f"save_period={settings.save_period} {epochs}; give less, or 0"
+    if settings.backbone_lr is not None and settings.freeze in WHOLE_BACKBONE:
+        return f"backbone_lr has no effect with freeze={settings.freeze}"
+    if settings.optimizer == "sgd" and settings.lr is None and not settings.resume:
+        return "optimizer=sgd needs lr=; the recipe's learning rates are made for AdamW"
+    return None

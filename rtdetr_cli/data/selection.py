@@ -1,0 +1,81 @@
+"""A part of a data set: some classes, all classes as one, a share of the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.data.dataset import Bools, DetectionDataset, Record
+
+SINGLE_NAME = "object"
+
+
+def keep_classes(dataset: DetectionDataset, classes: tuple[int, ...]) -> DetectionDataset:
+    """Forget the boxes of all other classes; numbers, names and pictures stay.
+
+    Raises:
+        UsageError: an index is no class of the data set.
+    """
+    unknown = [index for index in classes if index not in dataset.names]
+    if unknown:
+        names = list(dataset.names.values())
+        raise UsageError(
+            f"classes: {unknown[0]} is no class of the data set, whose indices are 0 to "
+            f"{len(names) - 1} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        )
+    records = [_filter(record, np.isin(record.labels, classes)) for record in dataset.records]
+    annotations = dataset.annotations
+    if annotations is not None:
+        kept = {dataset.category_ids[index] for index in classes}
+        annotations = [box for box in annotations if box["category_id"] in kept]
+    return replace(dataset, records=records, annotations=annotations)
+
+
+def merge_classes(dataset: DetectionDataset) -> DetectionDataset:
+    """Make all classes one."""
+    category_id = dataset.category_ids[0]
+    records = [replace(one, labels=np.zeros_like(one.labels)) for one in dataset.records]
+    annotations = dataset.annotations
+    if annotations is not None:
+        annotations = [{**box, "category_id": category_id} for box in annotations]
+    return replace(
+        dataset,
+        names={0: SINGLE_NAME},
+        category_ids=[category_id],
+        records=records,
+        annotations=annotations,
+    )
+
+
+def select_classes(
+    dataset: DetectionDataset, classes: tuple[int, ...] | None, single_cls: bool
+) -> DetectionDataset:
+    """What the keys `classes` and `single_cls` leave of a split."""
+    if classes is not None:
+        dataset = keep_classes(dataset, classes)
+    return merge_classes(dataset) if single_cls else dataset
+
+
+def take_fraction(dataset: DetectionDataset, fraction: float, seed: int) -> DetectionDataset:
+    """A share of the pictures, drawn by the seed, in the order of the split; at least one."""
+    if fraction == 1:
+        return dataset
+    count = max(1, round(fraction * len(dataset)))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
+    records = [dataset.records[position] for position in chosen]
+    annotations = dataset.annotations
+    if annotations is not None:
+        kept = {record.image_id for record in records}
+        annotations = [box for box in annotations if box["image_id"] in kept]
+    return replace(dataset, records=records, annotations=annotations)
+
+
+def _filter(record: Record, kept: Bools) -> Record:
+    return replace(
+        record,
+        boxes_xyxy=record.boxes_xyxy[kept],
+        labels=record.labels[kept],
+        iscrowd=record.iscrowd[kept],
+    )

@@ -1,0 +1,127 @@
+"""All parts of one training run, as prepare.py brings them together and train.py moves them on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.fingerprint import Fingerprint
+from rtdetr_cli.data.loader import EvalLoader, TrainLoader
+from rtdetr_cli.engine.ema import EMA
+from rtdetr_cli.engine.recipe import Recipe
+from rtdetr_cli.engine.run_log import Row
+from rtdetr_cli.engine.stop import StopSignals
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+
+@dataclass
+class EpochSums:
+    """What has been gathered of the epoch that is under way.
+
+    Attributes:
+        steps: that are done.
+        skipped: steps of these whose loss or gradient was not finite.
+        seconds: that they took, those of earlier processes included.
+        waited: seconds of these that were spent waiting for data.
+        losses: sum over the steps, without the skipped ones, of each loss.
+    """
+
+    steps: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, losses: dict[str, Tensor] | None) -> None:
+        """Count a step; None is a skipped one."""
+        self.steps += 1
+        if losses is None:
+            self.skipped += 1
+            return
+        for name, value in losses.items():
+            self.losses[name] = self.losses.get(name, torch.zeros_like(value)) + value
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss; nothing if every step was skipped."""
+        counted = self.steps - self.skipped
+        return {f"train/{name}": total.item() / counted for name, total in self.losses.items()}
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: epochs done.
+        step: optimizer steps done, skipped ones included.
+        skipped: of these, how many were skipped without one that was not, until this one.
+        best: best AP so far, -1 before the first validation.
+        rows: results.csv so far.
+        sums: of the epoch under way.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    skipped: int = 0
+    best: float = -1.0
+    rows: list[Row] = field(default_factory=list)
+    sums: EpochSums = field(default_factory=EpochSums)
+
+
+@dataclass
+class Data:
+    """The two splits and their batches."""
+
+    train: DetectionDataset
+    val: DetectionDataset
+    train_batches: TrainLoader
+    val_batches: EvalLoader
+    fingerprint: Fingerprint
+
+
+@dataclass
+class Run:
+    """All parts of one training run.
+
+    Attributes:
+        statistics: those of the BatchNorms before the step, for the case that it is skipped.
+    """
+
+    settings: TrainSettings
+    run_dir: Path
+    device: torch.device
+    recipe: Recipe
+    data: Data
+    network: RTDETRNetwork
+    ema: EMA
+    optimizer: Optimizer
+    preprocessing: Preprocessing
+    progress: Progress
+    stop: StopSignals = field(default_factory=StopSignals)
+    statistics: list[Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.statistics = [buffer.clone() for buffer in self._statistics()]
+
+    def keep_statistics(self) -> None:
+        """Remember the BatchNorms' statistics, which a forward pass moves."""
+        torch._foreach_copy_(self.statistics, self._statistics())
+
+    def undo_statistics(self) -> None:
+        """Put them back."""
+        torch._foreach_copy_(self._statistics(), self.statistics)
+
+    def _statistics(self) -> list[Tensor]:
+        return [
+            buffer
+            for module in self.network.modules()
+            if isinstance(module, nn.BatchNorm2d)
+            for buffer in module.buffers()
+        ]

@@ -1,0 +1,70 @@
+"""ONE STEP: forward, loss and backward of its batches, optimizer, moving average.
+
+A step follows from the state before it, its batches and (seed, step); nothing else is drawn from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rtdetr_cli.core.structures import Batch
+from rtdetr_cli.engine.accumulate import box_shares
+from rtdetr_cli.engine.flight import MAX_SKIPPED, crash
+from rtdetr_cli.engine.optim import set_learning_rate
+from rtdetr_cli.engine.run import Run
+from rtdetr_cli.engine.snapshot import seed_step
+from rtdetr_cli.loss.criterion import Criterion
+
+TERMS = ("loss_vfl", "loss_bbox", "loss_giou")
+
+
+def train_step(run: Run, criterion: Criterion, *batches: Batch) -> dict[str, Tensor] | None:
+    """Forward, loss and backward of one or more batches, one step of optimizer and average.
+
+    A step whose gradient is not finite changes nothing but the count of steps.
+
+    Returns:
+        The loss and the three terms of the last decoder layer, detached; None if it was skipped.
+
+    Raises:
+        BackendError: three steps in a row were not finite.
+    """
+    seed_step(run.settings.seed, run.progress.step)
+    set_learning_rate(run.optimizer, run.recipe, run.progress.step)
+    run.optimizer.zero_grad()
+    run.keep_statistics()
+    losses = _backward(run, criterion, batches)
+    norm = nn.utils.clip_grad_norm_(
+        run.network.parameters(), run.recipe.clip_norm or math.inf, foreach=True
+    ).item()
+    is_finite = math.isfinite(norm)
+    if is_finite:
+        run.optimizer.step()
+        run.ema.update()
+        run.progress.skipped = 0
+    else:
+        run.undo_statistics()
+        if run.progress.skipped + 1 == MAX_SKIPPED:
+            crash(run, batches, losses, norm)
+        run.progress.skipped += 1
+    run.progress.step += 1
+    return losses if is_finite else None
+
+
+def _backward(run: Run, criterion: Criterion, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    """Gradients of the mean loss per box of all batches together; the losses, detached."""
+    sums: dict[str, Tensor] = {}
+    shares = box_shares(batches, run.device).unbind()
+    for batch, share in zip((batch.to(run.device) for batch in batches), shares, strict=True):
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        output = run.network(images, batch.targets)
+        terms = criterion(output, batch.targets)
+        loss = share * torch.stack(list(terms.values())).sum()
+        loss.backward()
+        losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in TERMS}}
+        sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
+    return sums

@@ -1,0 +1,60 @@
+"""Parts of a data set: records and ground truth stay of one mind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
+from rtdetr_cli.data.selection import keep_classes, merge_classes, take_fraction
+
+
+@pytest.fixture
+def split() -> DetectionDataset:
+    """Ten pictures with a cat (COCO id 17) and a dog (18) each, as of a COCO json."""
+    boxes = [LabelledBox(0, [0, 0, 9, 9]), LabelledBox(1, [1, 1, 8, 8])]
+    records = [make_record(number, Path(f"{number}.png"), (10, 10), boxes) for number in range(10)]
+    annotations = [
+        {"id": 2 * number + label, "image_id": number, "category_id": 17 + label}
+        for number in range(10)
+        for label in (0, 1)
+    ]
+    return DetectionDataset({0: "cat", 1: "dog"}, [17, 18], records, [], annotations)
+
+
+def test_classes_keep_their_numbers_and_the_pictures_stay(split):
+    assert split.num_boxes == 20
+    dogs = keep_classes(split, (1,))
+    assert (len(dogs), dogs.num_boxes, dogs.names) == (10, 10, split.names)
+    assert all(record.labels.tolist() == [1] for record in dogs.records)
+    assert all(record.boxes_xyxy.tolist() == [[1, 1, 8, 8]] for record in dogs.records)
+    assert {box["category_id"] for box in dogs.ground_truth()["annotations"]} == {18}
+
+
+def test_a_class_that_does_not_exist_is_named(split):
+    with pytest.raises(UsageError, match=r"classes: 7 is no class of the data set.* 0 to 1"):
+        keep_classes(split, (0, 7))
+
+
+def test_all_classes_become_one(split):
+    merged = merge_classes(split)
+    assert (merged.names, merged.category_ids, merged.num_boxes) == ({0: "object"}, [17], 20)
+    assert all((record.labels == 0).all() for record in merged.records)
+    truth = merged.ground_truth()
+    assert truth["categories"] == [{"id": 17, "name": "object"}]
+    assert {box["category_id"] for box in truth["annotations"]} == {17}
+    assert {box["category_id"] for box in split.annotations} == {17, 18}  # untouched
+
+
+def test_a_fraction_follows_the_seed_and_takes_its_annotations_along(split):
+    first, again, other = (take_fraction(split, 0.5, seed) for seed in (0, 0, 1))
+    ids = [[record.image_id for record in part.records] for part in (first, again, other)]
+    assert ids[0] == ids[1] == sorted(ids[0])
+    assert ids[0] != ids[2]
+    assert len(ids[0]) == 5
+    assert {box["image_id"] for box in first.annotations} == set(ids[0])
+    assert len(take_fraction(split, 0.001, 0)) == 1
+    assert np.array_equal(take_fraction(split, 1.0, 0).records, split.records)

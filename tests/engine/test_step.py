@@ -1,0 +1,79 @@
+"""Steps that are not finite change nothing; three in a row leave a record that repeats them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.engine import step, train
+from rtdetr_cli.weights.checkpoint import load_checkpoint
+
+from .test_resume import equal
+from .test_train import command, read_rows
+
+
+class NotFinite(step.Criterion):
+    """Terms that are not a number at the steps of these numbers."""
+
+    steps: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, output, targets):
+        terms = super().forward(output, targets)
+        self.calls += 1
+        factor = float("nan") if self.calls - 1 in self.steps else 1.0
+        return {name: factor * value for name, value in terms.items()}
+
+
+def spoil(steps: set[int], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(train, "Criterion", type("Spoiled", (NotFinite,), {"steps": tuple(steps)}))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+    tiny_yaml, squares, tmp_path, monkeypatch, capsys
+):
+    states = []
+    real = train.train_step
+
+    def watched(run, criterion, *batches):
+        before = [t.clone() for t in (*run.network.state_dict().values(), *run.ema._slow)]
+        losses = real(run, criterion, *batches)
+        after = [*run.network.state_dict().values(), *run.ema._slow]
+        states.append((losses is None, equal(before, after)))
+        return losses
+
+    spoil({1, 2, 4}, monkeypatch)
+    monkeypatch.setattr(train, "train_step", watched)
+    assert run(command(tiny_yaml, squares, tmp_path, "epochs=2", "batch=2")) == 0
+    skipped = [number in {1, 2, 4} for number in range(8)]
+    assert states == [(one, one) for one in skipped]
+    rows = read_rows(tmp_path / "train")
+    assert [row["train/skipped"] for row in rows] == ["2", "1"]
+    assert float(rows[0]["train/loss"]) > 0
+    assert "2 steps not finite and skipped" in capsys.readouterr().err
+
+
+def test_three_in_a_row_end_the_run_with_a_record_that_repeats_the_last(
+    tiny_yaml, squares, tmp_path, monkeypatch, capsys
+):
+    spoil({3, 4, 5}, monkeypatch)
+    assert run(command(tiny_yaml, squares, tmp_path, "epochs=3", "batch=2")) == 5
+    error = capsys.readouterr().err.splitlines()[-1]
+    path = tmp_path / "train" / "weights" / "flight.pt"
+    assert "3 steps in a row were not finite; at step 5 the loss is nan" in error
+    assert f"`rtdetr train resume={path}` repeats the step" in error
+    training = load_checkpoint(path).training
+    assert (training["step"], training["skipped"]) == (5, 2)
+    record = training["flight"]
+    assert record["batches"][0]["paths"]
+    assert record["batches"][0]["images"].shape == (2, 3, 64, 64)
+    assert all(torch.isfinite(value).all() for value in training["network"].values())
+    spoil({0}, monkeypatch)  # the first step after resuming is that step
+    assert run(["train", f"resume={path}"]) == 5
+    assert "at step 5 the loss is nan" in capsys.readouterr().err
+    spoil(set(), monkeypatch)  # what was wrong has been mended: the run ends well
+    assert run(["train", f"resume={path}"]) == 0

@@ -23,7 +23,7 @@ from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
 from rtdetr_cli.data.dense import MIXUP_SHARE, mixup, mosaic
-from rtdetr_cli.data.pictures import CacheKind, open_pictures, read_picture
+from rtdetr_cli.data.pictures import open_pictures, read_picture
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
 
 _ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # keep the random streams of one epoch apart
@@ -48,7 +48,7 @@ class LoaderConfig:
     no strong augmentation."""
     multi_scale: tuple[tuple[int, int], ...] | None = None
     """Sizes (height, width) to draw from for each batch; None keeps `size_hw`."""
-    cache: CacheKind = "off"
+    cache: str = "off"
     """Where decoded pictures are kept: off, ram or disk."""
     rank: int = 0
     """Which process of `world_size` this is."""

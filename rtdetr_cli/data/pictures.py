@@ -12,7 +12,6 @@ import mmap
 import multiprocessing
 import shutil
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,8 +23,6 @@ from rtdetr_cli.core.files import atomic_write, rtdetr_home
 from rtdetr_cli.core.image import Pixels, read_image
 from rtdetr_cli.core.memory import free_memory
 from rtdetr_cli.data.dataset import Record
-
-CacheKind = Literal["off", "ram", "disk"]
 
 _USABLE_MEMORY = 0.8
 """Share of the free memory that a cache may take; the network needs some too."""
@@ -95,7 +92,7 @@ class PicturesOnDisk(Pictures):
         return pixels
 
 
-def open_pictures(records: list[Record], cache: CacheKind, copies: int = 1) -> Pictures:
+def open_pictures(records: list[Record], cache: str, copies: int = 1) -> Pictures:
     """Choose how pictures are kept, after a look at the room there is.
 
     Args:

@@ -29,7 +29,17 @@ from rtdetr_cli.weights.checkpoint import Checkpoint, stored
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
 """Keys that say where the stopped run is."""
 CHANGEABLE = {
-    *("device", "workers", "data", "save_steps", "save_period", "plots", "json", "tensorboard"),
+    *(
+        "device",
+        "workers",
+        "cache",
+        "data",
+        "save_steps",
+        "save_period",
+        "plots",
+        "json",
+        "tensorboard",
+    ),
     *("time", "patience"),
 }
 """Keys that a resumed run may give anew: they change no step."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +22,8 @@ from rtdetr_cli.loss.terms import box_overlap, giou_loss, l1_loss, mal_loss, vfl
 class LossConfig:
     """The official constants (lyuwenyu/RT-DETR, rtdetrv2_pytorch, rtdetrv2_r50vd.yml)."""
 
-    classification: Literal["vfl", "mal"] = "vfl"
-    """Varifocal or matchability-aware loss; the term is called `loss_vfl` or `loss_mal`."""
+    classification: str = "vfl"
+    """`vfl`, varifocal, or `mal`, matchability-aware; names the term, as in `loss_vfl`."""
     weight_class: float = 1.0
     """Weight of the classification loss."""
     weight_bbox: float = 5.0

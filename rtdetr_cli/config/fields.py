@@ -26,18 +26,23 @@ _NAMES: dict[object, str] = {
 
 @dataclass(frozen=True)
 class Range:
-    """Limits of a number, both included; an integer may have to be a multiple of something."""
+    """Limits of a number, both included; an integer may have to be a multiple of something.
+
+    `besides` is a number outside of the limits that has a meaning of its own.
+    """
 
     low: float | None = None
     high: float | None = None
     multiple_of: int | None = None
+    besides: int | None = None
 
     def complaint(self, value: object) -> str | None:
         """What is wrong with a value, or None."""
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or value == self.besides:
             return None
         if self.low is not None and not value >= self.low:
-            return f"must be at least {self.low:g}"
+            more = "" if self.besides is None else f", or {self.besides}"
+            return f"must be at least {self.low:g}{more}"
         if self.high is not None and not value <= self.high:
             return f"must be at most {self.high:g}"
         if self.multiple_of and value % self.multiple_of:

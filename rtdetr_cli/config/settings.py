@@ -40,7 +40,7 @@ class TrainSettings(Settings):
     data: str | None = None
     """Data set: YAML, folder or COCO json; needed unless a run is resumed."""
     pretrained: str | None = None
-    """Weights that a .yaml architecture starts from; None: from scratch."""
+    """Start of a .yaml architecture: weights, or `backbone` (ImageNet's); None: from scratch."""
     resume: bool | str = False
     """Continue a run that was stopped: true for the newest, or the path of its last.pt."""
     recipe: str | None = None
@@ -60,8 +60,8 @@ class TrainSettings(Settings):
     """Hours after which the run ends with its epoch; the schedule stays that of epochs."""
     patience: Annotated[int, Range(0)] = 0
     """Epochs without a better AP after which the run ends; 0 is never."""
-    batch: Count = 16
-    """Images per step, all devices together."""
+    batch: Annotated[int, Range(1, besides=-1)] = 16
+    """Images per step, all devices together; -1: as many as fit the memory of a CUDA device."""
     accumulate: Count = 1
     """Batches whose gradients make one step: batch=4 accumulate=4 learns as batch=16."""
     imgsz: ImageSize = 640

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -21,6 +24,11 @@ def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
+def local_world_size() -> int:
+    """Processes on this machine, as torchrun says; otherwise all processes."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
 def is_main_process() -> bool:
     """Whether this process does the talking and the writing."""
     return rank() == 0
@@ -33,3 +41,12 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)  # gloo has no average
     return total / world_size()
+
+
+def all_reduce_min(value: int, device: torch.device) -> int:
+    """Smallest value of all processes. Every process must call it, with its own device."""
+    if not is_distributed():
+        return value
+    least = torch.tensor(value, device=device)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least.item())

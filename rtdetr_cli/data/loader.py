@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.distributed import local_world_size
 from rtdetr_cli.core.errors import DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
@@ -222,7 +223,7 @@ class _TrainSamples(Dataset[Sample | RTDETRError]):
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
         self._dataset, self._config = dataset, config
-        self._pictures = open_pictures(dataset.records, config.cache)
+        self._pictures = open_pictures(dataset.records, config.cache, local_world_size())
 
     def __getitem__(self, key: SampleKey) -> Sample | RTDETRError:
         rng = np.random.default_rng([self._config.seed, _SAMPLE, key.epoch, key.position])

@@ -7,17 +7,22 @@ from dataclasses import asdict
 
 from rtdetr_cli.config.settings import ModelsSettings
 from rtdetr_cli.core.console import result, table
-from rtdetr_cli.weights.catalog import CATALOG, Published
+from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedBackbone
 
 
 def models(settings: ModelsSettings) -> list[Published]:
-    """Print the catalogue, from weak to strong within each kind of training data."""
+    """Print the catalogue: detectors, weak to strong within each kind of data, then backbones."""
     entries = sorted(CATALOG.values(), key=lambda entry: (entry.data, entry.ap))
+    backbones = list(BACKBONES.values())
     if settings.json:
-        result(json.dumps([_described(entry) for entry in entries]))
+        everything = [*map(_described, entries), *map(_described, backbones)]
+        result(json.dumps(everything))
         return entries
     columns = ("model", "architecture", "AP", "AP50", "trained on", "licence", "here")
     table("", columns, [_row(entry) for entry in entries])
+    title = "\nto train from, with pretrained=backbone"
+    heads = ("backbone", "architecture", "MB", "trained on", "licence", "here")
+    table(title, heads, [_backbone_row(entry) for entry in backbones])
     return entries
 
 
@@ -33,6 +38,19 @@ def _row(entry: Published) -> tuple[str, ...]:
     )
 
 
-def _described(entry: Published) -> dict[str, object]:
+def _backbone_row(entry: PublishedBackbone) -> tuple[str, ...]:
+    return (
+        entry.name,
+        entry.architecture,
+        f"{entry.megabytes:.0f}",
+        entry.data,
+        entry.licence,
+        "yes" if entry.kept else "no",
+    )
+
+
+def _described(entry: Published | PublishedBackbone) -> dict[str, object]:
     kept = entry.kept
-    return {**asdict(entry), "url": entry.url, "path": str(kept) if kept else None}
+    kind = "detector" if isinstance(entry, Published) else "backbone"
+    place = {"url": entry.url, "path": str(kept) if kept else None}
+    return {"kind": kind, **asdict(entry), **place}

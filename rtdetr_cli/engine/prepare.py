@@ -21,17 +21,20 @@ from rtdetr_cli.data.loader import LoaderConfig, eval_loader, train_loader
 from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.accumulate import num_groups
+from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
+from rtdetr_cli.engine.pretrained import from_backbone
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run import Data, Progress, Run
 from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import open_stopped_run, restore
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
-from rtdetr_cli.weights.store import resolve_weights
+from rtdetr_cli.weights.store import open_start, resolve_weights
 from rtdetr_cli.weights.transfer import transfer_classes
 
 
@@ -49,18 +52,20 @@ def prepare(settings: TrainSettings) -> Run:
     elif "lr_scale" in settings.given:
         _check_lr_scale(settings)
     device = choose_device(settings.device)
+    check_automatic_batch(settings, device)
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
-    batches = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
-    steps = num_groups(batches, settings.accumulate)
-    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
-    data = _load(settings, recipe, preprocessing, train_split, val_split)
     network.decoder.denoising = DenoisingConfig(
         settings.num_denoising, settings.label_noise, settings.box_noise
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settings = with_batch(settings, network, is_pretrained, train_split, device)
+    batches = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
+    steps = num_groups(batches, settings.accumulate)
+    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
+    data = _load(settings, recipe, preprocessing, train_split, val_split)
     freeze(network, recipe)
     ema = EMA(network, recipe.ema_decay, recipe.ema_ramp)
     optimizer = build_optimizer(network, recipe)
@@ -116,7 +121,9 @@ def _start_network(
         weights_from = settings.pretrained
         if weights_from is None or stopped:
             return build_network(config, len(names)), weights_from is not None
-        checkpoint = open_weights(resolve_weights(weights_from))
+        checkpoint = open_start(weights_from, config)
+        if isinstance(checkpoint, Backbone):
+            return from_backbone(config, len(names), checkpoint), True
     else:
         if stopped:
             return build_network(stopped.config, len(names)), True

@@ -54,7 +54,7 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
     try:
         found = ModelConfig(
             name="rtdetr-custom",
-            backbone=_hgnetv2(weights) if _has(weights, "backbone.stem.") else _presnet(weights),
+            backbone=_backbone(weights),
             encoder=_encoder(weights, facts),
             decoder=_decoder(weights, facts),
             norm_eps=facts.norm_eps or ModelConfig.norm_eps,
@@ -77,6 +77,20 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
     )
 
 
+def infer_backbone(weights: State, origin: str) -> HGNetv2Config | PResNetConfig:
+    """The backbone of a state dict in hub names that holds nothing else.
+
+    Raises:
+        WeightsError: A tensor that every such backbone has is absent or has another shape.
+    """
+    try:
+        return _backbone(weights)
+    except KeyError as error:
+        raise WeightsError(f"{origin} is no complete backbone: {error.args[0]} is absent") from None
+    except (ConfigError, ValueError, IndexError) as error:
+        raise WeightsError(f"{origin} is no backbone of ours: {error}") from None
+
+
 @lru_cache(maxsize=1)
 def shipped_configs() -> tuple[ModelConfig, ...]:
     """Every architecture in models/."""
@@ -94,6 +108,10 @@ def _shapes(config: ModelConfig) -> tuple[object, ...]:
         anchor_precision="float32",
     )
     return config.backbone, encoder, decoder
+
+
+def _backbone(weights: State) -> HGNetv2Config | PResNetConfig:
+    return _hgnetv2(weights) if _has(weights, "backbone.stem.") else _presnet(weights)
 
 
 def _hgnetv2(weights: State) -> HGNetv2Config:

@@ -12,11 +12,11 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.files import rtdetr_home
 
 STORAGE = "https://github.com/lyuwenyu/storage/releases/download/"
-"""Where all of them lie; a mirror (`RTDETR_MIRROR`) stands in its place."""
+"""Where all but one of them lie; a mirror (`RTDETR_MIRROR`) stands in its place."""
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFile:
     """A file that the authors of RT-DETR publish."""
 
     name: str
@@ -25,6 +25,22 @@ class Published:
     """Name of the architecture in models/."""
     file: str
     """Release and name below `STORAGE`."""
+
+    @property
+    def url(self) -> str:
+        """Where its authors have put it."""
+        return STORAGE + self.file
+
+    @property
+    def original(self) -> Path:
+        """Where the file of its authors is kept, under their name."""
+        return weights_home() / self.file.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Published(PublishedFile):
+    """A trained detector."""
+
     ap: float
     """AP of this very file at 640x640 on the validation set of the data it was trained on last."""
     ap50: float
@@ -40,16 +56,6 @@ class Published:
     """Checksum, where two independent projects have recorded the same one."""
 
     @property
-    def url(self) -> str:
-        """Where its authors have put it."""
-        return STORAGE + self.file
-
-    @property
-    def original(self) -> Path:
-        """Where the file of its authors is kept, under their name."""
-        return weights_home() / self.file.rpartition("/")[2]
-
-    @property
     def converted(self) -> Path:
         """Where it is kept in our format; a file of the user's own under this name comes first."""
         return weights_home() / self.name
@@ -58,6 +64,34 @@ class Published:
     def kept(self) -> Path | None:
         """The file that is on this machine, if any."""
         return next((p for p in (self.converted, self.original) if p.is_file()), None)
+
+
+@dataclass(frozen=True)
+class PublishedBackbone(PublishedFile):
+    """A backbone that was trained to classify, to start the training of a detector from.
+
+    `architecture` is one that has it; others with the same backbone start from the same file.
+    """
+
+    megabytes: float
+    """Size of its float32 tensors, in 10^6 bytes."""
+    data: str = "ImageNet"
+    """What it was trained on."""
+    licence: str = "Apache-2.0"
+    sha256: str | None = None
+    """Checksum, where two independent projects have recorded the same one."""
+    storage: str | None = None
+    """Where it lies instead of `STORAGE`."""
+
+    @property
+    def url(self) -> str:
+        """Where its authors have put it."""
+        return (self.storage or STORAGE) + self.file
+
+    @property
+    def kept(self) -> Path | None:
+        """The file that is on this machine, if any."""
+        return self.original if self.original.is_file() else None
 
 
 # Figures and addresses: lyuwenyu/RT-DETR, README.md of rtdetrv2_pytorch, rtdetr_pytorch and
@@ -141,6 +175,29 @@ CATALOG: dict[str, Published] = {
     )
 }
 
+# lyuwenyu/RT-DETR, rtdetrv2_pytorch/src/nn/backbone/hgnetv2.py and presnet.py; where the official
+# configurations say `pretrained: True` they mean these. ssld: distilled from a larger classifier.
+BACKBONES: dict[str, PublishedBackbone] = {
+    name: PublishedBackbone(name, f"rtdetr-{size}", f"v0.1/{file}_from_paddle.pth", megabytes)
+    for name, size, file, megabytes in (
+        ("hgnetv2-l", "l", "PPHGNetV2_L_ssld_pretrained", 54.4),
+        ("hgnetv2-x", "x", "PPHGNetV2_X_ssld_pretrained", 133.7),
+        ("hgnetv2-h", "h", "PPHGNetV2_H_ssld_pretrained", 276.7),
+        ("presnet18", "r18", "ResNet18_vd_pretrained", 44.8),
+        ("presnet34", "r34", "ResNet34_vd_pretrained", 85.3),
+        ("presnet50", "r50", "ResNet50_vd_ssld_v2_pretrained", 94.3),
+        ("presnet101", "r101", "ResNet101_vd_ssld_pretrained", 170.5),
+    )
+}
+# Of Peterande/D-FINE, src/nn/backbone/hgnetv2.py; it has affine blocks, which are folded.
+BACKBONES["hgnetv2-b0"] = PublishedBackbone(
+    "hgnetv2-b0",
+    "rtdetr-n",
+    "dfinev1.0/PPHGNetV2_B0_stage1.pth",
+    7.5,
+    storage="https://github.com/Peterande/storage/releases/download/",
+)
+
 # The classes of the published files, in the order of their heads.
 _COCO_NAMES = (
     "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire "
@@ -160,6 +217,12 @@ def find_published(name: str) -> Published | None:
     """The entry of a name, with or without `.pt`, or of the authors' own file name."""
     by_file = (entry for entry in CATALOG.values() if entry.original.name == name)
     return CATALOG.get(name) or CATALOG.get(f"{name}.pt") or next(by_file, None)
+
+
+def find_backbone(name: str) -> PublishedBackbone | None:
+    """The entry of a backbone's name, or of the authors' own file name."""
+    by_file = (entry for entry in BACKBONES.values() if entry.original.name == name)
+    return BACKBONES.get(name) or next(by_file, None)
 
 
 def weights_home() -> Path:

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.architecture import Facts
+from rtdetr_cli.weights.architecture import Facts, shipped_configs
 from rtdetr_cli.weights.archive import TorchArchive
+from rtdetr_cli.weights.backbone import Backbone, is_backbone, read_backbone
 from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, is_ours, parse_checkpoint
 from rtdetr_cli.weights.claims import class_names, count, input_size, norm_eps
 from rtdetr_cli.weights.foreign import read_foreign
@@ -43,17 +44,35 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
         dtype: of the floating-point weights; half precision in the file is raised to it.
 
     Raises:
+        WeightsError: The file is absent, damaged, unsafe, of no known family or only a backbone.
+    """
+    found = open_pretrained(path, dtype)
+    if isinstance(found, Backbone):
+        fitting = (c.name for c in shipped_configs() if c.backbone == found.config)
+        architecture = next(fitting, "ARCHITECTURE")
+        raise WeightsError(
+            f"{found.origin} is only a backbone, no detector; train one from it: "
+            f"rtdetr train model={architecture}.yaml pretrained={found.origin}"
+        )
+    return found
+
+
+def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkpoint | Backbone:
+    """Open what a training may start from: a checkpoint as `open_weights` does, or a backbone.
+
+    Raises:
         WeightsError: The file is absent, damaged, unsafe or of no known family.
     """
     path = Path(path)
     if path.is_dir():
         path = path / "model.safetensors"
-    checkpoint = _open(path, dtype)
-    check_scale(checkpoint, path.name)
-    return checkpoint
+    found = _open(path, dtype)
+    if isinstance(found, Checkpoint):
+        check_scale(found, path.name)
+    return found
 
 
-def _open(path: Path, dtype: torch.dtype) -> Checkpoint:
+def _open(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
     """What the first bytes say that the file is."""
     head = _first_bytes(path)
     if head.startswith(_ZIP):
@@ -80,7 +99,14 @@ def _first_bytes(path: Path) -> bytes:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint:
+def _read_state(state: dict[str, Tensor], origin: str, facts: Facts) -> Checkpoint | Backbone:
+    """What a state dict by others holds."""
+    if is_backbone(state):
+        return read_backbone(state, origin)
+    return read_foreign(state, origin, facts)
+
+
+def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint | Backbone:
     """A torch file by others: a state dict, however wrapped, or a whole pickled module."""
     file = archive.tree if isinstance(archive.tree, dict) else {}
     model, place = _find_model(archive.tree, archive.origin)
@@ -96,7 +122,7 @@ def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint:
         check_layers(model, layer_parts(state, archive.origin), archive.origin)
     if place:
         facts = replace(facts, notes=(*facts.notes, f"weights taken from {place}"))
-    return read_foreign(state, archive.origin, facts)
+    return _read_state(state, archive.origin, facts)
 
 
 def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
@@ -118,14 +144,14 @@ def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
     raise WeightsError(f"{origin} is a torch file without weights")
 
 
-def _read_paddle(path: Path, dtype: torch.dtype) -> Checkpoint:
+def _read_paddle(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
     """A bare pickle: Paddle's dict of arrays, without what else Paddle keeps there."""
     state, others = read_arrays(path, dtype)
     notes = (f"entries that are no weights dropped: {', '.join(others[:3])}",) if others else ()
-    return read_foreign(state, path.name, Facts(notes=notes))
+    return _read_state(state, path.name, Facts(notes=notes))
 
 
-def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:
+def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
     header = int.from_bytes(_first_bytes(path)[:8], "little")
     if header > MAX_HEADER_BYTES:
         raise WeightsError(f"{path.name} is damaged: its header has {header} bytes")
@@ -140,7 +166,7 @@ def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint:
         raise WeightsError(f"{path.name} is damaged: {error}") from None
     if FORMAT in metadata:
         return read_safetensors(metadata[FORMAT], state, path.name)
-    return read_foreign(state, path.name, _folder_facts(path.parent))
+    return _read_state(state, path.name, _folder_facts(path.parent))
 
 
 def _folder_facts(folder: Path) -> Facts:

@@ -6,8 +6,10 @@ catalog.py says what is published, core/download.py fetches, reader.py opens.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from rtdetr_cli.config.load import load_model_config
@@ -16,9 +18,21 @@ from rtdetr_cli.core.console import say
 from rtdetr_cli.core.download import DownloadError, download, hold_to_sum, is_offline, record_sum
 from rtdetr_cli.core.errors import UsageError, WeightsError, nearest
 from rtdetr_cli.core.lock import file_lock
-from rtdetr_cli.weights.catalog import CATALOG, STORAGE, Published, find_published, weights_home
+from rtdetr_cli.weights.backbone import Backbone
+from rtdetr_cli.weights.catalog import (
+    BACKBONES,
+    CATALOG,
+    Published,
+    PublishedBackbone,
+    PublishedFile,
+    find_backbone,
+    find_published,
+    weights_home,
+)
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
-from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.reader import open_pretrained, open_weights
+
+Content = TypeVar("Content")
 
 MIRROR = "RTDETR_MIRROR"
 MAX_BYTES = 1 << 32
@@ -46,7 +60,7 @@ def resolve_weights(name: str | Path) -> Path:
     raise WeightsError(f"{name} does not exist{nearest(given.name, CATALOG)}")
 
 
-def mirrored(entry: Published) -> str:
+def mirrored(entry: PublishedFile) -> str:
     """Where a published file is fetched from: its own address, or the same below a mirror.
 
     Raises:
@@ -57,7 +71,50 @@ def mirrored(entry: Published) -> str:
         return entry.url
     if urlsplit(mirror).scheme not in {"http", "https"}:
         raise UsageError(f"{MIRROR} must begin with https:// or http://, found {mirror}")
-    return f"{mirror.rstrip('/')}/{entry.url.removeprefix(STORAGE)}"
+    return f"{mirror.rstrip('/')}/{entry.file}"
+
+
+def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:
+    """What `pretrained=` means for an architecture.
+
+    Args:
+        name: `backbone` for the one that its official training starts from, a published name, or
+            a file.
+        config: the architecture.
+
+    Raises:
+        WeightsError: It is none of these, cannot be fetched or cannot be read.
+        StorageError: No space left or no permission.
+    """
+    if name == "backbone":
+        return _open_published(_backbone_of(config))
+    entry = None if Path(name).expanduser().exists() else find_backbone(name)
+    return open_pretrained(resolve_weights(name)) if entry is None else _open_published(entry)
+
+
+def _backbone_of(config: ModelConfig) -> PublishedBackbone:
+    for entry in BACKBONES.values():
+        if load_model_config(entry.architecture).backbone == config.backbone:
+            return entry
+    known = ", ".join(f"{name} ({entry.architecture})" for name, entry in BACKBONES.items())
+    raise WeightsError(
+        f"{config.name} has a backbone of its own, for which no ImageNet weights are published; "
+        f"there are {known}"
+    )
+
+
+def _open_published(entry: PublishedBackbone) -> Backbone:
+    backbone = _opened(entry, lambda file: _as_published(file, entry))
+    return replace(backbone, origin=f"{entry.name} ({entry.original.name}, {entry.data})")
+
+
+def _as_published(path: Path, entry: PublishedBackbone) -> Backbone:
+    found = open_pretrained(path)
+    if not isinstance(found, Backbone):
+        raise WeightsError(f"it holds a whole detector instead of {entry.name}")
+    if found.config != load_model_config(entry.architecture).backbone:
+        raise WeightsError(f"it holds another backbone than {entry.name}")
+    return found
 
 
 def _converted(entry: Published) -> Path:
@@ -67,51 +124,52 @@ def _converted(entry: Published) -> Path:
         return path
     with file_lock(path):
         if not path.is_file():
-            fetched = None if entry.original.is_file() else _fetch(entry)
-            checkpoint = fetched or _open_original(entry)
-            save_checkpoint(path, checkpoint)
+            save_checkpoint(path, _opened(entry, lambda file: _stamped(file, entry)))
             say(f"{entry.name}: converted to {path}")
     return path
 
 
-def _fetch(entry: Published) -> Checkpoint | None:
-    """Bring the original; answers what is in it, which decides whether the file is kept."""
+def _opened(entry: Published | PublishedBackbone, read: Callable[[Path], Content]) -> Content:
+    """What `read` finds in the authors' file, which is brought where it is absent."""
+    path = entry.original
+    if path.is_file():
+        found = _held_sum(entry)
+        content = read(path)
+        record_sum(path, found)
+        return content
+    opened = list[Content]()
+    _fetch(entry, lambda file: opened.append(read(file)))
+    return opened[-1] if opened else read(path)
+
+
+def _fetch(entry: Published | PublishedBackbone, check: Callable[[Path], object]) -> None:
+    """Bring the original; what `check` raises refuses it."""
     if is_offline():
         raise WeightsError(f"{entry.name} is not on this machine: {_by_hand(entry)}")
-    url, opened = mirrored(entry), list[Checkpoint]()
+    url = mirrored(entry)
     try:
-        download(
-            url,
-            entry.original,
-            known_sum=entry.sha256,
-            max_bytes=MAX_BYTES,
-            check=lambda file: opened.append(_stamped(file, entry)),
-        )
+        download(url, entry.original, known_sum=entry.sha256, max_bytes=MAX_BYTES, check=check)
     except (DownloadError, WeightsError) as error:
         source = "" if url == entry.url else f" from {url}"
         raise WeightsError(
             f"{entry.name} could not be downloaded{source} ({error}); {_by_hand(entry)}"
         ) from None
-    return opened[-1] if opened else None
 
 
-def _by_hand(entry: Published) -> str:
-    return f"download {entry.url} and save it as {entry.original}"
-
-
-def _open_original(entry: Published) -> Checkpoint:
-    """Open an original that is here already, perhaps put there by the user."""
+def _held_sum(entry: Published | PublishedBackbone) -> str:
+    """The checksum of an original that is here already, perhaps put there by the user."""
     path = entry.original
     try:
-        found = hold_to_sum(path, path, entry.sha256)
+        return hold_to_sum(path, path, entry.sha256)
     except DownloadError as error:
         raise WeightsError(
             f"{path} is not the published file ({error}); if it is damaged, delete it and "
             f"{entry.name} is fetched again"
         ) from None
-    checkpoint = _stamped(path, entry)
-    record_sum(path, found)
-    return checkpoint
+
+
+def _by_hand(entry: PublishedFile) -> str:
+    return f"download {entry.url} and save it as {entry.original}"
 
 
 def _stamped(path: Path, entry: Published) -> Checkpoint:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.weights.catalog import CATALOG
+from rtdetr_cli.weights.catalog import BACKBONES, CATALOG
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,12 +18,21 @@ def test_the_table_names_every_file_and_what_is_here(tmp_path, monkeypatch, caps
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "rtdetr-l.pt").touch()
     CATALOG["rtdetr-x.pt"].original.touch()
+    BACKBONES["presnet50"].original.touch()
     assert run(["models"]) == 0
-    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    detectors, backbones = capsys.readouterr().out.split(
+        "\nto train from, with pretrained=backbone"
+    )
+    head, *rows = [line.split() for line in detectors.splitlines() if line.strip()]
     assert head[:4] == ["model", "architecture", "AP", "AP50"]
     assert {row[0] for row in rows} == CATALOG.keys()
     assert ["rtdetr-l.pt", "rtdetr-l", "52.9", "71.5", "COCO", "Apache-2.0", "yes"] in rows
     assert {row[0] for row in rows if row[-1] == "yes"} == {"rtdetr-l.pt", "rtdetr-x.pt"}
+    head, *rows = [line.split() for line in backbones.splitlines() if line.strip()]
+    assert head[:3] == ["backbone", "architecture", "MB"]
+    assert {row[0] for row in rows} == BACKBONES.keys()
+    assert ["presnet50", "rtdetr-r50", "94", "ImageNet", "Apache-2.0", "yes"] in rows
+    assert {row[0] for row in rows if row[-1] == "yes"} == {"presnet50"}
 
 
 def test_json_has_addresses_and_paths(tmp_path, monkeypatch, capsys):
@@ -36,6 +45,10 @@ def test_json_has_addresses_and_paths(tmp_path, monkeypatch, capsys):
     assert found["rtdetr-x.pt"]["path"] is None
     assert found["rtdetrv2-r50-dsp.pt"]["sampling"] == "discrete"
     assert found["rtdetrv2-r50-dsp.pt"]["url"].endswith("/v0.1/rtdetrv2_r50vd_dsp_1x_coco.pth")
+    assert found["rtdetr-l.pt"]["kind"] == "detector"
+    assert found["hgnetv2-l"]["kind"] == "backbone"
+    assert found["hgnetv2-l"]["path"] is None
+    assert found["hgnetv2-l"]["url"].endswith("/PPHGNetV2_L_ssld_pretrained_from_paddle.pth")
     assert found["rtdetr-l.pt"]["preprocessing"] == {"size_hw": [640, 640], "antialias": True}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.engine.run_log import RunLog
@@ -180,3 +181,32 @@ def test_bad_input_gets_one_sentence_and_leaves_no_folder(
     assert sentence in error
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_sets_keys_and_the_command_line_wins(tiny_yaml, squares, tmp_path):
+    assert run(command(tiny_yaml, squares, tmp_path, "recipe=official", "ema_ramp=7")) == 0
+    args = yaml.safe_load((tmp_path / "train" / "args.yaml").read_text())
+    assert (args["warmup_steps"], args["zoom_out"], args["schedule"]) == (2000, 0.5, "constant")
+    assert (args["ema_ramp"], args["epochs"], args["imgsz"]) == (7, 1, 64)
+
+
+def test_a_part_of_the_data_and_kept_epochs(tiny_yaml, squares, tmp_path, capsys):
+    words = command(
+        tiny_yaml, squares, tmp_path, "epochs=3", "fraction=0.5", "single_cls", "save_period=2",
+        "optimizer=sgd", "lr=0.01", "accumulate=2", "batch=2",
+    )  # fmt: skip
+    assert run(words) == 0
+    assert "4 pictures with 5 boxes to train on, 4 to validate, 1 class" in capsys.readouterr().err
+    weights = tmp_path / "train" / "weights"
+    assert {path.name for path in weights.glob("epoch*.pt")} == {"epoch2.pt"}
+    assert load_checkpoint(weights / "best.pt").names == {0: "object"}
+    assert load_checkpoint(weights / "last.pt").training["step"] == 3  # 2 batches make a step
+    assert run(["val", f"model={weights / 'best.pt'}", f"data={squares / 'data.yaml'}",
+                "single_cls", f"project={tmp_path}", "plots=false"]) == 0  # fmt: skip
+
+
+def test_patience_ends_the_run(tiny_yaml, squares, tmp_path, capsys):
+    words = command(tiny_yaml, squares, tmp_path, "epochs=9", "patience=1", "lr=0", "ema_decay=0")
+    assert run(words) == 0
+    assert "no better AP than" in capsys.readouterr().err
+    assert len(read_rows(tmp_path / "train")) == 2

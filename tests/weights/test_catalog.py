@@ -9,7 +9,13 @@ import pytest
 
 from rtdetr_cli.config.load import load_dataset_config, load_model_config
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.weights.catalog import CATALOG, COCO_NAMES, find_published
+from rtdetr_cli.weights.catalog import (
+    BACKBONES,
+    CATALOG,
+    COCO_NAMES,
+    find_backbone,
+    find_published,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +34,26 @@ def test_every_published_file_has_an_address_and_an_architecture():
         assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
         low = 20 if entry.data == "Objects365" else 40
         assert low < entry.ap < entry.ap50 < 80
+
+
+def test_every_backbone_has_an_address_and_an_architecture():
+    # rtdetrv2_pytorch/src/nn/backbone/hgnetv2.py and presnet.py; the last by D-FINE
+    assert {entry.file.removeprefix("v0.1/") for entry in BACKBONES.values()} == {
+        "PPHGNetV2_L_ssld_pretrained_from_paddle.pth",
+        "PPHGNetV2_X_ssld_pretrained_from_paddle.pth",
+        "PPHGNetV2_H_ssld_pretrained_from_paddle.pth",
+        "ResNet18_vd_pretrained_from_paddle.pth",
+        "ResNet34_vd_pretrained_from_paddle.pth",
+        "ResNet50_vd_ssld_v2_pretrained_from_paddle.pth",
+        "ResNet101_vd_ssld_pretrained_from_paddle.pth",
+        "dfinev1.0/PPHGNetV2_B0_stage1.pth",
+    }
+    for name, entry in BACKBONES.items():
+        assert load_model_config(entry.architecture).name == entry.architecture
+        assert entry.name == name
+        assert entry.url.endswith(f"/storage/releases/download/{entry.file}")
+        assert find_backbone(name) is find_backbone(entry.original.name) is entry
+    assert find_backbone("presnet19") is None
 
 
 def test_only_the_dsp_files_sample_discretely():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -15,15 +16,16 @@ import torch
 import yaml
 
 from rtdetr_cli import RTDETR
-from rtdetr_cli.config.load import model_config_to_dict
+from rtdetr_cli.config.load import load_model_config, model_config_to_dict
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core import download
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights import catalog, store
-from rtdetr_cli.weights.catalog import CATALOG, Published
+from rtdetr_cli.weights.backbone import Backbone
+from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedBackbone
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from rtdetr_cli.weights.store import resolve_weights
+from rtdetr_cli.weights.store import open_start, resolve_weights
 
 ROOT = Path(__file__).parents[2]
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -65,7 +67,6 @@ def published(tiny, server, home, monkeypatch):
     entry = Published("tiny.pt", str(architecture), "v0.1/tiny_official.pth", 50.0, 60.0)
     monkeypatch.setitem(CATALOG, "tiny.pt", entry)
     monkeypatch.setattr(catalog, "STORAGE", f"{server.url}/")
-    monkeypatch.setattr(store, "STORAGE", f"{server.url}/")
     return entry
 
 
@@ -135,7 +136,6 @@ def test_a_path_wins_over_the_name(published, server, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["", "/", "/deep/er"])
 def test_a_mirror_stands_in_the_place_of_the_storage(published, server, home, monkeypatch, path):
     monkeypatch.setattr(catalog, "STORAGE", "https://elsewhere.invalid/")
-    monkeypatch.setattr(store, "STORAGE", "https://elsewhere.invalid/")
     monkeypatch.setenv("RTDETR_MIRROR", server.url + path)
     assert store.mirrored(published) == f"{server.url}{path.rstrip('/')}/v0.1/tiny_official.pth"
     assert resolve_weights("tiny.pt") == home / "tiny.pt"
@@ -214,11 +214,92 @@ def test_names_that_nobody_publishes(home):
     assert resolve_weights("mine.pt") == home / "mine.pt"
 
 
+@pytest.fixture
+def imagenet(tiny, server, home, monkeypatch):
+    """The tiny backbone as an entry of the catalogue; its file has a classifier."""
+    architecture, network, _ = tiny
+    state = {key: tensor + 1 for key, tensor in network.backbone.state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save(state | {"fc.weight": torch.ones(3, 2)}, buffer)
+    server.body = buffer.getvalue()
+    entry = PublishedBackbone("tinynet", str(architecture), "v0.1/Tiny_ssld.pth", 0.1)
+    monkeypatch.setitem(BACKBONES, "tinynet", entry)
+    monkeypatch.setattr(catalog, "STORAGE", f"{server.url}/")
+    return entry
+
+
+@pytest.mark.parametrize("name", ["backbone", "tinynet", "Tiny_ssld.pth"])
+def test_the_backbone_of_an_architecture_is_fetched_once(name, imagenet, server, home, tiny):
+    config = replace(load_model_config(imagenet.architecture), name="mine", norm_eps=1e-3)
+    backbone = open_start(name, config)
+    assert isinstance(backbone, Backbone)
+    assert backbone.origin == "tinynet (Tiny_ssld.pth, ImageNet)"
+    assert backbone.notes == ("1 tensors of its classifier dropped: fc.weight",)
+    stem = "backbone.stem.stem1.conv.weight"
+    assert torch.equal(backbone.weights[stem], tiny[1].state_dict()[stem] + 1)
+    assert names(home) == {"Tiny_ssld.pth", "Tiny_ssld.pth.sha256"}
+    assert (home / "Tiny_ssld.pth").read_bytes() == server.body
+    assert open_start(name, config).weights.keys() == backbone.weights.keys()
+    assert len(server.requests) == 1
+
+
+def test_a_backbone_that_changed_since_its_first_use_is_named(imagenet, server, home):
+    config = load_model_config(imagenet.architecture)
+    (home / "Tiny_ssld.pth").write_bytes(server.body)
+    open_start("backbone", config)
+    assert server.requests == []
+    (home / "Tiny_ssld.pth").write_bytes(server.body[:-1])
+    with pytest.raises(WeightsError, match=r"Tiny_ssld\.pth is not the published file \(its SHA"):
+        open_start("backbone", config)
+
+
+def test_offline_says_where_the_backbone_comes_from_and_goes(home):
+    with pytest.raises(WeightsError) as caught:
+        open_start("backbone", load_model_config("rtdetr-r50m"))
+    file = "ResNet50_vd_ssld_v2_pretrained_from_paddle.pth"
+    assert str(caught.value) == (
+        "presnet50 is not on this machine: download https://github.com/lyuwenyu/storage/releases/"
+        f"download/v0.1/{file} and save it as {home / file}"
+    )
+
+
+def test_an_architecture_without_a_published_backbone_is_told_so(home, tiny_config):
+    with pytest.raises(WeightsError, match=r"^tiny has a backbone of its own.*hgnetv2-l \(rtdetr"):
+        open_start("backbone", tiny_config)
+
+
+def test_the_backbone_of_n_lies_elsewhere_but_on_the_same_mirror(home, monkeypatch):
+    file = "dfinev1.0/PPHGNetV2_B0_stage1.pth"
+    with pytest.raises(WeightsError, match=f"github.com/Peterande/storage/releases/.*/{file} and"):
+        open_start("backbone", load_model_config("rtdetr-n"))
+    monkeypatch.setenv("RTDETR_MIRROR", "https://mirror.example")
+    assert store.mirrored(BACKBONES["hgnetv2-b0"]) == f"https://mirror.example/{file}"
+
+
+def test_a_detector_in_the_place_of_a_backbone_is_not_kept(imagenet, server, home, tiny):
+    server.body = tiny[2]
+    with pytest.raises(WeightsError, match="holds a whole detector instead of tinynet"):
+        open_start("backbone", load_model_config(imagenet.architecture))
+    assert names(home) == set()
+
+
+def test_another_backbone_under_the_name_is_not_kept(imagenet, home, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "tinynet", replace(imagenet, architecture="rtdetr-r18"))
+    with pytest.raises(WeightsError, match="holds another backbone than tinynet"):
+        open_start("tinynet", load_model_config("rtdetr-r18"))
+    assert names(home) == set()
+
+
+def test_pretrained_still_takes_a_checkpoint(published, tiny):
+    config = load_model_config(published.architecture)
+    assert isinstance(open_start("tiny.pt", config), Checkpoint)
+
+
 BOTH = """
 import sys
 from rtdetr_cli.weights import catalog, store
 url, architecture = sys.argv[1:]
-catalog.STORAGE = store.STORAGE = url
+catalog.STORAGE = url
 entry = catalog.Published("tiny.pt", architecture, "v0.1/tiny_official.pth", 50.0, 60.0)
 catalog.CATALOG["tiny.pt"] = entry
 store.load_model_config(architecture)

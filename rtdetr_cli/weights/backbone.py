@@ -1,0 +1,110 @@
+"""Files that hold only a backbone, trained on ImageNet: recognised by their tensors, renamed.
+
+One table serves the files of the official repository, D-FINE's and timm's HGNetv2, and Paddle's:
+they differ in few names. foreign.py opens whole detectors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from rtdetr_cli.config.model import HGNetv2Config, PResNetConfig
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.weights.affine import fold_affine_blocks, has_affine_blocks
+from rtdetr_cli.weights.architecture import infer_backbone
+from rtdetr_cli.weights.foreign import Rename, rename
+from rtdetr_cli.weights.paddle import number_blocks
+
+State = Mapping[str, Tensor]
+
+PREFIX = "backbone."
+_SIGN = re.compile(r"(stem\.stem1|conv1\.conv1_1)\.conv\.weight")
+"""The first convolution of HGNetv2 and of PResNet; a detector has a prefix before it."""
+_HEAD = re.compile(r"backbone\.(head|fc|last_conv|last_fc|classifier|out)\.")
+
+RENAMES: tuple[Rename, ...] = (
+    ("._mean", ".running_mean"),
+    ("._variance", ".running_var"),
+    # D-FINE, timm and Paddle pad outside of the stem's convolution
+    ("backbone.stem.stem2a.conv.weight", "backbone.stem.stem2a.conv.1.weight"),
+    ("backbone.stem.stem2b.conv.weight", "backbone.stem.stem2b.conv.1.weight"),
+    # D-FINE, timm
+    (".aggregation.0.", ".aggregation_squeeze_conv."),
+    (".aggregation.1.", ".aggregation_excitation_conv."),
+)
+
+
+@dataclass
+class Backbone:
+    """A trained backbone.
+
+    Attributes:
+        config: its architecture, read from the shapes.
+        weights: tensors by their official v2 names, `backbone.` before each.
+        origin: the file's name.
+        notes: what was dropped, for people.
+    """
+
+    config: HGNetv2Config | PResNetConfig
+    weights: dict[str, Tensor] = field(repr=False)
+    origin: str
+    notes: tuple[str, ...] = ()
+
+
+def is_backbone(state: State) -> bool:
+    """Whether the tensors are those of a backbone without a detector behind it."""
+    return any(_SIGN.fullmatch(key) for key in _bare(state))
+
+
+def read_backbone(state: State, origin: str) -> Backbone:
+    """The backbone in a state dict of any family.
+
+    Args:
+        state: tensors for which `is_backbone` is true.
+        origin: the file's name, for messages.
+
+    Raises:
+        WeightsError: The tensors are not those of an HGNetv2 or a PResNet.
+    """
+    prefixed = {
+        PREFIX + key: tensor
+        for key, tensor in _bare(state).items()
+        if not key.endswith("num_batches_tracked")
+    }
+    named = rename(number_blocks(prefixed), RENAMES)
+    head = [key for key in named if _HEAD.match(key)]
+    weights = {key: tensor for key, tensor in named.items() if key not in head}
+    config = infer_backbone(weights, origin)
+    notes = []
+    if head:
+        notes.append(f"{len(head)} tensors of its classifier dropped: {_shown(head)}")
+    if isinstance(config, HGNetv2Config) and has_affine_blocks(weights):
+        weights = _folded(weights, config, origin)
+        notes.append("its affine blocks folded into the convolutions, exact but at the border")
+    return Backbone(config, weights, origin, tuple(notes))
+
+
+def _folded(weights: dict[str, Tensor], config: HGNetv2Config, origin: str) -> dict[str, Tensor]:
+    try:
+        return fold_affine_blocks(weights, config)
+    except KeyError as error:
+        raise WeightsError(f"{origin} is no complete backbone: {error.args[0]} is absent") from None
+    except (ValueError, IndexError, RuntimeError) as error:  # torch's own for shapes is the last
+        raise WeightsError(f"{origin} is no backbone of ours: {error}") from None
+
+
+def _bare(state: State) -> dict[str, Tensor]:
+    """The tensors without what DDP, or a detector's naming, puts before every name."""
+    bare = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    if all(key.startswith(PREFIX) for key in bare):
+        return {key.removeprefix(PREFIX): tensor for key, tensor in bare.items()}
+    return bare
+
+
+def _shown(keys: list[str]) -> str:
+    more = ", ..." if len(keys) > 3 else ""
+    return ", ".join(key.removeprefix(PREFIX) for key in keys[:3]) + more

@@ -1,0 +1,48 @@
+"""Functions of the user are told of a run and may end it; TensorBoard is one of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from rtdetr_cli import RTDETR
+from rtdetr_cli.core.errors import UsageError
+
+from .test_train import read_rows
+
+
+def small(squares, tmp_path, **more: object) -> dict[str, object]:
+    return {
+        "data": str(squares / "data.yaml"), "project": str(tmp_path), "imgsz": 64, "batch": 4,
+        "workers": 0, "device": "cpu", "plots": False, **more,
+    }  # fmt: skip
+
+
+def test_a_callback_sees_every_epoch_and_may_end_the_run(tiny_yaml, squares, tmp_path):
+    model, seen = RTDETR(str(tiny_yaml)), []
+
+    def watch(state):
+        seen.append((state.epoch, state.metrics["train/loss"] > 0, state.args.epochs))
+        state.stop = state.epoch == 1
+
+    model.add_callback("on_train_start", lambda state: seen.append(state.save_dir.name))
+    model.add_callback("on_fit_epoch_end", watch)
+    model.add_callback("on_train_end", lambda state: seen.append("AP50" in state.metrics))
+    model.train(**small(squares, tmp_path, epochs=9))
+    assert seen == ["train", (0, True, 9), (1, True, 9), True]
+    assert len(read_rows(tmp_path / "train")) == 2
+
+
+def test_an_unknown_event_is_named(tiny_yaml):
+    with pytest.raises(UsageError, match="did you mean on_train_end"):
+        RTDETR(str(tiny_yaml)).add_callback("on_train_ends", print)
+
+
+def test_tensorboard_gets_every_number_of_every_epoch(tiny_yaml, squares, tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    RTDETR(str(tiny_yaml)).train(**small(squares, tmp_path, epochs=2, tensorboard=True))
+    events = EventAccumulator(str(tmp_path / "train")).Reload()
+    written = [event.value for event in events.Scalars("train/loss")]
+    logged = [float(row["train/loss"]) for row in read_rows(tmp_path / "train")]
+    assert written == pytest.approx(logged, rel=1e-5)

@@ -1,6 +1,8 @@
 """Milliseconds per training step of rtdetr-n, 320 px, 8 pictures: ours and a peer's.
 
     python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python
+    python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python --model rtdetr-l \\
+        --imgsz 640 --batch 2 --data coco128/data.yaml --official RT-DETR/rtdetrv2_pytorch
 
 Each toolkit runs its own training with its own default recipe; both have the same network, read
 the same pictures in the training process and train at one size. `load` is waiting for the next
@@ -30,16 +32,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--calls", type=int, default=3, help="steps per contestant and round")
     parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--official", type=Path, help="folder rtdetrv2_pytorch; with rtdetr-l only")
+    parser.add_argument("--model", default="rtdetr-n", choices=("rtdetr-n", "rtdetr-l"))
+    parser.add_argument("--imgsz", default="320")
+    parser.add_argument("--batch", default="8")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = copy_data(options.data, folder) if options.data else draw_data(folder)
-        ours = [sys.executable, Path(__file__).resolve(), "serve", data]
+        sizes = [options.imgsz, options.batch]
+        ours = [sys.executable, Path(__file__).resolve(), "serve", data, options.model, *sizes]
         contestants = [Contestant("ours", ours, data.parent)]
         if options.peer_python:
-            peer = [options.peer_python.absolute(), HERE / "peer_train_step.py"]
-            network = HERE / "peer-rtdetr-n.yaml"
-            command = [*peer, network, data, str(EPOCHS)]
+            python = options.peer_python.absolute()
+            if options.official:
+                words = [python, HERE / "official_train_step.py", options.official.absolute()]
+                contestants.append(Contestant("official", [*words, data, *sizes], data.parent))
+            own = options.model == "rtdetr-n"
+            network = HERE / "peer-rtdetr-n.yaml" if own else Path(f"{options.model}.yaml")
+            command = [python, HERE / "peer_train_step.py", network, data, str(EPOCHS), *sizes]
             contestants.append(Contestant("peer", command, data.parent))
         report(race(contestants, options.rounds, options.calls))
 
@@ -59,7 +70,7 @@ def copy_data(data: Path, folder: Path) -> Path:
     return folder / "data" / data.name
 
 
-def serve_ours(data: str) -> None:
+def serve_ours(data: str, model: str, imgsz: str, batch: str) -> None:
     """Be our contestant: the engine's own step on the engine's own batches."""
     answers = take_answers()
     from rtdetr_cli.config.settings import TrainSettings
@@ -71,10 +82,10 @@ def serve_ours(data: str) -> None:
 
     run = prepare(
         TrainSettings(
-            model="rtdetr-n.yaml",
+            model=f"{model}.yaml",
             data=data,
-            imgsz=320,
-            batch=8,
+            imgsz=int(imgsz),
+            batch=int(batch),
             epochs=EPOCHS,
             multi_scale=False,
             device="cpu",

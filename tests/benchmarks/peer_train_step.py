@@ -52,7 +52,7 @@ class Turnstile:
         self.allowed = int(order)
 
 
-def main(network: str, data: str, epochs: str) -> None:
+def main(network: str, data: str, epochs: str, imgsz: str, batch: str) -> None:
     """Train until stdin ends."""
     turnstile = Turnstile(take_answers())
     from ultralytics import RTDETR, settings
@@ -64,8 +64,8 @@ def main(network: str, data: str, epochs: str) -> None:
     model.train(
         data=data,
         epochs=int(epochs),
-        imgsz=320,
-        batch=8,
+        imgsz=int(imgsz),
+        batch=int(batch),
         device="cpu",
         workers=0,
         warmup_epochs=0,

@@ -1,0 +1,75 @@
+"""A contestant of bench_train_step.py: the official repository's network, loss and optimizer.
+
+OFFICIAL/rtdetrv2_pytorch must lie in PYTHONPATH. Batches are those of the data set, stretched and
+not augmented; a step is what its det_engine.py does: forward, loss, backward, clip, AdamW, EMA.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from interleave import Times, serve, take_answers
+from torch import Tensor
+
+CONFIG = "configs/rtdetrv2/rtdetrv2_hgnetv2_l_6x_coco.yml"
+
+
+def main(root: str, data: str, imgsz: str, batch: str) -> None:
+    """Train until stdin ends."""
+    answers = take_answers()
+    os.chdir(root)
+    sys.path.insert(0, root)
+    from src.core import YAMLConfig
+
+    batches = list(read_batches(Path(data), int(imgsz), int(batch)))
+    config = YAMLConfig(CONFIG, HGNetv2={"pretrained": False})
+    model, criterion = config.model.train(), config.criterion.train()
+    optimizer, ema = config.optimizer, config.ema
+    count = 0
+
+    def call() -> Times:
+        nonlocal count
+        images, targets = batches[count % len(batches)]
+        count += 1
+        start = time.perf_counter()
+        output = model(images, targets=targets)
+        loss = sum(criterion(output, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        ema.update(model)
+        step = 1000 * (time.perf_counter() - start)
+        return {"load": 0.0, "step": step, "together": step}  # batches are in memory
+
+    serve(answers, call)
+
+
+def read_batches(
+    data: Path, size: int, batch: int
+) -> Iterator[tuple[Tensor, list[dict[str, Tensor]]]]:
+    """The training pictures of a YOLO folder, as the official loader hands them over."""
+    import cv2
+
+    images, targets = [], []
+    for path in sorted((data.parent / "images").rglob("*.jpg")):
+        label = Path(str(path).replace("/images/", "/labels/")).with_suffix(".txt")
+        rows = [line.split() for line in label.read_text().splitlines()] if label.exists() else []
+        picture = cv2.cvtColor(cv2.resize(cv2.imread(str(path)), (size, size)), cv2.COLOR_BGR2RGB)
+        images.append(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
+        boxes = torch.tensor([[float(x) for x in row[1:]] for row in rows]).reshape(-1, 4)
+        targets.append(
+            {"labels": torch.tensor([int(row[0]) for row in rows]).long(), "boxes": boxes}
+        )
+        if len(images) == batch:
+            yield torch.stack(images), targets
+            images, targets = [], []
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,54 @@
+"""Fine-tuning starts near what the weights know, whatever the number of classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.engine.optim import train_mode
+from rtdetr_cli.engine.prepare import prepare
+from rtdetr_cli.engine.step import train_step
+from rtdetr_cli.loss.criterion import Criterion
+
+
+@pytest.fixture
+def trained(tiny_yaml, squares, tmp_path) -> str:
+    """Two epochs of the tiny network on its two classes."""
+    from rtdetr_cli import RTDETR
+
+    model = RTDETR(str(tiny_yaml))
+    model.train(data=str(squares / "data.yaml"), project=str(tmp_path / "first"), imgsz=64, batch=3,
+                epochs=2, workers=0, device="cpu", plots=False)  # fmt: skip
+    return model.ckpt_path
+
+
+@pytest.mark.parametrize("num_classes", [1, 3, 80, 1203])
+def test_the_first_step_is_not_at_a_loss_of_hundreds(num_classes, trained, squares, tmp_path):
+    loss = first_loss(trained, squares, num_classes, tmp_path)
+    assert 1 < loss < 60  # 3 sets and denoising, 5 L1 + 2 GIoU + VFL each
+
+
+def first_loss(model: str, data: Path, num_classes: int, folder: Path) -> float:
+    """The loss of the first batch, with all labels taken modulo the number of classes."""
+    for split in ("train", "val"):
+        (folder / "images").mkdir(exist_ok=True)
+        (folder / "images" / split).symlink_to(data / "images" / split)
+        (folder / "labels" / split).mkdir(parents=True)
+        for path in (data / "labels" / split).iterdir():
+            rows = [line.split() for line in path.read_text().splitlines()]
+            text = "\n".join(" ".join([str(int(row[0]) % num_classes), *row[1:]]) for row in rows)
+            (folder / "labels" / split / path.name).write_text(text)
+    names = {number: f"class {number}" for number in range(num_classes)}
+    values = {"train": "images/train", "val": "images/val", "names": names}
+    (folder / "data.yaml").write_text(yaml.safe_dump(values))
+    run = prepare(
+        TrainSettings(model=model, data=str(folder / "data.yaml"), project=str(folder), imgsz=64,
+                      batch=4, workers=0, device="cpu", plots=False)
+    )  # fmt: skip
+    train_mode(run.network, run.recipe)
+    losses = train_step(run, Criterion(), next(iter(run.data.train_batches)))
+    assert losses is not None
+    return losses["loss"].item()

@@ -233,6 +233,12 @@ def accepts(hint: object, kind: type) -> bool:
     return hint is kind or any(accepts(member, kind) for member in members)
 
 
+def allowed_texts(hint: object) -> list[OneOf]:
+    """The lists of texts that a field may have, where it is bound to one."""
+    found = [item for item in get_args(hint) if isinstance(item, OneOf)]
+    return [*found, *(one for item in get_args(hint) for one in allowed_texts(item))]
+
+
 def describe(hint: object) -> str:
     """A type in a user's words: `a whole number`, `a list of 3 whole numbers`."""
     kind, items = get_origin(hint), get_args(hint)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from rtdetr_cli.config.fields import Settings, accepts, field_types, parse, required_fields
+from rtdetr_cli.config.fields import (
+    Settings,
+    accepts,
+    allowed_texts,
+    field_types,
+    parse,
+    required_fields,
+)
 from rtdetr_cli.config.settings import MODES
 from rtdetr_cli.core.errors import UsageError, nearest
 
@@ -75,6 +82,8 @@ def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[
 
 def _read(value: object, hint: object) -> object:
     """Texts as values (`640`), and values as texts where a text is due (`device: 0`, a Path)."""
+    if value is False and any("off" in one.values for one in allowed_texts(hint)):
+        return "off"  # as YAML reads a bare off
     if isinstance(value, str):
         return parse(value, hint)
     if value is None or isinstance(value, bool) or not accepts(hint, str):

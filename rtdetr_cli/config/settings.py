@@ -73,6 +73,8 @@ class TrainSettings(Settings):
     """cpu, cuda, cuda:1, mps, 0 or 0,1; None: cuda, then mps, then cpu."""
     workers: Annotated[int, Range(0)] | None = None
     """Processes that load images, 0 is none beside training; None: one per core, at most 4."""
+    cache: Annotated[str, OneOf(("off", "ram", "disk"))] = "off"
+    """Keep decoded training images in memory (ram) or in RTDETR_HOME/cache (disk); off: decode."""
 
     project: str = "runs"
     """Folder of all runs."""
@@ -99,6 +101,8 @@ class TrainSettings(Settings):
     """Learning rate of everything but the backbone."""
     backbone_lr: NonNegative | None = None
     """Learning rate of the backbone."""
+    lr_scale: NonNegative = 1.0
+    """Multiplies the official lr and backbone_lr that a pretrained model gets where left open."""
     weight_decay: NonNegative = 1e-4
     """Decay of the weights; norms have none."""
     warmup_steps: Annotated[int, Range(0)] | None = None
@@ -111,6 +115,8 @@ class TrainSettings(Settings):
     """Decay of the moving average of the weights; 0 turns it off."""
     ema_ramp: Count | None = None
     """Steps over which the decay grows to its full value."""
+    loss: Annotated[str, OneOf(("vfl", "mal"))] = "vfl"
+    """Classification loss: varifocal, or DEIM's matchability-aware."""
 
     num_denoising: Annotated[int, Range(0)] = 100
     """Denoising queries, shared by all groups; 0 turns denoising off."""
@@ -131,6 +137,12 @@ class TrainSettings(Settings):
     """Draw the input size of each batch from 0.75 to 1.25 times imgsz."""
     clean_epochs: Annotated[int, Range(0)] | None = None
     """Last epochs without strong augmentation and multi-scale."""
+    mosaic: Fraction = 0.0
+    """Probability of four images in one, in place of zoom-out and IoU crop (DEIM)."""
+    mixup: Fraction = 0.0
+    """Probability that the images of a batch are laid over one another, two and two (DEIM)."""
+    dense_epochs: tuple[Annotated[int, Range(0)], Annotated[int, Range(0)]] | None = None
+    """Epochs after which mosaic and mixup begin (no strong augmentation before) and end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,4 +34,19 @@ def _reason(settings: TrainSettings) -> str | None:
         return f"backbone_lr has no effect with freeze={settings.freeze}"
     if settings.optimizer == "sgd" and settings.lr is None and not settings.resume:
         return "optimizer=sgd needs lr=; the recipe's learning rates are made for AdamW"
+    return _dense_reason(settings)
+
+
+def _dense_reason(settings: TrainSettings) -> str | None:
+    """What is void of mosaic, mixup and their epochs."""
+    if settings.mixup and settings.batch == 1:
+        return "mixup has no effect with batch=1, as it mixes the images of a batch; give mixup=0"
+    if settings.dense_epochs is None:
+        return None
+    first, end = settings.dense_epochs
+    shown = f"dense_epochs={first},{end}"
+    if not settings.mosaic and not settings.mixup:
+        return f"{shown} has no effect without mosaic or mixup"
+    if first >= end or first >= settings.epochs:
+        return f"{shown} leaves no epoch of {settings.epochs} with mosaic and mixup"
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -20,6 +22,11 @@ def rank() -> int:
 def world_size() -> int:
     """Number of processes, 1 when alone."""
     return dist.get_world_size() if is_distributed() else 1
+
+
+def local_world_size() -> int:
+    """Processes on this machine, as torchrun says; otherwise all processes."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def is_main_process() -> bool:

@@ -19,13 +19,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.errors import BackendError, DataError
-from rtdetr_cli.core.image import Pixels, read_image, resize_image
+from rtdetr_cli.core.distributed import local_world_size
+from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError
+from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
+from rtdetr_cli.data.dense import MIXUP_SHARE, mixup, mosaic
+from rtdetr_cli.data.pictures import open_pictures, read_picture
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
 
-_ORDER, _SCALE, _SAMPLE = 0, 1, 2  # keep the random streams of one epoch apart
+_ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # keep the random streams of one epoch apart
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,28 @@ class LoaderConfig:
     """Processes that read pictures, 0 reads them in this one; None: a core each, at most 4."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Probabilities of each augmentation."""
+    dense_epochs: tuple[int, int] | None = None
+    """First epoch with mosaic and mixup and the one after the last, None: all of them; before them
+    no strong augmentation."""
     multi_scale: tuple[tuple[int, int], ...] | None = None
     """Sizes (height, width) to draw from for each batch; None keeps `size_hw`."""
+    cache: str = "off"
+    """Where decoded pictures are kept: off, ram or disk."""
     rank: int = 0
     """Which process of `world_size` this is."""
     world_size: int = 1
     """Processes that share the data."""
+
+    def augment_in(self, epoch: int, strong: bool) -> AugmentConfig:
+        """What may happen to the pictures of an epoch, counted from 0."""
+        if not strong:
+            return self.augment.weak()
+        if self.dense_epochs is None:
+            return self.augment
+        first, end = self.dense_epochs
+        if epoch < first:
+            return self.augment.weak()
+        return self.augment if epoch < end else self.augment.sparse()
 
 
 def multi_scale_sizes(size_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
@@ -70,7 +89,9 @@ class SampleKey(NamedTuple):
     position: int
     epoch: int
     size_hw: tuple[int, int]
-    strong: bool
+    augment: AugmentConfig
+    share: float
+    """Of the picture itself in a mixup; 1 is none."""
 
 
 class Sample(NamedTuple):
@@ -79,6 +100,7 @@ class Sample(NamedTuple):
     image: Tensor  # (3, H, W) uint8
     target: Target
     record: Record
+    share: float = 1.0
 
 
 class TrainLoader:
@@ -94,7 +116,7 @@ class TrainLoader:
         self._config = config
         workers = _num_workers(config.workers)
         self._sampler = _TrainSampler(len(dataset), config)
-        self._loader: DataLoader[Sample | DataError] = DataLoader(
+        self._loader: DataLoader[Sample | RTDETRError] = DataLoader(
             _TrainSamples(dataset, config),
             batch_sampler=self._sampler,
             collate_fn=_collate,
@@ -134,7 +156,7 @@ class EvalLoader:
         preprocessing: Preprocessing,
         workers: int | None,
     ) -> None:
-        self._loader: DataLoader[Sample | DataError] = DataLoader(
+        self._loader: DataLoader[Sample | RTDETRError] = DataLoader(
             _EvalSamples(dataset, preprocessing),
             batch_size=batch,
             collate_fn=_collate,
@@ -166,11 +188,12 @@ class _TrainSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         config = self._config
-        order = self._order()
+        order, augment = self._order(), config.augment_in(self.epoch, self.strong)
         for step in range(self.start_step, self.num_steps):
             chosen = order[step * config.batch : (step + 1) * config.batch]
             size_hw = self._size_hw(step)
-            yield [SampleKey(at, self.epoch, size_hw, self.strong) for at in chosen.tolist()]
+            share = self._share(augment.mixup, step) if len(chosen) > 1 else 1.0
+            yield [SampleKey(at, self.epoch, size_hw, augment, share) for at in chosen.tolist()]
 
     def __len__(self) -> int:
         return self.num_steps - self.start_step
@@ -190,28 +213,47 @@ class _TrainSampler(Sampler[list[SampleKey]]):
         rng = np.random.default_rng([config.seed, _SCALE, self.epoch, step])
         return config.multi_scale[rng.integers(len(config.multi_scale))]
 
+    def _share(self, mixup: float, step: int) -> float:
+        """How much of each picture a mixup of the batch leaves; 1 where there is none."""
+        rng = np.random.default_rng([self._config.seed, _MIXUP, self.epoch, step])
+        return rng.uniform(*MIXUP_SHARE) if rng.random() < mixup else 1.0
 
-class _TrainSamples(Dataset[Sample | DataError]):
+
+class _TrainSamples(Dataset[Sample | RTDETRError]):
     """Records by SampleKey, augmented."""
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
         self._dataset, self._config = dataset, config
+        self._pictures = open_pictures(dataset.records, config.cache, local_world_size())
 
-    def __getitem__(self, key: SampleKey) -> Sample | DataError:
-        record, config = self._dataset.record(key.position), self._config
-        rng = np.random.default_rng([config.seed, _SAMPLE, key.epoch, key.position])
-        chosen = config.augment if key.strong else config.augment.weak()
-        real = ~record.iscrowd
+    def __getitem__(self, key: SampleKey) -> Sample | RTDETRError:
+        rng = np.random.default_rng([self._config.seed, _SAMPLE, key.epoch, key.position])
+        positions = [key.position]
+        if key.augment.mosaic and rng.random() < key.augment.mosaic:
+            positions += rng.integers(len(self._dataset), size=3).tolist()
+        records = [self._dataset.record(position) for position in positions]
         try:
-            image = _read(record)
-        except DataError as error:  # raised in a worker it would arrive as a traceback
+            images = [self._pictures.read(position) for position in positions]
+        except RTDETRError as error:  # raised in a worker it would arrive as a traceback
             return error
-        image, boxes, kept = augment(image, record.boxes_xyxy[real], key.size_hw, chosen, rng)
-        labels = torch.from_numpy(record.labels[real][kept])
-        return Sample(_planes(image), Target(torch.from_numpy(boxes), labels), record)
+        image, target = _place(images, records, key, rng)
+        return Sample(_planes(image), target, records[0], key.share)
 
 
-class _EvalSamples(Dataset[Sample | DataError]):
+def _place(
+    images: list[Pixels], records: list[Record], key: SampleKey, rng: np.random.Generator
+) -> tuple[Pixels, Target]:
+    """Make a sample of one picture or of four."""
+    boxes = [record.boxes_xyxy[~record.iscrowd] for record in records]
+    labels = np.concatenate([record.labels[~record.iscrowd] for record in records])
+    if len(images) == 1:
+        image, left, kept = augment(images[0], boxes[0], key.size_hw, key.augment, rng)
+    else:
+        image, left, kept = mosaic(images, boxes, key.size_hw, key.augment, rng)
+    return image, Target(torch.from_numpy(left), torch.from_numpy(labels[kept]))
+
+
+class _EvalSamples(Dataset[Sample | RTDETRError]):
     """Records by position, stretched."""
 
     def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing) -> None:
@@ -220,12 +262,12 @@ class _EvalSamples(Dataset[Sample | DataError]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> Sample | DataError:
+    def __getitem__(self, index: int) -> Sample | RTDETRError:
         record, preprocessing = self._dataset.record(index), self._preprocessing
         real = ~record.iscrowd
         try:
-            image = _read(record)
-        except DataError as error:
+            image = read_picture(record)
+        except RTDETRError as error:
             return error
         image = resize_image(image, preprocessing.size_hw, preprocessing.antialias)
         boxes = torch.from_numpy(to_fractions(record.boxes_xyxy[real], record.size_hw))
@@ -238,37 +280,30 @@ def _planes(image: Pixels) -> Tensor:
     return torch.from_numpy(np.stack(cv2.split(image)))
 
 
-def _read(record: Record) -> Pixels:
-    image = read_image(record.path)
-    if image.shape[:2] != record.size_hw:
-        found, said = image.shape[:2], record.size_hw
-        raise DataError(
-            f"{record.path}: the upright picture is {found[1]}x{found[0]} pixels, "
-            f"but its annotations say {said[1]}x{said[0]}"
-        )
-    return image
-
-
-def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
+def _collate(samples: list[Sample | RTDETRError]) -> Batch | RTDETRError:
     good: list[Sample] = []
     for sample in samples:
-        if isinstance(sample, DataError):
+        if isinstance(sample, RTDETRError):
             return sample
         good.append(sample)
+    images = torch.stack([sample.image for sample in good])
+    targets = [sample.target for sample in good]
+    if good[0].share < 1:
+        images, targets = mixup(images, targets, good[0].share)
     return Batch(
-        images=torch.stack([sample.image for sample in good]),
-        targets=[sample.target for sample in good],
+        images=images,
+        targets=targets,
         image_ids=[sample.record.image_id for sample in good],
         sizes_hw=[sample.record.size_hw for sample in good],
         paths=[str(sample.record.path) for sample in good],
     )
 
 
-def _checked(loader: DataLoader[Sample | DataError]) -> Iterator[Batch]:
+def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
     """Raise what a worker could not read; turn uint8 into float32 in 0..1."""
-    batch: Batch | DataError
+    batch: Batch | RTDETRError
     for batch in loader:
-        if isinstance(batch, DataError):
+        if isinstance(batch, RTDETRError):
             raise batch
         batch.images = batch.images.float().div_(255)
         yield batch

@@ -7,7 +7,7 @@ one generator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -41,9 +41,18 @@ class AugmentConfig:
     flip: float = 0.5
     """Mirrored left to right."""
 
+    mosaic: float = 0.0
+    """Four pictures in one, in place of zoom-out and IoU crop."""
+    mixup: float = 0.0
+    """A batch whose pictures lie over one another, two and two."""
+
     def weak(self) -> AugmentConfig:
         """Only what stays on during the last epochs: the flip."""
         return AugmentConfig(photometric=0.0, zoom_out=0.0, iou_crop=0.0, flip=self.flip)
+
+    def sparse(self) -> AugmentConfig:
+        """Without what adds objects of other pictures."""
+        return replace(self, mosaic=0.0, mixup=0.0)
 
 
 def augment(
@@ -75,13 +84,21 @@ def augment(
         window, kept = iou_crop_window(window, boxes_xyxy, rng)
     placement = place_window(window, (height, width), size_hw)
     sample = placement.pixels(image, size_hw, draw_distortion(config.photometric, rng))
-    boxes_xyxy = placement.boxes(boxes_xyxy)
-    kept = kept & (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] >= MIN_BOX_PIXELS).all(axis=1)
-    boxes_cxcywh = to_fractions(boxes_xyxy[kept], size_hw)
-    if rng.random() < config.flip:
+    boxes_xyxy = placement.boxes(boxes_xyxy[kept])
+    sample, boxes_cxcywh, large = finish_sample(sample, boxes_xyxy, config.flip, rng)
+    return sample, boxes_cxcywh, np.flatnonzero(kept)[large]
+
+
+def finish_sample(
+    sample: Pixels, boxes_xyxy: Floats, flip: float, rng: np.random.Generator
+) -> tuple[Pixels, Floats, Ints]:
+    """Leave out boxes below one pixel, go to fractions, perhaps mirror: as `augment` returns."""
+    large = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] >= MIN_BOX_PIXELS).all(axis=1)
+    boxes_cxcywh = to_fractions(boxes_xyxy[large], sample.shape[:2])
+    if rng.random() < flip:
         sample = np.asarray(cv2.flip(sample, 1), dtype=np.uint8)
         boxes_cxcywh[:, 0] = 1 - boxes_cxcywh[:, 0]
-    return sample, boxes_cxcywh, np.flatnonzero(kept)
+    return sample, boxes_cxcywh, np.flatnonzero(large)
 
 
 def to_fractions(boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Floats:

@@ -13,7 +13,7 @@ from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.core.console import say, warn
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
@@ -49,6 +49,8 @@ def prepare(settings: TrainSettings) -> Run:
     folder: Path | None = None
     if settings.resume:
         settings, stopped, folder = open_stopped_run(settings)
+    elif "lr_scale" in settings.given:
+        _check_lr_scale(settings)
     device = choose_device(settings.device)
     check_automatic_batch(settings, device)
     preprocessing = Preprocessing(size_hw(settings.imgsz))
@@ -78,6 +80,18 @@ def prepare(settings: TrainSettings) -> Run:
     return Run(
         settings, folder, device, recipe, data, network, ema, optimizer, preprocessing, progress
     )
+
+
+def _check_lr_scale(settings: TrainSettings) -> None:
+    """Refuse it where no official learning rate is used; a recipe may set it all the same."""
+    no_effect = f"train: lr_scale={settings.lr_scale:g} has no effect"
+    if None not in (settings.lr, settings.backbone_lr):
+        raise UsageError(f"{no_effect} with both lr and backbone_lr given")
+    if Path(settings.model).suffix in YAML_SUFFIXES and settings.pretrained is None:
+        raise UsageError(
+            f"{no_effect} without pretrained weights, as the official learning rates are not used "
+            "then; give lr"
+        )
 
 
 def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDataset]:
@@ -149,7 +163,9 @@ def _load(
             seed=settings.seed,
             workers=settings.workers,
             augment=recipe.augment,
+            dense_epochs=recipe.dense_epochs,
             multi_scale=recipe.multi_scale,
+            cache=settings.cache,
         ),
     )
     val_batches = eval_loader(val_split, settings.batch, preprocessing, settings.workers)

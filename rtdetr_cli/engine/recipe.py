@@ -17,7 +17,7 @@ from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.data.loader import multi_scale_sizes
 from rtdetr_cli.data.transforms import AugmentConfig
 
-N = TypeVar("N", int, float)
+N = TypeVar("N", int, float, tuple[int, int])
 
 OFFICIAL_LR = 1e-4
 OFFICIAL_WARMUP = 2000
@@ -73,6 +73,10 @@ class Recipe:
     """Sizes (height, width) that batches are drawn from."""
     clean_epochs: int
     """Last epochs without strong augmentation."""
+    dense_epochs: tuple[int, int] | None
+    """Epochs, from and up to, with mosaic and mixup; None where there are none of them."""
+    loss: str
+    """Classification loss, `vfl` or `mal`."""
 
     def lr_share(self, step: int) -> float:
         """Share of the learning rate at a step, counted from 0."""
@@ -109,10 +113,19 @@ class Recipe:
             f"backbone {self.backbone_lr:g}, weight decay {self.weight_decay:g}, "
             f"clip {self.clip_norm:g}, {self.schedule} after {self.warmup_steps} of "
             f"{self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
-            f"{self.ema_ramp}{frozen}\n"
+            f"{self.ema_ramp}, loss {self.loss}{frozen}\n"
             f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
             f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "
-            f"{self.clean_epochs} epochs"
+            f"{self.clean_epochs} epochs{self._describe_dense()}"
+        )
+
+    def _describe_dense(self) -> str:
+        if self.dense_epochs is None:
+            return ""
+        first, end = self.dense_epochs
+        return (
+            f"; mosaic {self.augment.mosaic:g} and mixup {self.augment.mixup:g} in epochs "
+            f"{first + 1} to {end}, no strong augmentation before"
         )
 
 
@@ -128,12 +141,10 @@ def resolve_recipe(
         is_pretrained: whether the backbone starts from trained weights.
     """
     total = steps_per_epoch * settings.epochs
-    lr = _given(settings.lr, OFFICIAL_LR if is_pretrained else SCRATCH_LR)
+    scale = settings.lr_scale  # the learning rate from scratch is not an official one
+    lr = _given(settings.lr, scale * OFFICIAL_LR if is_pretrained else SCRATCH_LR)
     multi_scale = official.multi_scale if settings.multi_scale is None else settings.multi_scale
-    default = AugmentConfig()
-    if not is_pretrained and total < HARD_CROPS_FROM:
-        default = replace(default, zoom_out=0.0, iou_crop=0.0)
-    backbone_lr = official.backbone_lr if is_pretrained else lr
+    backbone_lr = scale * official.backbone_lr if is_pretrained else lr
     if settings.optimizer == "sgd" and is_pretrained:  # AdamW's rate itself would mean nothing
         backbone_lr *= lr / OFFICIAL_LR
     clean_epochs = _given(settings.clean_epochs, max(1, round(settings.epochs * 0.05)))
@@ -153,15 +164,35 @@ def resolve_recipe(
         freeze_stem=keeps_official and official.freeze_stem,
         freeze_backbone_norm=keeps_official and official.freeze_backbone_norm,
         freeze=None if settings.freeze == "0" else settings.freeze,
-        augment=AugmentConfig(
-            photometric=_given(settings.photometric, default.photometric),
-            zoom_out=_given(settings.zoom_out, default.zoom_out),
-            iou_crop=_given(settings.iou_crop, default.iou_crop),
-            flip=settings.flip,
-        ),
+        augment=_augment(settings, hard_crops=is_pretrained or total >= HARD_CROPS_FROM),
         multi_scale=multi_scale_sizes(size_hw(settings.imgsz)) if multi_scale else None,
         clean_epochs=clean_epochs,
+        dense_epochs=_dense_epochs(settings),
+        loss=settings.loss,
     )
+
+
+def _augment(settings: TrainSettings, hard_crops: bool) -> AugmentConfig:
+    """The official probabilities where none is given, zoom-out and IoU crop only if they pay."""
+    default = AugmentConfig()
+    if not hard_crops:
+        default = replace(default, zoom_out=0.0, iou_crop=0.0)
+    return AugmentConfig(
+        photometric=_given(settings.photometric, default.photometric),
+        zoom_out=_given(settings.zoom_out, default.zoom_out),
+        iou_crop=_given(settings.iou_crop, default.iou_crop),
+        flip=settings.flip,
+        mosaic=settings.mosaic,
+        mixup=settings.mixup,
+    )
+
+
+def _dense_epochs(settings: TrainSettings) -> tuple[int, int] | None:
+    """DEIM's: half of the run, after four epochs or the first fifteenth of a short run."""
+    if not settings.mosaic and not settings.mixup:
+        return None
+    first = min(4, settings.epochs // 15)
+    return _given(settings.dense_epochs, (first, first + (settings.epochs + 1) // 2))
 
 
 def _scaled_ema_decay(total_steps: int) -> float:

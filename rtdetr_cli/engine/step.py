@@ -19,8 +19,6 @@ from rtdetr_cli.engine.run import Run
 from rtdetr_cli.engine.snapshot import seed_step
 from rtdetr_cli.loss.criterion import Criterion
 
-TERMS = ("loss_vfl", "loss_bbox", "loss_giou")
-
 
 def train_step(run: Run, criterion: Criterion, *batches: Batch) -> dict[str, Tensor] | None:
     """Forward, loss and backward of one or more batches, one step of optimizer and average.
@@ -65,6 +63,6 @@ def _backward(run: Run, criterion: Criterion, batches: Sequence[Batch]) -> dict[
         terms = criterion(output, batch.targets)
         loss = share * torch.stack(list(terms.values())).sum()
         loss.backward()
-        losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in TERMS}}
+        losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in criterion.names}}
         sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
     return sums

@@ -25,12 +25,12 @@ from rtdetr_cli.engine.run import EpochSums, Run
 from rtdetr_cli.engine.run_log import Row, RunLog
 from rtdetr_cli.engine.run_pictures import draw_batch, draw_labels, draw_validation
 from rtdetr_cli.engine.snapshot import run_checkpoint, weights_checkpoint
-from rtdetr_cli.engine.step import TERMS, train_step
+from rtdetr_cli.engine.step import train_step
 from rtdetr_cli.engine.stop import StopRequest
 from rtdetr_cli.engine.stopping import Stopper
 from rtdetr_cli.engine.val import draw_curves, evaluate, print_metrics
 from rtdetr_cli.evaluation.metrics import Metrics
-from rtdetr_cli.loss.criterion import Criterion
+from rtdetr_cli.loss.criterion import Criterion, LossConfig
 from rtdetr_cli.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -83,7 +83,7 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
 
 
 def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState) -> None:
-    criterion = Criterion()
+    criterion = Criterion(config=LossConfig(run.recipe.loss))
     stopper = Stopper(run.settings, log.rows)
     for epoch in range(run.progress.epoch, run.settings.epochs):
         if reason := stopper.reason(log.rows):
@@ -184,8 +184,10 @@ def _leave(run: Run) -> NoReturn:
 
 
 def _say_epoch(row: Row, epochs: int) -> None:
-    known = [name for name in ("loss", *TERMS) if f"train/{name}" in row]
-    losses = "".join(f"{name.removeprefix('loss_')} {row[f'train/{name}']:.3f}  " for name in known)
+    known = {name: row[name] for name in row if name.startswith("train/loss")}
+    losses = "".join(
+        f"{name.removeprefix('train/').removeprefix('loss_')} {known[name]:.3f}  " for name in known
+    )
     if "train/skipped" in row:
         losses += f"{row['train/skipped']:.0f} steps not finite and skipped  "
     found = ""

@@ -15,15 +15,17 @@ from torch import Tensor, nn
 from rtdetr_cli.core.distributed import all_reduce_mean
 from rtdetr_cli.core.structures import DenoisingGroups, ModelOutput, Prediction, Target
 from rtdetr_cli.loss.matcher import FlatTargets, HungarianMatcher, Matches, flatten_targets
-from rtdetr_cli.loss.terms import box_overlap, giou_loss, l1_loss, vfl_loss
+from rtdetr_cli.loss.terms import box_overlap, giou_loss, l1_loss, mal_loss, vfl_loss
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """The official constants (lyuwenyu/RT-DETR, rtdetrv2_pytorch, rtdetrv2_r50vd.yml)."""
 
-    weight_vfl: float = 1.0
-    """Weight of the varifocal loss."""
+    classification: str = "vfl"
+    """`vfl`, varifocal, or `mal`, matchability-aware; names the term, as in `loss_vfl`."""
+    weight_class: float = 1.0
+    """Weight of the classification loss."""
     weight_bbox: float = 5.0
     """Weight of the L1 loss."""
     weight_giou: float = 2.0
@@ -32,10 +34,12 @@ class LossConfig:
     """Weight of the negatives in the varifocal loss."""
     vfl_gamma: float = 2.0
     """Focus of the varifocal loss on confident negatives."""
+    mal_gamma: float = 1.5
+    """Exponent of the matchability-aware loss (DEIM, configs/base/deim.yml)."""
 
 
 class Criterion(nn.Module):
-    """Varifocal, L1 and GIoU loss of all predictions, each set matched on its own.
+    """Classification, L1 and GIoU loss of all predictions, each set matched on its own.
 
     Computed in float32 whatever the precision of the network (float64 stays float64), all sets in
     one pass. Divided by the number of ground-truth boxes per process, at least one.
@@ -47,6 +51,8 @@ class Criterion(nn.Module):
         super().__init__()
         self.matcher = matcher or HungarianMatcher()
         self.config = config or LossConfig()
+        self.names = (f"loss_{self.config.classification}", "loss_bbox", "loss_giou")
+        """The terms of one prediction set, those of the last decoder layer as they are called."""
 
     def forward(self, output: ModelOutput, targets: list[Target]) -> dict[str, Tensor]:
         """Weighted terms, whose sum is the loss.
@@ -56,9 +62,9 @@ class Criterion(nn.Module):
             targets: ground truth of the B images.
 
         Returns:
-            Scalars: `loss_vfl`, `loss_bbox` and `loss_giou` of the last decoder layer; with the
-            suffix `_aux_0`... of the layers before it, `_enc` of the encoder, `_dn_0`... of every
-            layer's denoising queries.
+            Scalars: `loss_vfl` (or `loss_mal`), `loss_bbox` and `loss_giou` of the last decoder
+            layer; with the suffix `_aux_0`... of the layers before it, `_enc` of the encoder,
+            `_dn_0`... of every layer's denoising queries.
         """
         with torch.autocast(output.pred_logits.device.type, enabled=False):
             sets = _matched_sets(output)
@@ -89,12 +95,18 @@ class Criterion(nn.Module):
         iou, giou = box_overlap(boxes, target_boxes)
         positives = (sets, images, matches.queries, truth.labels[matches.targets])
         config = self.config
-        vfl = vfl_loss(prediction.logits, positives, iou, config.vfl_alpha, config.vfl_gamma)
-        return {
-            "loss_vfl": config.weight_vfl * vfl,
-            "loss_bbox": config.weight_bbox * l1_loss(boxes, target_boxes),
-            "loss_giou": config.weight_giou * giou_loss(giou),
-        }
+        terms = (
+            config.weight_class * self._classification(prediction.logits, positives, iou),
+            config.weight_bbox * l1_loss(boxes, target_boxes),
+            config.weight_giou * giou_loss(giou),
+        )
+        return dict(zip(self.names, terms, strict=True))
+
+    def _classification(self, logits: Tensor, positives: tuple[Tensor, ...], iou: Tensor) -> Tensor:
+        config = self.config
+        if config.classification == "mal":
+            return mal_loss(logits, positives, iou, config.mal_gamma)
+        return vfl_loss(logits, positives, iou, config.vfl_alpha, config.vfl_gamma)
 
 
 def _matched_sets(output: ModelOutput) -> dict[str, Prediction]:

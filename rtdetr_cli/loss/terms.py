@@ -1,4 +1,6 @@
-"""The terms of the loss, a sum per prediction set: varifocal for classes, L1 and GIoU for boxes.
+"""The terms of the loss, a sum per prediction set.
+
+Varifocal or matchability-aware for classes, L1 and GIoU for boxes.
 
 Legend: S prediction sets (decoder layers and the encoder), B batch, Q queries, K classes,
 M matched pairs in each set.
@@ -65,8 +67,36 @@ def vfl_loss(
     with torch.no_grad():
         weight = alpha * logits.sigmoid().pow(gamma)
         weight[positives] = iou
-        score = torch.zeros_like(logits)
-        score[positives] = iou
+    return _weighted_entropy(logits, positives, iou, weight)
+
+
+def mal_loss(logits: Tensor, positives: tuple[Tensor, ...], iou: Tensor, gamma: float) -> Tensor:
+    """Matchability-aware loss (DEIM, arXiv 2412.04234).
+
+    A positive weighs 1 whatever its IoU, where the varifocal loss all but ignores a bad match; the
+    score that it should give is IoU^gamma. A negative weighs its own score^gamma.
+
+    Args:
+        logits: (S, B, Q, K) before the sigmoid.
+        positives: index into logits of each matched query's class, four tensors that give (S, M).
+        iou: (S, M) in 0..1, of the predicted and the matched box.
+        gamma: focus on good matches and on confident negatives.
+
+    Returns:
+        (S,) sum over images, queries and classes.
+    """
+    with torch.no_grad():
+        weight = logits.sigmoid().pow(gamma)
+        weight[positives] = 1.0
+    return _weighted_entropy(logits, positives, iou.pow(gamma), weight)
+
+
+def _weighted_entropy(
+    logits: Tensor, positives: tuple[Tensor, ...], quality: Tensor, weight: Tensor
+) -> Tensor:
+    """Cross entropy to the quality (S, M) of the positives and to 0 elsewhere, (S,) sums."""
+    score = torch.zeros_like(logits)
+    score[positives] = quality.detach()
     loss = F.binary_cross_entropy_with_logits(logits, score, weight, reduction="none")
     return loss.sum((1, 2, 3))
 

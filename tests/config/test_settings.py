@@ -39,6 +39,7 @@ from rtdetr_cli.core.errors import ConfigError, UsageError
         ("resume", "true", True),
         ("resume", "runs/last.pt", "runs/last.pt"),
         ("schedule", "cosine", "cosine"),
+        ("cache", "off", "off"),
     ],
 )
 def test_texts_are_read_as_the_type_of_their_field(key: str, text: str, value: object) -> None:
@@ -57,10 +58,18 @@ def test_texts_are_read_as_the_type_of_their_field(key: str, text: str, value: o
         ("data", Path("a.yaml"), "a.yaml"),
         ("resume", Path("last.pt"), "last.pt"),
         ("schedule", None, None),
+        ("cache", False, "off"),  # what YAML makes of a bare off
     ],
 )
 def test_python_values(key: str, value: object, kept: object) -> None:
     assert getattr(settings_from_pairs(TrainSettings, {"data": "x", key: value}), key) == kept
+
+
+def test_a_recipe_is_a_file_of_settings_below_the_others() -> None:
+    pairs = {"data": "x", "recipe": "deim", "mixup": "0.1", "dense_epochs": "2,30"}
+    settings = settings_from_pairs(TrainSettings, pairs)
+    assert (settings.mosaic, settings.mixup, settings.loss) == (0.5, 0.1, "mal")
+    assert settings.dense_epochs == (2, 30)
 
 
 @pytest.mark.parametrize("text", ["0,2,5", "[0,2,5]", "(0, 2, 5)"])
@@ -95,6 +104,32 @@ def test_lists(text: str) -> None:
         (TrainSettings, {"data": "x", "schedule": "cosin"}, "found 'cosin'; did you mean cosine?"),
         (TrainSettings, {"data": "x", "plots": "maybe"}, "plots must be true or false, found 'may"),
         (TrainSettings, {"data": "x", "pretrained": "a.pt"}, "pretrained=a.pt has no effect with"),
+        (
+            TrainSettings,
+            {"data": "x", "cache": "rom"},
+            "must be one of off, ram, disk, found 'rom'",
+        ),
+        (TrainSettings, {"data": "x", "cache": True}, "cache must be a text, found True"),
+        (
+            TrainSettings,
+            {"data": "x", "mixup": 0.5, "batch": 1},
+            "mixup has no effect with batch=1",
+        ),
+        (
+            TrainSettings,
+            {"data": "x", "dense_epochs": "1,2"},
+            "dense_epochs=1,2 has no effect without mosaic or mixup",
+        ),
+        (
+            TrainSettings,
+            {"data": "x", "mosaic": 1, "dense_epochs": "2,2"},
+            "dense_epochs=2,2 leaves no epoch of 72 with mosaic",
+        ),
+        (
+            TrainSettings,
+            {"data": "x", "mosaic": 1, "epochs": 3, "dense_epochs": "3,9"},
+            "dense_epochs=3,9 leaves no epoch of 3 with mosaic",
+        ),
         (ExportSettings, {"opset": "20"}, "opset must be at most 19, found 20"),
         (
             ExportSettings,

@@ -24,6 +24,13 @@ def test_a_process_without_siblings_is_the_main_one():
     assert distributed.is_main_process()
 
 
+def test_torchrun_says_how_many_processes_are_on_this_machine(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert distributed.local_world_size() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert distributed.local_world_size() == 4
+
+
 def test_the_mean_and_the_least_of_one_process_are_its_own_value():
     assert distributed.all_reduce_mean(torch.tensor(3.0)).item() == 3.0
     assert distributed.all_reduce_min(3, torch.device("cpu")) == 3

@@ -67,6 +67,70 @@ def test_epoch_taken_up_at_a_step_goes_on_as_it_would_have(dataset):
     assert_same(whole, epoch(loader, 4))
 
 
+DENSE = AugmentConfig(mosaic=0.5, mixup=0.5)
+
+
+def test_mosaic_and_mixup_depend_on_neither_workers_nor_where_the_epoch_is_taken_up(dataset):
+    scales = ((32, 32), (64, 32))
+    configs = [
+        LoaderConfig(2, (32, 64), 3, workers, DENSE, multi_scale=scales) for workers in (0, 2)
+    ]
+    alone, helped = (train_loader(dataset, config) for config in configs)
+    for number in (0, 1):
+        whole = epoch(alone, number)
+        assert_same(whole, epoch(helped, number))
+        assert_same(whole[1:], epoch(helped, number, start_step=1))
+
+
+def most_boxes(loader, number, strong=True):
+    """In the data set every picture has one box that is trained on."""
+    targets = [one.targets for one in epoch(loader, number, strong)]
+    return max(len(target.labels) for batch in targets for target in batch)
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        (AugmentConfig(0, 0, 0, 0, mosaic=1), 4),
+        (AugmentConfig(0, 0, 0, 0, mixup=1), 2),
+        (AugmentConfig(0, 0, 0, 0, mosaic=1, mixup=1), 8),
+        (AugmentConfig(0, 0, 0, 0), 1),
+    ],
+)
+def test_samples_hold_the_boxes_of_other_pictures(dataset, config, most):
+    loader = train_loader(dataset, LoaderConfig(2, (96, 96), workers=0, augment=config))
+    found = [most_boxes(loader, number) for number in range(6)]
+    assert max(found) == most
+
+
+def test_dense_epochs_have_a_beginning_and_an_end(dataset):
+    config = AugmentConfig(0, 0, 0, 0, mosaic=1, mixup=1)
+    loader = train_loader(
+        dataset, LoaderConfig(2, (96, 96), workers=0, augment=config, dense_epochs=(1, 3))
+    )
+    found = [most_boxes(loader, number) > 1 for number in range(5)]
+    assert found == [False, True, True, False, False]
+    assert most_boxes(loader, 1, strong=False) == 1
+
+
+def test_before_the_dense_epochs_only_the_flip_and_after_them_the_rest():
+    config = LoaderConfig(2, (96, 96), augment=DENSE, dense_epochs=(1, 3))
+    stages = [config.augment_in(number, strong=True) for number in range(4)]
+    assert stages == [DENSE.weak(), DENSE, DENSE, AugmentConfig()]
+
+
+def test_a_batch_of_one_picture_is_not_mixed_with_itself(dataset):
+    config = LoaderConfig(1, (64, 64), workers=0, augment=AugmentConfig(0, 0, 0, 0, mixup=1))
+    assert most_boxes(train_loader(dataset, config), 0) == 1
+
+
+def test_half_of_the_batches_are_mixed(dataset):
+    config = LoaderConfig(2, (8, 8), workers=0, augment=AugmentConfig(0, 0, 0, 0, mixup=0.5))
+    loader = train_loader(dataset, config)
+    sizes = [len(one.targets[0].labels) for number in range(60) for one in epoch(loader, number)]
+    assert np.mean(np.array(sizes) == 2) == pytest.approx(0.5, abs=0.18)  # 120 batches, 4 sigma
+
+
 def test_epochs_and_seeds_differ(dataset):
     orders = {
         tuple(i for batch in epoch(train_loader(dataset, config), number) for i in batch.image_ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.engine.recipe import resolve_recipe
@@ -58,3 +59,55 @@ def test_what_the_user_sets_is_taken_as_it_is():
     assert (recipe.ema_decay, recipe.warmup_steps, recipe.clean_epochs) == (0.0, 0, 0)
     assert recipe.multi_scale is None
     assert recipe.lr_share(0) == recipe.lr_share(10_000) == 1
+
+
+def resolve_deim(name: str, steps_per_epoch: int, is_pretrained: bool, **keys: object):
+    settings = settings_from_pairs(TrainSettings, {"data": "x", "recipe": "deim", **keys})
+    official = load_model_config(name).recipe
+    return resolve_recipe(settings, official, steps_per_epoch, is_pretrained)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "backbone_lr", "dense_epochs"),
+    [
+        ("rtdetr-r18", 120, 2e-4, (4, 64)),
+        ("rtdetr-r34", 120, 1e-4, (4, 64)),
+        ("rtdetr-r50m", 60, 2e-5, (4, 34)),
+        ("rtdetr-r50", 60, 2e-5, (4, 34)),
+        ("rtdetr-r101", 60, 2e-6, (4, 34)),
+    ],
+)
+def test_deim_on_coco_gets_deims_constants(name, epochs, backbone_lr, dense_epochs):
+    # Intellindust-AI-Lab/DEIM 09d35d5, configs/deim_rtdetrv2/deim_*_coco.yml, base/rt_deim.yml
+    recipe = resolve_deim(name, 7329, is_pretrained=True, epochs=epochs)
+    assert (recipe.lr, recipe.backbone_lr) == pytest.approx((2e-4, backbone_lr))
+    assert recipe.dense_epochs == dense_epochs
+    augment = recipe.augment
+    assert (augment.mosaic, augment.mixup, augment.zoom_out, augment.iou_crop) == (
+        0.5, 0.5, 0.5, 0.8,
+    )  # fmt: skip
+    assert (recipe.loss, recipe.schedule, recipe.warmup_steps) == ("mal", "flat_cosine", 2000)
+    assert not recipe.freeze_stem
+    assert not recipe.freeze_backbone_norm
+    assert recipe.lr_share(recipe.total_steps - 1) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(1, (0, 1)), (2, (0, 1)), (12, (0, 6)), (40, (2, 22)), (72, (4, 40))]
+)
+def test_dense_epochs_shrink_with_the_run(epochs, expected):
+    recipe = resolve_deim("rtdetr-n", 26, is_pretrained=False, epochs=epochs)
+    assert recipe.dense_epochs == expected
+    assert f"epochs {expected[0] + 1} to {expected[1]}" in recipe.describe()
+
+
+def test_deim_from_scratch_learns_at_our_rate():
+    recipe = resolve_deim("rtdetr-n", 26, is_pretrained=False, epochs=40)
+    assert recipe.lr == recipe.backbone_lr == 1e-3
+
+
+def test_the_default_recipe_has_neither_mosaic_nor_mixup():
+    recipe = resolve("rtdetr-l", 7329, is_pretrained=True)
+    assert (recipe.augment.mosaic, recipe.augment.mixup, recipe.dense_epochs) == (0, 0, None)
+    assert recipe.loss == "vfl"
+    assert "mosaic" not in recipe.describe()

@@ -18,8 +18,8 @@ class NotFinite(step.Criterion):
 
     steps: tuple[int, ...] = ()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, config) -> None:
+        super().__init__(config=config)
         self.calls = 0
 
     def forward(self, output, targets):

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.data import loader
+from rtdetr_cli.data import loader, pictures
 from rtdetr_cli.engine.run_log import RunLog
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
@@ -64,6 +64,32 @@ def test_the_loss_falls(tiny_yaml, squares, tmp_path):
     rows = read_rows(tmp_path / "runs" / "train")
     first, last = (sum(float(r["train/loss"]) for r in part) for part in (rows[:3], rows[-3:]))
     assert last < 0.95 * first
+
+
+def test_recipe_deim_trains_with_its_loss_and_pictures_that_are_kept(
+    tiny_yaml, squares, tmp_path, capsys
+):
+    more = ("recipe=deim", "epochs=2", "cache=ram", "val_every=2")
+    assert run(command(tiny_yaml, squares, tmp_path / "runs", *more)) == 0
+    printed = capsys.readouterr().err
+    assert "mosaic 0.5 and mixup 0.5 in epochs 1 to 1" in printed
+    assert "loss mal" in printed
+    rows = read_rows(tmp_path / "runs" / "train")
+    assert all(float(row["train/loss_mal"]) > 0 for row in rows)
+    assert "train/loss_vfl" not in rows[0]
+    assert f"  mal {float(rows[1]['train/loss_mal']):.3f}  bbox " in printed
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ([], "lr_scale=2 has no effect without pretrained weights"),
+        (["lr=1e-4", "backbone_lr=1e-5"], "lr_scale=2 has no effect with both lr and backbone_lr"),
+    ],
+)
+def test_lr_scale_needs_an_official_rate(more, reason, tiny_yaml, squares, tmp_path, capsys):
+    assert run(command(tiny_yaml, squares, tmp_path / "runs", "lr_scale=2", *more)) == 2
+    assert reason in capsys.readouterr().err
 
 
 def stop_in_epoch(number: int, patch: pytest.MonkeyPatch) -> None:
@@ -193,14 +219,15 @@ def test_patience_ends_the_run(tiny_yaml, squares, tmp_path, capsys):
 def test_a_killed_loading_process_is_one_sentence(
     split, tiny_yaml, squares, tmp_path, monkeypatch, capsys
 ):
-    real = loader._read
+    real = loader.read_picture
 
     def dying(record):
         if record.path.parent.name == split:
             os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
         return real(record)
 
-    monkeypatch.setattr(loader, "_read", dying)
+    for module in (loader, pictures):
+        monkeypatch.setattr(module, "read_picture", dying)
     assert run(command(tiny_yaml, squares, tmp_path, "workers=1")) == 5
     error = capsys.readouterr().err.splitlines()[-1]
     assert "a process that loads pictures was killed by the system" in error

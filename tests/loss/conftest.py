@@ -1,7 +1,8 @@
 """The loss as the papers write it: Python floats, loops, no tensors. Slow and easy to check.
 
-Sources: VFL arXiv 2008.13367, GIoU arXiv 1902.09630 algorithm 1, focal loss arXiv 1708.02002,
-bipartite matching arXiv 2005.12872 section 3.1; the constants are the official ones.
+Sources: VFL arXiv 2008.13367, MAL arXiv 2412.04234, GIoU arXiv 1902.09630 algorithm 1, focal loss
+arXiv 1708.02002, bipartite matching arXiv 2005.12872 section 3.1; the constants are the official
+ones.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ class SlowLoss:
         return [cls.match(logits, boxes, target) for logits, boxes, target in images]
 
     @classmethod
-    def terms(cls, prediction, targets, matches, num_boxes):
-        """Weighted VFL, L1 and GIoU loss; matches: per image a list of (target, query)."""
-        vfl = l1 = giou_loss = 0.0
+    def terms(cls, prediction, targets, matches, num_boxes, classification="vfl"):
+        """Weighted VFL or MAL, L1 and GIoU loss; matches: per image a list of (target, query)."""
+        vfl = mal = l1 = giou_loss = 0.0
         for image, (logits, boxes) in enumerate(
             zip(prediction.logits.tolist(), prediction.boxes.tolist(), strict=True)
         ):
@@ -79,10 +80,12 @@ class SlowLoss:
                     if (q, k) in score_of:
                         score = score_of[q, k]
                         vfl -= score * (score * log_p + (1 - score) * log_not_p)
+                        mal -= score**1.5 * log_p + (1 - score**1.5) * log_not_p
                     else:
+                        mal -= math.exp(log_p) ** 1.5 * log_not_p
                         vfl -= 0.75 * math.exp(log_p) ** 2 * log_not_p
         return {
-            "loss_vfl": vfl / num_boxes,
+            f"loss_{classification}": {"vfl": vfl, "mal": mal}[classification] / num_boxes,
             "loss_bbox": 5 * l1 / num_boxes,
             "loss_giou": 2 * giou_loss / num_boxes,
         }

@@ -5,7 +5,7 @@ import torch
 
 from rtdetr_cli.core.structures import DenoisingGroups, ModelOutput, Prediction, Target
 from rtdetr_cli.loss import criterion as criterion_module
-from rtdetr_cli.loss.criterion import Criterion
+from rtdetr_cli.loss.criterion import Criterion, LossConfig
 
 B, Q, K, LAYERS = 3, 5, 3, 2
 
@@ -63,7 +63,8 @@ def with_suffix(terms, suffix):
 
 
 @pytest.mark.parametrize("counts", [[2, 1, 3], [0, 4, 1], [0, 0, 0]])
-def test_every_matched_term_equals_the_slow_reference(slow, counts):
+@pytest.mark.parametrize("kind", ["vfl", "mal"])
+def test_every_matched_term_equals_the_slow_reference(slow, counts, kind):
     output, targets = make_output(), make_targets(counts)
     expected = {}
     sets = {"": Prediction(output.pred_logits, output.pred_boxes)}
@@ -71,22 +72,24 @@ def test_every_matched_term_equals_the_slow_reference(slow, counts):
         sets | {"_aux_0": output.aux_outputs[0], "_enc": output.encoder_output}
     ).items():
         matches = slow.match_all(prediction, targets)
-        terms = slow.terms(prediction, targets, matches, num_boxes=max(1, sum(counts)))
+        terms = slow.terms(prediction, targets, matches, max(1, sum(counts)), kind)
         expected |= with_suffix(terms, suffix)
-    assert values(Criterion()(output, targets)) == pytest.approx(expected, rel=1e-12)
+    criterion = Criterion(config=LossConfig(classification=kind))
+    assert values(criterion(output, targets)) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("counts", [[2, 1, 3], [0, 4, 1], [0, 0, 0]])
-def test_every_denoising_term_equals_the_slow_reference(slow, counts):
+@pytest.mark.parametrize("kind", ["vfl", "mal"])
+def test_every_denoising_term_equals_the_slow_reference(slow, counts, kind):
     output, targets = make_output(counts), make_targets(counts)
     groups = output.denoising_groups
     matches = [
         list(zip(restored.tolist(), queries.tolist(), strict=True))
         for queries, restored in zip(groups.positive_queries, groups.target_indices, strict=True)
     ]
-    losses = values(Criterion()(output, targets))
+    losses = values(Criterion(config=LossConfig(classification=kind))(output, targets))
     for layer, prediction in enumerate(output.denoising_outputs):
-        terms = slow.terms(prediction, targets, matches, num_boxes=2 * max(1, sum(counts)))
+        terms = slow.terms(prediction, targets, matches, 2 * max(1, sum(counts)), kind)
         expected = with_suffix(terms, f"_dn_{layer}")
         assert {name: losses[name] for name in expected} == pytest.approx(expected, rel=1e-12)
 
@@ -113,6 +116,19 @@ def test_all_terms_equal_the_official_ones():
     counts = [2, 0, 3]
     losses = values(Criterion()(make_output(counts), make_targets(counts)))
     assert losses == pytest.approx(official, rel=1e-12)
+
+
+def test_the_matchability_aware_terms_equal_deims():
+    # Intellindust-AI-Lab/DEIM 09d35d5, DEIMCriterion.loss_labels_mal on the same tensors, float64.
+    deim = {
+        "loss_mal": 7.911185993310776,
+        "loss_mal_aux_0": 7.710759034822381,
+        "loss_mal_enc": 8.012619169740887,
+    }
+    criterion = Criterion(config=LossConfig(classification="mal"))
+    assert criterion.names == ("loss_mal", "loss_bbox", "loss_giou")
+    losses = values(criterion(make_output(), make_targets([2, 0, 3])))
+    assert {name: losses[name] for name in deim} == pytest.approx(deim, rel=1e-12)
 
 
 def test_denoising_queries_may_restore_any_box_of_their_image(slow):

@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
-from rtdetr_cli.loss.terms import box_overlap, vfl_loss
+from rtdetr_cli.loss.terms import box_overlap, mal_loss, vfl_loss
 
 
 def random_boxes(count, seed):
@@ -72,4 +72,16 @@ def test_the_weight_of_negatives_lets_no_gradient_through():
     expected = 0.75 * probability**3  # weight times (p - 0)
     expected[0] = 0.6 * (probability[0] - 0.6)
     torch.testing.assert_close(logits.grad.flatten(), expected, rtol=1e-12, atol=0)
+    assert iou.grad is None
+
+
+def test_a_bad_match_is_pushed_down_by_mal_and_left_alone_by_vfl():
+    logits = torch.full((1, 1, 1, 1), 2.0, dtype=torch.float64).requires_grad_()
+    index = tuple(torch.zeros(1, 1, dtype=torch.int64) for _ in range(4))
+    iou = torch.full((1, 1), 0.04, dtype=torch.float64, requires_grad=True)
+    probability = 1 / (1 + math.exp(-2))
+    (of_mal,) = torch.autograd.grad(mal_loss(logits, index, iou, gamma=1.5).sum(), logits)
+    assert of_mal.item() == pytest.approx(probability - 0.04**1.5)  # weight 1, target IoU^gamma
+    (of_vfl,) = torch.autograd.grad(vfl_loss(logits, index, iou, 0.75, 2.0).sum(), logits)
+    assert of_vfl.item() == pytest.approx(0.04 * (probability - 0.04))
     assert iou.grad is None

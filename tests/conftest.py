@@ -41,7 +41,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
     """A complete HGNetv2 RT-DETR whose forward pass takes milliseconds."""
     return ModelConfig(

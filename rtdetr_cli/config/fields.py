@@ -75,6 +75,8 @@ class Settings:
     mode: ClassVar[str]
     groups: ClassVar[dict[str, str]]
     """Headings of the help page, by the first key under each."""
+    given: ClassVar[frozenset[str]] = frozenset()
+    """Keys that the user named, where it is known."""
 
     def __post_init__(self) -> None:
         for key, hint in field_types(type(self)).items():

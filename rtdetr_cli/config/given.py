@@ -32,7 +32,9 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
     for key in required_fields(cls):
         if given.get(key) is None:
             raise UsageError(f"{cls.mode} needs {key}=; `rtdetr {cls.mode} --help` lists all keys")
-    return cls(**given)
+    settings = cls(**given)
+    object.__setattr__(settings, "given", frozenset(pairs) - {"cfg"})  # it is frozen
+    return settings
 
 
 def require_key(cls: type[Settings], key: str, origin: str = "") -> None:

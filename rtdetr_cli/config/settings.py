@@ -65,6 +65,8 @@ class TrainSettings(Settings):
     """Write into an existing run folder."""
     val_every: Count = 1
     """Validate after every so many epochs, and after the last one."""
+    save_steps: Count = 1000
+    """Save all that resuming needs after every so many steps, and after each epoch."""
     plots: bool = True
     """Draw curves and sample batches into the run folder."""
     json: bool = False

@@ -99,7 +99,7 @@ class TrainLoader:
             collate_fn=_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_single_thread,
+            worker_init_fn=_start_worker,
         )
 
     def set_epoch(self, epoch: int, strong: bool = True) -> None:
@@ -138,7 +138,7 @@ class EvalLoader:
             batch_size=batch,
             collate_fn=_collate,
             num_workers=_num_workers(workers),
-            worker_init_fn=_single_thread,
+            worker_init_fn=_start_worker,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -278,5 +278,8 @@ def _num_workers(wanted: int | None) -> int:
     return min(4, os.cpu_count() or 1) if wanted is None else wanted
 
 
-def _single_thread(_worker: int) -> None:
+def _start_worker(_number: int) -> None:
+    """One thread, and a process group of its own: Ctrl-C is for the main process alone."""
     cv2.setNumThreads(0)
+    if hasattr(os, "setpgrp"):  # not on Windows
+        os.setpgrp()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.fingerprint import Fingerprint, check_unchanged, fingerprint
 from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_loader, train_loader
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.ema import EMA
@@ -23,6 +24,7 @@ from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
+from rtdetr_cli.engine.stop import StopSignals
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint
@@ -39,6 +41,7 @@ class Data:
     val: DetectionDataset
     train_batches: TrainLoader
     val_batches: EvalLoader
+    fingerprint: Fingerprint
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Run:
     optimizer: torch.optim.AdamW
     preprocessing: Preprocessing
     progress: Progress
+    stop: StopSignals = field(default_factory=StopSignals)
 
 
 def prepare(settings: TrainSettings) -> Run:
@@ -83,10 +87,11 @@ def prepare(settings: TrainSettings) -> Run:
     freeze(network, recipe)
     ema = EMA(network, recipe.ema_decay, recipe.ema_ramp)
     optimizer = build_optimizer(network, recipe)
-    progress = Progress(epoch=0, step=0, best=-1.0, rows=[])
+    progress = Progress()
     if stopped is not None and stopped.training is not None:
+        check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
-    _say_start(network.config, data, recipe, device, progress)
+    _say_start(network.config, data, recipe, device)
     if folder is None:
         folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
         write_args(folder, settings)
@@ -160,16 +165,13 @@ def _load(
         ),
     )
     val_batches = eval_loader(val_split, settings.batch, preprocessing, settings.workers)
-    return Data(train_split, val_split, batches, val_batches)
+    described = fingerprint({"train": train_split, "val": val_split})
+    return Data(train_split, val_split, batches, val_batches, described)
 
 
-def _say_start(
-    config: ModelConfig, data: Data, recipe: Recipe, device: torch.device, progress: Progress
-) -> None:
+def _say_start(config: ModelConfig, data: Data, recipe: Recipe, device: torch.device) -> None:
     say(
         f"{config.name} on {device}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
         f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
     )
     say(recipe.describe())
-    if progress.epoch:
-        say(f"resuming after epoch {progress.epoch}, step {progress.step}")

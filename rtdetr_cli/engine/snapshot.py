@@ -1,25 +1,58 @@
-"""Saves a training run so that it can go on as if it had not been stopped."""
+"""Saves a training run so that it can go on as if it had not been stopped.
+
+No generator's state is stored: what is random in a step follows from (seed, step), what is random
+in a picture from (seed, epoch, index).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.settings import TrainSettings
-from rtdetr_cli.core.errors import UsageError, WeightsError
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.data.fingerprint import Fingerprint
 from rtdetr_cli.engine.ema import EMA
+from rtdetr_cli.engine.last import LAST, PREVIOUS, open_last, remove_leftovers
 from rtdetr_cli.engine.run_log import Row, primitives
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint
+from rtdetr_cli.weights.checkpoint import Checkpoint, stored
 
-CHANGEABLE = {"resume", "device", "workers", "project", "name", "exist_ok", "data", "model"}
-"""Keys that may differ from those of the stopped run."""
+FOUND_BY = {"resume", "project", "name", "exist_ok"}
+"""Keys that say where the stopped run is."""
+CHANGEABLE = {"device", "workers", "data", "save_steps", "plots", "json"}
+"""Keys that a resumed run may give anew: they change no number."""
+
+
+@dataclass
+class EpochSums:
+    """What has been gathered of the epoch that is under way.
+
+    Attributes:
+        batches: that are done.
+        seconds: that they took, those of earlier processes included.
+        waited: seconds of these that were spent waiting for data.
+        losses: sum over the batches of each loss.
+    """
+
+    batches: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Count a batch."""
+        self.batches += 1
+        for name, value in losses.items():
+            self.losses[name] = self.losses.get(name, torch.zeros_like(value)) + value
 
 
 @dataclass
@@ -31,28 +64,36 @@ class Progress:
         step: optimizer steps done.
         best: best AP so far, -1 before the first validation.
         rows: results.csv so far.
+        sums: of the epoch under way.
     """
 
-    epoch: int
-    step: int
-    best: float
-    rows: list[Row]
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+    rows: list[Row] = field(default_factory=list)
+    sums: EpochSums = field(default_factory=EpochSums)
 
 
 def training_state(
-    settings: TrainSettings, progress: Progress, network: RTDETRNetwork, ema: EMA, optimizer: AdamW
+    settings: TrainSettings,
+    data: Fingerprint,
+    progress: Progress,
+    network: RTDETRNetwork,
+    ema: EMA,
+    optimizer: AdamW,
 ) -> dict[str, Any]:
-    """Everything beside the averaged weights that the next epoch depends on."""
+    """Everything beside the averaged weights that the next step depends on."""
     return {
         "settings": primitives(settings),
+        "fingerprint": data,
         "epoch": progress.epoch,
         "step": progress.step,
         "best": progress.best,
         "rows": progress.rows,
+        "sums": {**vars(progress.sums), "losses": stored(progress.sums.losses)},
         "network": network.state_dict(),
         "ema_steps": ema.steps,
         "optimizer": optimizer.state_dict(),
-        "rng": random_state(),
     }
 
 
@@ -63,14 +104,16 @@ def restore(
     weights: dict[str, Tensor],
     optimizer: AdamW,
 ) -> Progress:
-    """Put a saved state back; random numbers go on where they stopped."""
+    """Put a saved state back."""
     network.load_state_dict(state["network"])
     ema.network.load_state_dict(weights)
     ema.steps = state["ema_steps"]
     optimizer.load_state_dict(state["optimizer"])
     _match_layouts(optimizer)
-    set_random_state(state["rng"])
-    return Progress(state["epoch"], state["step"], state["best"], state["rows"])
+    device = next(network.parameters()).device
+    sums = EpochSums(**state["sums"])
+    sums.losses = {name: value.to(device) for name, value in sums.losses.items()}
+    return Progress(state["epoch"], state["step"], state["best"], state["rows"], sums)
 
 
 def _match_layouts(optimizer: AdamW) -> None:
@@ -84,17 +127,10 @@ def _match_layouts(optimizer: AdamW) -> None:
             moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
 
-def random_state() -> dict[str, Any]:
-    """State of PyTorch's generators, the only global ones that training draws from."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put a state back that `random_state` gave."""
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+def seed_step(seed: int, step: int) -> None:
+    """Make what a step draws (denoising, dropout) follow from (seed, step) alone."""
+    mixed = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)
+    torch.manual_seed(int(mixed[0]))
 
 
 def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint, Path]:
@@ -108,42 +144,61 @@ def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint
         WeightsError: the checkpoint is damaged or holds no training state.
     """
     path = _last_checkpoint(settings)
-    checkpoint = load_checkpoint(path)
-    if checkpoint.training is None:
-        raise WeightsError(f"{path} holds weights only; resume needs the last.pt of a run")
-    stored = settings_from_pairs(TrainSettings, checkpoint.training["settings"])
-    default = TrainSettings(data=stored.data)
-    changed = {
-        field.name: getattr(settings, field.name)
-        for field in fields(settings)
-        if getattr(settings, field.name) != getattr(default, field.name)
-    }
-    for key, value in changed.items():
-        if key not in CHANGEABLE and value != getattr(stored, key):
+    folder = path.parent.parent
+    checkpoint = open_last(path)
+    state = checkpoint.training or {}
+    stored = settings_from_pairs(TrainSettings, state["settings"])
+    given = _given(settings) - FOUND_BY
+    if str(path) == settings.model:
+        given -= {"model"}
+    for key in sorted(given - CHANGEABLE):
+        if getattr(settings, key) != getattr(stored, key):
             raise UsageError(
                 f"{path} was started with {key}={getattr(stored, key)}; a resumed run cannot "
-                f"change it to {value}"
+                f"change it to {getattr(settings, key)}"
             )
-    machine: dict[str, Any] = {key: changed[key] for key in ("device", "workers") if key in changed}
-    return (
-        settings_from_pairs(TrainSettings, {**primitives(stored), **machine}),
-        checkpoint,
-        (path.parents[1]),
-    )
+    remove_leftovers(folder)
+    anew = {key: value for key, value in primitives(settings).items() if key in given & CHANGEABLE}
+    resumed = settings_from_pairs(TrainSettings, {**primitives(stored), **anew})
+    _say_position(folder, state, resumed.epochs)
+    return resumed, checkpoint, folder
+
+
+def _given(settings: TrainSettings) -> set[str]:
+    """Keys that the user set: those he named, and in Python those that differ from the default."""
+    default = TrainSettings(data="default")
+    differ = {
+        key.name
+        for key in fields(settings)
+        if getattr(settings, key.name) != getattr(default, key.name)
+    }
+    return {*settings.given, *differ} - ({"data"} if settings.data is None else set())
+
+
+def _say_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
+    if state["epoch"] >= epochs:
+        say(f"{folder} is finished, all {epochs} epochs are done; its best weights are scored anew")
+    else:
+        say(
+            f"resuming {folder} after step {state['step']}: {state['epoch']} of {epochs} epochs "
+            f"and {state['sums']['batches']} batches"
+        )
 
 
 def _last_checkpoint(settings: TrainSettings) -> Path:
     if isinstance(settings.resume, str):
         path = Path(settings.resume)
-        path = path / "weights" / "last.pt" if path.is_dir() else path
-        if not path.is_file():
+        path = path / "weights" / LAST if path.is_dir() else path
+        if not path.is_file() and not path.with_name(PREVIOUS).is_file():
             raise UsageError(f"resume={settings.resume}: there is no such checkpoint")
         return path
-    found = Path(settings.project).glob(f"{settings.name}*/weights/last.pt")
+    if Path(settings.model).name == LAST:
+        return Path(settings.model)
+    found = Path(settings.project).glob(f"{settings.name}*/weights/last*.pt")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         raise UsageError(
             f"resume: no run with a last.pt in {settings.project}/{settings.name}*; "
             "give its path with resume=path/to/last.pt"
         )
-    return newest
+    return newest.with_name(LAST)

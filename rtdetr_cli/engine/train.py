@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +19,13 @@ from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.console import progress, result, say
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch
+from rtdetr_cli.engine.last import save_last
 from rtdetr_cli.engine.optim import set_learning_rate, train_mode
 from rtdetr_cli.engine.prepare import Run, prepare
 from rtdetr_cli.engine.run_log import Row, RunLog
 from rtdetr_cli.engine.run_pictures import draw_batch, draw_labels, draw_validation
-from rtdetr_cli.engine.snapshot import training_state
+from rtdetr_cli.engine.snapshot import EpochSums, seed_step, training_state
+from rtdetr_cli.engine.stop import StopRequest
 from rtdetr_cli.engine.val import draw_curves, evaluate, print_metrics
 from rtdetr_cli.evaluation.metrics import Metrics
 from rtdetr_cli.loss.criterion import Criterion
@@ -57,18 +61,30 @@ def train(settings: TrainSettings) -> TrainResult:
     """
     run = prepare(settings)
     log = RunLog(run.run_dir, run.progress.rows)
-    if run.settings.plots and not run.progress.epoch:
-        draw_labels(run.run_dir, run.data.train)
+    if run.progress.step == 0:
+        _save_last(run)  # a full disk is found before time is spent
+        if run.settings.plots:
+            draw_labels(run.run_dir, run.data.train)
+    with run.stop:
+        try:
+            _train_epochs(run, log)
+        except StopRequest:
+            _leave(run)
+    return _finish(run, log)
+
+
+def _train_epochs(run: Run, log: RunLog) -> None:
     criterion = Criterion()
     for epoch in range(run.progress.epoch, run.settings.epochs):
         row = train_epoch(run, criterion, epoch)
-        metrics = _validate(run, epoch)
+        with run.stop.at_once():
+            metrics = _validate(run, epoch)
         if metrics is not None:
             row |= {f"metrics/{name}": value for name, value in metrics.stats.items()}
         log.append(row)
         _say_epoch(row, run.settings.epochs)
         _save(run, log, metrics)
-    return _finish(run, log)
+        run.stop.check()
 
 
 def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
@@ -78,28 +94,29 @@ def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
         Mean losses of the last decoder layer, the mean of their whole sum, learning rates, seconds
         and the share of them spent waiting for data.
     """
-    start = time.perf_counter()
     strong = epoch < run.settings.epochs - run.recipe.clean_epochs
-    run.data.train_batches.set_epoch(epoch, strong)
+    batches, sums = run.data.train_batches, run.progress.sums
+    batches.set_epoch(epoch, strong)
     train_mode(run.network, run.recipe)
-    sums: dict[str, Tensor] = {}
-    waited = 0.0
-    batches = run.data.train_batches
     label = f"epoch {epoch + 1}/{run.settings.epochs}"
-    for batch, seconds in progress(_timed(batches.batches()), len(batches), label):
-        waited += seconds
+    left = _timed(batches.batches(sums.batches))
+    mark = time.perf_counter()
+    for batch, waited in progress(left, len(batches) - sums.batches, label):
         if run.settings.plots and run.progress.step < 3:
             picture = run.run_dir / f"train_batch{run.progress.step}.jpg"
             draw_batch(picture, batch, run.data.train.names)
-        for name, value in train_step(run, criterion, batch).items():
-            sums[name] = sums.get(name, torch.zeros_like(value)) + value
-    elapsed = time.perf_counter() - start
+        sums.add(train_step(run, criterion, batch))
+        sums.waited += waited
+        sums.seconds, mark = sums.seconds + time.perf_counter() - mark, time.perf_counter()
+        run.stop.check()
+        if run.progress.step % run.settings.save_steps == 0:
+            _save_last(run)
     return {
         "epoch": epoch + 1,
-        "time": elapsed,
-        **{f"train/{name}": total.item() / len(batches) for name, total in sums.items()},
+        "time": sums.seconds,
+        **{f"train/{name}": total.item() / sums.batches for name, total in sums.losses.items()},
         "lr": run.optimizer.param_groups[-1]["lr"],
-        "data_wait": waited / elapsed,
+        "data_wait": sums.waited / sums.seconds,
     }
 
 
@@ -112,6 +129,7 @@ def train_step(run: Run, criterion: Criterion, batch: Batch) -> dict[str, Tensor
     Raises:
         BackendError: the loss is not finite.
     """
+    seed_step(run.settings.seed, run.progress.step)
     batch = batch.to(run.device)
     images = batch.images.contiguous(memory_format=torch.channels_last)
     output = run.network(images, batch.targets)
@@ -157,13 +175,33 @@ def _save(run: Run, log: RunLog, metrics: Metrics | None) -> None:
     """best.pt where the AP is the best so far, then last.pt with all that resuming needs."""
     run.progress.epoch += 1
     run.progress.rows = log.rows
+    run.progress.sums = EpochSums()
     weights_dir = run.run_dir / "weights"
     if metrics is not None and metrics.stats["AP"] > run.progress.best:
         run.progress.best = metrics.stats["AP"]
         save_checkpoint(weights_dir / "best.pt", _checkpoint(run))
+    _save_last(run)
+
+
+def _save_last(run: Run) -> None:
+    """last.pt: the run as it stands between two steps."""
     last = _checkpoint(run)
-    last.training = training_state(run.settings, run.progress, run.network, run.ema, run.optimizer)
-    save_checkpoint(weights_dir / "last.pt", last)
+    last.training = training_state(
+        run.settings, run.data.fingerprint, run.progress, run.network, run.ema, run.optimizer
+    )
+    save_last(run.run_dir / "weights", last)
+
+
+def _leave(run: Run) -> NoReturn:
+    """Save and end as the signal says: 130 after SIGINT, 143 after SIGTERM."""
+    _save_last(run)
+    say(
+        f"stopped in epoch {run.progress.epoch + 1} after step {run.progress.step} and saved; "
+        f"`rtdetr train resume={run.run_dir}` goes on"
+    )
+    if run.stop.number == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt
 
 
 def _checkpoint(run: Run) -> Checkpoint:

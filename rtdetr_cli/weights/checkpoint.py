@@ -65,9 +65,13 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "weights": stored(checkpoint.weights),
         "training": checkpoint.training,
     }
-    # A Python file, not a path: only then does a full disk raise OSError.
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # PyTorch's own, raised while it closes what it cannot write
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def header(checkpoint: Checkpoint) -> dict[str, Any]:

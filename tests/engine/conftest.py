@@ -40,9 +40,13 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_yaml(tiny_config: ModelConfig, tmp_path: Path) -> Path:
     """The tiny architecture as a file."""
-    values = model_config_to_dict(tiny_config)
+    return write_architecture(tiny_config, tmp_path / "tiny.yaml")
+
+
+def write_architecture(config: ModelConfig, path: Path) -> Path:
+    """An architecture as the YAML that a user would write."""
+    values = model_config_to_dict(config)
     for derived in ("name", "norm_eps"):
         values.pop(derived)
-    path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(values))
     return path

@@ -1,0 +1,54 @@
+"""What a data set was when a run began, in a few bytes: a resumed run must see the same one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.data.dataset import DetectionDataset
+
+Fingerprint = dict[str, dict[str, str]]
+"""Split -> what it has -> a text that is equal only if that is equal."""
+
+
+def fingerprint(splits: dict[str, DetectionDataset]) -> Fingerprint:
+    """Describe splits; where they lie does not matter, so a data set may be moved."""
+    return {name: _of_split(split) for name, split in splits.items()}
+
+
+def check_unchanged(origin: str, before: Fingerprint, found: Fingerprint) -> None:
+    """Compare the data of a resumed run with those it was started with.
+
+    Raises:
+        DataError: names the first thing that differs.
+    """
+    for split, parts in found.items():
+        for part, value in parts.items():
+            former = before.get(split, {}).get(part)
+            if former != value:
+                counted = f" ({former} then, {value} now)" if part.startswith("number") else ""
+                raise DataError(
+                    f"{origin}: the {part} of the {split} split changed since the run was "
+                    f"started{counted}; put the data back, or start a new run from its last.pt "
+                    "with model="
+                )
+
+
+def _of_split(split: DetectionDataset) -> dict[str, str]:
+    paths = [record.path for record in split.records]
+    root = os.path.commonpath([path.parent for path in paths])
+    files, sizes, labels = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    for record in split.records:
+        files.update(f"{Path(os.path.relpath(record.path, root)).as_posix()}\n".encode())
+        sizes.update(f"{record.size_hw} {record.path.stat().st_size}\n".encode())
+        for array in (record.boxes_xyxy, record.labels, record.iscrowd):
+            labels.update(f"{len(array)} ".encode() + array.tobytes())
+    return {
+        "class names": ", ".join(split.names[index] for index in sorted(split.names)),
+        "number of pictures": str(len(paths)),
+        "list of pictures": files.hexdigest(),
+        "picture files": sizes.hexdigest(),
+        "labels": labels.hexdigest(),
+    }

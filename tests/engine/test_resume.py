@@ -1,0 +1,271 @@
+"""A run that was stopped anywhere ends bit for bit as one that was not."""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.engine import train as loop
+from rtdetr_cli.weights.checkpoint import load_checkpoint
+
+from .conftest import write_architecture
+from .test_train import command
+
+KEYS = ("epochs=3", "batch=2", "save_steps=2", "val_every=2")  # 9 pictures: 4 steps an epoch
+MOMENTS = (3, 6, 8)  # in an epoch, on its save, at its end
+
+
+def words(model: Path, data: Path, project: Path, *more: str) -> list[str]:
+    return command(model, data, project, *KEYS, *more)
+
+
+def raise_at(steps: set[int], error: type[BaseException], patch: pytest.MonkeyPatch) -> None:
+    """Die before the steps of these numbers, each time only once."""
+    real, left = loop.train_step, set(steps)
+
+    def dying(run, criterion, batch):
+        if run.progress.step in left:
+            left.remove(run.progress.step)
+            raise error
+        return real(run, criterion, batch)
+
+    patch.setattr(loop, "train_step", dying)
+
+
+def equal(first: object, second: object) -> bool:
+    """Bit for bit, through dicts and lists."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[k], second[k]) for k in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return first == second
+
+
+def ends_alike(project: Path, whole: Path) -> bool:
+    outcomes = []
+    for folder in (project / "train", whole / "train"):
+        last = load_checkpoint(folder / "weights" / "last.pt")
+        best = load_checkpoint(folder / "weights" / "best.pt")
+        rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+        for row in (*rows, *last.training["rows"]):
+            del row["time"], row["data_wait"]
+        del last.training["settings"]
+        outcomes.append([last.weights, last.training, best.weights, rows])
+    return equal(*outcomes)
+
+
+@pytest.fixture(scope="module")
+def module_yaml(tiny_config, tmp_path_factory) -> Path:
+    """The tiny architecture, for all runs of this file."""
+    return write_architecture(tiny_config, tmp_path_factory.mktemp("tiny") / "tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def whole(squares, tmp_path_factory, module_yaml) -> Path:
+    """The run that was never stopped."""
+    project = tmp_path_factory.mktemp("whole")
+    assert run(words(module_yaml, squares, project)) == 0
+    return project
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_dies_at_any_step_ends_as_if_it_had_not(
+    workers, whole, module_yaml, squares, tmp_path, monkeypatch
+):
+    raise_at(set(MOMENTS), KeyboardInterrupt, monkeypatch)
+    assert run(words(module_yaml, squares, tmp_path, f"workers={workers}")) == 130
+    positions = []
+    for _ in MOMENTS:
+        last = load_checkpoint(tmp_path / "train" / "weights" / "last.pt").training
+        positions.append((last["step"], last["sums"]["batches"]))
+        code = run(["train", "resume=true", f"project={tmp_path}"])
+    assert positions == [(2, 2), (6, 2), (8, 0)]
+    assert code == 0
+    assert ends_alike(tmp_path, whole)
+
+
+def test_batches_that_are_done_are_not_loaded_again(module_yaml, squares, tmp_path, monkeypatch):
+    raise_at({3}, KeyboardInterrupt, monkeypatch)
+    run(words(module_yaml, squares, tmp_path))
+    seen = []
+    real = loop.train_step
+    monkeypatch.setattr(
+        loop, "train_step", lambda r, c, b: seen.append(r.progress.step) or real(r, c, b)
+    )
+    run(["train", "resume=true", f"project={tmp_path}"])
+    assert seen == list(range(2, 12))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_between_two_steps_and_ends(
+    number, code, whole, module_yaml, squares, tmp_path, monkeypatch, capsys
+):
+    before = signal.signal(number, signal.default_int_handler)
+    real = loop.train_step
+
+    def signalled(run, criterion, batch):
+        if run.progress.step == 4:
+            signal.raise_signal(number)
+        return real(run, criterion, batch)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "train_step", signalled)
+            try:
+                found = run(words(module_yaml, squares, tmp_path))
+            except SystemExit as end:
+                found = end.code
+        assert signal.getsignal(number) is signal.default_int_handler  # a second one ends at once
+    finally:
+        signal.signal(number, before)
+    assert found == code
+    assert "stopped in epoch 2 after step 5" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "train/weights/last.pt").training["step"] == 5
+    assert run(["train", "resume=true", f"project={tmp_path}"]) == 0
+    assert ends_alike(tmp_path, whole)
+
+
+def test_a_signal_does_not_wait_for_the_end_of_validation(
+    whole, module_yaml, squares, tmp_path, monkeypatch
+):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "evaluate", lambda *_: signal.raise_signal(signal.SIGINT))
+            assert run(words(module_yaml, squares, tmp_path)) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    state = load_checkpoint(tmp_path / "train/weights/last.pt").training
+    assert (state["epoch"], state["sums"]["batches"]) == (1, 4)
+    assert run(["train", "resume=true", f"project={tmp_path}"]) == 0
+    assert ends_alike(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_process_goes_on(number, whole, module_yaml, squares, tmp_path):
+    line = [sys.executable, "-m", "rtdetr_cli", *words(module_yaml, squares, tmp_path, "workers=2")]
+    process = subprocess.Popen(line, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    previous = tmp_path / "train" / "weights" / "last-previous.pt"
+    while not previous.is_file():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    os.killpg(process.pid, number) if number == signal.SIGTERM else process.kill()
+    _, said = process.communicate()
+    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL), said
+    assert run(["train", "resume=true", f"project={tmp_path}"]) == 0
+    assert ends_alike(tmp_path, whole)
+    assert not list((tmp_path / "train").rglob(".*"))
+
+
+@pytest.fixture
+def stopped(module_yaml, squares, tmp_path, monkeypatch) -> Path:
+    """A run that died before step 6; last.pt stands there, last-previous.pt at step 4."""
+    data = tmp_path / "data"
+    shutil.copytree(squares, data)
+    with monkeypatch.context() as patch:
+        raise_at({6}, KeyboardInterrupt, patch)
+        run(words(module_yaml, data, tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("damage", ["torn", "one bit", "absent"])
+def test_a_damaged_state_falls_back_to_the_one_before(damage, stopped, whole, capsys):
+    last = stopped / "train" / "weights" / "last.pt"
+    content = bytearray(last.read_bytes())
+    if damage == "absent":
+        last.unlink()
+    elif damage == "torn":
+        last.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        last.write_bytes(content)
+    capsys.readouterr()
+    assert run(["train", "resume=true", f"project={stopped}"]) == 0
+    said = capsys.readouterr().err
+    assert "going on from the state before it" in said
+    assert "after step 4: 1 of 3 epochs and 0 batches" in said
+    assert last.with_name("last-damaged.pt").is_file() == (damage != "absent")
+
+
+def test_a_full_disk_leaves_the_state_before(stopped, capsys):
+    last = stopped / "train" / "weights" / "last.pt"
+    before = last.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    capsys.readouterr()
+    try:  # the system refuses to write beyond a tenth of the file
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 10, limits[1]))
+        code = run(["train", "resume=true", f"project={stopped}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 5
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
+    assert len(error) == 1
+    assert "last.pt: the file would be larger than allowed; the state before is whole" in error[0]
+    assert last.read_bytes() == before
+    assert run(["train", "resume=true", f"project={stopped}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda data: (data / "images/train/8.png").unlink(), "9 then, 8 now"),
+        (
+            lambda data: (data / "labels/val/0.txt").write_text("0 .5 .5 .1 .1"),
+            "the labels of the val split changed",
+        ),
+        (
+            lambda data: shutil.copy(data / "images/train/1.png", data / "images/train/0.png"),
+            "the picture files of the train split changed",
+        ),
+        (
+            lambda data: (data / "data.yaml").write_text(
+                (data / "data.yaml").read_text().replace("green", "blue")
+            ),
+            "the class names of the train split changed",
+        ),
+    ],
+)
+def test_other_data_than_at_the_start_are_refused(change, sentence, stopped, capsys):
+    change(stopped.parent / "data")
+    capsys.readouterr()
+    assert run(["train", "resume=true", f"project={stopped}"]) == 3
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert sentence in error
+    assert "since the run was started" in error
+
+
+def test_data_may_be_moved(stopped, whole):
+    moved = (stopped.parent / "data").rename(stopped.parent / "elsewhere")
+    place = f"data={moved / 'data.yaml'}"
+    assert run(["train", "resume=true", f"project={stopped}", place]) == 0
+
+
+@pytest.mark.parametrize("key", ["epochs=72", "lr=0.5", "seed=1", "model=rtdetr-l.pt"])
+def test_a_key_that_would_change_the_run_is_refused_even_at_its_default(key, stopped, capsys):
+    assert run(["train", "resume=true", f"project={stopped}", key]) == 2
+    name, _, value = key.partition("=")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"was started with {name}=" in error
+    assert f"change it to {value}" in error
+
+
+def test_a_finished_run_says_so(whole, module_yaml, squares, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "copy")
+    capsys.readouterr()
+    assert run(["train", "resume=true", f"project={tmp_path / 'copy'}"]) == 0
+    assert "is finished, all 3 epochs are done" in capsys.readouterr().err
+    assert ends_alike(tmp_path / "copy", whole)

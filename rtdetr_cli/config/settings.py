@@ -56,6 +56,10 @@ class TrainSettings(Settings):
     """cpu, cuda, cuda:1, mps, 0 or 0,1; None: cuda, then mps, then cpu."""
     workers: Annotated[int, Range(0)] | None = None
     """Processes that load images, 0 is none beside training; None: one per core, at most 4."""
+    amp: Annotated[str, OneOf(("auto", "bf16", "fp16", "off"))] = "auto"
+    """Precision of the network, boxes and loss are float32: auto takes bf16 or fp16 where fast."""
+    compile: bool = False
+    """Compile the network with torch.compile: a minute or more at the start, faster steps."""
 
     project: str = "runs"
     """Folder of all runs."""
@@ -110,6 +114,9 @@ class TrainSettings(Settings):
     """Last epochs without strong augmentation and multi-scale."""
 
     def __post_init__(self) -> None:
+        # YAML reads a bare off as false, and users of Ultralytics write amp=False.
+        amp = {"false": "off", "true": "auto"}.get(str(self.amp).lower(), self.amp)
+        object.__setattr__(self, "amp", amp)
         super().__post_init__()
         if not self.data and not self.resume:
             raise UsageError("train needs data=; `rtdetr train --help` lists all keys")

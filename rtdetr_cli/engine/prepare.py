@@ -21,6 +21,7 @@ from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_l
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
+from rtdetr_cli.engine.precision import Precision, choose_precision, compile_parts
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
@@ -57,6 +58,7 @@ class Run:
     ema: EMA
     optimizer: torch.optim.AdamW
     preprocessing: Preprocessing
+    precision: Precision
     progress: Progress
     stop: StopSignals = field(default_factory=StopSignals)
 
@@ -73,6 +75,7 @@ def prepare(settings: TrainSettings) -> Run:
     if settings.resume:
         settings, stopped, folder = open_stopped_run(settings)
     device = choose_device(settings.device)
+    precision = choose_precision(settings.amp, device)
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
@@ -91,12 +94,27 @@ def prepare(settings: TrainSettings) -> Run:
     if stopped is not None and stopped.training is not None:
         check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
-    _say_start(network.config, data, recipe, device)
+        if stopped.training["scaler"]:  # empty where nothing was scaled
+            precision.scaler.load_state_dict(stopped.training["scaler"])
+    if settings.compile:
+        compile_parts(network)
+    arithmetic = precision.describe() + (", compiled" if settings.compile else "")
+    _say_start(f"{network.config.name} on {device}", data, recipe.describe(arithmetic))
     if folder is None:
         folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
         write_args(folder, settings)
     return Run(
-        settings, folder, device, recipe, data, network, ema, optimizer, preprocessing, progress
+        settings,
+        folder,
+        device,
+        recipe,
+        data,
+        network,
+        ema,
+        optimizer,
+        preprocessing,
+        precision,
+        progress,
     )
 
 
@@ -169,9 +187,9 @@ def _load(
     return Data(train_split, val_split, batches, val_batches, described)
 
 
-def _say_start(config: ModelConfig, data: Data, recipe: Recipe, device: torch.device) -> None:
+def _say_start(network: str, data: Data, recipe: str) -> None:
     say(
-        f"{config.name} on {device}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
+        f"{network}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
         f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
     )
-    say(recipe.describe())
+    say(recipe)

@@ -73,8 +73,12 @@ class Recipe:
         decay = 0.5 * (1 + math.cos(math.pi * step / max(self.total_steps, 1)))
         return warm * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * decay)
 
-    def describe(self) -> str:
-        """Two lines for the user."""
+    def describe(self, arithmetic: str = "float32") -> str:
+        """Two lines for the user.
+
+        Args:
+            arithmetic: what the network computes in.
+        """
         augment = self.augment
         sizes = "one size"
         if self.multi_scale:
@@ -85,7 +89,7 @@ class Recipe:
             f"recipe: AdamW lr {self.lr:g}, backbone {self.backbone_lr:g}, weight decay "
             f"{self.weight_decay:g}, clip {self.clip_norm:g}, {self.schedule} after "
             f"{self.warmup_steps} of {self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
-            f"{self.ema_ramp}{frozen}\n"
+            f"{self.ema_ramp}{frozen}, {arithmetic}\n"
             f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
             f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "
             f"{self.clean_epochs} epochs"

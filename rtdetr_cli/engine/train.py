@@ -132,21 +132,25 @@ def train_step(run: Run, criterion: Criterion, batch: Batch) -> dict[str, Tensor
     seed_step(run.settings.seed, run.progress.step)
     batch = batch.to(run.device)
     images = batch.images.contiguous(memory_format=torch.channels_last)
-    output = run.network(images, batch.targets)
+    with run.precision.autocast():
+        output = run.network(images, batch.targets)
     terms = criterion(output, batch.targets)
     loss = torch.stack(list(terms.values())).sum()
     set_learning_rate(run.optimizer, run.recipe, run.progress.step)
     run.optimizer.zero_grad()
-    loss.backward()
+    scaler = run.precision.scaler
+    scaler.scale(loss).backward()
+    scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(
         run.network.parameters(), run.recipe.clip_norm or math.inf, foreach=True
     )
-    if not torch.isfinite(norm):
+    if not torch.isfinite(norm) and not run.precision.can_skip(loss):
         raise BackendError(
             f"the loss is {loss.item()} and its gradient's norm {norm.item()} at step "
             f"{run.progress.step}; lower lr, or look at the pictures {', '.join(batch.paths[:3])}"
         )
-    run.optimizer.step()
+    scaler.step(run.optimizer)
+    scaler.update()
     run.ema.update()
     run.progress.step += 1
     return {"loss": loss.detach(), **{name: terms[name].detach() for name in TERMS}}
@@ -189,6 +193,7 @@ def _save_last(run: Run) -> None:
     last.training = training_state(
         run.settings, run.data.fingerprint, run.progress, run.network, run.ema, run.optimizer
     )
+    last.training["scaler"] = run.precision.scaler.state_dict()
     save_last(run.run_dir / "weights", last)
 
 

@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 
-from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import ModelConfig
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.errors import BackendError
@@ -166,14 +165,3 @@ def test_without_a_compiler_compile_is_refused(tiny_config: ModelConfig, monkeyp
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BackendError, match=r"compile=true needs a C\+\+ compiler"):
         compile_parts(RTDETRNetwork(tiny_config, 5))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_a_compiled_training_runs_and_says_so(tiny_yaml, squares, tmp_path, capsys):
-    words = ["train", f"model={tiny_yaml}", f"data={squares / 'data.yaml'}", "imgsz=64", "epochs=1"]
-    words += [f"project={tmp_path}", "batch=4", "workers=0", "device=cpu", "plots=false"]
-    assert run([*words, "amp=bf16", "compile=true"]) == 0
-    said = capsys.readouterr().err.replace("\n", " ")
-    assert "bf16" in said
-    assert ", compiled" in said

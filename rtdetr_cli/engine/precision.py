@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.amp import GradScaler
@@ -46,6 +47,11 @@ class Precision:
             and bool(torch.isfinite(loss))
             and self.scaler.get_scale() > _SMALLEST_SCALE
         )
+
+    def restore(self, scaler: dict[str, Any]) -> None:
+        """Put the saved state of the scaler back; it is empty where nothing was scaled."""
+        if scaler:
+            self.scaler.load_state_dict(scaler)
 
     def describe(self) -> str:
         """For the line of the recipe."""

@@ -94,11 +94,8 @@ def prepare(settings: TrainSettings) -> Run:
     if stopped is not None and stopped.training is not None:
         check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
-        if stopped.training["scaler"]:  # empty where nothing was scaled
-            precision.scaler.load_state_dict(stopped.training["scaler"])
-    if settings.compile:
-        compile_parts(network)
-    arithmetic = precision.describe() + (", compiled" if settings.compile else "")
+        precision.restore(stopped.training["scaler"])
+    arithmetic = precision.describe() + _compile_where_asked(settings, network)
     _say_start(f"{network.config.name} on {device}", data, recipe.describe(arithmetic))
     if folder is None:
         folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
@@ -128,6 +125,13 @@ def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDa
     if train_split.names != val_split.names:
         raise DataError(f"{settings.data}: the classes of train and val differ")
     return train_split, val_split
+
+
+def _compile_where_asked(settings: TrainSettings, network: RTDETRNetwork) -> str:
+    if not settings.compile:
+        return ""
+    compile_parts(network)
+    return ", compiled"
 
 
 def _start_network(

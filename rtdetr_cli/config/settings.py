@@ -58,8 +58,6 @@ class TrainSettings(Settings):
     """Processes that load images, 0 is none beside training; None: one per core, at most 4."""
     amp: Annotated[str, OneOf(("auto", "bf16", "fp16", "off"))] = "auto"
     """Precision of the network, boxes and loss are float32: auto takes bf16 or fp16 where fast."""
-    compile: bool = False
-    """Compile the network with torch.compile: a minute or more at the start, faster steps."""
 
     project: str = "runs"
     """Folder of all runs."""

@@ -1,13 +1,11 @@
-"""How the forward pass of training computes: autocast, loss scaling, and torch.compile.
+"""How the forward pass of training computes: autocast and loss scaling.
 
 Only the network runs under autocast; its boxes, matching and loss stay in float32 (nn, loss).
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import torch
 from torch.amp import GradScaler
 
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "float32"}
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -91,33 +88,3 @@ def _fast_dtype(device_type: str) -> torch.dtype | None:
 def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Elsewhere than on Linux nobody says, and torch itself would compute it in software."""
     return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))
-
-
-def compile_parts(network: RTDETRNetwork, backend: str = "inductor") -> None:
-    """Compile what costs time, in place: backbone, encoder and decoder layers.
-
-    Denoising, query selection and the boxes between the layers run as they are, because the number
-    of denoising queries changes from batch to batch. Names in the state dict stay.
-
-    Args:
-        network: on its device.
-        backend: of torch.compile.
-
-    Raises:
-        BackendError: what the compiler needs is missing.
-    """
-    device_type = next(network.parameters()).device.type
-    missing = _missing_for_compile(device_type)
-    if missing:
-        raise BackendError(f"compile=true needs {missing}; leave compile=false")
-    for part in (network.backbone, network.encoder, *network.decoder.decoder.layers):
-        part.compile(backend=backend)
-
-
-def _missing_for_compile(device_type: str) -> str | None:
-    if device_type == "cuda":
-        return None if find_spec("triton") else "the package triton on a GPU"
-    if device_type != "cpu":
-        return f"a CPU or a CUDA device, not {device_type}"
-    compilers = ("g++", "clang++", "cl")
-    return None if any(map(shutil.which, compilers)) else "a C++ compiler such as g++ on a CPU"

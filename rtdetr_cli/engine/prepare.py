@@ -21,7 +21,7 @@ from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, eval_l
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
-from rtdetr_cli.engine.precision import Precision, choose_precision, compile_parts
+from rtdetr_cli.engine.precision import Precision, choose_precision
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import Progress, open_stopped_run, restore
@@ -95,8 +95,7 @@ def prepare(settings: TrainSettings) -> Run:
         check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
         precision.restore(stopped.training["scaler"])
-    arithmetic = precision.describe() + _compile_where_asked(settings, network)
-    _say_start(f"{network.config.name} on {device}", data, recipe.describe(arithmetic))
+    _say_start(f"{network.config.name} on {device}", data, recipe.describe(precision.describe()))
     if folder is None:
         folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
         write_args(folder, settings)
@@ -125,13 +124,6 @@ def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDa
     if train_split.names != val_split.names:
         raise DataError(f"{settings.data}: the classes of train and val differ")
     return train_split, val_split
-
-
-def _compile_where_asked(settings: TrainSettings, network: RTDETRNetwork) -> str:
-    if not settings.compile:
-        return ""
-    compile_parts(network)
-    return ", compiled"
 
 
 def _start_network(

@@ -1,4 +1,4 @@
-"""What the network computes in, and that compiling changes no number."""
+"""What the network computes in."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import copy
 import pytest
 import torch
 
-from rtdetr_cli.config.model import ModelConfig
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.core.structures import Target
 from rtdetr_cli.engine import precision as precision_module
 from rtdetr_cli.engine.optim import train_mode
-from rtdetr_cli.engine.precision import choose_precision, compile_parts
+from rtdetr_cli.engine.precision import choose_precision
 from rtdetr_cli.engine.prepare import prepare
 from rtdetr_cli.engine.train import train_step
 from rtdetr_cli.loss.criterion import Criterion
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -134,34 +131,3 @@ def test_a_scaled_step_is_the_same_step(tiny_yaml, squares, tmp_path):
         weights.append(list(run.network.parameters()))
     for plain, scaled in zip(*weights, strict=True):
         torch.testing.assert_close(scaled, plain, rtol=0, atol=1e-7)
-
-
-# Raised inside torch's own tracer, which looks at the gradient of every input.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_compiling_keeps_names_denoising_and_numbers(tiny_config: ModelConfig):
-    """With the backend that traces and runs without generating code."""
-    torch.manual_seed(0)
-    network = RTDETRNetwork(tiny_config, 5).train()
-    compiled = copy.deepcopy(network)
-    compile_parts(compiled, backend="eager")
-    assert compiled.state_dict().keys() == network.state_dict().keys()
-    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.2, 0.3, 0.1, 0.1]])
-    for counts in ((2, 1), (0, 0), (1, 0)):
-        targets = [Target(boxes[:n], torch.tensor([0, 4])[:n]) for n in counts]
-        images = torch.rand(2, 3, 64, 64)
-        losses = []
-        for one in (network, compiled):
-            torch.manual_seed(1)
-            terms = Criterion()(one(images, targets), targets)
-            assert "loss_vfl_dn_2" in terms
-            losses.append(sum(terms.values()))
-            losses[-1].backward()
-        torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
-    for plain, other in zip(network.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(other.grad, plain.grad, rtol=1e-3, atol=1e-4)
-
-
-def test_without_a_compiler_compile_is_refused(tiny_config: ModelConfig, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(BackendError, match=r"compile=true needs a C\+\+ compiler"):
-        compile_parts(RTDETRNetwork(tiny_config, 5))

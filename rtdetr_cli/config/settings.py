@@ -75,6 +75,8 @@ class TrainSettings(Settings):
     """Processes that load images, 0 is none beside training; None: one per core, at most 4."""
     cache: Annotated[str, OneOf(("off", "ram", "disk"))] = "off"
     """Keep decoded training images in memory (ram) or in RTDETR_HOME/cache (disk); off: decode."""
+    amp: Annotated[str, OneOf(("auto", "bf16", "fp16", "off"))] = "auto"
+    """Precision of the network, boxes and loss are float32: auto takes bf16 or fp16 where fast."""
 
     project: str = "runs"
     """Folder of all runs."""

@@ -19,6 +19,7 @@ from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.engine.optim import build_optimizer, freeze, train_mode
+from rtdetr_cli.engine.precision import Precision, choose_precision
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -116,9 +117,10 @@ def _fitting_batch(
     boxes = max([settings.num_denoising, *(len(record.labels) for record in split.records)])
     height, width = max(recipe.multi_scale or (size_hw(settings.imgsz),))
     free_bytes = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    precision = choose_precision(settings.amp, device)
     heaviest = [full_batch(count, (height, width), boxes) for count in MEASURED]
     try:
-        small, large = _measure(network, recipe, heaviest, device)
+        small, large = _measure(network, recipe, precision, heaviest)
     except torch.cuda.OutOfMemoryError:
         raise BackendError(
             f"batch=-1: a step with {MEASURED[-1]} images of {height}x{width} pixels does not fit "
@@ -135,12 +137,13 @@ def _fitting_batch(
 
 
 def _measure(
-    network: RTDETRNetwork, recipe: Recipe, batches: list[Batch], device: torch.device
+    network: RTDETRNetwork, recipe: Recipe, precision: Precision, batches: list[Batch]
 ) -> list[Measured]:
     """The peaks of one step with each batch, behind one that makes the optimizer's moments."""
     measured = []
+    device = next(network.parameters()).device
     with torch.random.fork_rng(devices=[device]):
-        step = training_step(network, recipe)
+        step = training_step(network, recipe, precision)
         step(batches[0])
         for batch in batches:
             torch.cuda.empty_cache()
@@ -153,8 +156,10 @@ def _measure(
     return measured
 
 
-def training_step(network: RTDETRNetwork, recipe: Recipe) -> Callable[[Batch], None]:
-    """A step as train.py does it, on a copy; the network beside it stands for the average."""
+def training_step(
+    network: RTDETRNetwork, recipe: Recipe, precision: Precision
+) -> Callable[[Batch], None]:
+    """A step as step.py does it, on a copy; the network beside it stands for the average."""
     trained = deepcopy(network)
     device = next(trained.parameters()).device
     freeze(trained, recipe)
@@ -164,7 +169,9 @@ def training_step(network: RTDETRNetwork, recipe: Recipe) -> Callable[[Batch], N
     def step(batch: Batch) -> None:
         batch = batch.to(device)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        terms = criterion(trained(images, batch.targets), batch.targets)
+        with precision.autocast():
+            output = trained(images, batch.targets)
+        terms = criterion(output, batch.targets)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()

@@ -24,6 +24,7 @@ from rtdetr_cli.engine.accumulate import num_groups
 from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
+from rtdetr_cli.engine.precision import choose_precision
 from rtdetr_cli.engine.pretrained import from_backbone
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run import Data, Progress, Run
@@ -53,17 +54,14 @@ def prepare(settings: TrainSettings) -> Run:
         _check_lr_scale(settings)
     device = choose_device(settings.device)
     check_automatic_batch(settings, device)
+    precision = choose_precision(settings.amp, device)
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
-    network.decoder.denoising = DenoisingConfig(
-        settings.num_denoising, settings.label_noise, settings.box_noise
-    )
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _place(network, settings, device)
     settings = with_batch(settings, network, is_pretrained, train_split, device)
-    batches = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
-    steps = num_groups(batches, settings.accumulate)
+    steps = _steps_per_epoch(settings, train_split)
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
     data = _load(settings, recipe, preprocessing, train_split, val_split)
     freeze(network, recipe)
@@ -73,13 +71,37 @@ def prepare(settings: TrainSettings) -> Run:
     if stopped is not None and stopped.training is not None:
         check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
-    _say_start(network.config, data, recipe, device)
+        precision.restore(stopped.training["scaler"])
+    _say_start(f"{network.config.name} on {device}", data, recipe.describe(precision.describe()))
     if folder is None:
         folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
         write_args(folder, settings)
     return Run(
-        settings, folder, device, recipe, data, network, ema, optimizer, preprocessing, progress
+        settings,
+        folder,
+        device,
+        recipe,
+        data,
+        network,
+        ema,
+        optimizer,
+        preprocessing,
+        precision,
+        progress,
     )
+
+
+def _steps_per_epoch(settings: TrainSettings, split: DetectionDataset) -> int:
+    batches = len(train_loader(split, LoaderConfig(settings.batch, size_hw(settings.imgsz))))
+    return num_groups(batches, settings.accumulate)
+
+
+def _place(network: RTDETRNetwork, settings: TrainSettings, device: torch.device) -> None:
+    """Make it ready to be trained: denoising on, on its device, in the layout that is fastest."""
+    network.decoder.denoising = DenoisingConfig(
+        settings.num_denoising, settings.label_noise, settings.box_noise
+    )
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _check_lr_scale(settings: TrainSettings) -> None:
@@ -173,9 +195,9 @@ def _load(
     return Data(train_split, val_split, batches, val_batches, described)
 
 
-def _say_start(config: ModelConfig, data: Data, recipe: Recipe, device: torch.device) -> None:
+def _say_start(network: str, data: Data, recipe: str) -> None:
     say(
-        f"{config.name} on {device}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
+        f"{network}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
         f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
     )
-    say(recipe.describe())
+    say(recipe)

@@ -99,8 +99,12 @@ class Recipe:
         decay = 0.5 * (1 + math.cos(math.pi * done))
         return FLAT_COSINE_SHARE + (1 - FLAT_COSINE_SHARE) * decay
 
-    def describe(self) -> str:
-        """Two lines for the user."""
+    def describe(self, arithmetic: str = "float32") -> str:
+        """Two lines for the user.
+
+        Args:
+            arithmetic: what the network computes in.
+        """
         augment = self.augment
         sizes = "one size"
         if self.multi_scale:
@@ -113,7 +117,7 @@ class Recipe:
             f"backbone {self.backbone_lr:g}, weight decay {self.weight_decay:g}, "
             f"clip {self.clip_norm:g}, {self.schedule} after {self.warmup_steps} of "
             f"{self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
-            f"{self.ema_ramp}, loss {self.loss}{frozen}\n"
+            f"{self.ema_ramp}, loss {self.loss}{frozen}, {arithmetic}\n"
             f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
             f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "
             f"{self.clean_epochs} epochs{self._describe_dense()}"

@@ -15,6 +15,7 @@ from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import Fingerprint
 from rtdetr_cli.data.loader import EvalLoader, TrainLoader
 from rtdetr_cli.engine.ema import EMA
+from rtdetr_cli.engine.precision import Precision
 from rtdetr_cli.engine.recipe import Recipe
 from rtdetr_cli.engine.run_log import Row
 from rtdetr_cli.engine.stop import StopSignals
@@ -103,6 +104,7 @@ class Run:
     ema: EMA
     optimizer: Optimizer
     preprocessing: Preprocessing
+    precision: Precision
     progress: Progress
     stop: StopSignals = field(default_factory=StopSignals)
     statistics: list[Tensor] = field(init=False)

@@ -45,6 +45,7 @@ def run_checkpoint(run: Run) -> Checkpoint:
         "network": run.network.state_dict(),
         "ema_steps": run.ema.steps,
         "optimizer": run.optimizer.state_dict(),
+        "scaler": run.precision.scaler.state_dict(),
     }
     return checkpoint
 

@@ -36,19 +36,23 @@ def train_step(run: Run, criterion: Criterion, *batches: Batch) -> dict[str, Ten
     run.optimizer.zero_grad()
     run.keep_statistics()
     losses = _backward(run, criterion, batches)
+    scaler = run.precision.scaler
+    scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(
         run.network.parameters(), run.recipe.clip_norm or math.inf, foreach=True
     ).item()
     is_finite = math.isfinite(norm)
     if is_finite:
-        run.optimizer.step()
+        scaler.step(run.optimizer)
         run.ema.update()
         run.progress.skipped = 0
     else:
         run.undo_statistics()
-        if run.progress.skipped + 1 == MAX_SKIPPED:
-            crash(run, batches, losses, norm)
-        run.progress.skipped += 1
+        if not run.precision.can_skip(losses["loss"]):
+            if run.progress.skipped + 1 == MAX_SKIPPED:
+                crash(run, batches, losses, norm)
+            run.progress.skipped += 1
+    scaler.update()
     run.progress.step += 1
     return losses if is_finite else None
 
@@ -59,10 +63,11 @@ def _backward(run: Run, criterion: Criterion, batches: Sequence[Batch]) -> dict[
     shares = box_shares(batches, run.device).unbind()
     for batch, share in zip((batch.to(run.device) for batch in batches), shares, strict=True):
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        output = run.network(images, batch.targets)
+        with run.precision.autocast():
+            output = run.network(images, batch.targets)
         terms = criterion(output, batch.targets)
         loss = share * torch.stack(list(terms.values())).sum()
-        loss.backward()
+        run.precision.scaler.scale(loss).backward()
         losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in criterion.names}}
         sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
     return sums

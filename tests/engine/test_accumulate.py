@@ -11,6 +11,7 @@ from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.engine.accumulate import box_shares, in_groups, num_groups
 from rtdetr_cli.engine.memory import explain_out_of_memory
+from rtdetr_cli.engine.precision import choose_precision
 from rtdetr_cli.engine.step import _backward
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.denoising import DenoisingConfig
@@ -54,7 +55,7 @@ def run(tiny_config):
     with torch.no_grad():  # fresh queries are all alike, so that rounding decides the matching
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return SimpleNamespace(network=network, device=CPU)
+    return SimpleNamespace(network=network, device=CPU, precision=choose_precision("off", CPU))
 
 
 def gradients(run, batches: list[Batch]) -> tuple[torch.Tensor, list[torch.Tensor]]:

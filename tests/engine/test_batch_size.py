@@ -9,6 +9,7 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine.batch_size import Measured, full_batch, largest_batch, training_step
+from rtdetr_cli.engine.precision import choose_precision
 from rtdetr_cli.engine.recipe import resolve_recipe
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -64,7 +65,7 @@ def test_the_measured_step_leaves_the_network_as_it_was(tiny_config):
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     settings = TrainSettings(data="x", model="x.yaml")
     recipe = resolve_recipe(settings, tiny_config.recipe, 1, is_pretrained=False)
-    step = training_step(network, recipe)
+    step = training_step(network, recipe, choose_precision("off", torch.device("cpu")))
     step(full_batch(2, (64, 64), 5))
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

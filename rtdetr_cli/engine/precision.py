@@ -1,0 +1,90 @@
+"""How the forward pass of training computes: autocast and loss scaling.
+
+Only the network runs under autocast; its boxes, matching and loss stay in float32 (nn, loss).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.amp import GradScaler
+
+from rtdetr_cli.core.errors import BackendError
+
+_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "float32"}
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_SMALLEST_SCALE = 1.0
+
+
+@dataclass
+class Precision:
+    """What the network computes in.
+
+    Attributes:
+        device_type: `cuda`, `cpu` or `mps`.
+        dtype: of autocast; None is float32 throughout.
+        scaler: keeps float16 gradients from vanishing; does nothing for other types.
+    """
+
+    device_type: str
+    dtype: torch.dtype | None
+    scaler: GradScaler
+
+    def autocast(self) -> torch.autocast:
+        """The context of the network's forward pass."""
+        return torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None)
+
+    def can_skip(self, loss: torch.Tensor) -> bool:
+        """Whether a gradient that overflowed is float16's fault, which a smaller scale mends."""
+        return (
+            self.scaler.is_enabled()
+            and bool(torch.isfinite(loss))
+            and self.scaler.get_scale() > _SMALLEST_SCALE
+        )
+
+    def restore(self, scaler: dict[str, Any]) -> None:
+        """Put the saved state of the scaler back; it is empty where nothing was scaled."""
+        if scaler:
+            self.scaler.load_state_dict(scaler)
+
+    def describe(self) -> str:
+        """For the line of the recipe."""
+        is_slow = self.device_type == "cpu" and self.dtype and not _cpu_has_bf16()
+        return _NAMES[self.dtype] + (" without instructions for it (slow)" if is_slow else "")
+
+
+def choose_precision(amp: str, device: torch.device) -> Precision:
+    """What `amp` means on a device.
+
+    Args:
+        amp: `bf16`, `fp16` or `off`; `auto` takes what the device computes fast: bf16 before fp16
+            on CUDA, bf16 on CPUs that have instructions for it, else float32.
+        device: of the training.
+
+    Raises:
+        BackendError: the device has no such type.
+    """
+    kind = device.type
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
+    dtype = _fast_dtype(kind) if amp == "auto" else dtypes[amp]
+    if dtype is torch.float16 and kind != "cuda":
+        raise BackendError(f"amp=fp16 needs a CUDA device; on {kind} give amp=bf16 or amp=off")
+    if dtype is not None and kind == "mps":
+        raise BackendError(f"amp={amp} is not there on mps; give amp=off")
+    if dtype is torch.bfloat16 and kind == "cuda" and not torch.cuda.is_bf16_supported(False):
+        raise BackendError("amp=bf16 is not there on this GPU; give amp=fp16 or amp=off")
+    return Precision(kind, dtype, GradScaler(kind, enabled=dtype is torch.float16))
+
+
+def _fast_dtype(device_type: str) -> torch.dtype | None:
+    if device_type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return torch.bfloat16 if device_type == "cpu" and _cpu_has_bf16() else None
+
+
+def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Elsewhere than on Linux nobody says, and torch itself would compute it in software."""
+    return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))

@@ -22,9 +22,10 @@ from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.accumulate import num_groups
 from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
+from rtdetr_cli.engine.cpu_convolutions import speed_up_convolutions
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
-from rtdetr_cli.engine.precision import choose_precision
+from rtdetr_cli.engine.precision import Precision, choose_precision
 from rtdetr_cli.engine.pretrained import from_backbone
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run import Data, Progress, Run
@@ -59,7 +60,7 @@ def prepare(settings: TrainSettings) -> Run:
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
-    _place(network, settings, device)
+    _place(network, settings, device, precision)
     settings = with_batch(settings, network, is_pretrained, train_split, device)
     steps = _steps_per_epoch(settings, train_split)
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
@@ -96,12 +97,16 @@ def _steps_per_epoch(settings: TrainSettings, split: DetectionDataset) -> int:
     return num_groups(batches, settings.accumulate)
 
 
-def _place(network: RTDETRNetwork, settings: TrainSettings, device: torch.device) -> None:
+def _place(
+    network: RTDETRNetwork, settings: TrainSettings, device: torch.device, precision: Precision
+) -> None:
     """Make it ready to be trained: denoising on, on its device, in the layout that is fastest."""
     network.decoder.denoising = DenoisingConfig(
         settings.num_denoising, settings.label_noise, settings.box_noise
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type == "cpu" and precision.dtype is None:
+        speed_up_convolutions(network)
 
 
 def _check_lr_scale(settings: TrainSettings) -> None:

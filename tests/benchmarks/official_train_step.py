@@ -27,7 +27,9 @@ def main(root: str, data: str, imgsz: str, batch: str) -> None:
     from src.core import YAMLConfig
 
     batches = list(read_batches(Path(data), int(imgsz), int(batch)))
-    config = YAMLConfig(CONFIG, HGNetv2={"pretrained": False})
+    # Trained whole, as the others are here, not with the frozen stem and norms of its fine-tuning.
+    whole = {"pretrained": False, "freeze_at": -1, "freeze_norm": False}
+    config = YAMLConfig(CONFIG, HGNetv2=whole)
     model, criterion = config.model.train(), config.criterion.train()
     optimizer, ema = config.optimizer, config.ema
     count = 0

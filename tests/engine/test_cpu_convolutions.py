@@ -14,24 +14,25 @@ from rtdetr_cli.engine.cpu_convolutions import speed_up_convolutions
 
 @pytest.fixture(autouse=True)
 def avx2(monkeypatch):
+    monkeypatch.setattr(cpu_convolutions, "_SMALLEST_IMAGE", 0)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
 
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     convolutions = [
-        nn.Conv2d(8, 12, 3, 1, 1, bias=False),
-        nn.Conv2d(12, 128, 1, bias=False),
-        nn.Conv2d(128, 16, 3, 2, 1, bias=False),
-        nn.Conv2d(16, 16, 3, 1, 1, groups=16, bias=False),
-        nn.Conv2d(16, 4, 5, 1, 2, bias=True),
+        nn.Conv2d(32, 48, 3, 1, 1, bias=False),
+        nn.Conv2d(48, 32, 1, bias=False),
+        nn.Conv2d(32, 64, 3, 2, 1, bias=False),
+        nn.Conv2d(64, 64, 3, 1, 1, groups=64, bias=False),
+        nn.Conv2d(64, 4, 5, 1, 2, bias=True),
     ]
     return nn.Sequential(*convolutions).double().to(memory_format=torch.channels_last)
 
 
 def gradients(model: nn.Module) -> list[torch.Tensor]:
     torch.manual_seed(1)
-    images = torch.rand(2, 8, 20, 24, dtype=torch.float64).contiguous(
+    images = torch.rand(2, 32, 20, 24, dtype=torch.float64).contiguous(
         memory_format=torch.channels_last
     )
     images.requires_grad_()
@@ -55,7 +56,7 @@ def test_frozen_kernels_and_inference_stay_plain():
     fast[0].weight.requires_grad_(False)
     assert gradients(fast)[1] is None
     with torch.no_grad():
-        images = torch.rand(1, 8, 16, 16, dtype=torch.float64)
+        images = torch.rand(1, 32, 16, 16, dtype=torch.float64)
         assert torch.equal(fast(images), network()(images))
     assert type(copy.deepcopy(fast)[0]) is cpu_convolutions._Convolution
 
@@ -65,3 +66,10 @@ def test_other_processors_keep_what_they_have(monkeypatch):
     model = network()
     speed_up_convolutions(model)
     assert all(type(module) is nn.Conv2d for module in model)
+
+
+def test_small_images_take_pytorchs_own_gradient(monkeypatch):
+    plain, fast = network(), network()
+    speed_up_convolutions(fast)
+    monkeypatch.setattr(cpu_convolutions, "_SMALLEST_IMAGE", 10**9)
+    assert all(map(torch.equal, gradients(fast), gradients(plain)))

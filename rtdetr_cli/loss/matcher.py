@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from rtdetr_cli.core.structures import Prediction, Target
 from rtdetr_cli.loss.terms import box_overlap
 
-_HOPELESS_COST = 1e6
+_COST_LIMIT = 1e6
+"""Costs lie in minus to plus this. A finite one beyond it is clipped; one that is not finite, of a
+broken logit or box, counts as dearest, so that its query is taken last."""
 
 
 class FlatTargets(NamedTuple):
@@ -85,22 +87,26 @@ class HungarianMatcher:
             targets: the ground truth of the B images.
         """
         cost = self.costs(prediction, targets).cpu().numpy()  # the step's only copy to the host
-        # A network that diverged must show in the loss; SciPy would end this process alone.
-        cost = np.where(np.isfinite(cost), cost, _HOPELESS_COST)
         pairs = torch.from_numpy(_assign(cost, targets.counts))
         target_indices, queries = pairs.to(targets.images.device, non_blocking=True)
         return Matches(queries, target_indices)
 
     @torch.no_grad()
     def costs(self, prediction: Prediction, targets: FlatTargets) -> Tensor:
-        """(T, S, Q) cost of each box with the queries of its own image, in every set."""
+        """(T, S, Q) cost of each box with the queries of its own image, in every set.
+
+        Bounded whatever the network answers: one that diverged must show in the loss, where all
+        processes see it; SciPy would end this process alone.
+        """
         logits = prediction.logits.permute(1, 3, 0, 2)[targets.images, targets.labels]  # (T, S, Q)
         planes = prediction.boxes.permute(3, 1, 0, 2).contiguous()  # (4, B, S, Q), 4 times faster
         boxes = planes[:, targets.images].movedim(0, -1)  # (T, S, Q, 4)
         target_boxes = targets.boxes_cxcywh[:, None, None]  # (T, 1, 1, 4)
         l1 = (boxes - target_boxes).abs().sum(-1)
         _, giou = box_overlap(boxes, target_boxes)
-        return self.cost_class * self._focal(logits) + self.cost_bbox * l1 - self.cost_giou * giou
+        focal = self._focal(logits)
+        cost = self.cost_class * focal + self.cost_bbox * l1 - self.cost_giou * giou
+        return cost.where(cost.isfinite(), _COST_LIMIT).clamp(-_COST_LIMIT, _COST_LIMIT)
 
     def _focal(self, logits: Tensor) -> Tensor:
         """Focal loss of saying yes less that of saying no; log-sigmoid keeps both finite."""

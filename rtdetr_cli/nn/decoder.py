@@ -22,7 +22,7 @@ from rtdetr_cli.nn.denoising import (
     attention_between,
     make_denoising_queries,
 )
-from rtdetr_cli.nn.layers import MLP, ConvNorm, SelfAttention, constant_dtype
+from rtdetr_cli.nn.layers import MLP, ConvNorm, ExactMLP, SelfAttention, constant_dtype
 
 CLASS_PRIOR = 0.01
 """Score of every class at the start, whatever the number of classes."""
@@ -58,12 +58,12 @@ class RTDETRDecoder(nn.Module):
         self.query_pos_head = MLP((4, 2 * width, width))
         self.enc_output = EncoderOutput(width)
         self.enc_score_head = nn.Linear(width, num_classes)
-        self.enc_bbox_head = MLP((width, width, width, 4))
+        self.enc_bbox_head = ExactMLP((width, width, width, 4))
         self.dec_score_head = nn.ModuleList(
             nn.Linear(width, num_classes) for _ in range(config.num_layers)
         )
         self.dec_bbox_head = nn.ModuleList(
-            MLP((width, width, width, 4)) for _ in range(config.num_layers)
+            ExactMLP((width, width, width, 4)) for _ in range(config.num_layers)
         )
         self._init_parameters()
 

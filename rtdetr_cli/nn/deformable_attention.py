@@ -46,6 +46,8 @@ class DeformableAttention(nn.Module):
         for projection in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
+        # A whole pixel has no slope: the offsets stay as they are (rtdetrv2_decoder.py).
+        self.sampling_offsets.requires_grad_(not self.discrete)
 
     def forward(
         self, query: Tensor, boxes: Tensor, memory: Tensor, sizes_hw: list[tuple[int, int]]
@@ -98,8 +100,12 @@ class DeformableAttention(nn.Module):
 
 
 def _sample_bilinear(values: Tensor, locations: Tensor) -> Tensor:
-    """(BM, D, H, W) values at (BM, Q, P, 2) locations in 0..1: (BM, D, Q, P); zero outside."""
-    grid = (2 * locations - 1).to(values.dtype)
+    """(BM, D, H, W) values at (BM, Q, P, 2) locations in 0..1: (BM, D, Q, P); zero outside.
+
+    Half-precision values are raised to the locations: bfloat16 ones would be whole pixels off.
+    """
+    grid = 2 * locations - 1
+    values = values.to(grid.dtype)
     return F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -40,7 +40,7 @@ class DenoisingQueries(NamedTuple):
 
 def make_denoising_queries(
     targets: list[Target], label_embedding: nn.Embedding, config: DenoisingConfig
-) -> DenoisingQueries | None:
+) -> DenoisingQueries:
     """Disturb the ground truth into groups of positive and negative queries.
 
     Args:
@@ -49,19 +49,19 @@ def make_denoising_queries(
         config: strength of the noise and number of queries.
 
     Returns:
-        The queries, or None without boxes. An image with more boxes than the budget lends only
-        as many, so that dense images do not exhaust the memory.
+        The queries. An image with more boxes than the budget lends only as many, so that dense
+        images do not exhaust the memory. Without boxes there are no queries, D = 0, and through
+        them the label embedding still gets a gradient, of zeros: a process whose batch has no
+        boxes must not keep its siblings waiting for one.
     """
     budget = config.num_denoising
-    most = min(max((len(target.labels) for target in targets), default=0), budget)
-    if most == 0:
-        return None
-    num_groups = budget // most
+    most = min(max(len(target.labels) for target in targets), budget)
+    num_groups = max(budget // max(most, 1), 1)
     labels, boxes, chosen = _pad_targets(targets, most, padding=label_embedding.num_embeddings - 1)
     # Every group holds a positive copy of all boxes, then a negative one.
     labels = labels.repeat(1, 2 * num_groups)  # (B, D)
     boxes = boxes.repeat(1, 2 * num_groups, 1)  # (B, D, 4)
-    is_negative = torch.arange(labels.shape[1], device=labels.device) // most % 2 == 1
+    is_negative = torch.arange(labels.shape[1], device=labels.device) // max(most, 1) % 2 == 1
     boxes = _disturb_boxes(boxes, is_negative, config.box_noise)
     content = label_embedding(_disturb_labels(labels, label_embedding, config.label_noise))
     groups = _group_indices(chosen, most, num_groups)
@@ -79,9 +79,8 @@ def _pad_targets(
     for row, target in enumerate(targets):
         count = len(target.labels)
         device = target.labels.device
-        pick = torch.arange(count, device=device)
-        if count > most:
-            pick = torch.randperm(count, device=device)[:most]
+        draw = torch.randperm if 0 < most < count else torch.arange
+        pick = draw(count, device=device)[:most]
         labels[row, : len(pick)] = target.labels[pick]
         boxes[row, : len(pick)] = target.boxes_cxcywh[pick]
         chosen.append(pick)
@@ -116,11 +115,16 @@ def _group_indices(chosen: list[Tensor], most: int, num_groups: int) -> Denoisin
     return DenoisingGroups(positives, restored, num_groups, 2 * most * num_groups)
 
 
-def attention_between(groups: DenoisingGroups, num_queries: int, device: torch.device) -> Tensor:
+def attention_between(
+    groups: DenoisingGroups, num_queries: int, device: torch.device
+) -> Tensor | None:
     """Who may look at whom: (D + Q, D + Q) bool, True where row may look at column.
 
-    Groups do not see each other, and the real queries never see the ground truth in them.
+    Groups do not see each other, and the real queries never see the ground truth in them. None,
+    which allows all, where there are no denoising queries.
     """
+    if not groups.num_queries:
+        return None
     group_size = groups.num_queries // groups.num_groups
     group = torch.arange(groups.num_queries + num_queries, device=device) // group_size
     is_denoising = torch.arange(len(group), device=device) < groups.num_queries

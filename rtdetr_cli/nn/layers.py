@@ -6,6 +6,7 @@ Legend: B batch, C channels or hidden_dim, N tokens, M heads, H W height and wid
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -82,6 +83,25 @@ class MLP(nn.Module):
             x = F.relu(layer(x))
         out: Tensor = self.layers[-1](x)
         return out
+
+
+class ExactMLP(MLP):
+    """An MLP in the precision of its weights, also under autocast: what moves boxes.
+
+    A step of 1 in logit space that bfloat16 rounds is wrong by up to 0.3 px at 640.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., widths[0]) to (..., widths[-1])."""
+        with _without_autocast(x.device.type):
+            return super().forward(x.to(next(self.parameters()).dtype))
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    # The meta device, on which FLOPs are counted, knows no autocast.
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 class SelfAttention(nn.Module):

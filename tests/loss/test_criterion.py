@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rtdetr_cli.core.structures import DenoisingGroups, ModelOutput, Prediction, Target
 from rtdetr_cli.loss import criterion as criterion_module
@@ -176,6 +178,59 @@ def cast_output(output, dtype):
         encoder_output=cast(output.encoder_output),
         denoising_outputs=[cast(denoising) for denoising in output.denoising_outputs],
     )
+
+
+class HostReads(TorchFunctionMode):
+    """Notes every call that makes the host wait for a device, by the name of the method.
+
+    A CPU tensor is at home already, so that nothing is copied; the calls are the same.
+    """
+
+    WAITING = frozenset(
+        {"cpu", "numpy", "item", "tolist", "nonzero", "masked_select", "unique"}
+        | {"__bool__", "__int__", "__float__", "__index__", "__array__"}
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        name = getattr(function, "__name__", "")
+        if name in self.WAITING:
+            self.calls.append(name)
+        if name == "__getitem__" and is_mask(arguments[1]):
+            self.calls.append("a mask as an index")
+        return function(*arguments, **(keywords or {}))
+
+
+def is_mask(index):
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, torch.Tensor) and part.dtype == torch.bool for part in parts)
+
+
+class HiddenReads(TorchDispatchMode):
+    """Notes the kernels that wait for a device, also where torch itself calls them."""
+
+    WAITING = frozenset({"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"})
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function.name() in self.WAITING:
+            self.calls.append(function.name())
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("counts", [[2, 1, 3], [0, 0, 0]])
+def test_all_layers_and_the_encoder_are_matched_with_one_copy_to_the_host(counts):
+    output, targets = make_output(counts), make_targets(counts)
+    with HostReads() as reads, HiddenReads() as hidden:
+        Criterion()(output, targets)
+    assert reads.calls == ["cpu", "numpy"]
+    assert hidden.calls == []
 
 
 def test_float64_stays_float64():

@@ -93,3 +93,24 @@ def test_a_finite_query_is_preferred_to_a_broken_one():
     )
     truth = flatten_targets([Target(boxes[0, 0, :1], torch.zeros(1, dtype=torch.int64))], boxes)
     assert HungarianMatcher()(prediction, truth).queries.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38, -1e38])
+@pytest.mark.parametrize("part", ["logits", "boxes", "targets"])
+def test_costs_are_bounded_whatever_is_broken(part, value):
+    prediction, targets = random_case([2, 1])
+    prediction = Prediction(*(tensor.float() for tensor in prediction))
+    truth = flatten_targets(targets, like=prediction.boxes)
+    broken = {"logits": prediction.logits, "boxes": prediction.boxes, "targets": truth.boxes_cxcywh}
+    broken[part].view(-1)[::3] = value
+    assert HungarianMatcher().costs(prediction, truth).abs().max() <= 1e6
+    queries = HungarianMatcher()(prediction, truth).queries
+    assert all(len(set(row[:2])) == 2 for row in queries.tolist())
+
+
+def test_a_cost_beyond_the_limit_is_clipped_and_a_broken_one_is_the_dearest():
+    boxes = torch.full((1, 1, 4, 4), 0.5)
+    logits = torch.tensor([1e30, -1e30, float("nan"), float("inf")]).view(1, 1, 4, 1)
+    truth = flatten_targets([Target(boxes[0, 0, :1], torch.zeros(1, dtype=torch.int64))], boxes)
+    cost = HungarianMatcher().costs(Prediction(logits, boxes), truth)
+    assert cost.flatten().tolist() == [-1e6, 1e6, 1e6, 1e6]

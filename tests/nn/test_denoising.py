@@ -148,14 +148,24 @@ def test_a_dense_image_lends_only_as_many_boxes_as_the_budget():
     torch.testing.assert_close(boxes, targets[0].boxes_cxcywh[restored], rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("targets", [[], targets_of(0), targets_of(0, 0)])
-def test_without_boxes_there_are_no_denoising_queries(targets):
-    assert make_denoising_queries(targets, label_embedding(), DenoisingConfig()) is None
+@pytest.mark.parametrize(("counts", "budget"), [((0,), 100), ((0, 0), 100), ((3,), 0), ((2, 0), 0)])
+def test_without_boxes_or_budget_no_query_is_made_and_no_random_number_drawn(counts, budget):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    config = DenoisingConfig(num_denoising=budget)
+    embedding = nn.Embedding(CLASSES + 1, 6, _weight=torch.ones(CLASSES + 1, 6))
+    queries = make_denoising_queries(targets_of(*counts), embedding, config)
+    assert queries.content.shape == (len(counts), 0, 6)
+    assert queries.boxes_logit.shape == (len(counts), 0, 4)
+    assert queries.groups.num_groups >= 1
+    assert queries.groups.num_queries == 0
+    assert [len(positive) for positive in queries.groups.positive_queries] == [0] * len(counts)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_budget_of_zero_turns_denoising_off():
-    config = DenoisingConfig(num_denoising=0)
-    assert make_denoising_queries(targets_of(3), label_embedding(), config) is None
+def test_without_denoising_queries_all_may_look_at_all():
+    groups = DenoisingGroups([], [], num_groups=1, num_queries=0)
+    assert attention_between(groups, num_queries=5, device=torch.device("cpu")) is None
 
 
 def test_groups_are_isolated_and_real_queries_see_no_ground_truth():

@@ -145,22 +145,46 @@ def test_the_box_chain_stays_in_float32_under_autocast(network, images):
     assert output.pred_boxes.unique().numel() > 0.9 * exact.unique().numel()
 
 
-def test_training_under_autocast_has_finite_gradients_everywhere(network, images):
-    network = network.float().train()
-    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.2, 0.3, 0.1, 0.1]])
-    targets = [Target(boxes, torch.tensor([0, 4])), Target(boxes[:1], torch.tensor([2]))]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = network(images.float(), targets)
-    predictions = [
+def predictions_of(output):
+    """Every set of logits and boxes that a training step gives."""
+    return [
         (output.pred_logits, output.pred_boxes),
         *output.aux_outputs,
         output.encoder_output,
         *output.denoising_outputs,
     ]
-    sum(part.float().square().sum() for pair in predictions for part in pair).backward()
+
+
+def targets_with(*counts):
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.2, 0.3, 0.1, 0.1]])
+    return [Target(boxes[:count], torch.tensor([0, 4])[:count]) for count in counts]
+
+
+def test_training_under_autocast_has_float32_boxes_and_finite_gradients_everywhere(network, images):
+    network = network.float().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(images.float(), targets_with(2, 1))
+    assert {boxes.dtype for _, boxes in predictions_of(output)} == {torch.float32}
+    assert {logits.dtype for logits, _ in predictions_of(output)} == {torch.bfloat16}
+    sum(part.float().square().sum() for pair in predictions_of(output) for part in pair).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("sampling", ["bilinear", "discrete"])
+@pytest.mark.parametrize("counts", [(0, 0), (2, 0)])
+def test_every_trainable_parameter_has_a_gradient_with_and_without_boxes(
+    tiny_config, sampling, counts
+):
+    """One that has none leaves the sibling processes of a distributed training waiting."""
+    decoder = dataclasses.replace(tiny_config.decoder, sampling=sampling)
+    network = RTDETRNetwork(dataclasses.replace(tiny_config, decoder=decoder), 5).train()
+    output = network(torch.rand(2, 3, 64, 96), targets_with(*counts))
+    sum(part.sum() for pair in predictions_of(output) for part in pair).backward()
+    trained = {name: one.grad for name, one in network.named_parameters() if one.requires_grad}
+    assert [name for name, gradient in trained.items() if gradient is None] == []
+    assert trained["decoder.denoising_class_embed.weight"].any() == (sum(counts) > 0)
 
 
 def test_training_output_names_every_part(network, images):

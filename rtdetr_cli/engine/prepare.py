@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from rtdetr_cli.backends.torch import build_network, choose_device
+from rtdetr_cli.backends.torch import build_network
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.distributed import from_main, rank, together, world_size
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.data.dataset import DetectionDataset
@@ -21,12 +22,13 @@ from rtdetr_cli.data.loader import LoaderConfig, eval_loader, train_loader
 from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.accumulate import num_groups
+from rtdetr_cli.engine.devices import check_shares, worker_device
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run import Data, Progress, Run
 from rtdetr_cli.engine.run_log import write_args
-from rtdetr_cli.engine.snapshot import open_stopped_run, restore
+from rtdetr_cli.engine.snapshot import restore, start_or_resume
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint
@@ -42,17 +44,26 @@ def prepare(settings: TrainSettings) -> Run:
         UsageError, DataError, WeightsError, BackendError: what the user gave cannot be used;
             nothing has been written then.
     """
-    stopped: Checkpoint | None = None
-    folder: Path | None = None
-    if settings.resume:
-        settings, stopped, folder = open_stopped_run(settings)
-    device = choose_device(settings.device)
+    settings, stopped, folder = from_main(lambda: start_or_resume(settings))
+    run = together(lambda: _assemble(settings, stopped))
+    run.run_dir = from_main(lambda: _open_folder(run.settings, folder))
+    run.join_processes()
+    if world_size() > 1:
+        norms = "synchronised" if run.device.type == "cuda" else "not synchronised, on CPUs"
+        say(f"{world_size()} workers share each batch of {run.settings.batch}; norms {norms}")
+    return run
+
+
+def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
+    """All parts in the memory of this process."""
+    check_shares(settings.batch, world_size())
+    device = worker_device(settings.device)
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
-    batches = len(train_loader(train_split, LoaderConfig(settings.batch, preprocessing.size_hw)))
-    steps = num_groups(batches, settings.accumulate)
+    counting = LoaderConfig(settings.batch, preprocessing.size_hw, world_size=world_size())
+    steps = num_groups(len(train_loader(train_split, counting)), settings.accumulate)
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
     data = _load(settings, recipe, preprocessing, train_split, val_split)
     network.decoder.denoising = DenoisingConfig(
@@ -67,12 +78,16 @@ def prepare(settings: TrainSettings) -> Run:
         check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
     _say_start(network.config, data, recipe, device)
-    if folder is None:
-        folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
-        write_args(folder, settings)
     return Run(
-        settings, folder, device, recipe, data, network, ema, optimizer, preprocessing, progress
+        settings, Path(), device, recipe, data, network, ema, optimizer, preprocessing, progress
     )
+
+
+def _open_folder(settings: TrainSettings, folder: Path | None) -> Path:
+    """The run's folder, made where the run is new, with the settings that it goes by."""
+    folder = folder or new_run_dir(settings.project, settings.name, settings.exist_ok)
+    write_args(folder, settings)
+    return folder
 
 
 def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDataset]:
@@ -143,9 +158,12 @@ def _load(
             workers=settings.workers,
             augment=recipe.augment,
             multi_scale=recipe.multi_scale,
+            rank=rank(),
+            world_size=world_size(),
         ),
     )
-    val_batches = eval_loader(val_split, settings.batch, preprocessing, settings.workers)
+    per_worker = settings.batch // world_size()
+    val_batches = eval_loader(val_split, per_worker, preprocessing, settings.workers)
     described = fingerprint({"train": train_split, "val": val_split})
     return Data(train_split, val_split, batches, val_batches, described)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 OUTCOME = "RTDETR_OUTCOME"
 """Environment variable: the file in which the main worker leaves what `train` answers."""
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, DataError, WeightsError, BackendError)}
+_CHATTY = ("multiprocessing.api", "agent.server.api")
+"""Parts of the launcher that log what this file says in a sentence."""
 _TAKEN = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 """Signals that PyTorch's launcher takes for itself and does not give back."""
 
@@ -44,6 +47,8 @@ def launch(settings: TrainSettings, devices: list[str]) -> object:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    for part in _CHATTY:
+        logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.CRITICAL)
     say(f"starting {len(devices)} workers on {', '.join(devices)}")
     config = LaunchConfig(
         min_nodes=1,

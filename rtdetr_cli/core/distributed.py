@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,8 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from rtdetr_cli.core.errors import BackendError, RTDETRError
 
@@ -78,7 +81,14 @@ def joined() -> Iterator[None]:
         yield
         return
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=PATIENCE)
+    store, number, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if has_nccl else "gloo",
+        store=_of_this_start(store, number, count),
+        rank=number,
+        world_size=count,
+        timeout=PATIENCE,
+    )
     try:
         yield
     except RuntimeError as error:
@@ -87,6 +97,25 @@ def joined() -> Iterator[None]:
         time.sleep(LINGER_S)
         end_all(BackendError("another worker has ended, so this one ends too; see what it said"))
     dist.destroy_process_group()  # not after an error: it would wait for the dead
+
+
+def _of_this_start(store: Store, number: int, count: int) -> Store:
+    """A part of the launcher's store where only this start of the job writes.
+
+    A restarted job gets the store of the one before, with the addresses of its dead in it. So the
+    first worker makes up a name, and tells each of the others as soon as it has come itself.
+    """
+    name = uuid.uuid4().hex
+    if number:
+        store.set(f"came/{number}", name)
+        name = store.get(f"answer/{name}").decode()
+        store.set(f"{name}/{number}", "")
+        return PrefixStore(name, store)
+    for other in range(1, count):
+        while not store.check([f"{name}/{other}"]):  # until then it may be its dead forerunner
+            store.set(f"answer/{store.get(f'came/{other}').decode()}", name)
+            time.sleep(0.02)
+    return PrefixStore(name, store)
 
 
 def end_all(error: RTDETRError) -> NoReturn:

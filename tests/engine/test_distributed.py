@@ -40,7 +40,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     try:
         out, said = process.communicate(timeout=240)
     finally:
-        process.kill()
+        process.terminate()  # the launcher takes its workers with it
     assert process.returncode == code, said
     return out, said
 

@@ -61,7 +61,7 @@ class TrainSettings(Settings):
     patience: Annotated[int, Range(0)] = 0
     """Epochs without a better AP after which the run ends; 0 is never."""
     batch: Annotated[int, Range(1, besides=-1)] = 16
-    """Images per step, all devices together; -1: as many as fit the memory of a CUDA device."""
+    """Images per batch, shared by all devices; -1: as many as fit the memory of one CUDA device."""
     accumulate: Count = 1
     """Batches whose gradients make one step: batch=4 accumulate=4 learns as batch=16."""
     imgsz: ImageSize = 640
@@ -70,9 +70,9 @@ class TrainSettings(Settings):
     """Start of every random generator."""
 
     device: str | None = None
-    """cpu, cuda, cuda:1, mps, 0 or 0,1; None: cuda, then mps, then cpu."""
+    """cpu, cuda, cuda:1, mps, 0, or 0,1 to train on both; None: cuda, then mps, then cpu."""
     workers: Annotated[int, Range(0)] | None = None
-    """Processes that load images, 0 is none beside training; None: one per core, at most 4."""
+    """Processes that load images for each device, 0 is none; None: one per core, at most 4."""
     cache: Annotated[str, OneOf(("off", "ram", "disk"))] = "off"
     """Keep decoded training images in memory (ram) or in RTDETR_HOME/cache (disk); off: decode."""
     amp: Annotated[str, OneOf(("auto", "bf16", "fp16", "off"))] = "auto"

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.distributed import local_world_size
+from rtdetr_cli.core.distributed import local_world_size, rank, world_size
 from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
@@ -36,7 +36,7 @@ class LoaderConfig:
     """How training batches are made."""
 
     batch: int
-    """Images per batch of this process."""
+    """Images per batch of all processes together."""
     size_hw: tuple[int, int]
     """Height and width of the samples, pixels."""
     seed: int = 0
@@ -106,13 +106,19 @@ class Sample(NamedTuple):
 class TrainLoader:
     """Training batches of one epoch; `set_epoch` before each.
 
-    A last, smaller batch is kept unless it holds a single image (batch statistics of one image
-    are too noisy): that image, another one in each epoch, is left out.
+    Every process has a share of the same batches, so that their number changes nothing. A last,
+    smaller batch is kept unless it holds a single image (batch statistics of one image are too
+    noisy) or fewer than there are processes: those, others in each epoch, are left out.
     """
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
         if not len(dataset):
             raise DataError("the training split has no pictures")
+        if len(dataset) < config.world_size:
+            raise DataError(
+                f"the training split has {len(dataset)} pictures, too few for "
+                f"{config.world_size} workers"
+            )
         self._config = config
         workers = _num_workers(config.workers)
         self._sampler = _TrainSampler(len(dataset), config)
@@ -147,7 +153,10 @@ def train_loader(dataset: DetectionDataset, config: LoaderConfig) -> TrainLoader
 
 
 class EvalLoader:
-    """Every picture of a split once, in order, without augmentation."""
+    """Every picture of a split once, in order, without augmentation.
+
+    Of several processes, W, each has every W-th batch.
+    """
 
     def __init__(
         self,
@@ -156,9 +165,13 @@ class EvalLoader:
         preprocessing: Preprocessing,
         workers: int | None,
     ) -> None:
+        batches = [
+            list(range(start, min(start + batch, len(dataset))))
+            for start in range(rank() * batch, len(dataset), world_size() * batch)
+        ]
         self._loader: DataLoader[Sample | RTDETRError] = DataLoader(
             _EvalSamples(dataset, preprocessing),
-            batch_size=batch,
+            batch_sampler=batches,
             collate_fn=_collate,
             num_workers=_num_workers(workers),
             worker_init_fn=_start_worker,
@@ -182,15 +195,16 @@ class _TrainSampler(Sampler[list[SampleKey]]):
     def __init__(self, num_images: int, config: LoaderConfig) -> None:
         self.epoch, self.strong, self.start_step = 0, True, 0
         self._num_images, self._config = num_images, config
-        share = -(-num_images // config.world_size)
-        leftover = share % config.batch
-        self.num_steps = share // config.batch + (leftover > 1 or share == leftover)
+        leftover = num_images % config.batch
+        is_kept = leftover >= max(2, config.world_size) or leftover == num_images
+        self.num_steps = num_images // config.batch + is_kept
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         config = self._config
         order, augment = self._order(), config.augment_in(self.epoch, self.strong)
         for step in range(self.start_step, self.num_steps):
             chosen = order[step * config.batch : (step + 1) * config.batch]
+            chosen = chosen[config.rank :: config.world_size]
             size_hw = self._size_hw(step)
             share = self._share(augment.mixup, step) if len(chosen) > 1 else 1.0
             yield [SampleKey(at, self.epoch, size_hw, augment, share) for at in chosen.tolist()]
@@ -199,12 +213,8 @@ class _TrainSampler(Sampler[list[SampleKey]]):
         return self.num_steps - self.start_step
 
     def _order(self) -> Ints:
-        """This process' share of the shuffled split; shares are equal, some images come twice."""
-        config = self._config
-        rng = np.random.default_rng([config.seed, _ORDER, self.epoch])
-        order = rng.permutation(self._num_images)
-        padded = np.resize(order, -(-self._num_images // config.world_size) * config.world_size)
-        return padded[config.rank :: config.world_size]
+        rng = np.random.default_rng([self._config.seed, _ORDER, self.epoch])
+        return rng.permutation(self._num_images)
 
     def _size_hw(self, step: int) -> tuple[int, int]:
         config = self._config
@@ -329,7 +339,8 @@ def explain_lost_worker() -> Iterator[None]:
 
 def _num_workers(wanted: int | None) -> int:
     """More processes than cores only get in each other's way."""
-    return min(4, os.cpu_count() or 1) if wanted is None else wanted
+    cores = (os.cpu_count() or 1) // local_world_size()
+    return max(1, min(4, cores)) if wanted is None else wanted
 
 
 def _start_worker(_number: int) -> None:

@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from rtdetr_cli.core.distributed import all_reduce_mean
+from rtdetr_cli.core.distributed import divisor
 from rtdetr_cli.core.structures import Batch
 
 
@@ -32,10 +32,10 @@ def num_groups(num_batches: int, size: int) -> int:
 def box_shares(batches: Sequence[Batch], device: torch.device) -> Tensor:
     """The weight of each batch's loss, (len(batches),): its share of the boxes of the step.
 
-    Counts are what the criterion divides by: means over all processes, at least one.
+    Counts are what the criterion divides by (core/distributed.py, divisor).
     """
     if len(batches) == 1:
         return torch.ones(1, device=device)
     counts = [sum(len(target.labels) for target in batch.targets) for batch in batches]
-    mean = all_reduce_mean(torch.tensor(counts, dtype=torch.float32, device=device))
-    return mean.clamp(min=1) / mean.sum().clamp(min=1)
+    divisors = divisor(torch.tensor([*counts, sum(counts)], dtype=torch.float32, device=device))
+    return divisors[:-1] / divisors[-1]

@@ -14,7 +14,7 @@ import torch
 
 from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.core.console import say
-from rtdetr_cli.core.distributed import all_reduce_min, world_size
+from rtdetr_cli.core.distributed import world_size
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset
@@ -72,8 +72,10 @@ def check_automatic_batch(settings: TrainSettings, device: torch.device) -> None
     """Refuse `batch=-1` where the memory cannot be measured.
 
     Raises:
-        UsageError: the device is not CUDA.
+        UsageError: the device is not CUDA, or there are several.
     """
+    if settings.batch == AUTO and world_size() > 1:
+        raise UsageError("train: batch=-1 measures one device; give the batch of all workers")
     if settings.batch == AUTO and device.type != "cuda":
         raise UsageError(
             f"train: batch=-1 fits the memory of a CUDA device and this run is on {device}; "
@@ -127,7 +129,6 @@ def _fitting_batch(
             f"into {free_bytes / _GB:.1f} GB; set batch=1, lower imgsz or set multi_scale=false"
         ) from None
     found = largest_batch(small, large, free_bytes, world_size(), len(split))
-    found = all_reduce_min(found, device)  # another process may have less memory
     say(
         f"batch={found}: steps with {small.images} and {large.images} images of {height}x{width} "
         f"pixels (height x width) and {boxes} boxes each took {small.peak_bytes / _GB:.1f} and "

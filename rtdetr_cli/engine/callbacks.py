@@ -57,6 +57,9 @@ class Callbacks:
             raise UsageError(f"add_callback: {event} is no event{hint}")
         self._functions.append((event, function))
 
+    def __bool__(self) -> bool:
+        return bool(self._functions)
+
     def copy(self) -> Callbacks:
         """Another object with the same functions."""
         other = Callbacks()

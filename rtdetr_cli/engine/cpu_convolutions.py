@@ -32,7 +32,7 @@ def speed_up_convolutions(network: nn.Module) -> None:
 
 
 def _gains(module: nn.Conv2d) -> bool:
-    """Dense kernels over many channels; where a stem narrows, the copies cost more than they give."""
+    """Dense kernels over many channels; where a stem narrows, the copies cost more than that."""
     is_dense = module.groups == 1 and module.kernel_size[0] > 1 and module.bias is None
     is_wide = min(module.in_channels, module.out_channels) >= 32
     is_narrowing = module.stride != (1, 1) and module.out_channels < module.in_channels

@@ -14,6 +14,9 @@ from rtdetr_cli.engine.recipe import Recipe
 from rtdetr_cli.nn.backbones.hgnetv2 import HGNetv2
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+"""The second takes the place of the first where several GPUs train."""
+
 
 def freeze(network: RTDETRNetwork, recipe: Recipe) -> None:
     """Take from training what the recipe keeps as it is."""
@@ -35,7 +38,7 @@ def _frozen_parts(network: RTDETRNetwork, recipe: Recipe) -> list[nn.Module | nn
     if recipe.freeze_stem:
         frozen.append(backbone.stem if isinstance(backbone, HGNetv2) else backbone.conv1)
     if recipe.freeze_backbone_norm:
-        frozen += [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+        frozen += [module for module in backbone.modules() if isinstance(module, NORMS)]
     if recipe.freeze:
         frozen += named_parts(network, recipe.freeze)
     return frozen

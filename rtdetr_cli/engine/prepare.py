@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from rtdetr_cli.backends.torch import build_network, choose_device
+from rtdetr_cli.backends.torch import build_network
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.distributed import from_main, rank, together, world_size
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.data.dataset import DetectionDataset
@@ -23,6 +24,7 @@ from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.accumulate import num_groups
 from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.cpu_convolutions import speed_up_convolutions
+from rtdetr_cli.engine.devices import check_shares, worker_device
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.precision import Precision, choose_precision
@@ -30,7 +32,7 @@ from rtdetr_cli.engine.pretrained import from_backbone
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
 from rtdetr_cli.engine.run import Data, Progress, Run
 from rtdetr_cli.engine.run_log import write_args
-from rtdetr_cli.engine.snapshot import open_stopped_run, restore
+from rtdetr_cli.engine.snapshot import restore, start_or_resume
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.backbone import Backbone
@@ -47,14 +49,23 @@ def prepare(settings: TrainSettings) -> Run:
         UsageError, DataError, WeightsError, BackendError: what the user gave cannot be used;
             nothing has been written then.
     """
-    stopped: Checkpoint | None = None
-    folder: Path | None = None
-    if settings.resume:
-        settings, stopped, folder = open_stopped_run(settings)
-    elif "lr_scale" in settings.given:
+    settings, stopped, folder = from_main(lambda: start_or_resume(settings))
+    run = together(lambda: _assemble(settings, stopped))
+    run.run_dir = from_main(lambda: _open_folder(run.settings, folder))
+    run.join_processes()
+    if world_size() > 1:
+        norms = "synchronised" if run.device.type == "cuda" else "not synchronised, on CPUs"
+        say(f"{world_size()} workers share each batch of {run.settings.batch}; norms {norms}")
+    return run
+
+
+def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
+    """All parts in the memory of this process."""
+    if stopped is None and "lr_scale" in settings.given:
         _check_lr_scale(settings)
-    device = choose_device(settings.device)
+    device = worker_device(settings.device)
     check_automatic_batch(settings, device)
+    check_shares(settings.batch, world_size())
     precision = choose_precision(settings.amp, device)
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
@@ -74,12 +85,9 @@ def prepare(settings: TrainSettings) -> Run:
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
         precision.restore(stopped.training["scaler"])
     _say_start(f"{network.config.name} on {device}", data, recipe.describe(precision.describe()))
-    if folder is None:
-        folder = new_run_dir(settings.project, settings.name, settings.exist_ok)
-        write_args(folder, settings)
     return Run(
         settings,
-        folder,
+        Path(),
         device,
         recipe,
         data,
@@ -92,9 +100,16 @@ def prepare(settings: TrainSettings) -> Run:
     )
 
 
+def _open_folder(settings: TrainSettings, folder: Path | None) -> Path:
+    """The run's folder, made where the run is new, with the settings that it goes by."""
+    folder = folder or new_run_dir(settings.project, settings.name, settings.exist_ok)
+    write_args(folder, settings)
+    return folder
+
+
 def _steps_per_epoch(settings: TrainSettings, split: DetectionDataset) -> int:
-    batches = len(train_loader(split, LoaderConfig(settings.batch, size_hw(settings.imgsz))))
-    return num_groups(batches, settings.accumulate)
+    counting = LoaderConfig(settings.batch, size_hw(settings.imgsz), world_size=world_size())
+    return num_groups(len(train_loader(split, counting)), settings.accumulate)
 
 
 def _place(
@@ -193,9 +208,12 @@ def _load(
             dense_epochs=recipe.dense_epochs,
             multi_scale=recipe.multi_scale,
             cache=settings.cache,
+            rank=rank(),
+            world_size=world_size(),
         ),
     )
-    val_batches = eval_loader(val_split, settings.batch, preprocessing, settings.workers)
+    per_worker = settings.batch // world_size()
+    val_batches = eval_loader(val_split, per_worker, preprocessing, settings.workers)
     described = fingerprint({"train": train_split, "val": val_split})
     return Data(train_split, val_split, batches, val_batches, described)
 

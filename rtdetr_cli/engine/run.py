@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.core.distributed import is_distributed
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import Fingerprint
 from rtdetr_cli.data.loader import EvalLoader, TrainLoader
 from rtdetr_cli.engine.ema import EMA
+from rtdetr_cli.engine.optim import NORMS
 from rtdetr_cli.engine.precision import Precision
 from rtdetr_cli.engine.recipe import Recipe
 from rtdetr_cli.engine.run_log import Row
@@ -92,6 +96,8 @@ class Run:
     """All parts of one training run.
 
     Attributes:
+        network: the network itself, which is saved and averaged.
+        replica: what a step calls: the network, which beside other processes shares gradients.
         statistics: those of the BatchNorms before the step, for the case that it is skipped.
     """
 
@@ -107,10 +113,35 @@ class Run:
     precision: Precision
     progress: Progress
     stop: StopSignals = field(default_factory=StopSignals)
+    replica: nn.Module = field(init=False)
     statistics: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.replica = self.network
         self.statistics = [buffer.clone() for buffer in self._statistics()]
+
+    def join_processes(self) -> None:
+        """Share gradients with the other processes, where there are any.
+
+        On GPUs the norms see the pictures of all of them; CPUs have no such norm, so there each
+        sees its own, and the main process' statistics are kept.
+        """
+        if not is_distributed():
+            return
+        is_gpu = self.device.type == "cuda"
+        if is_gpu:
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        self.replica = DistributedDataParallel(
+            self.network,
+            device_ids=[self.device] if is_gpu else None,
+            gradient_as_bucket_view=True,
+        )
+
+    def sharing(self, is_last: bool) -> AbstractContextManager[None]:
+        """Gradients travel after the last batch of a step only."""
+        if is_last or not isinstance(self.replica, DistributedDataParallel):
+            return nullcontext()
+        return self.replica.no_sync()
 
     def keep_statistics(self) -> None:
         """Remember the BatchNorms' statistics, which a forward pass moves."""
@@ -124,6 +155,6 @@ class Run:
         return [
             buffer
             for module in self.network.modules()
-            if isinstance(module, nn.BatchNorm2d)
+            if isinstance(module, NORMS)
             for buffer in module.buffers()
         ]

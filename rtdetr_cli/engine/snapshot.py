@@ -6,7 +6,7 @@ in a picture from (seed, epoch, index).
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.console import say
+from rtdetr_cli.core.distributed import is_worker, rank
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.last import LAST, PREVIOUS, open_last, remove_leftovers
@@ -95,9 +96,41 @@ def _match_layouts(optimizer: Optimizer) -> None:
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Make what a step draws (denoising, dropout) follow from (seed, step) alone."""
-    mixed = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)
+    """Make what a step draws (denoising, dropout) follow from (seed, step, rank) alone."""
+    key = [seed, step, rank()] if rank() else [seed, step]
+    mixed = np.random.SeedSequence(key).generate_state(1, np.uint64)
     torch.manual_seed(int(mixed[0]))
+
+
+def start_or_resume(
+    settings: TrainSettings,
+) -> tuple[TrainSettings, Checkpoint | None, Path | None]:
+    """What a run begins with: its settings and, where it goes on, its checkpoint and its folder.
+
+    A launcher starts its workers anew with the same words, so there `resume=true` begins a run
+    where none has been saved yet.
+
+    Raises:
+        UsageError, WeightsError: as `open_stopped_run`.
+    """
+    if not settings.resume:
+        return settings, None, None
+    finds_newest = settings.resume is True and Path(settings.model).name != LAST
+    if is_worker() and finds_newest and settings.data and _newest(settings) is None:
+        say("resume: there is no run to go on with yet, so one begins")
+        begun = replace(settings, resume=False)
+        object.__setattr__(begun, "given", settings.given)  # it is frozen
+        return begun, None, None
+    return open_stopped_run(settings)
+
+
+def run_folder(settings: TrainSettings) -> Path:
+    """The folder of the run that `resume` means.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return _last_checkpoint(settings).parent.parent
 
 
 def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint, Path]:
@@ -115,7 +148,7 @@ def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint
     checkpoint = open_last(path)
     state = checkpoint.training or {}
     stored = settings_from_pairs(TrainSettings, state["settings"])
-    given = _given(settings) - FOUND_BY
+    given = given_keys(settings) - FOUND_BY
     if str(path) == settings.model:
         given -= {"model"}
     for key in sorted(given - CHANGEABLE):
@@ -131,7 +164,7 @@ def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint
     return resumed, checkpoint, folder
 
 
-def _given(settings: TrainSettings) -> set[str]:
+def given_keys(settings: TrainSettings) -> set[str]:
     """Keys that the user set: those he named, and in Python those that differ from the default."""
     default = TrainSettings(data="default")
     differ = {
@@ -161,11 +194,15 @@ def _last_checkpoint(settings: TrainSettings) -> Path:
         return path
     if Path(settings.model).name == LAST:
         return Path(settings.model)
-    found = Path(settings.project).glob(f"{settings.name}*/weights/last*.pt")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    newest = _newest(settings)
     if newest is None:
         raise UsageError(
             f"resume: no run with a last.pt in {settings.project}/{settings.name}*; "
             "give its path with resume=path/to/last.pt"
         )
     return newest.with_name(LAST)
+
+
+def _newest(settings: TrainSettings) -> Path | None:
+    found = Path(settings.project).glob(f"{settings.name}*/weights/last*.pt")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,6 +1,7 @@
 """ONE STEP: forward, loss and backward of its batches, optimizer, moving average.
 
-A step follows from the state before it, its batches and (seed, step); nothing else is drawn from.
+A step follows from the state before it, its batches and (seed, step, rank); nothing else is drawn
+from.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from rtdetr_cli.core.distributed import all_reduce_mean
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.engine.accumulate import box_shares
 from rtdetr_cli.engine.flight import MAX_SKIPPED, crash
@@ -58,16 +60,18 @@ def train_step(run: Run, criterion: Criterion, *batches: Batch) -> dict[str, Ten
 
 
 def _backward(run: Run, criterion: Criterion, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Gradients of the mean loss per box of all batches together; the losses, detached."""
+    """Gradients of the mean loss per box of all batches of all processes; the losses, detached."""
     sums: dict[str, Tensor] = {}
     shares = box_shares(batches, run.device).unbind()
-    for batch, share in zip((batch.to(run.device) for batch in batches), shares, strict=True):
+    for number, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
+        batch = batch.to(run.device)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        with run.precision.autocast():
-            output = run.network(images, batch.targets)
-        terms = criterion(output, batch.targets)
-        loss = share * torch.stack(list(terms.values())).sum()
-        run.precision.scaler.scale(loss).backward()
+        with run.sharing(is_last=number == len(batches)):
+            with run.precision.autocast():
+                output = run.replica(images, batch.targets)
+            terms = criterion(output, batch.targets)
+            loss = share * torch.stack(list(terms.values())).sum()
+            run.precision.scaler.scale(loss).backward()
         losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in criterion.names}}
         sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
-    return sums
+    return dict(zip(sums, all_reduce_mean(torch.stack(list(sums.values()))).unbind(), strict=True))

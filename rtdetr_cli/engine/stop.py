@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from rtdetr_cli.core.distributed import is_main_process
+from rtdetr_cli.core.distributed import is_distributed, is_main_process, largest
 
 ASKED = b"\nstopping after this step and saving; a second signal ends at once\n"
 
@@ -47,19 +47,24 @@ class StopSignals:
         self._give_back()
 
     def check(self) -> None:
-        """To be called where training can be saved.
+        """To be called where training can be saved, by every process at the same place.
 
         Raises:
-            StopRequest: a signal has come.
+            StopRequest: a signal has come, here or to another process.
         """
-        if self.number is not None:
+        number = largest(self.number or 0)
+        if number:
+            self.number = number
             raise StopRequest
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While nothing changes that is saved, a signal need not wait for `check`."""
+        """While nothing changes that is saved, a signal need not wait for `check`.
+
+        Unless other processes would wait in vain for this one.
+        """
         self.check()
-        self._raises = True
+        self._raises = not is_distributed()
         try:
             yield
         finally:

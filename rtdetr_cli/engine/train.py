@@ -13,11 +13,15 @@ from typing import NoReturn
 from rtdetr_cli.backends.torch import TorchDetector, torch_detector
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.console import progress, result, say
+from rtdetr_cli.core.distributed import copy_from_main, from_main, is_main_process, joined
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.loader import explain_lost_worker
 from rtdetr_cli.engine.accumulate import in_groups, num_groups
 from rtdetr_cli.engine.callbacks import Callbacks, TrainState, add_tensorboard
+from rtdetr_cli.engine.devices import devices_to_launch
 from rtdetr_cli.engine.last import save_last
+from rtdetr_cli.engine.launch import launch, leave_outcome
 from rtdetr_cli.engine.memory import explain_out_of_memory
 from rtdetr_cli.engine.optim import train_mode
 from rtdetr_cli.engine.prepare import prepare
@@ -31,7 +35,7 @@ from rtdetr_cli.engine.stopping import Stopper
 from rtdetr_cli.engine.val import draw_curves, evaluate, print_metrics
 from rtdetr_cli.evaluation.metrics import Metrics
 from rtdetr_cli.loss.criterion import Criterion, LossConfig
-from rtdetr_cli.weights.checkpoint import load_checkpoint, save_checkpoint
+from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class TrainResult:
 def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainResult:
     """Train a detector, from scratch or from weights.
 
+    With several devices a worker is started for each, which does the same.
+
     Args:
         settings: every key of `rtdetr train`.
         callbacks: who is told of start, epochs and end.
@@ -60,14 +66,30 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
         WeightsError: the starting weights cannot be used.
         BackendError: the device is missing, the loss is not finite, the disk is full.
     """
+    devices = devices_to_launch(settings)
+    if not devices:
+        with joined():
+            outcome = _train(settings, callbacks or Callbacks())
+            leave_outcome(outcome)
+        return outcome
+    if callbacks:
+        raise UsageError(
+            f"train: callbacks do not reach the workers of device={settings.device}; start the "
+            "script with torchrun"
+        )
+    launched = launch(settings, devices)
+    assert isinstance(launched, TrainResult)
+    return launched
+
+
+def _train(settings: TrainSettings, callbacks: Callbacks) -> TrainResult:
+    """Train as one process, or as one of the workers: all do the same, the main one writes."""
     run = prepare(settings)
     log = RunLog(run.run_dir, run.progress.rows)
     if run.progress.step == 0:
-        save_last(run.run_dir / "weights", run_checkpoint(run))  # a full disk is found at once
-        if run.settings.plots:
-            draw_labels(run.run_dir, run.data.train)
-    listeners = Callbacks() if callbacks is None else callbacks.copy()
-    if run.settings.tensorboard:
+        from_main(lambda: _begin(run))
+    listeners = callbacks.copy() if is_main_process() else Callbacks()
+    if run.settings.tensorboard and is_main_process():
         add_tensorboard(listeners, run.run_dir)
     state = TrainState(run.settings, run.run_dir, run.progress.epoch, run.settings.epochs)
     listeners.call("on_train_start", state)
@@ -82,24 +104,28 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
     return outcome
 
 
+def _begin(run: Run) -> None:
+    save_last(run.run_dir / "weights", run_checkpoint(run))  # a full disk is found at once
+    if run.settings.plots:
+        draw_labels(run.run_dir, run.data.train)
+
+
 def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState) -> None:
     criterion = Criterion(config=LossConfig(run.recipe.loss))
     stopper = Stopper(run.settings, log.rows)
     for epoch in range(run.progress.epoch, run.settings.epochs):
-        if reason := stopper.reason(log.rows):
+        if reason := from_main(lambda: stopper.reason(log.rows)):
             say(reason)
             return
         row = train_epoch(run, criterion, epoch)
         with run.stop.at_once():
-            metrics = _validate(run, epoch, stopper.time_is_over())
+            metrics = _validate(run, epoch, from_main(stopper.time_is_over))
         if metrics is not None:
             row |= {f"metrics/{name}": value for name, value in metrics.stats.items()}
-        log.append(row)
-        _say_epoch(row, run.settings.epochs)
-        _save(run, log, metrics)
+        _end_epoch(run, log, row, metrics)
         state.epoch, state.metrics = epoch, dict(row)
         listeners.call("on_fit_epoch_end", state)
-        if state.stop:
+        if from_main(lambda: state.stop):
             say("a callback ends the run here")
             return
         run.stop.check()
@@ -116,12 +142,13 @@ def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
     strong = epoch < run.settings.epochs - run.recipe.clean_epochs
     loader, sums, accumulate = run.data.train_batches, run.progress.sums, run.settings.accumulate
     loader.set_epoch(epoch, strong)
+    draws = run.settings.plots and is_main_process()
     train_mode(run.network, run.recipe)
     groups = _timed(in_groups(loader.batches(sums.steps * accumulate), accumulate))
     steps_left = num_groups(len(loader), accumulate) - sums.steps
     mark = time.perf_counter()
     for batches, waited in progress(groups, steps_left, f"epoch {epoch + 1}/{run.settings.epochs}"):
-        if run.settings.plots and run.progress.step < 3:
+        if draws and run.progress.step < 3:
             picture = run.run_dir / f"train_batch{run.progress.step}.jpg"
             draw_batch(picture, batches[0], run.data.train.names)
         with explain_out_of_memory(batches, run.settings):
@@ -130,7 +157,7 @@ def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
         sums.seconds, mark = sums.seconds + time.perf_counter() - mark, time.perf_counter()
         run.stop.check()
         if run.progress.step % run.settings.save_steps == 0:
-            save_last(run.run_dir / "weights", run_checkpoint(run))
+            from_main(lambda: save_last(run.run_dir / "weights", run_checkpoint(run)))
     row = {"epoch": epoch + 1, "time": sums.seconds, **sums.means()}
     if sums.skipped:
         row["train/skipped"] = sums.skipped
@@ -153,17 +180,28 @@ def _validate(run: Run, epoch: int, is_late: bool) -> Metrics | None:
     is_last = is_late or epoch + 1 == run.settings.epochs
     if not is_last and (epoch + 1) % run.settings.val_every:
         return None
+    copy_from_main(run.ema.network.buffers())  # norms that are not synchronised
     detector = TorchDetector(run.ema.network, run.data.val.names, run.preprocessing, run.device)
     return evaluate(detector, run.data.val, run.data.val_batches)
 
 
-def _save(run: Run, log: RunLog, metrics: Metrics | None) -> None:
-    """best.pt where the AP is the best so far, then last.pt with all that resuming needs."""
-    progress, weights_dir = run.progress, run.run_dir / "weights"
+def _end_epoch(run: Run, log: RunLog, row: Row, metrics: Metrics | None) -> None:
+    """Log and say the epoch, move on to the next, save."""
+    progress = run.progress
+    from_main(lambda: log.append(row))
+    _say_epoch(row, run.settings.epochs)
     progress.epoch += 1
     progress.rows, progress.sums = log.rows, EpochSums()
-    if metrics is not None and metrics.stats["AP"] > progress.best:
+    is_best = metrics is not None and metrics.stats["AP"] > progress.best
+    if metrics is not None and is_best:
         progress.best = metrics.stats["AP"]
+    from_main(lambda: _save(run, is_best))
+
+
+def _save(run: Run, is_best: bool) -> None:
+    """best.pt where the AP is the best so far, then last.pt with all that resuming needs."""
+    progress, weights_dir = run.progress, run.run_dir / "weights"
+    if is_best:
         save_checkpoint(weights_dir / "best.pt", weights_checkpoint(run))
     period = run.settings.save_period
     if period and progress.epoch % period == 0:
@@ -173,7 +211,7 @@ def _save(run: Run, log: RunLog, metrics: Metrics | None) -> None:
 
 def _leave(run: Run) -> NoReturn:
     """Save and end as the signal says: 130 after SIGINT, 143 after SIGTERM."""
-    save_last(run.run_dir / "weights", run_checkpoint(run))
+    from_main(lambda: save_last(run.run_dir / "weights", run_checkpoint(run)))
     say(
         f"stopped in epoch {run.progress.epoch + 1} after step {run.progress.step} and saved; "
         f"`rtdetr train resume={run.run_dir}` goes on"
@@ -200,12 +238,22 @@ def _say_epoch(row: Row, epochs: int) -> None:
 
 
 def _finish(run: Run, log: RunLog) -> TrainResult:
-    """Score the best weights once more, draw the curves, say where everything is."""
+    """Score the best weights once more and report."""
+    detector = torch_detector(from_main(lambda: _best(run)), str(run.device))
+    metrics = evaluate(detector, run.data.val, run.data.val_batches)
+    from_main(lambda: _report(run, log, detector, metrics))
+    return TrainResult(run.run_dir, metrics)
+
+
+def _best(run: Run) -> Checkpoint:
     best = run.run_dir / "weights" / "best.pt"
     if not best.is_file():  # a callback ended the run before its first validation
         save_checkpoint(best, weights_checkpoint(run))
-    detector = torch_detector(load_checkpoint(best), str(run.device))
-    metrics = evaluate(detector, run.data.val, run.data.val_batches)
+    return load_checkpoint(best)
+
+
+def _report(run: Run, log: RunLog, detector: TorchDetector, metrics: Metrics) -> None:
+    """Print the metrics, draw the curves, say where everything is."""
     if run.settings.json:
         result(json.dumps(metrics.to_dict()))
     else:
@@ -214,5 +262,5 @@ def _finish(run: Run, log: RunLog) -> TrainResult:
         log.plot()
         draw_curves(run.run_dir, metrics)
         draw_validation(run.run_dir, run.data.val_batches, detector)
+    best = run.run_dir / "weights" / "best.pt"
     say(f"saved to {run.run_dir}; try `rtdetr predict model={best} source=your.jpg`")
-    return TrainResult(run.run_dir, metrics)

@@ -10,6 +10,7 @@ from typing import Any
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.config.settings import ValSettings
 from rtdetr_cli.core.console import progress, result, say, table, warn
+from rtdetr_cli.core.distributed import from_main, gathered
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.core.structures import Detections
@@ -65,20 +66,26 @@ def evaluate(
     max_det: int = 300,
     rows: list[dict[str, Any]] | None = None,
 ) -> Metrics:
-    """Score a detector on the batches of a split; `rows` collects COCO result entries."""
+    """Score a detector on the batches of a split; `rows` collects COCO result entries.
+
+    Many processes, each with its own batches, all get the metrics of the whole split.
+    """
     evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
-    seconds = 0.0
+    seconds, num_images = 0.0, 0
     for batch in progress(loader, len(loader), "val"):
         start = time.perf_counter()
         found = detector.detect(batch.images, batch.sizes_hw, max_det)
         seconds += time.perf_counter() - start
+        num_images += len(batch)
         for image_id, detections in zip(batch.image_ids, found, strict=True):
             kept = detections.keep(detections.scores >= conf)
             evaluator.update(image_id, kept)
             if rows is not None:
                 rows += _result_rows(image_id, kept, dataset.category_ids)
-    metrics = evaluator.compute()
-    metrics.speed = {"inference": 1000 * seconds / max(len(dataset), 1)}
+    for share in gathered(evaluator.found):
+        evaluator.merge(share)
+    metrics = from_main(evaluator.compute)
+    metrics.speed = {"inference": 1000 * seconds / max(num_images, 1)}
     return metrics
 
 

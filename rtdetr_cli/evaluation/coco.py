@@ -77,6 +77,15 @@ class CocoEvaluator:
             [image_ids, corners, sizes, scores, self._category_ids[labels]]
         )
 
+    @property
+    def found(self) -> dict[int, NDArray[np.float64]]:
+        """What was added, by image; `merge` takes it in another process."""
+        return self._rows
+
+    def merge(self, found: dict[int, NDArray[np.float64]]) -> None:
+        """Add what another evaluator of the same split has found."""
+        self._rows |= found
+
     def predictions(self) -> list[dict[str, Any]]:
         """All detections as COCO results: image_id, category_id, bbox [x, y, w, h] px, score."""
         return [

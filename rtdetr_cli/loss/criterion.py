@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rtdetr_cli.core.distributed import all_reduce_mean
+from rtdetr_cli.core.distributed import divisor
 from rtdetr_cli.core.structures import DenoisingGroups, ModelOutput, Prediction, Target
 from rtdetr_cli.loss.matcher import FlatTargets, HungarianMatcher, Matches, flatten_targets
 from rtdetr_cli.loss.terms import box_overlap, giou_loss, l1_loss, mal_loss, vfl_loss
@@ -42,7 +42,8 @@ class Criterion(nn.Module):
     """Classification, L1 and GIoU loss of all predictions, each set matched on its own.
 
     Computed in float32 whatever the precision of the network (float64 stays float64), all sets in
-    one pass. Divided by the number of ground-truth boxes per process, at least one.
+    one pass. Divided by the number of ground-truth boxes per process, at least one in all of them,
+    so that the mean of the processes' gradients is that of one process with the whole batch.
     """
 
     def __init__(
@@ -70,8 +71,7 @@ class Criterion(nn.Module):
             sets = _matched_sets(output)
             prediction = _stack(sets.values())
             truth = flatten_targets(targets, like=prediction.boxes)
-            num_boxes = all_reduce_mean(prediction.boxes.new_full((), len(truth.labels)))
-            num_boxes = num_boxes.clamp(min=1)
+            num_boxes = divisor(prediction.boxes.new_full((), len(truth.labels)))
             matches = self.matcher(prediction, truth)
             losses = _name(self._terms(prediction, truth, matches), sets, num_boxes)
 

@@ -1,19 +1,33 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torch.distributed as dist
 
 from rtdetr_cli.core import distributed
+from rtdetr_cli.core.errors import DataError
 
 SIBLING = """
 import sys, torch, torch.distributed as dist
-from rtdetr_cli.core.distributed import all_reduce_mean, all_reduce_min, is_main_process
+from rtdetr_cli.core.distributed import (
+    all_reduce_mean, divisor, from_main, gathered, is_main_process, largest, together
+)
+from rtdetr_cli.core.errors import DataError
 dist.init_process_group("gloo", init_method=sys.argv[1], rank=1, world_size=2)
 assert not is_main_process()
 assert all_reduce_mean(torch.tensor(7.0)).item() == 5.0
-assert all_reduce_min(12, torch.device("cpu")) == 9
+assert divisor(torch.tensor(0.0)).item() == 0.5
+assert largest(15) == 15
+assert from_main(lambda: "mine") == "main"
+assert gathered(1) == [0, 1]
+def fail():
+    raise DataError("only here")
+try:
+    together(fail)
+except SystemExit as end:
+    assert end.code == 3
 dist.destroy_process_group()
 """
 
@@ -31,24 +45,41 @@ def test_torchrun_says_how_many_processes_are_on_this_machine(monkeypatch):
     assert distributed.local_world_size() == 4
 
 
-def test_the_mean_and_the_least_of_one_process_are_its_own_value():
+def test_the_mean_of_one_process_is_its_own_value():
     assert distributed.all_reduce_mean(torch.tensor(3.0)).item() == 3.0
-    assert distributed.all_reduce_min(3, torch.device("cpu")) == 3
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no distributed package")
-def test_two_processes_agree_on_their_mean_and_their_least(tmp_path):
+def test_two_processes_agree(tmp_path):
     meeting = (tmp_path / "meeting").as_uri()
     with subprocess.Popen([sys.executable, "-c", SIBLING, meeting]) as sibling:
         dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=2)
         try:
             mine = torch.tensor(3.0)
             mean = distributed.all_reduce_mean(mine)
-            least = distributed.all_reduce_min(9, mine.device)
             assert (distributed.rank(), distributed.world_size()) == (0, 2)
+            assert distributed.divisor(torch.tensor(0.0)).item() == 0.5  # one box in all of them
+            assert distributed.largest(0) == 15
+            assert distributed.from_main(lambda: "main") == "main"
+            assert distributed.gathered(0) == [0, 1]
+            with pytest.raises(DataError, match="only here"):
+                distributed.together(lambda: None)
         finally:
             dist.destroy_process_group()
     assert sibling.returncode == 0
     assert mean.item() == 5.0
     assert least == 9
     assert mine.item() == 3.0
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="this torch has no distributed package")
+def test_a_restarted_job_does_not_meet_the_dead():
+    """The store still holds what the start before has written."""
+    store = dist.HashStore()
+    for _ in range(2):
+        with ThreadPoolExecutor() as pool:
+            parts = list(pool.map(distributed._of_this_start, [store] * 3, range(3), [3] * 3))
+        parts[0].set("address", "here")
+        assert parts[1].get("address") == parts[2].get("address") == b"here"
+        assert parts[0].check(["address", "old"]) is False
+        parts[0].set("old", "")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -150,19 +152,26 @@ def test_single_image_left_over_is_dropped_and_two_are_kept(dataset):
         assert len(set(ids)) == len(ids)
 
 
-def test_ranks_share_the_split_equally(dataset):
+@pytest.mark.parametrize(("world_size", "sizes"), [(2, [[2, 1], [1, 1]]), (3, [[1], [1], [1]])])
+def test_processes_share_the_batches_of_one(world_size, sizes, dataset):
+    """Picture by picture; of five, two are left over: too few for three processes."""
+    scales = ((32, 32), (64, 32))
+    config = LoaderConfig(3, (32, 64), seed=3, workers=0, multi_scale=scales)
+    whole = epoch(train_loader(dataset, config), 4)
     shares = [
-        [
-            i
-            for batch in epoch(
-                train_loader(dataset, LoaderConfig(1, (32, 32), workers=0, rank=rank, world_size=2))
-            )
-            for i in batch.image_ids
-        ]
-        for rank in (0, 1)
+        epoch(train_loader(dataset, replace(config, rank=rank, world_size=world_size)), 4)
+        for rank in range(world_size)
     ]
-    assert [len(share) for share in shares] == [3, 3]
-    assert set(shares[0]) | set(shares[1]) == set(range(5))
+    assert [[len(batch) for batch in share] for share in shares] == sizes
+    for step in range(len(shares[0])):
+        for rank, share in enumerate(shares):
+            assert share[step].image_ids == whole[step].image_ids[rank::world_size]
+            assert torch.equal(share[step].images, whole[step].images[rank::world_size])
+
+
+def test_fewer_pictures_than_processes_are_refused(dataset):
+    with pytest.raises(DataError, match="5 pictures, too few for 6 workers"):
+        train_loader(dataset, LoaderConfig(6, (32, 32), world_size=6))
 
 
 def test_crowds_are_not_trained_on(dataset):

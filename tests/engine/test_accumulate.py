@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -55,7 +56,11 @@ def run(tiny_config):
     with torch.no_grad():  # fresh queries are all alike, so that rounding decides the matching
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return SimpleNamespace(network=network, device=CPU, precision=choose_precision("off", CPU))
+    alone = lambda is_last: nullcontext()  # noqa: E731  (no other process waits for gradients)
+    precision = choose_precision("off", CPU)
+    return SimpleNamespace(
+        network=network, replica=network, device=CPU, sharing=alone, precision=precision
+    )
 
 
 def gradients(run, batches: list[Batch]) -> tuple[torch.Tensor, list[torch.Tensor]]:

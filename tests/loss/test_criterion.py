@@ -5,8 +5,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rtdetr_cli.core import distributed
 from rtdetr_cli.core.structures import DenoisingGroups, ModelOutput, Prediction, Target
-from rtdetr_cli.loss import criterion as criterion_module
 from rtdetr_cli.loss.criterion import Criterion, LossConfig
 
 B, Q, K, LAYERS = 3, 5, 3, 2
@@ -162,10 +162,10 @@ def test_num_boxes_is_the_mean_over_processes_and_at_least_one(monkeypatch):
     counts = [2, 1, 3]
     output, targets = make_output(counts), make_targets(counts)
     alone = values(Criterion()(output, targets))
-    monkeypatch.setattr(criterion_module, "all_reduce_mean", lambda boxes: boxes * 4)
+    monkeypatch.setattr(distributed, "all_reduce_mean", lambda boxes: boxes * 4)
     shared = values(Criterion()(output, targets))
     assert {name: 4 * loss for name, loss in shared.items()} == pytest.approx(alone, rel=1e-12)
-    monkeypatch.setattr(criterion_module, "all_reduce_mean", lambda boxes: boxes / 10)
+    monkeypatch.setattr(distributed, "all_reduce_mean", lambda boxes: boxes / 10)
     few = values(Criterion()(output, targets))
     assert {name: loss / 6 for name, loss in few.items()} == pytest.approx(alone, rel=1e-12)
 

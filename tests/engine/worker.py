@@ -1,0 +1,124 @@
+"""What a worker of a distributed training does in the tests; it prints what it found as JSON.
+
+`torchrun worker.py key=value ...`. The network is float64 and its norms are frozen, as they would
+see other pictures in each process; denoising, drawn in each process, is off where losses are
+compared.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.cli.arguments import parse_arguments
+from rtdetr_cli.config.given import settings_from_pairs
+from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.core.console import result
+from rtdetr_cli.core.distributed import gathered, joined, rank, world_size
+from rtdetr_cli.core.structures import Target
+from rtdetr_cli.engine.prepare import prepare
+from rtdetr_cli.engine.run import Run
+from rtdetr_cli.engine.step import train_step
+from rtdetr_cli.engine.stop import StopRequest
+from rtdetr_cli.engine.val import evaluate
+from rtdetr_cli.loss.criterion import Criterion
+from rtdetr_cli.nn.denoising import DenoisingConfig
+
+STEPS = 20
+
+
+def found_by(words: list[str]) -> dict[str, object]:
+    """Everything that the tests compare."""
+    Run.__post_init__ = _in_float64(Run.__post_init__)
+    settings = settings_from_pairs(TrainSettings, parse_arguments(TrainSettings, words))
+    run = prepare(settings)
+    run.network.train()
+    for module in run.network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    losses = _losses(run)
+    return {
+        "world_size": world_size(),
+        "losses": losses,
+        "metrics": _metrics(run),
+        "stopped": _stopped(run),
+        "without_boxes": _steps_without_boxes(run),
+        "seeds": gathered(torch.initial_seed()),
+        "skipped": _spoiled_step(run),
+        "weights": gathered([float(p.detach().sum()) for p in run.network.parameters()]),
+    }
+
+
+def _in_float64(post_init):
+    def cast(run: Run) -> None:
+        run.network.double()  # before it is shared
+        post_init(run)
+
+    return cast
+
+
+def _batches(run: Run):
+    epoch = 0
+    while True:
+        run.data.train_batches.set_epoch(epoch)
+        for batch in run.data.train_batches:
+            batch.images = batch.images.double()
+            yield batch
+        epoch += 1
+
+
+def _losses(run: Run) -> list[dict[str, float]]:
+    criterion, batches = Criterion(), _batches(run)
+    return [
+        {name: value.item() for name, value in train_step(run, criterion, next(batches)).items()}
+        for _ in range(STEPS)
+    ]
+
+
+def _metrics(run: Run) -> dict[str, float]:
+    network = run.ema.network
+    network.load_state_dict(run.network.state_dict())
+    detector = TorchDetector(network, run.data.val.names, run.preprocessing, run.device)
+    return evaluate(detector, run.data.val, run.data.val_batches).stats
+
+
+def _stopped(run: Run) -> list[bool]:
+    """A signal to the last process only."""
+    run.stop.number = 15 if rank() == world_size() - 1 else None
+    try:
+        run.stop.check()
+    except StopRequest:
+        return gathered(run.stop.number == 15)
+    return gathered(False)
+
+
+def _steps_without_boxes(run: Run) -> list[float]:
+    """Five steps in which the last process has no boxes, with denoising."""
+    run.network.decoder.denoising = DenoisingConfig(**asdict(DenoisingConfig()))
+    criterion, batches = Criterion(), _batches(run)
+    losses = []
+    for _ in range(5):
+        batch = next(batches)
+        if rank() == world_size() - 1:
+            batch.targets = [Target(t.boxes_cxcywh[:0], t.labels[:0]) for t in batch.targets]
+        losses.append(train_step(run, criterion, batch)["loss"].item())
+    return losses
+
+
+def _spoiled_step(run: Run) -> list[bool]:
+    """A step whose pictures are not finite in the last process."""
+    batch = next(_batches(run))
+    if rank() == world_size() - 1:
+        batch.images[:] = float("nan")
+    losses = train_step(run, Criterion(), batch)
+    return gathered(losses is None and run.progress.skipped == 1)
+
+
+if __name__ == "__main__":
+    with joined():
+        result(json.dumps(found_by(sys.argv[1:])))

@@ -68,7 +68,6 @@ def test_two_processes_agree(tmp_path):
             dist.destroy_process_group()
     assert sibling.returncode == 0
     assert mean.item() == 5.0
-    assert least == 9
     assert mine.item() == 3.0
 
 

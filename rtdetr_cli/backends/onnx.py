@@ -174,6 +174,18 @@ def _metadata(
     }
 
 
+def note_verdict(path: Path, verdict: str) -> None:
+    """Add the verdict to the metadata of a written file; the graph is left as it is.
+
+    In protobuf a message that follows another one adds to its lists, so nothing is read.
+    """
+    from onnx import ModelProto, StringStringEntryProto
+
+    entry = StringStringEntryProto(key="verdict", value=json.dumps(verdict))
+    with path.open("ab") as file:
+        file.write(ModelProto(metadata_props=[entry]).SerializeToString())
+
+
 def check_graph(model: ModelProto, opset: int) -> None:
     """Refuse a graph that runtimes would misread or cannot read.
 

@@ -101,7 +101,7 @@ def export(settings: ExportSettings) -> Path:
             reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
             written = OnnxDetector(temporary, device)
             agreement = compare(reference, written, pictures, LIMITS[PRECISION])
-        report = Report(_facts(settings, nodes), agreement, pictures and pictures.origin)
+        report = Report(_facts(settings, nodes), agreement, pictures.origin if pictures else None)
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
     _print(settings, path, report)

@@ -348,9 +348,8 @@ def _ap(truth: DetectionDataset, found: list[Detections]) -> float:
 
 def _evenly(available: int, count: int) -> list[int]:
     """At most `count` positions, from the first to the last."""
-    return np.unique(
-        np.linspace(0, available - 1, min(count, available)).round().astype(int)
-    ).tolist()
+    places = np.linspace(0, available - 1, min(count, available))
+    return [int(place) for place in places.round()]
 
 
 def _prepare(picture: Pixels, preprocessing: Preprocessing) -> Tensor:

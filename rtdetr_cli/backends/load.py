@@ -90,7 +90,7 @@ def preprocessing_for(detector: Detector, imgsz: int | tuple[int, int] | None) -
     own = detector.preprocessing
     if imgsz is None or size_hw(imgsz) == own.size_hw:
         return own
-    if not hasattr(detector, "network"):
+    if not (hasattr(detector, "network") or getattr(detector, "size_is_free", False)):
         raise UsageError(
             f"imgsz={imgsz}: the exported file takes {own.size_hw[0]}x{own.size_hw[1]} only; "
             "export it again with the size you need"

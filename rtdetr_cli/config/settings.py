@@ -304,12 +304,20 @@ class ExportSettings(Settings):
 
     verify: bool = True
     """Compare the file with PyTorch on real pictures before saying success."""
+    verify_images: Count | None = None
+    """Pictures to compare on; None: 8. AP of both means something from some hundred on."""
     data: str | None = None
-    """Data set or folder with pictures to compare on; None: pictures drawn by us."""
+    """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us."""
     device: str | None = None
     """Device of the comparison; None: cpu."""
     json: bool = False
     """Print the report as JSON."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("data", "verify_images"):
+            if not self.verify and getattr(self, key) is not None:
+                raise UsageError(f"export: {key} has no effect with verify=false")
 
 
 @dataclass(frozen=True, kw_only=True)

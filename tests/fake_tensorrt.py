@@ -2,8 +2,8 @@
 
 It has the names that our modules may use and no others, as the sources of NVIDIA/TensorRT
 (python/src, release/8.6 to release/11.1) and its documentation up to 11.4 have them, with the
-numbers of each release. An engine is the ONNX file itself, run by ONNX Runtime at the addresses that
-it is given.
+numbers of each release. An engine is the ONNX file itself, run by ONNX Runtime at the addresses
+that it is given.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import json
 from contextlib import nullcontext
 from enum import Enum, IntEnum
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -73,6 +74,7 @@ def make(version: str) -> ModuleType:
     """The module `tensorrt` of one release; `state` says what happened and what is to fail."""
     major = int(version.split(".")[0])
     module = ModuleType("tensorrt")
+    module.__spec__ = ModuleSpec("tensorrt", None)  # PyTorch looks for it
     module.__version__ = version
     module.state = SimpleNamespace(version=version, fail="", is_wrong=False, has_int64=major >= 10)
     typed = {8: {}, 9: {"STRONGLY_TYPED": 2}, 10: {"STRONGLY_TYPED": 1}, 11: {"STRONGLY_TYPED": 0}}

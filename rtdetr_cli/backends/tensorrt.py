@@ -2,8 +2,8 @@
 
 The engine is the plan as TensorRT wrote it, so that `trtexec --loadEngine` reads it; what else a
 reader needs (names, preprocessing, where it runs) stands beside it in `<name>.engine.json`. Inputs
-and outputs are those of onnx.py. Only calls that TensorRT 8.6 to 11.4 share are used, and flags by
-name only: their numbers move between releases.
+and outputs are those of our ONNX files. Only calls that TensorRT 8.6 to 11.4 share are used, and
+flags by name only: their numbers move between releases.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtdetr_cli.backends.contract import INPUTS, OUTPUTS
 from rtdetr_cli.backends.gpu import Gpu
-from rtdetr_cli.backends.onnx import FORMAT_VERSION, INPUTS, OUTPUTS, TOP_PAIRS
+from rtdetr_cli.backends.onnx import FORMAT_VERSION, TOP_PAIRS
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rtdetr_cli.backends.contract import INPUTS, OUTPUTS
 from rtdetr_cli.backends.gpu import Gpu
-from rtdetr_cli.backends.onnx import INPUTS, OUTPUTS
 from rtdetr_cli.backends.tensorrt import error_log, running, tensorrt_package
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, StorageError

@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import YAML_SUFFIXES, OneOf, Range, Settings
+from rtdetr_cli.config.export_settings import ExportSettings
+from rtdetr_cli.config.fields import (
+    YAML_SUFFIXES,
+    Count,
+    Fraction,
+    ImageSize,
+    NonNegative,
+    OneOf,
+    Range,
+    Settings,
+)
 from rtdetr_cli.config.train_rules import refuse_without_effect
 from rtdetr_cli.core.errors import UsageError
-
-ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
-Fraction = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(1)]
-NonNegative = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +173,7 @@ class ValSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx)."""
+    """Weights (.pt) or an exported file (.onnx, .engine)."""
     data: str
     """Data set: YAML, folder or COCO json."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
@@ -223,7 +228,7 @@ class PredictSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx)."""
+    """Weights (.pt) or an exported file (.onnx, .engine)."""
     source: str
     """Picture, folder, glob pattern or .txt list."""
 
@@ -273,51 +278,6 @@ class PredictSettings(Settings):
         super().__post_init__()
         if self.save_conf and not self.save_txt:
             raise UsageError("predict: save_conf has no effect without save_txt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
-    """Write a detector for another runtime and compare it with PyTorch."""
-
-    mode = "export"
-    groups: ClassVar[dict[str, str]] = {
-        "model": "What to write",
-        "imgsz": "The network in it",
-        "verify": "Comparison with PyTorch",
-    }
-
-    model: str = "rtdetr-l.pt"
-    """Weights (.pt)."""
-    format: Annotated[str, OneOf(("onnx", "engine"))] = "onnx"
-    """Format of the file: onnx; engine names the trtexec command, as this version builds none."""
-    output: str | None = None
-    """File to write; None: beside the weights."""
-    opset: Annotated[int, Range(17, 19)] = 17
-    """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
-
-    imgsz: ImageSize | None = None
-    """Input size in pixels, one number or height,width; None: the model's own."""
-    decoder_layers: Count | None = None
-    """Decoder layers to keep; None: all that the model runs at inference."""
-    num_queries: Count | None = None
-    """Queries to select; None: the model's own."""
-
-    verify: bool = True
-    """Compare the file with PyTorch on real pictures before saying success."""
-    verify_images: Count | None = None
-    """Pictures to compare on; None: 8. AP of both means something from some hundred on."""
-    data: str | None = None
-    """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us."""
-    device: str | None = None
-    """Device of the comparison; None: cpu."""
-    json: bool = False
-    """Print the report as JSON."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("data", "verify_images"):
-            if not self.verify and getattr(self, key) is not None:
-                raise UsageError(f"export: {key} has no effect with verify=false")
 
 
 @dataclass(frozen=True, kw_only=True)

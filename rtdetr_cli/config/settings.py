@@ -1,7 +1,6 @@
 """Every key that a command knows: typed, documented, checked.
 
-The one source of the command line, Python, cfg/*.yaml and docs/settings.md. None means that the
-toolkit chooses, as the docstring of the field says.
+The source of the command line, Python, cfg/*.yaml, docs/settings.md. None: the toolkit chooses.
 """
 
 from __future__ import annotations
@@ -10,14 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import YAML_SUFFIXES, OneOf, Range, Settings
+from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.fields import (
+    YAML_SUFFIXES,
+    Count,
+    Fraction,
+    ImageSize,
+    NonNegative,
+    OneOf,
+    Range,
+    Settings,
+)
 from rtdetr_cli.config.train_rules import refuse_without_effect
 from rtdetr_cli.core.errors import UsageError
-
-ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
-Fraction = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(1)]
-NonNegative = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,6 +386,7 @@ MODES: dict[str, type[Settings]] = {
         ValSettings,
         PredictSettings,
         ExportSettings,
+        BenchmarkSettings,
         InfoSettings,
         ConvertSettings,
         CheckSettings,

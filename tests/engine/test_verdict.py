@@ -249,7 +249,8 @@ def test_labels_give_the_ap_of_both(squares):
 
 
 def test_labels_of_other_classes_give_no_ap(squares, capsys):
-    found = compare(Detector(), Detector(), find_pictures(str(squares / "data.yaml")))
+    labelled = find_pictures(str(squares / "data.yaml"))
+    found = compare(Detector(), Detector(), labelled)
     assert found.ap is None
     assert "has 2 classes and the model 3" in capsys.readouterr().err
 

@@ -287,7 +287,9 @@ class OnnxDetector:
         """One call of the runtime; pictures are repeated up to the size of a fixed batch."""
         contract, count = self._contract, len(pixels)
         filled = np.minimum(np.arange(contract.batch or count), count - 1)
-        feed = {contract.image: pixels[filled] if contract.batch else pixels}
+        feed: dict[str, npt.NDArray[Any]] = {contract.image: pixels}
+        if contract.batch:
+            feed = {contract.image: pixels[filled]}
         if contract.sizes:
             sizes_wh = [(width, height) for height, width in sizes_hw]
             feed[contract.sizes] = np.array(sizes_wh, np.int64)[filled]

@@ -1,7 +1,6 @@
 """Every key that a command knows: typed, documented, checked.
 
-The one source of the command line, Python, cfg/*.yaml and docs/settings.md. None means that the
-toolkit chooses, as the docstring of the field says.
+The source of the command line, Python, cfg/*.yaml, docs/settings.md. None: the toolkit chooses.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import (
     YAML_SUFFIXES,
@@ -342,6 +342,7 @@ MODES: dict[str, type[Settings]] = {
         ValSettings,
         PredictSettings,
         ExportSettings,
+        BenchmarkSettings,
         InfoSettings,
         ConvertSettings,
         CheckSettings,

@@ -13,6 +13,7 @@ from typing import Any
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
+from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
@@ -62,10 +63,17 @@ class Report:
 
     def write(self, path: Path) -> Path:
         """Write it beside the file at its last place."""
-        place = path.with_suffix(".report.json")
+        place = report_file(path)
         with atomic_write(place) as temporary:
             temporary.write_text(json.dumps(self.to_dict(path), indent=2) + "\n")
         return place
+
+
+def report_file(path: Path) -> Path:
+    """`best.report.json` for `best.onnx`; an engine has one file for notes and report."""
+    if path.suffix == ".engine":
+        return notes_file(path)
+    return path.with_suffix(".report.json")
 
 
 def export(settings: ExportSettings) -> Path:

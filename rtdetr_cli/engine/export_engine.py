@@ -153,12 +153,11 @@ def _build(
     say(f"{running()} builds for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
     notes = engine_notes(source.metadata, onnx_path, plan, options, gpu)
+    notes["precision"] = "tf32" if options.tf32 else "fp32"
     if pictures is None:
         return plan, {**notes, "verdict": "not compared with ONNX Runtime"}, None
     engine = TensorRTDetector(plan, notes, onnx_path.with_suffix(".engine").name, gpu)
-    # TF32 has the 11 bits of float16.
-    limits = LIMITS["fp16" if options.tf32 else "fp32"]
-    agreement = compare(source, engine, pictures, limits)
+    agreement = compare(source, engine, pictures, LIMITS[notes["precision"]])
     verdict = "passed" if agreement.passes else "failed"
     compared = {"pictures": pictures.origin, "agreement": agreement.to_dict()}
     return plan, {**notes, "verdict": verdict, **compared}, agreement

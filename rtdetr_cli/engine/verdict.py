@@ -64,6 +64,8 @@ LIMITS = {
     # 11 bits. With the box chain in float32 an edge moves 0.06 px at p99, without it 0.7 px
     # (simulated, docs/export.md); a logit of 8 moves by 0.004 in each operation.
     "fp16": Limits(edge=2 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003),
+    # Products only, and each has the 11 bits of float16; sums and the box chain are float32.
+    "tf32": Limits(edge=2 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003),
     # 8 bits in backbone and encoder move every box a little; what counts is half a point of AP.
     # A quantised decoder or wrong calibration loses most detections, not one in ten.
     "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005),
@@ -194,26 +196,55 @@ def find_pictures(data: str | None, count: int = NUM_PICTURES) -> Pictures:
     return Pictures([one.path for one in truth.records], truth if has_labels else None, data)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What one detector finds in each picture.
+
+    Attributes:
+        found: picture by picture.
+        sizes_hw: height and width of each.
+        ap: of 1, where the pictures have labels of the detector's classes.
+    """
+
+    found: list[Detections]
+    sizes_hw: list[tuple[int, int]]
+    ap: float | None
+
+
 def compare(
     reference: Detector, exported: Detector, pictures: Pictures, limits: Limits = LIMITS["fp32"]
 ) -> Agreement:
-    """Run both on the same pictures and match their answers one to one."""
-    ours: list[Detections] = []
-    theirs: list[Detections] = []
-    compared = []
+    """Run both on the same pictures, prepared as the reference wants them, and judge."""
+    ours, theirs = (ask(one, pictures, reference.preprocessing) for one in (reference, exported))
+    if pictures.truth and ours.ap is None:
+        warn(
+            f"{pictures.origin} has {len(pictures.truth.names)} classes and the model "
+            f"{len(reference.names)}, so only detections are compared, not AP"
+        )
+    return judge(ours, theirs, limits)
+
+
+def ask(detector: Detector, pictures: Pictures, preprocessing: Preprocessing) -> Answers:
+    """Run a detector over pictures; what it finds may be nonsense."""
+    found: list[Detections] = []
+    sizes_hw: list[tuple[int, int]] = []
     total = len(pictures.sources)
     for start in progress(range(0, total, BATCH), -(-total // BATCH), "compare"):
         batch = pictures.read(start, start + BATCH)
-        sizes_hw = [(picture.shape[0], picture.shape[1]) for picture in batch]
-        images = torch.stack([_prepare(picture, reference.preprocessing) for picture in batch])
-        first, second = (one.detect(images, sizes_hw) for one in (reference, exported))
-        for mine, other, size_hw in zip(first, second, sizes_hw, strict=True):
-            compared.append(compare_picture(mine, other, max(size_hw), limits))
-        ours += first
-        theirs += second
-    return _sum_up(
-        compared, sum(map(len, ours)), limits, _both_ap(pictures, reference, ours, theirs)
-    )
+        sizes = [(picture.shape[0], picture.shape[1]) for picture in batch]
+        images = torch.stack([_prepare(picture, preprocessing) for picture in batch])
+        found += detector.detect(images, sizes)
+        sizes_hw += sizes
+    return Answers(found, sizes_hw, _ap(pictures, len(detector.names), found))
+
+
+def judge(ours: Answers, theirs: Answers, limits: Limits) -> Agreement:
+    """Match the answers of two detectors one to one, picture by picture."""
+    triples = zip(ours.found, theirs.found, ours.sizes_hw, strict=True)
+    compared = [compare_picture(a, b, max(size_hw), limits) for a, b, size_hw in triples]
+    answers = sum(map(len, ours.found))
+    ap = None if ours.ap is None or theirs.ap is None else (ours.ap, theirs.ap)
+    return _sum_up(compared, answers, limits, ap)
 
 
 class ComparedPicture(NamedTuple):
@@ -321,27 +352,15 @@ def _drift(values: Tensor) -> Drift | None:
     return Drift(*np.percentile(values.double().numpy(), [50, 99, 100]).tolist())
 
 
-def _both_ap(
-    pictures: Pictures, reference: Detector, ours: list[Detections], theirs: list[Detections]
-) -> tuple[float, float] | None:
-    """AP of both; None without labels, or with labels of other classes."""
+def _ap(pictures: Pictures, num_classes: int, found: list[Detections]) -> float | None:
+    """AP of 1; None without labels, or with labels of other classes."""
     truth = pictures.truth
-    if truth is None:
+    if truth is None or len(truth.names) != num_classes:
         return None
-    if len(truth.names) != len(reference.names):
-        warn(
-            f"{pictures.origin} has {len(truth.names)} classes and the model "
-            f"{len(reference.names)}, so only detections are compared, not AP"
-        )
-        return None
-    return _ap(truth, ours), _ap(truth, theirs)
-
-
-def _ap(truth: DetectionDataset, found: list[Detections]) -> float:
     evaluator = CocoEvaluator(truth.ground_truth(), truth.category_ids)
     for record, detections in zip(truth.records, found, strict=True):
         finite = detections.boxes_xyxy.isfinite().all(1) & detections.scores.isfinite()
-        known = (detections.labels >= 0) & (detections.labels < len(truth.names))
+        known = (detections.labels >= 0) & (detections.labels < num_classes)
         evaluator.update(record.image_id, detections.keep(finite & known))
     return evaluator.compute().box.map
 

@@ -125,12 +125,12 @@ def test_a_planted_fault_is_found_at_every_precision(fault, precision):
 @pytest.mark.parametrize(
     ("fault", "size", "passing"),
     [
-        ("boxes drift", 0.01, ["fp32", "fp16", "int8"]),
-        ("boxes drift", 0.06, ["fp16", "int8"]),
+        ("boxes drift", 0.01, ["fp32", "fp16", "tf32", "int8"]),
+        ("boxes drift", 0.06, ["fp16", "tf32", "int8"]),
         ("boxes drift", 0.3, ["int8"]),
         ("boxes drift", 3.0, []),
-        ("scores drift", 0.002, ["fp32", "fp16", "int8"]),
-        ("scores drift", 0.007, ["fp16", "int8"]),
+        ("scores drift", 0.002, ["fp32", "fp16", "tf32", "int8"]),
+        ("scores drift", 0.007, ["fp16", "tf32", "int8"]),
         ("scores drift", 0.03, ["int8"]),
         ("scores drift", 0.2, []),
     ],
@@ -249,7 +249,8 @@ def test_labels_give_the_ap_of_both(squares):
 
 
 def test_labels_of_other_classes_give_no_ap(squares, capsys):
-    found = compare(Detector(), Detector(), find_pictures(str(squares / "data.yaml")))
+    labelled = find_pictures(str(squares / "data.yaml"))
+    found = compare(Detector(), Detector(), labelled)
     assert found.ap is None
     assert "has 2 classes and the model 3" in capsys.readouterr().err
 

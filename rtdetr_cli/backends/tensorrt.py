@@ -177,7 +177,7 @@ def open_engine(path: Path, device: str | None = None) -> TensorRTDetector:
     """
     gpu = open_gpu(device)
     plan = path.read_bytes()
-    return TensorRTDetector(plan, _read_notes(path, plan), path.name, gpu)
+    return TensorRTDetector(plan, read_notes(path, plan), path.name, gpu)
 
 
 def save_engine(path: Path, plan: bytes, notes: dict[str, Any]) -> None:
@@ -193,8 +193,12 @@ def notes_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _read_notes(path: Path, plan: bytes) -> dict[str, Any]:
-    """What `save_engine` noted; empty, with a warning, for an engine of trtexec's own."""
+def read_notes(path: Path, plan: bytes) -> dict[str, Any]:
+    """What `save_engine` noted; empty, with a warning, for an engine of trtexec's own.
+
+    Raises:
+        WeightsError: the notes are damaged, or those of another engine.
+    """
     file = notes_file(path)
     if not file.is_file():
         warn(f"{file.name} is not beside {path.name}: class names are COCO's, and nothing is known")

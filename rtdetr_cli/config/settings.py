@@ -288,7 +288,7 @@ class InfoSettings(Settings):
     groups: ClassVar[dict[str, str]] = {"model": "What to look at"}
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt), an architecture (.yaml) or an exported file (.onnx)."""
+    """Weights (.pt), an architecture (.yaml) or an exported file."""
     imgsz: ImageSize | None = None
     """Input size that GFLOPs are counted at; None: the model's own."""
     json: bool = False

@@ -330,7 +330,7 @@ def error_log() -> Any:  # noqa: ANN401
                 self.faults.append(msg)
 
         def reason(self) -> str:
-            """Why the last call failed."""
-            return self.faults[0] if self.faults else "TensorRT gave no reason"
+            """Why the last call failed; it is forgotten then."""
+            return self.faults.pop() if self.faults else "TensorRT gave no reason"
 
     return Logger()

@@ -65,6 +65,8 @@ class ExportSettings(Settings):
         for key in ("data", "verify_images"):
             if not self.verify and getattr(self, key) is not None:
                 raise UsageError(f"export: {key} has no effect with verify=false")
+        if Path(self.model).suffix.lower() == ".engine":
+            raise UsageError(f"model={self.model} is an exported file; give the weights (.pt)")
         reason = self._engine_reason() if self.format == "engine" else self._onnx_reason()
         if reason:
             raise UsageError(f"export: {reason}")

@@ -16,7 +16,6 @@ import torch
 
 from rtdetr_cli.backends import tensorrt as reader
 from rtdetr_cli.backends import tensorrt_build as builder
-from rtdetr_cli.backends.gpu import Gpu
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.onnx import OnnxDetector
 from rtdetr_cli.backends.tensorrt import (
@@ -319,22 +318,6 @@ def test_an_old_tensorrt_is_refused(tensorrt):
     tensorrt("8.6.1").__version__ = "8.5.3"
     with pytest.raises(BackendError, match=r"TensorRT 8\.5\.3 is too old; at least 8\.6 is needed"):
         open_gpu(None)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-@pytest.mark.parametrize(
-    ("device", "sentence"),
-    [
-        (None, "TensorRT needs a CUDA GPU; PyTorch sees none here"),
-        ("cpu", "TensorRT needs a CUDA GPU; found device=cpu"),
-        ("0", "device=0 is not there"),
-    ],
-)
-def test_no_gpu_is_one_sentence(device, sentence):
-    if device is None and torch.backends.mps.is_available():
-        sentence = "TensorRT needs a CUDA GPU"
-    with pytest.raises(BackendError, match=sentence):
-        Gpu(device)
 
 
 SHARED_NAMES = {

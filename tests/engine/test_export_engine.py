@@ -146,6 +146,7 @@ def test_without_tensorrt_the_onnx_file_is_left(tiny_config, tmp_path, monkeypat
         ({"format": "onnx", "tf32": False}, "tf32 has no effect with format=onnx"),
         ({"format": "onnx", "version_compatible": True}, "version_compatible has no effect"),
         ({"format": "onnx", "hardware_compatible": True}, "hardware_compatible has no effect"),
+        ({"model": "x.engine"}, r"model=x\.engine is an exported file; give the weights"),
         ({"workspace": 0}, "workspace must be at least 0.1"),
         ({"batch": 0}, "batch must be at least 1"),
     ],

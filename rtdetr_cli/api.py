@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.settings import (
     ConvertSettings,
-    ExportSettings,
     InfoSettings,
     PredictSettings,
     TrainSettings,
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from rtdetr_cli.engine.benchmark import Row
     from rtdetr_cli.engine.val import Metrics
 
 _ABSENT = {
     "track": "tracking is not part of this version",
-    "benchmark": "benchmarks are not part of this version",
     "embed": "feature vectors are not part of this version",
     "tune": "hyper-parameter search is left to tools made for it",
     "reset_weights": "RTDETR('rtdetr-l.yaml') starts from random weights",
@@ -169,6 +170,12 @@ class RTDETR:
         from rtdetr_cli.engine.export import export
 
         return str(export(settings_from_pairs(ExportSettings, self._pairs(settings))))
+
+    def benchmark(self, **settings: object) -> list[Row]:
+        """Compare every format on this machine; keys of `rtdetr benchmark`."""
+        from rtdetr_cli.engine.benchmark import benchmark
+
+        return benchmark(settings_from_pairs(BenchmarkSettings, self._pairs(settings)))
 
     def info(self, **settings: object) -> object:
         """Print layers, parameters and GFLOPs; keys of `rtdetr info`."""

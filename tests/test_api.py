@@ -143,7 +143,7 @@ def test_what_cannot_be_opened_is_named_at_once(tmp_path):
 
 
 def test_absent_methods_say_why(model):
-    for name in ("track", "tune", "benchmark", "embed"):
+    for name in ("track", "tune", "embed"):
         assert not hasattr(model, name)
     with pytest.raises(AttributeError, match="RTDETR has no track: tracking is not part of this"):
         model.track("bus.jpg")

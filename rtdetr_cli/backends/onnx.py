@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rtdetr_cli import __version__
+from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, read_names, recognise
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import Preprocessing
@@ -31,13 +32,10 @@ from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.nn.postprocess import rank_pairs
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
-from rtdetr_cli.weights.catalog import COCO_NAMES
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
-OUTPUTS = {"labels": "tensor(int64)", "boxes": "tensor(float)", "scores": "tensor(float)"}
 TOP_PAIRS = 300
 FORMAT_VERSION = 1
 _EXPORTER_OPSET = 18
@@ -174,6 +172,18 @@ def _metadata(
     }
 
 
+def note_verdict(path: Path, verdict: str) -> None:
+    """Add the verdict to the metadata of a written file; the graph is left as it is.
+
+    In protobuf a message that follows another one adds to its lists, so nothing is read.
+    """
+    from onnx import ModelProto, StringStringEntryProto
+
+    entry = StringStringEntryProto(key="verdict", value=json.dumps(verdict))
+    with path.open("ab") as file:
+        file.write(ModelProto(metadata_props=[entry]).SerializeToString())
+
+
 def check_graph(model: ModelProto, opset: int) -> None:
     """Refuse a graph that runtimes would misread or cannot read.
 
@@ -209,12 +219,14 @@ def check_graph(model: ModelProto, opset: int) -> None:
 
 
 class OnnxDetector:
-    """A detector in a file, run by ONNX Runtime; files by others with the same contract open too.
+    """A detector in a file, run by ONNX Runtime; files by others open too (contract.py).
 
     Attributes:
-        names: class index to name; COCO's where the file has none.
-        preprocessing: how pictures become its input; the size stands in the graph.
-        description: for people: file, runtime, device.
+        names: class index to name.
+        preprocessing: how pictures become its input.
+        size_is_free: whether the graph takes pictures of other sizes as well.
+        description: for people: file, runtime, device; of a file by others the contract and whose
+            class names are used.
         metadata: what `rtdetr export` noted in the file; empty in files by others.
     """
 
@@ -231,13 +243,18 @@ class OnnxDetector:
         """
         self._path = path
         self._session, runtime = _open_session(path, device)
-        self._batch, size_hw = _read_contract(self._session, path)
-        self.metadata = _read_metadata(self._session, path)
-        names = self.metadata.get("names", COCO_NAMES)
-        self.names = {int(index): str(name) for index, name in names.items()}
-        antialias = self.metadata.get("preprocessing", {}).get("antialias", True)
-        self.preprocessing = Preprocessing(size_hw, antialias)
+        notes = self._session.get_modelmeta().custom_metadata_map
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._contract = recognise(inputs, outputs, notes, path.name)
+        self.metadata = _read_metadata(notes, path)
+        self.names, self._names_from = read_names(self._contract, notes, self.metadata)
+        own = self.metadata.get("preprocessing", {})
+        antialias = own.get("antialias", self._contract.antialias)
+        self.preprocessing = Preprocessing(self._contract.size_hw, antialias)
+        self.size_is_free = self._contract.size_is_free
         self.description = f"{path.name}, {runtime}"
+        if not self.metadata:
+            self.description += f"; {self._contract.family}, class names: {self._names_from}"
 
     def detect(
         self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
@@ -258,33 +275,34 @@ class OnnxDetector:
             WeightsError: an answer is of a class that has no name.
         """
         pixels = images.detach().float().cpu().numpy()
-        sizes_wh = np.array([(width, height) for height, width in sizes_hw], np.int64)
-        step = self._batch or max(len(pixels), 1)
+        step = self._contract.batch or max(len(pixels), 1)
         parts = [slice(start, start + step) for start in range(0, len(pixels), step)]
-        found = [one for part in parts for one in self._run(pixels[part], sizes_wh[part], max_det)]
+        found = [one for part in parts for one in self._run(pixels[part], sizes_hw[part], max_det)]
         self._check_labels(found)
         return found
 
     def _run(
-        self, pixels: npt.NDArray[np.float32], sizes_wh: npt.NDArray[np.int64], max_det: int
+        self, pixels: npt.NDArray[np.float32], sizes_hw: list[tuple[int, int]], max_det: int
     ) -> list[Detections]:
         """One call of the runtime; pictures are repeated up to the size of a fixed batch."""
-        count = len(pixels)
-        if self._batch:
-            filled = np.minimum(np.arange(self._batch), count - 1)
-            pixels, sizes_wh = pixels[filled], sizes_wh[filled]
-        feed = dict(zip(INPUTS, (pixels, sizes_wh), strict=True))
+        contract, count = self._contract, len(pixels)
+        filled = np.minimum(np.arange(contract.batch or count), count - 1)
+        feed: dict[str, npt.NDArray[Any]] = {contract.image: pixels}
+        if contract.batch:
+            feed = {contract.image: pixels[filled]}
+        if contract.sizes:
+            sizes_wh = [(width, height) for height, width in sizes_hw]
+            feed[contract.sizes] = np.array(sizes_wh, np.int64)[filled]
         with _runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
-            answers = self._session.run(list(OUTPUTS), feed)
-        labels, boxes, scores = (torch.from_numpy(answer[:, :max_det]) for answer in answers)
-        return [Detections(boxes[row], scores[row], labels[row]) for row in range(count)]
+            answers = self._session.run(list(contract.outputs), feed)
+        return contract.decode([torch.from_numpy(answer) for answer in answers], sizes_hw, max_det)
 
     def _check_labels(self, found: list[Detections]) -> None:
         largest = max((int(one.labels.max()) for one in found if len(one)), default=0)
         if largest > max(self.names):
             raise WeightsError(
-                f"{self._path.name} answers with class {largest}, which has no name: the file "
-                f"carries none, and COCO's end at {max(self.names)}"
+                f"{self._path.name} answers with class {largest}, which has no name: "
+                f"{self._names_from} end at {max(self.names)}"
             )
 
 
@@ -334,30 +352,8 @@ def _warn_of_twins() -> None:
         warn(f"{' and '.join(twins)} overwrite each other; uninstall both, then install one")
 
 
-def _read_contract(session: Any, path: Path) -> tuple[int | None, tuple[int, int]]:  # noqa: ANN401
-    """The batch of the graph, None where it is free, and its (height, width).
-
-    Raises:
-        WeightsError: inputs, outputs or size are not those of the official export.
-    """
-    found = (session.get_inputs(), session.get_outputs())
-    values = {value.name: value for side in found for value in side}
-    if {name: value.type for name, value in values.items()} == {**INPUTS, **OUTPUTS}:
-        batch, *shape = values["images"].shape
-        if len(shape) == 3 and all(isinstance(side, int) for side in shape):
-            fixed = [d for d in (batch, values["orig_target_sizes"].shape[0]) if isinstance(d, int)]
-            return min(fixed, default=None), (shape[1], shape[2])
-    takes, gives = (", ".join(f"{v.name} {v.type}{v.shape}" for v in side) for side in found)
-    raise WeightsError(
-        f"{path.name} takes {takes} and gives {gives}; expected is the official export: images "
-        "tensor(float)[batch, 3, height, width] with fixed sides and orig_target_sizes "
-        "tensor(int64)[batch, 2] give labels, boxes and scores"
-    )
-
-
-def _read_metadata(session: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401
+def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
     """What `write_onnx` noted; empty in a file by others, whatever it notes."""
-    stored = session.get_modelmeta().custom_metadata_map
     version = stored.get("rtdetr_format")
     if version is None:
         return {}

@@ -64,6 +64,12 @@ class OneOf:
         return f"must be one of {', '.join(self.values)}"
 
 
+ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
+Fraction = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1)]
+NonNegative = Annotated[float, Range(0)]
+
+
 class FieldError(Exception):
     """A value does not fit its field: `key` says where, `complaint` ends the sentence."""
 

@@ -1,7 +1,6 @@
 """Every key that a command knows: typed, documented, checked.
 
-The one source of the command line, Python, cfg/*.yaml and docs/settings.md. None means that the
-toolkit chooses, as the docstring of the field says.
+The source of the command line, Python, cfg/*.yaml, docs/settings.md. None: the toolkit chooses.
 """
 
 from __future__ import annotations
@@ -10,14 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import YAML_SUFFIXES, OneOf, Range, Settings
+from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.export_settings import ExportSettings
+from rtdetr_cli.config.fields import (
+    YAML_SUFFIXES,
+    Count,
+    Fraction,
+    ImageSize,
+    NonNegative,
+    OneOf,
+    Range,
+    Settings,
+)
 from rtdetr_cli.config.train_rules import refuse_without_effect
 from rtdetr_cli.core.errors import UsageError
-
-ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
-Fraction = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(1)]
-NonNegative = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +175,7 @@ class ValSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx)."""
+    """Weights (.pt) or an exported file (.onnx, .engine)."""
     data: str
     """Data set: YAML, folder or COCO json."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
@@ -225,7 +230,7 @@ class PredictSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx)."""
+    """Weights (.pt) or an exported file (.onnx, .engine)."""
     source: str
     """Picture, folder, glob pattern or .txt list."""
 
@@ -278,43 +283,6 @@ class PredictSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
-    """Write a detector for another runtime and compare it with PyTorch."""
-
-    mode = "export"
-    groups: ClassVar[dict[str, str]] = {
-        "model": "What to write",
-        "imgsz": "The network in it",
-        "verify": "Comparison with PyTorch",
-    }
-
-    model: str = "rtdetr-l.pt"
-    """Weights (.pt)."""
-    format: Annotated[str, OneOf(("onnx", "engine"))] = "onnx"
-    """Format of the file: onnx; engine names the trtexec command, as this version builds none."""
-    output: str | None = None
-    """File to write; None: beside the weights."""
-    opset: Annotated[int, Range(17, 19)] = 17
-    """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
-
-    imgsz: ImageSize | None = None
-    """Input size in pixels, one number or height,width; None: the model's own."""
-    decoder_layers: Count | None = None
-    """Decoder layers to keep; None: all that the model runs at inference."""
-    num_queries: Count | None = None
-    """Queries to select; None: the model's own."""
-
-    verify: bool = True
-    """Compare the file with PyTorch on real pictures before saying success."""
-    data: str | None = None
-    """Data set or folder with pictures to compare on; None: pictures drawn by us."""
-    device: str | None = None
-    """Device of the comparison; None: cpu."""
-    json: bool = False
-    """Print the report as JSON."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class InfoSettings(Settings):
     """Say what a model is made of: layers, parameters, GFLOPs, classes."""
 
@@ -322,7 +290,7 @@ class InfoSettings(Settings):
     groups: ClassVar[dict[str, str]] = {"model": "What to look at"}
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt), an architecture (.yaml) or an exported file (.onnx)."""
+    """Weights (.pt), an architecture (.yaml) or an exported file."""
     imgsz: ImageSize | None = None
     """Input size that GFLOPs are counted at; None: the model's own."""
     json: bool = False
@@ -376,6 +344,7 @@ MODES: dict[str, type[Settings]] = {
         ValSettings,
         PredictSettings,
         ExportSettings,
+        BenchmarkSettings,
         InfoSettings,
         ConvertSettings,
         CheckSettings,

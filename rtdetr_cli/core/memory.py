@@ -1,4 +1,4 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, and how much it has taken."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -26,6 +27,17 @@ def free_memory() -> int | None:
     except (OSError, ValueError):  # no container, or one whose limit is the word max
         return available
     return min(available, limit - used + reclaimable)
+
+
+def peak_memory() -> int | None:
+    """Most bytes that this process has held at once; None where only Linux would know.
+
+    Not `getrusage`: there a process that was started by a larger one begins with that one's peak.
+    """
+    try:
+        return 1024 * int(_field(_STATUS, "VmHWM:"))
+    except OSError:
+        return None
 
 
 def _field(path: Path, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,7 +65,12 @@ def take_fraction(dataset: DetectionDataset, fraction: float, seed: int) -> Dete
         return dataset
     count = max(1, round(fraction * len(dataset)))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    records = [dataset.records[position] for position in chosen]
+    return take_pictures(dataset, chosen.tolist())
+
+
+def take_pictures(dataset: DetectionDataset, positions: Sequence[int]) -> DetectionDataset:
+    """The pictures at some positions of the split, and what is known of them."""
+    records = [dataset.records[position] for position in positions]
     annotations = dataset.annotations
     if annotations is not None:
         kept = {record.image_id for record in records}

@@ -6,67 +6,74 @@ The file gets its name only if it answers as PyTorch does; the formats stand in 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor
-
-from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
-from rtdetr_cli.backends.onnx import OnnxDetector, write_onnx
+from rtdetr_cli import __version__
+from rtdetr_cli.backends.load import load_detector, preprocessing_for
+from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
+from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
-from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.settings import ExportSettings
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
-from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, resize_image, to_tensor
-from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.data.shapes import draw_picture
-from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.verdict import (
+    LIMITS,
+    NUM_PICTURES,
+    Agreement,
+    compare,
+    find_pictures,
+    warn_if_unsure,
+)
 from rtdetr_cli.weights.store import resolve_weights
 
-NUM_PICTURES = 8
-BATCH = 3
-"""Does not divide the number of pictures, so that two sizes of a batch are run."""
-EDGE_TOLERANCE = 1 / 640
-"""Largest distance between two edges that match, in the picture's longer side."""
-SCORE_TOLERANCE = 0.01
-MIN_MATCHED = 0.99
-"""Least share that must match; the last few of 300 may be others where scores are all but equal."""
+PRECISION = "fp32"
+NOT_COMPARED = "not compared with PyTorch"
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How nearly two detectors answer the same.
+class Report:
+    """What was written and how it compares; `<name>.report.json` beside the file.
 
     Attributes:
-        pictures: number of pictures that both have seen.
-        matched: share of the detections, weighted by score, that have a partner of the same class
-            at the same place with the same score; 0 where answers are no numbers.
-        box_drift_px: largest distance between the edges of partners, pixels of the picture.
-        score_drift: largest difference between the scores of partners.
+        facts: the file: format, opset, nodes...
+        agreement: None with verify=false.
+        origin: of the pictures.
     """
 
-    pictures: int
-    matched: float
-    box_drift_px: float
-    score_drift: float
+    facts: dict[str, Any]
+    agreement: Agreement | None
+    origin: str | None
 
     @property
-    def passes(self) -> bool:
-        """Whether the exported file may be used."""
-        return self.matched >= MIN_MATCHED
+    def verdict(self) -> str:
+        """What the file's own metadata says too."""
+        if self.agreement is None:
+            return NOT_COMPARED
+        return "passed" if self.agreement.passes else "failed"
 
-    def __str__(self) -> str:
-        return (
-            f"{self.matched:.2%} of the detections on {self.pictures} pictures match, boxes within "
-            f"{self.box_drift_px:.3g} px, scores within {self.score_drift:.2g}"
-        )
+    def to_dict(self, path: Path) -> dict[str, Any]:
+        """For the file at its last place."""
+        compared = self.agreement.to_dict() if self.agreement else None
+        facts = {"path": str(path), "megabytes": path.stat().st_size / 1e6, **self.facts}
+        return {**facts, "verdict": self.verdict, "pictures": self.origin, "agreement": compared}
+
+    def write(self, path: Path) -> Path:
+        """Write it beside the file at its last place."""
+        place = report_file(path)
+        with atomic_write(place) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(path), indent=2) + "\n")
+        return place
+
+
+def report_file(path: Path) -> Path:
+    """`best.report.json` for `best.onnx`; an engine has one file for notes and report."""
+    if path.suffix == ".engine":
+        return notes_file(path)
+    return path.with_suffix(".report.json")
 
 
 def export(settings: ExportSettings) -> Path:
@@ -81,136 +88,99 @@ def export(settings: ExportSettings) -> Path:
     Raises:
         UsageError: the model is no checkpoint, or the output has another suffix.
         BackendError: a package is missing, or the file does not answer as PyTorch does; it is
-            then kept as `<name>.failed.onnx`.
+            then kept as `<name>.failed.onnx` with `<name>.failed.report.json`.
     """
+    if settings.format == "engine":
+        from rtdetr_cli.engine.export_engine import export_engine  # it stands on this file
+
+        return export_engine(settings)
+    path, report = export_onnx(settings)
+    print_report(settings, path, report)
+    return path
+
+
+def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
+    """Write the ONNX file and compare it; the report is not written yet."""
     device = settings.device or "cpu"
     detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
     if not isinstance(detector, TorchDetector):
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
     preprocessing = preprocessing_for(detector, settings.imgsz)
-    path = _output(settings)
-    _refuse_engine(settings, path, preprocessing)
-    pictures = find_pictures(settings.data) if settings.verify else []
+    path = output_path(settings)
+    count = settings.verify_images or NUM_PICTURES
+    pictures = find_pictures(settings.data, count) if settings.verify else None
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
     agreement = None
     with atomic_write(path) as temporary:
         nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
-        if settings.verify:
+        if pictures:
             reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
-            agreement = compare(reference, OnnxDetector(temporary, device), pictures)
-            keep_apart_if_wrong(agreement, temporary, path)
-    _report(settings, path, nodes, agreement)
-    return path
+            written = OnnxDetector(temporary, device)
+            agreement = compare(reference, written, pictures, LIMITS[PRECISION])
+        report = Report(_facts(settings, nodes), agreement, pictures.origin if pictures else None)
+        note_verdict(temporary, report.verdict)
+        keep_apart_if_wrong(report, temporary, path)
+    return path, report
 
 
-def keep_apart_if_wrong(agreement: Agreement, written: Path, path: Path) -> None:
+def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:
     """Give a file that answers otherwise than PyTorch a name that nobody takes for a success.
 
     Raises:
         BackendError: it does; `path` is not written.
     """
-    if not agreement.passes:
-        failed = written.replace(path.with_suffix(".failed.onnx"))
-        raise BackendError(f"the file answers otherwise than PyTorch: {agreement}; see {failed}")
+    if report.agreement and not report.agreement.passes:
+        failed = written.replace(path.with_suffix(f".failed{path.suffix}"))
+        place = report.write(failed)
+        raise BackendError(
+            f"the file answers otherwise than PyTorch: {'; '.join(report.agreement.faults)}; it is "
+            f"kept as {failed}, the numbers stand in {place.name}"
+        )
 
 
-def _output(settings: ExportSettings) -> Path:
-    """Beside the weights; for an architecture, which stands in the package, in this folder."""
-    if settings.output is not None:
-        path = Path(settings.output).expanduser()
-        if path.suffix != ".onnx":
-            raise UsageError(f"output={settings.output} must end in .onnx")
-        return path
-    if Path(settings.model).suffix in YAML_SUFFIXES:
-        return Path(Path(settings.model).stem + ".onnx")
-    return resolve_weights(settings.model).with_suffix(".onnx")
+def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
+    return {
+        "model": settings.model,
+        "format": settings.format,
+        "precision": PRECISION,
+        "opset": settings.opset,
+        "nodes": nodes,
+        "rtdetr": __version__,
+    }
 
 
-def _refuse_engine(settings: ExportSettings, path: Path, preprocessing: Preprocessing) -> None:
-    """TensorRT is left to its own tool.
+def output_path(settings: ExportSettings) -> Path:
+    """Beside the weights; for an architecture, which stands in the package, in this folder.
 
     Raises:
-        BackendError: with the command that builds an engine from the ONNX file.
+        UsageError: `output` has another suffix than the format.
     """
-    if settings.format != "engine":
-        return
-    height, width = preprocessing.size_hw
-    shapes = " ".join(
-        f"--{kind}Shapes=images:{batch}x3x{height}x{width},orig_target_sizes:{batch}x2"
-        for kind, batch in (("min", 1), ("opt", 1), ("max", 8))
-    )
-    raise BackendError(
-        f"format=engine is not built by this version; export format=onnx, then run `trtexec "
-        f"--onnx={path} --saveEngine={path.with_suffix('.engine')} {shapes}`"
-    )
+    suffix = f".{settings.format}"
+    if settings.output is not None:
+        path = Path(settings.output).expanduser()
+        if path.suffix != suffix:
+            raise UsageError(f"output={settings.output} must end in {suffix}")
+        return path
+    if Path(settings.model).suffix in YAML_SUFFIXES:
+        return Path(Path(settings.model).stem + suffix)
+    return resolve_weights(settings.model).with_suffix(suffix)
 
 
-def find_pictures(data: str | None) -> list[Pixels]:
-    """A few pictures to compare on: of a data set's val split, of a folder, or drawn by us."""
-    if data is None:
-        drawn = (draw_picture(np.random.default_rng(n), 480)[0] for n in range(NUM_PICTURES))
-        # Not all square: otherwise exchanged width and height would go unnoticed.
-        return [picture[: 480 - 24 * n] for n, picture in enumerate(drawn)]
-    folder = Path(data).expanduser()
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        paths = [record.path for record in open_split(load_data(data), "val").records]
-    step = -(-len(paths) // NUM_PICTURES)
-    return [read_image(path) for path in paths[::step]]
-
-
-def compare(reference: Detector, exported: Detector, pictures: list[Pixels]) -> Agreement:
-    """Run both on the same pictures and match their answers one to one."""
-    matched = total = box_drift = score_drift = 0.0
-    for start in range(0, len(pictures), BATCH):
-        batch = pictures[start : start + BATCH]
-        sizes_hw = [(picture.shape[0], picture.shape[1]) for picture in batch]
-        images = torch.stack([_prepare(picture, reference.preprocessing) for picture in batch])
-        answers = (detector.detect(images, sizes_hw) for detector in (reference, exported))
-        for ours, theirs, size_hw in zip(*answers, sizes_hw, strict=True):
-            pairs = match(ours, theirs, EDGE_TOLERANCE * max(size_hw))
-            mine, other = ours.keep(pairs[0]), theirs.keep(pairs[1])
-            matched += float(mine.scores.sum() + other.scores.sum())
-            total += float(ours.scores.sum() + theirs.scores.sum())
-            box_drift = max(box_drift, _largest(mine.boxes_xyxy - other.boxes_xyxy))
-            score_drift = max(score_drift, _largest(mine.scores - other.scores))
-    share = matched / total
-    return Agreement(len(pictures), share if math.isfinite(share) else 0.0, box_drift, score_drift)
-
-
-def match(ours: Detections, theirs: Detections, tolerance_px: float) -> tuple[Tensor, Tensor]:
-    """Indices of partners: same class, all edges and the score within the tolerance.
-
-    Not by rank: detections with nearly equal scores may stand in another order.
-    """
-    edges = (ours.boxes_xyxy[:, None] - theirs.boxes_xyxy).abs().amax(-1) / tolerance_px
-    scores = (ours.scores[:, None] - theirs.scores).abs() / SCORE_TOLERANCE
-    is_near = (ours.labels[:, None] == theirs.labels) & (edges <= 1) & (scores <= 1)
-    cost = (edges + scores).where(is_near, 1e3)
-    rows, columns = map(torch.as_tensor, linear_sum_assignment(cost.numpy()))
-    is_pair = is_near[rows, columns]
-    return rows[is_pair], columns[is_pair]
-
-
-def _prepare(picture: Pixels, preprocessing: Preprocessing) -> Tensor:
-    return to_tensor(resize_image(picture, preprocessing.size_hw, preprocessing.antialias))
-
-
-def _largest(difference: Tensor) -> float:
-    return float(difference.abs().max()) if difference.numel() else 0.0
-
-
-def _report(settings: ExportSettings, path: Path, nodes: int, agreement: Agreement | None) -> None:
-    """What was written and how it compares, on stdout."""
-    megabytes = path.stat().st_size / 1e6
+def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
+    """What was written and how it compares: on stdout, and beside the file."""
+    place = report.write(path)
+    values, agreement = report.to_dict(path), report.agreement
     if agreement is None:
-        warn("verify=false: the file was not compared with PyTorch")
+        warn("verify=false: the file was not compared with PyTorch, and its metadata says so")
+    else:
+        warn_if_unsure(agreement)
     if settings.json:
-        compared = asdict(agreement) if agreement else None
-        facts = {"path": str(path), "format": settings.format, "opset": settings.opset}
-        result(json.dumps({**facts, "megabytes": megabytes, "nodes": nodes, "agreement": compared}))
+        result(json.dumps(values))
         return
-    result(f"{path}: opset {settings.opset}, {nodes} nodes, {megabytes:.1f} MB")
+    result(
+        f"{path}: opset {values['opset']}, {values['nodes']} nodes, {values['megabytes']:.1f} MB"
+    )
     if agreement:
-        result(str(agreement))
+        result(f"passed: {agreement}")
+    say(f"report in {place}")

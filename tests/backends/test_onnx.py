@@ -96,13 +96,14 @@ def test_the_size_of_a_file_cannot_be_chosen(toy):
 
 
 def test_a_class_without_a_name_is_an_error(toy):
-    with pytest.raises(WeightsError, match=r"answers with class 99, .* COCO's end at 79"):
+    with pytest.raises(WeightsError, match=r"answers with class 99, .* COCO's .* end at 79"):
         OnnxDetector(toy, "cpu").detect(gray(1, 99), [(1, 1)] * 2)
 
 
-def test_notes_of_others_are_left_alone_and_our_own_are_read(tmp_path):
-    theirs = save(tmp_path / "theirs.onnx", names="{0: 'cell'}")
-    assert len(OnnxDetector(theirs, "cpu").names) == 80
+def test_names_of_others_and_our_own_notes_are_read(tmp_path):
+    theirs = OnnxDetector(save(tmp_path / "theirs.onnx", names="{0: 'cell'}"), "cpu")
+    assert (theirs.names, theirs.metadata) == ({0: "cell"}, {})
+    assert "class names: those of the file" in theirs.description
     notes = {"names": json.dumps({"0": "bléu"}), "preprocessing": '{"antialias": false}'}
     ours = OnnxDetector(save(tmp_path / "ours.onnx", rtdetr_format="1", **notes), "cpu")
     assert ours.names == {0: "bléu"}
@@ -126,7 +127,7 @@ def test_another_contract_is_refused_with_what_was_found(tmp_path, before, after
     with pytest.raises(WeightsError, match=found) as caught:
         OnnxDetector(path, "cpu")
     assert "other.onnx takes images tensor(float)" in str(caught.value)
-    assert "expected is the official export" in str(caught.value)
+    assert "known are the official export" in str(caught.value)
 
 
 def test_what_is_no_onnx_file_is_one_sentence(tmp_path):

@@ -180,6 +180,7 @@ def test_every_mode_is_listed() -> None:
         "val",
         "predict",
         "export",
+        "benchmark",
         "info",
         "convert",
         "check",

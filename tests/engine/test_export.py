@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
+from onnx import parser
 from torch import nn
 
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import (
@@ -25,15 +27,8 @@ from rtdetr_cli.config.model import (
     Preprocessing,
 )
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.engine.export import (
-    Agreement,
-    compare,
-    find_pictures,
-    keep_apart_if_wrong,
-    match,
-)
+from rtdetr_cli.engine.export import Report, keep_apart_if_wrong
+from rtdetr_cli.engine.verdict import Agreement, Drift, compare, find_pictures
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
@@ -45,6 +40,8 @@ CONFIG = ModelConfig(
 )
 NAMES = {0: "green", 1: "red"}
 SIZE_HW = (64, 96)
+IDENTITY = """<ir_version: 8, opset_import: ["" : 17], metadata_props: ["rtdetr_format": "1"]>
+same (float[1] x) => (float[1] y) { y = Identity(x) }"""
 
 
 def make_network() -> RTDETRNetwork:
@@ -88,12 +85,6 @@ def reference() -> TorchDetector:
     network = make_network()
     network.set_speed(2, 15)
     return TorchDetector(network, NAMES, Preprocessing(SIZE_HW, False), torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[Pixels]:
-    """Drawn ones, of eight shapes."""
-    return find_pictures(None)
 
 
 def test_the_file_answers_as_pytorch_for_every_batch(exported):
@@ -153,101 +144,72 @@ def test_dropped_layers_training_parts_and_paths_are_not_in_the_file(model, expo
     assert str(Path(__file__).parents[2]).encode() not in content
 
 
-def test_the_file_agrees_on_pictures(exported, pictures):
-    agreement = compare(reference(), OnnxDetector(exported, "cpu"), pictures)
+def test_the_file_agrees_on_pictures(exported):
+    agreement = compare(reference(), OnnxDetector(exported, "cpu"), find_pictures(None))
     assert agreement.passes
-    assert agreement.pictures == 8
+    assert (agreement.pictures, agreement.answers) == (8, 8 * 30)
     assert agreement.matched > 0.999
-    assert agreement.box_drift_px < 0.1
-    assert agreement.score_drift < 1e-4
-    assert str(agreement).startswith("100.00% of the detections on 8 pictures match, boxes within")
+    assert (agreement.lost, agreement.new) == (0, 0)
+    assert agreement.box_drift_px.max < 0.1
+    assert agreement.score_drift.max < 1e-4
 
 
-class Faulty:
-    """A detector that answers as another one does, but for a planted fault."""
-
-    def __init__(self, fault: str) -> None:
-        self.inner, self.fault = reference(), fault
-        self.names, self.preprocessing = self.inner.names, self.inner.preprocessing
-        self.description = fault
-
-    def detect(self, images, sizes_hw, max_det=300):
-        if self.fault == "BGR":
-            images = images.flip(1)
-        if self.fault == "0..255":
-            images = images * 255
-        if self.fault == "width and height exchanged":
-            sizes_hw = [(width, height) for height, width in sizes_hw]
-        found = self.inner.detect(images, sizes_hw, max_det)
-        return [self.spoil(one) for one in found]
-
-    def spoil(self, one: Detections) -> Detections:
-        boxes, scores, labels = one.boxes_xyxy, one.scores, one.labels
-        if self.fault == "labels shifted":
-            labels = labels + 1
-        if self.fault == "boxes and scores of other rows":
-            boxes = boxes.roll(1, 0)
-        if self.fault == "no numbers":
-            boxes, scores = boxes * math.nan, scores * math.nan
-        if self.fault == "cxcywh":
-            boxes = torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)
-        if self.fault == "the best one lost":
-            scores = torch.cat((torch.zeros(1), scores[1:]))
-        return Detections(boxes, scores, labels)
+def test_the_report_stands_beside_the_file_and_the_verdict_in_it(exported, model):
+    report = json.loads(exported.with_suffix(".report.json").read_text())
+    assert (report["path"], report["verdict"], report["precision"]) == (
+        str(exported),
+        "passed",
+        "fp32",
+    )
+    assert report["agreement"]["pictures"] == 8
+    assert report["agreement"]["limits"]["matched"] == 0.99
+    assert report["agreement"]["box_drift_px"]["max"] < 0.1
+    assert OnnxDetector(exported, "cpu").metadata["verdict"] == "passed"
+    onnx.checker.check_model(model)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "BGR",
-        "0..255",
-        "width and height exchanged",
-        "labels shifted",
-        "boxes and scores of other rows",
-        "no numbers",
-        "cxcywh",
-        "the best one lost",
-    ],
-)
-def test_planted_faults_are_found(fault, pictures):
-    assert compare(reference(), Faulty("none"), pictures[:3]).passes
-    assert not compare(reference(), Faulty(fault), pictures[:3]).passes
-
-
-def test_a_wrong_file_is_kept_under_another_name(tmp_path):
+def test_a_wrong_file_is_kept_under_another_name_with_its_report(tmp_path):
     path, written = tmp_path / "x.onnx", tmp_path / ".x-1.onnx"
     written.write_bytes(b"graph")
-    keep_apart_if_wrong(Agreement(8, 1.0, 0.01, 1e-6), written, path)
+    drift = Drift(0.001, 0.002, 0.01)
+    good = Agreement(8, 20, 2400, 1.0, drift, drift, lost=0, new=0)
+    keep_apart_if_wrong(Report({}, good, "x"), written, path)
+    keep_apart_if_wrong(Report({}, None, None), written, path)
     assert written.exists()
-    with pytest.raises(BackendError, match=r"41\.00% of the detections .* see .*x\.failed\.onnx"):
-        keep_apart_if_wrong(Agreement(8, 0.41, 3.0, 0.2), written, path)
-    assert [file.name for file in tmp_path.iterdir()] == ["x.failed.onnx"]
+    bad = replace(good, matched=0.41, lost=3)
+    with pytest.raises(
+        BackendError, match=r"41\.00% match, 99% must; 3 lost .*x\.failed\.onnx"
+    ) as caught:
+        keep_apart_if_wrong(Report({}, bad, "x"), written, path)
+    assert caught.value.exit_code == 5
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "x.failed.onnx",
+        "x.failed.report.json",
+    ]
+    report = json.loads((tmp_path / "x.failed.report.json").read_text())
+    assert (report["verdict"], report["agreement"]["passes"]) == ("failed", False)
 
 
-def test_detections_in_another_order_match():
-    boxes = torch.tensor([[0, 0, 10, 10], [50, 50, 90, 90], [50, 50, 90, 90]]).float()
-    ours = Detections(boxes, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0, 1, 1]))
-    theirs = ours.keep(torch.tensor([2, 0, 1]))
-    rows, columns = match(ours, theirs, tolerance_px=1.0)
-    assert dict(zip(rows.tolist(), columns.tolist(), strict=True)) == {0: 1, 1: 2, 2: 0}
-    theirs.boxes_xyxy[1] += 1.5
-    assert match(ours, theirs, tolerance_px=1.0)[0].tolist() == [1, 2]
-
-
-def test_pictures_come_from_a_data_set_a_folder_or_ourselves(squares, pictures):
-    assert [one.shape for one in find_pictures(str(squares / "data.yaml"))] == [(64, 80, 3)] * 4
-    assert len(find_pictures(str(squares / "images" / "train"))) == 5  # nine, each second one
-    assert len({one.shape for one in pictures}) == 8
+def test_a_file_that_was_not_compared_says_so(tmp_path):
+    path = tmp_path / "x.onnx"
+    onnx.save(parser.parse_model(IDENTITY), path)
+    note_verdict(path, Report({}, None, None).verdict)
+    model = onnx.load(path)
+    assert [(one.key, one.value) for one in model.metadata_props] == [
+        ("rtdetr_format", "1"),
+        ("verdict", '"not compared with PyTorch"'),
+    ]
+    assert len(model.graph.node) == 1
 
 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["format=engine"], 5, "format=engine is not built by this version"),
-        (["format=engine"], 5, "--optShapes=images:1x3x64x64,orig_target_sizes:1x2"),
         (["output=x.pt"], 2, "output=x.pt must end in .onnx"),
         (["opset=20"], 2, "opset must be at most 19"),
         (["decoder_layers=4"], 2, "has 3 decoder layers"),
+        (["verify=false", "data=x"], 2, "data has no effect with verify=false"),
+        (["verify=false", "verify_images=9"], 2, "verify_images has no effect with verify=false"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(checkpoint, capsys, words, code, sentence):

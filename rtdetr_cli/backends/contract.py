@@ -1,0 +1,310 @@
+"""What ONNX files of RT-DETR's families take and give, told from names, types and shapes.
+
+onnx.py runs the graph; here its outputs become Detections. Legend: B batch, Q queries, K classes,
+R rows.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.core.structures import Detections, ModelOutput
+from rtdetr_cli.nn.postprocess import top_detections
+from rtdetr_cli.weights.catalog import COCO_NAMES
+
+INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
+OUTPUTS = {"labels": "tensor(int64)", "boxes": "tensor(float)", "scores": "tensor(float)"}
+DEFAULT_SIZE_HW = (640, 640)
+"""Of a graph whose sides are free and whose metadata names no size: that of all RT-DETRs."""
+_FLOAT = "tensor(float)"
+_SIX = 6
+_HEAD = "RTDETRDecoder"
+_MAX_FRACTION = 4.0
+"""Fractions of a picture stay near 1; a corner in pixels is larger almost everywhere."""
+_TAKES_PIXELS = (
+    "its boxes are in pixels, as in YOLO's end-to-end exports, which also pad the picture; those "
+    "of RT-DETR are fractions of a stretched one"
+)
+
+
+class Value(Protocol):
+    """An input or an output of a graph, as ONNX Runtime describes it."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+Decode = Callable[[list[Tensor], list[tuple[int, int]], int], list[Detections]]
+"""Outputs of the graph, (height, width) of the pictures and the most detections to answers."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """How to feed a graph and how to read it.
+
+    Attributes:
+        family: for people.
+        image: name of the input for pictures, (B, 3, H, W) float32 RGB in 0..1, stretched.
+        sizes: name of the input for (width, height) of the originals, or None.
+        outputs: names in the order in which `decode` reads them.
+        batch: the graph's, None where it is free.
+        size_hw: of the pictures that it takes.
+        size_is_free: whether the graph takes other sizes too.
+        num_classes: None where the shapes do not tell.
+        antialias: how the family shrinks pictures: True as Pillow does, False as OpenCV.
+        decode: outputs to Detections.
+    """
+
+    family: str
+    image: str
+    sizes: str | None
+    outputs: tuple[str, ...]
+    batch: int | None
+    size_hw: tuple[int, int]
+    size_is_free: bool
+    num_classes: int | None
+    antialias: bool
+    decode: Decode
+
+
+def recognise(
+    inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str], name: str
+) -> Contract:
+    """Find the contract of a graph.
+
+    Args:
+        inputs: of the graph.
+        outputs: of the graph.
+        notes: the file's metadata as it stands there.
+        name: of the file, for the error only.
+
+    Raises:
+        WeightsError: it is none that is known; the sentence lists inputs and outputs.
+    """
+    found = (
+        _official(inputs, outputs)
+        or _hugging_face(inputs, outputs)
+        or _ultralytics(inputs, outputs, notes)
+    )
+    if found:
+        return found
+    takes, gives = (", ".join(f"{v.name} {v.type}{v.shape}" for v in s) for s in (inputs, outputs))
+    raise WeightsError(
+        f"{name} takes {takes} and gives {gives}; known are the official export (images with fixed "
+        "sides, orig_target_sizes int64 -> labels, boxes, scores), Ultralytics' RT-DETR (images -> "
+        "output0 [batch, queries, 6 or 4 + classes]) and Hugging Face (pixel_values -> logits, "
+        "pred_boxes)"
+    )
+
+
+def read_names(
+    contract: Contract, notes: Mapping[str, str], own: Mapping[str, Any]
+) -> tuple[dict[int, str], str]:
+    """Class names, and for people whose they are.
+
+    Args:
+        contract: of the graph.
+        notes: the file's metadata as it stands there; Ultralytics writes Python, others JSON.
+        own: what `rtdetr export` noted, decoded; empty in files by others.
+    """
+    names = own["names"] if "names" in own else _parse_names(notes.get("names"))
+    if names and contract.num_classes in {None, len(names)}:
+        return {int(index): str(text) for index, text in names.items()}, "those of the file"
+    if contract.num_classes in {None, len(COCO_NAMES)}:
+        return dict(COCO_NAMES), "COCO's (the file has none)"
+    return {n: str(n) for n in range(contract.num_classes or 0)}, "numbers (the file has none)"
+
+
+def _parse_names(text: str | None) -> dict[Any, Any] | None:
+    """A mapping or a list of texts; None where it is something else."""
+    try:
+        value = ast.literal_eval(text) if text else None  # reads JSON's objects of texts as well
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict) or not value:
+        return None
+    is_sound = all(str(index).isdecimal() for index in value)
+    return value if is_sound and {int(n) for n in value} == set(range(len(value))) else None
+
+
+def _official(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract | None:
+    """lyuwenyu/RT-DETR, D-FINE, DEIM and `rtdetr export`."""
+    types = ({value.name: value.type for value in side} for side in (inputs, outputs))
+    if tuple(types) != (INPUTS, OUTPUTS):
+        return None
+    values = {value.name: value for value in inputs}
+    image = values["images"]
+    size_hw = _fixed_size(image)
+    if size_hw is None:  # anchors are constants of a size, so free sides cannot be right
+        return None
+    batches = (image.shape[0], values["orig_target_sizes"].shape[0])
+    return Contract(
+        family="the official contract",
+        image="images",
+        sizes="orig_target_sizes",
+        outputs=tuple(OUTPUTS),
+        batch=min((batch for batch in batches if isinstance(batch, int)), default=None),
+        size_hw=size_hw,
+        size_is_free=False,
+        num_classes=None,
+        antialias=True,
+        decode=_decode_official,
+    )
+
+
+def _hugging_face(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract | None:
+    """RT-DETR of transformers, RT-DETRv2 and D-FINE; other outputs beside the two do not matter.
+
+    A second input (`pixel_mask`) is that of DETR, whose classes include "no object".
+    """
+    given = {value.name: value for value in outputs}
+    if [value.name for value in inputs] != ["pixel_values"] or not _takes_pictures(inputs[0]):
+        return None
+    if not {"logits", "pred_boxes"} <= given.keys():
+        return None
+    logits, boxes = given["logits"], given["pred_boxes"]
+    if len(logits.shape) != 3 or boxes.shape[2:] != [4] or logits.type != _FLOAT:
+        return None
+    return _plain("Hugging Face", inputs[0], (logits.name, boxes.name), logits.shape[2], True)
+
+
+def _ultralytics(
+    inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str]
+) -> Contract | None:
+    """Ultralytics' RT-DETR: [cx, cy, w, h] and K scores, or score and class, of each query.
+
+    YOLO's own rows are [B, 4 + K, anchors] in pixels, or six columns in pixels, which the values
+    tell; recent files name their head.
+    """
+    if len(inputs) != 1 or [value.name for value in outputs] != ["output0"]:
+        return None
+    image, output = inputs[0], outputs[0]
+    if not _takes_pictures(image) or len(output.shape) != 3 or output.type != _FLOAT:
+        return None
+    names = _parse_names(notes.get("names"))
+    num_classes = len(names) if names else None
+    columns, head = output.shape[2], notes.get("head")
+    if isinstance(columns, int):
+        if head not in {None, _HEAD} or columns in {_anchors(image), *range(5)}:
+            return None
+        num_classes = num_classes if columns == _SIX else columns - 4
+    elif head != _HEAD:  # graphs of free size call the columns anchors
+        return None
+    return _plain("Ultralytics", image, ("output0",), num_classes, False, _size_note(notes))
+
+
+def _anchors(image: Value) -> int:
+    """Cells of the three maps of strides 8, 16 and 32: the rows of YOLO."""
+    height, width = _fixed_size(image) or (0, 0)
+    return sum((height // stride) * (width // stride) for stride in (8, 16, 32))
+
+
+def _plain(
+    family: str,
+    image: Value,
+    outputs: tuple[str, ...],
+    num_classes: int | str | None,
+    antialias: bool,
+    noted_size_hw: tuple[int, int] | None = None,
+) -> Contract:
+    """A contract without post-processing in pixels: the sizes of the originals stay outside."""
+    batch, size_hw = image.shape[0], _fixed_size(image)
+    return Contract(
+        family=family,
+        image=image.name,
+        sizes=None,
+        outputs=outputs,
+        batch=batch if isinstance(batch, int) else None,
+        size_hw=size_hw or noted_size_hw or DEFAULT_SIZE_HW,
+        size_is_free=size_hw is None,
+        num_classes=num_classes if isinstance(num_classes, int) else None,
+        antialias=antialias,
+        decode=_decode_rows if len(outputs) == 1 else _decode_logits,
+    )
+
+
+def _takes_pictures(image: Value) -> bool:
+    """(B, 3, H, W) float32; sides may be free."""
+    shape = image.shape
+    return (
+        image.type == _FLOAT
+        and len(shape) == 4
+        and (shape[1] == 3 or not isinstance(shape[1], int))
+    )
+
+
+def _fixed_size(image: Value) -> tuple[int, int] | None:
+    sides = [side for side in image.shape[2:] if isinstance(side, int)]
+    return (sides[0], sides[1]) if len(sides) == len(image.shape[2:]) == 2 else None
+
+
+def _size_note(notes: Mapping[str, str]) -> tuple[int, int] | None:
+    """Ultralytics' `imgsz`, for example `[640, 640]`."""
+    sides = notes.get("imgsz", "").strip("[]() ").split(",")
+    numbers = [int(side) for side in sides if side.strip().isdecimal()]
+    return (numbers[0], numbers[1]) if len(numbers) == len(sides) == 2 else None
+
+
+def _decode_official(
+    answers: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+) -> list[Detections]:
+    """Labels (B, R), boxes (B, R, 4) xyxy in pixels and scores (B, R), best first."""
+    labels, boxes, scores = (answer[:, :max_det] for answer in answers)
+    return [Detections(boxes[n], scores[n], labels[n]) for n in range(len(sizes_hw))]
+
+
+def _decode_logits(
+    answers: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+) -> list[Detections]:
+    """Logits (B, Q, K) and boxes (B, Q, 4) cxcywh in 0..1."""
+    logits, boxes = (answer[: len(sizes_hw)] for answer in answers)
+    return top_detections(ModelOutput(logits, boxes), sizes_hw, max_det)
+
+
+def _decode_rows(
+    answers: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+) -> list[Detections]:
+    """Rows (B, Q, 6) or (B, Q, 4 + K), cxcywh in 0..1 and scores after the sigmoid.
+
+    Raises:
+        WeightsError: the boxes are in pixels.
+    """
+    rows = answers[0][: len(sizes_hw)]
+    if bool((rows[..., :4] > _MAX_FRACTION).any()):
+        raise WeightsError(f"the file cannot be read: {_TAKES_PIXELS}")
+    if has_class_column(rows):
+        return [
+            _from_columns(row, *size, max_det) for row, size in zip(rows, sizes_hw, strict=True)
+        ]
+    # top_detections takes logits, so that the best pairs are chosen in one place
+    return top_detections(ModelOutput(rows[..., 4:].logit(), rows[..., :4]), sizes_hw, max_det)
+
+
+def has_class_column(rows: Tensor) -> bool:
+    """Whether (B, Q, 6) rows end in score and class, not in the scores of two classes.
+
+    A class is a whole number; a score after a sigmoid is one in no query but by underflow, and
+    never above 1.
+    """
+    if rows.shape[2] != _SIX:
+        return False
+    last = rows[..., 5]
+    return bool((last == last.round()).all())
+
+
+def _from_columns(rows: Tensor, height: int, width: int, max_det: int) -> Detections:
+    """(Q, 6): cxcywh in 0..1, score, class."""
+    rows = rows[rows[:, 4].argsort(descending=True, stable=True)][:max_det]
+    boxes = cxcywh_to_xyxy(rows[:, :4]) * torch.tensor([width, height, width, height])
+    return Detections(boxes, rows[:, 4], rows[:, 5].long())

@@ -1,0 +1,375 @@
+"""The verdict on an exported file: whether it answers as PyTorch does, and how far it is off.
+
+Both see the same pictures and their detections are matched one to one. export.py acts on it,
+benchmark.py prints it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from rtdetr_cli.backends.load import Detector
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.console import progress, warn
+from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, resize_image, to_tensor
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.selection import take_pictures
+from rtdetr_cli.data.shapes import draw_picture
+from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.evaluation.coco import CocoEvaluator
+
+NUM_PICTURES = 8
+BATCH = 3
+"""Does not divide the number of pictures, so that two sizes of a batch are run."""
+SURE = 0.25
+"""Score from which on a detection is one that a user sees (the default of predict)."""
+SAME_EDGE, SAME_SCORE = 0.05, 0.2
+"""Within these (the picture's longer side; score) two answers are the same object, drifted."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far an export may be off.
+
+    Attributes:
+        edge: distance between two edges that match, in the picture's longer side.
+        score: difference between two scores that match.
+        matched: least share of all answers, weighted by score, that must match.
+        astray: most lost and additional detections, as a share of those that PyTorch is sure of.
+        ap: most AP that may be lost, of 1, where the pictures have labels.
+    """
+
+    edge: float
+    score: float
+    matched: float
+    astray: float
+    ap: float
+
+
+LIMITS = {
+    # The same arithmetic in another order: real drift is a thousandth of a pixel. One pixel of 640
+    # is far above that and far below any fault. Where scores are all but equal the last of the 300
+    # may be others, hence 0.99; AP moves by a tie or two.
+    "fp32": Limits(edge=1 / 640, score=0.01, matched=0.99, astray=0.01, ap=0.002),
+    # 11 bits. With the box chain in float32 an edge moves 0.06 px at p99, without it 0.7 px
+    # (simulated, docs/export.md); a logit of 8 moves by 0.004 in each operation.
+    "fp16": Limits(edge=2 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003),
+    # Products only, and each has the 11 bits of float16; sums and the box chain are float32.
+    "tf32": Limits(edge=2 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003),
+    # 8 bits in backbone and encoder move every box a little; what counts is half a point of AP.
+    # A quantised decoder or wrong calibration loses most detections, not one in ten.
+    "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005),
+}
+
+
+class Drift(NamedTuple):
+    """Median, 99th percentile and maximum of a distance."""
+
+    median: float
+    p99: float
+    max: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} median, {self.p99:.3g} p99, {self.max:.3g} max"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How nearly two detectors answer the same.
+
+    Attributes:
+        pictures: number of pictures that both have seen.
+        detections: those with a score of 0.25 or more in PyTorch; 0 if there is none on any
+            picture, then the drift is that of all raw answers.
+        answers: all that PyTorch gave, 300 a picture as a rule.
+        matched: share of the answers, weighted by score, that have a partner of the same class
+            within the limits; 0 where answers are no numbers.
+        box_drift_px: distance between the farthest edges of partners, pixels of the picture; None
+            without partners.
+        score_drift: difference between the scores of partners.
+        lost: detections of PyTorch, 0.25 or more, without a partner near by.
+        new: detections of the file, 0.25 or more, without a partner near by.
+        ap: AP of PyTorch and of the file on these pictures, where they have labels.
+        limits: what it may be.
+    """
+
+    pictures: int
+    detections: int
+    answers: int
+    matched: float
+    box_drift_px: Drift | None
+    score_drift: Drift | None
+    lost: int
+    new: int
+    ap: tuple[float, float] | None = None
+    limits: Limits = LIMITS["fp32"]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is beyond its limit, in words."""
+        limits = self.limits
+        astray = (self.lost + self.new) / max(self.detections, 1)
+        found = {
+            f"{self.matched:.2%} match, {limits.matched:.0%} must": self.matched < limits.matched,
+            f"{self.lost} lost and {self.new} new of {self.detections} detections, "
+            f"{limits.astray:.0%} may": astray > limits.astray,
+        }
+        if self.ap:
+            drop = self.ap[0] - self.ap[1]
+            found[f"AP fell by {drop:.4f}, {limits.ap} may"] = drop > limits.ap
+        return [fault for fault, is_there in found.items() if is_there]
+
+    @property
+    def passes(self) -> bool:
+        """Whether the exported file may be used."""
+        return not self.faults
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a report in JSON."""
+        drifts = {
+            name: drift._asdict() if drift else None
+            for name, drift in (
+                ("box_drift_px", self.box_drift_px),
+                ("score_drift", self.score_drift),
+            )
+        }
+        compared = "detections" if self.detections else "raw answers"
+        values = {**asdict(self), **drifts, "compared": compared}
+        return {"passes": self.passes, "faults": self.faults, **values}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.matched:.2%} of the answers on {self.pictures} pictures match; "
+            f"{self.detections} detections, {self.lost} lost, {self.new} new"
+        ]
+        lines += [f"boxes drift by {self.box_drift_px} px"] if self.box_drift_px else []
+        lines += [f"scores drift by {self.score_drift}"] if self.score_drift else []
+        lines += (
+            [f"AP {self.ap[0]:.4f} in PyTorch, {self.ap[1]:.4f} in the file"] if self.ap else []
+        )
+        return "; ".join(lines)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is compared on: files, read when their turn comes, or pixels.
+
+    Attributes:
+        sources: paths or (H, W, 3) RGB pictures.
+        truth: their labels, picture by picture in the same order.
+        origin: for people.
+    """
+
+    sources: Sequence[Path | Pixels]
+    truth: DetectionDataset | None = None
+    origin: str = "drawn by rtdetr"
+
+    def read(self, start: int, stop: int) -> list[Pixels]:
+        """The pixels of some of them."""
+        chosen = self.sources[start:stop]
+        return [read_image(one) if isinstance(one, Path) else one for one in chosen]
+
+
+def find_pictures(data: str | None, count: int = NUM_PICTURES) -> Pictures:
+    """Pictures of a data set's val split, of a folder, or drawn by us; evenly picked."""
+    if data is None:
+        drawn = (draw_picture(np.random.default_rng(n), 480)[0] for n in range(count))
+        # Not all square: otherwise exchanged width and height would go unnoticed.
+        return Pictures([picture[: 480 - 24 * (n % 8)] for n, picture in enumerate(drawn)])
+    folder = Path(data).expanduser()
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if paths:
+        return Pictures([paths[n] for n in _evenly(len(paths), count)], origin=data)
+    dataset = open_split(load_data(data), "val")
+    truth = take_pictures(dataset, _evenly(len(dataset), count))
+    has_labels = truth.num_boxes > 0
+    return Pictures([one.path for one in truth.records], truth if has_labels else None, data)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one detector finds in each picture.
+
+    Attributes:
+        found: picture by picture.
+        sizes_hw: height and width of each.
+        ap: of 1, where the pictures have labels of the detector's classes.
+    """
+
+    found: list[Detections]
+    sizes_hw: list[tuple[int, int]]
+    ap: float | None
+
+
+def compare(
+    reference: Detector, exported: Detector, pictures: Pictures, limits: Limits = LIMITS["fp32"]
+) -> Agreement:
+    """Run both on the same pictures, prepared as the reference wants them, and judge."""
+    ours, theirs = (ask(one, pictures, reference.preprocessing) for one in (reference, exported))
+    if pictures.truth and ours.ap is None:
+        warn(
+            f"{pictures.origin} has {len(pictures.truth.names)} classes and the model "
+            f"{len(reference.names)}, so only detections are compared, not AP"
+        )
+    return judge(ours, theirs, limits)
+
+
+def ask(detector: Detector, pictures: Pictures, preprocessing: Preprocessing) -> Answers:
+    """Run a detector over pictures; what it finds may be nonsense."""
+    found: list[Detections] = []
+    sizes_hw: list[tuple[int, int]] = []
+    total = len(pictures.sources)
+    for start in progress(range(0, total, BATCH), -(-total // BATCH), "compare"):
+        batch = pictures.read(start, start + BATCH)
+        sizes = [(picture.shape[0], picture.shape[1]) for picture in batch]
+        images = torch.stack([_prepare(picture, preprocessing) for picture in batch])
+        found += detector.detect(images, sizes)
+        sizes_hw += sizes
+    return Answers(found, sizes_hw, _ap(pictures, len(detector.names), found))
+
+
+def judge(ours: Answers, theirs: Answers, limits: Limits) -> Agreement:
+    """Match the answers of two detectors one to one, picture by picture."""
+    triples = zip(ours.found, theirs.found, ours.sizes_hw, strict=True)
+    compared = [compare_picture(a, b, max(size_hw), limits) for a, b, size_hw in triples]
+    answers = sum(map(len, ours.found))
+    ap = None if ours.ap is None or theirs.ap is None else (ours.ap, theirs.ap)
+    return _sum_up(compared, answers, limits, ap)
+
+
+class ComparedPicture(NamedTuple):
+    """Two answers to one picture.
+
+    Attributes:
+        matched: scores, of both sides, of the pairs within the limits.
+        total: scores of all answers of both sides.
+        edges_px: (P,) distance of each pair of partners.
+        scores: (P,) difference of their scores.
+        is_sure: (P,) whether one of the two is a detection that a user sees.
+        sure: number of such detections in the reference.
+        lost: those of them without a partner.
+        new: those of the other side without a partner.
+    """
+
+    matched: float
+    total: float
+    edges_px: Tensor
+    scores: Tensor
+    is_sure: Tensor
+    sure: int
+    lost: int
+    new: int
+
+
+def compare_picture(
+    ours: Detections, theirs: Detections, longer_side: int, limits: Limits
+) -> ComparedPicture:
+    """Find each answer's partner: same class, near by, score alike; the nearest over all.
+
+    Not by rank: answers with nearly equal scores may stand in another order.
+    """
+    edges = (ours.boxes_xyxy[:, None] - theirs.boxes_xyxy).abs().amax(-1)
+    scores = (ours.scores[:, None] - theirs.scores).abs()
+    is_near = (edges <= SAME_EDGE * longer_side) & (scores <= SAME_SCORE)
+    is_near &= ours.labels[:, None] == theirs.labels
+    tolerance_px = limits.edge * longer_side
+    cost = (edges / tolerance_px + scores / limits.score).where(is_near, 1e4)
+    rows, columns = map(torch.as_tensor, linear_sum_assignment(cost.numpy()))
+    is_pair = is_near[rows, columns]
+    rows, columns = rows[is_pair], columns[is_pair]
+    edges, scores = edges[rows, columns], scores[rows, columns]
+    weights = ours.scores[rows] + theirs.scores[columns]
+    is_matched = (edges <= tolerance_px) & (scores <= limits.score)
+    sure = [one.scores >= SURE for one in (ours, theirs)]
+    paired = [one[places] for one, places in zip(sure, (rows, columns), strict=True)]
+    lost, new = (int(a.sum() - b.sum()) for a, b in zip(sure, paired, strict=True))
+    return ComparedPicture(
+        matched=float(weights[is_matched].sum()),
+        total=float(ours.scores.sum() + theirs.scores.sum()),
+        edges_px=edges,
+        scores=scores,
+        is_sure=paired[0] | paired[1],
+        sure=int(sure[0].sum()),
+        lost=lost,
+        new=new,
+    )
+
+
+def warn_if_unsure(agreement: Agreement) -> None:
+    """Say what was compared where PyTorch detects nothing: random weights, or odd pictures."""
+    if agreement.passes and not agreement.detections:
+        warn(
+            f"no detection reaches a score of {SURE} on these {agreement.pictures} pictures, so "
+            f"{agreement.answers} raw answers were compared: the arithmetic is right, but nothing "
+            "is known of detections; give trained weights or data= with your own pictures"
+        )
+
+
+def _sum_up(
+    compared: list[ComparedPicture],
+    answers: int,
+    limits: Limits,
+    ap: tuple[float, float] | None,
+) -> Agreement:
+    total = sum(one.total for one in compared)
+    share = sum(one.matched for one in compared) / total if total else 0.0
+    detections, lost, new = (
+        sum(getattr(one, name) for one in compared) for name in ("sure", "lost", "new")
+    )
+    counted = torch.cat([one.is_sure for one in compared])
+    if not detections:
+        counted = torch.ones_like(counted)
+    edges, scores = (
+        torch.cat([getattr(one, n) for one in compared]) for n in ("edges_px", "scores")
+    )
+    return Agreement(
+        pictures=len(compared),
+        detections=detections,
+        answers=answers,
+        matched=share if math.isfinite(share) else 0.0,
+        box_drift_px=_drift(edges[counted]),
+        score_drift=_drift(scores[counted]),
+        lost=lost,
+        new=new,
+        ap=ap,
+        limits=limits,
+    )
+
+
+def _drift(values: Tensor) -> Drift | None:
+    if not len(values):
+        return None
+    return Drift(*np.percentile(values.double().numpy(), [50, 99, 100]).tolist())
+
+
+def _ap(pictures: Pictures, num_classes: int, found: list[Detections]) -> float | None:
+    """AP of 1; None without labels, or with labels of other classes."""
+    truth = pictures.truth
+    if truth is None or len(truth.names) != num_classes:
+        return None
+    evaluator = CocoEvaluator(truth.ground_truth(), truth.category_ids)
+    for record, detections in zip(truth.records, found, strict=True):
+        finite = detections.boxes_xyxy.isfinite().all(1) & detections.scores.isfinite()
+        known = (detections.labels >= 0) & (detections.labels < num_classes)
+        evaluator.update(record.image_id, detections.keep(finite & known))
+    return evaluator.compute().box.map
+
+
+def _evenly(available: int, count: int) -> list[int]:
+    """At most `count` positions, from the first to the last."""
+    places = np.linspace(0, available - 1, min(count, available))
+    return [int(place) for place in places.round()]
+
+
+def _prepare(picture: Pixels, preprocessing: Preprocessing) -> Tensor:
+    return to_tensor(resize_image(picture, preprocessing.size_hw, preprocessing.antialias))

@@ -1,0 +1,268 @@
+"""The verdict: planted faults are found, drift is counted right, nothing passes in silence."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.engine.verdict import (
+    LIMITS,
+    NUM_PICTURES,
+    Agreement,
+    Drift,
+    Pictures,
+    compare,
+    compare_picture,
+    find_pictures,
+    warn_if_unsure,
+)
+
+SIDES = ((64, 96), (48, 96), (96, 32), (64, 64))
+"""Of the pictures; not all square, so that exchanged sides are noticed."""
+
+
+def pictures() -> Pictures:
+    rng = np.random.default_rng(0)
+    return Pictures([rng.integers(0, 256, (*side, 3), np.uint8) for side in SIDES])
+
+
+class Detector:
+    """Finds twenty objects whose places, scores and classes follow from the picture's means."""
+
+    names: ClassVar = dict(enumerate("abc"))
+    preprocessing = Preprocessing((32, 32), False)
+    description = "toy"
+
+    def __init__(self, fault: str = "none", size: float = 1.0, top_score: float = 0.9) -> None:
+        self.fault, self.size, self.top_score = fault, size, top_score
+
+    def detect(self, images, sizes_hw, max_det=300):
+        if self.fault == "BGR":
+            images = images.flip(1)
+        if self.fault == "0..255":
+            images = images * 255
+        if self.fault == "letterbox":
+            images = torch.nn.functional.pad(images[:, :, 8:-8], (0, 0, 8, 8), value=114 / 255)
+        if self.fault == "width and height exchanged":
+            sizes_hw = [(width, height) for height, width in sizes_hw]
+        return [self.find(*one) for one in zip(images, sizes_hw, strict=True)]
+
+    def find(self, image: torch.Tensor, size_hw: tuple[int, int]) -> Detections:
+        means = image.mean((1, 2)) * torch.tensor([1.0, 2.0, 3.0])
+        rank = torch.arange(20.0)
+        phases = 7 * means.sum() + means[0] + rank[:, None] * torch.tensor([1.0, 2.0, 3.0, 4.0])
+        corners = phases.sin() * 0.2 + torch.tensor([0.3, 0.3, 0.7, 0.7])
+        scores = self.top_score * torch.exp(-rank / 8) * (0.5 + 0.5 * phases[:, 0].cos() ** 2)
+        labels = (rank.long() + (means[1] * 100).long()) % 3
+        height, width = size_hw
+        boxes = corners * torch.tensor([width, height, width, height])
+        order = scores.argsort(descending=True)
+        return self.spoil(Detections(boxes[order], scores[order], labels[order]))
+
+    def spoil(self, one: Detections) -> Detections:
+        boxes, scores, labels = one.boxes_xyxy, one.scores, one.labels
+        match self.fault:
+            case "no numbers":
+                boxes, scores = boxes * math.nan, scores * math.nan
+            case "the best one lost":
+                scores = torch.cat((torch.zeros(1), scores[1:]))
+            case "nothing found":
+                scores = scores * 0.01
+            case "scores drift":
+                scores = (scores + self.size * noise(scores)).clip(0, 1)
+            case "labels shifted":
+                labels = labels + 1
+            case _:
+                boxes = self.move(boxes)
+        return Detections(boxes, scores, labels)
+
+    def move(self, boxes: torch.Tensor) -> torch.Tensor:
+        if self.fault == "boxes and scores of other rows":
+            return boxes.roll(1, 0)
+        if self.fault == "cxcywh":
+            low, high = boxes[:, :2], boxes[:, 2:]
+            return torch.cat(((low + high) / 2, high - low), 1)
+        # as a quantised decoder, or a box chain of 8 bits
+        return boxes + self.size * noise(boxes) if self.fault == "boxes drift" else boxes
+
+
+def noise(like: torch.Tensor) -> torch.Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(1))
+
+
+FAULTS = [
+    "BGR",
+    "0..255",
+    "letterbox",
+    "width and height exchanged",
+    "labels shifted",
+    "boxes and scores of other rows",
+    "no numbers",
+    "cxcywh",
+    "the best one lost",
+    "nothing found",
+]
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_at_every_precision(fault, precision):
+    limits = LIMITS[precision]
+    assert compare(Detector(), Detector(), pictures(), limits).passes
+    found = compare(Detector(), Detector(fault), pictures(), limits)
+    assert not found.passes
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "size", "passing"),
+    [
+        ("boxes drift", 0.01, ["fp32", "fp16", "tf32", "int8"]),
+        ("boxes drift", 0.06, ["fp16", "tf32", "int8"]),
+        ("boxes drift", 0.3, ["int8"]),
+        ("boxes drift", 3.0, []),
+        ("scores drift", 0.002, ["fp32", "fp16", "tf32", "int8"]),
+        ("scores drift", 0.007, ["fp16", "tf32", "int8"]),
+        ("scores drift", 0.03, ["int8"]),
+        ("scores drift", 0.2, []),
+    ],
+)
+def test_each_precision_may_drift_so_far(fault, size, passing):
+    exported = Detector(fault, size)
+    verdicts = {name: compare(Detector(), exported, pictures(), LIMITS[name]) for name in LIMITS}
+    assert [name for name, agreement in verdicts.items() if agreement.passes] == passing
+
+
+def detections(*rows: tuple[float, float, int]) -> Detections:
+    """(x, score, class): squares of ten pixels."""
+    boxes = torch.tensor([(x, 0.0, x + 10, 10.0) for x, _, _ in rows])
+    scores, labels = (torch.tensor([row[n] for row in rows]) for n in (1, 2))
+    return Detections(boxes.reshape(-1, 4), scores.float(), labels.long())
+
+
+def test_partners_are_the_nearest_of_their_class_in_whatever_order():
+    ours = detections((0, 0.9, 0), (100, 0.8, 1), (100, 0.7, 1), (300, 0.6, 2))
+    theirs = detections((100, 0.69, 1), (100.5, 0.8, 1), (0.25, 0.9, 0), (300, 0.6, 1))
+    found = compare_picture(ours, theirs, 640, LIMITS["fp32"])
+    assert found.edges_px.tolist() == pytest.approx([0.25, 0.5, 0.0])
+    assert found.scores.tolist() == pytest.approx([0.0, 0.0, 0.01], abs=1e-6)
+    assert (found.sure, found.lost, found.new) == (4, 1, 1)  # the last one has changed its class
+    assert found.matched == pytest.approx(2 * (0.9 + 0.8) + 0.7 + 0.69)
+    assert found.total == pytest.approx(3.0 + 2.99)
+
+
+def test_a_score_that_crosses_the_line_is_neither_lost_nor_new():
+    found = compare_picture(
+        detections((0, 0.2501, 0)), detections((0, 0.2499, 0)), 640, LIMITS["fp32"]
+    )
+    assert (found.sure, found.lost, found.new) == (1, 0, 0)
+    assert found.is_sure.tolist() == [True]
+
+
+def test_an_empty_answer_is_all_lost():
+    found = compare_picture(detections((0, 0.9, 0)), detections(), 640, LIMITS["int8"])
+    assert (found.lost, found.matched, len(found.edges_px)) == (1, 0.0, 0)
+
+
+def test_untrained_weights_do_not_pass_in_silence(capsys):
+    untrained = Detector(top_score=0.02)
+    agreement = compare(untrained, untrained, pictures())
+    assert agreement.passes
+    assert (agreement.detections, agreement.answers) == (0, 4 * 20)
+    assert agreement.to_dict()["compared"] == "raw answers"
+    warn_if_unsure(agreement)
+    assert "no detection reaches a score of 0.25 on these 4 pictures" in capsys.readouterr().err
+    warn_if_unsure(compare(Detector(), Detector(), pictures()))
+    assert capsys.readouterr().err == ""
+
+
+def test_the_drift_is_that_of_sure_detections_where_there_are_some():
+    ours = detections((0, 0.9, 0), (100, 0.01, 0))
+    theirs = detections((0.5, 0.9, 0), (120, 0.01, 0))
+
+    class Fixed(Detector):
+        def __init__(self, answer: Detections) -> None:
+            self.answer = answer
+
+        def detect(self, images, sizes_hw, max_det=300):
+            return [self.answer] * len(images)
+
+    one = Pictures([np.zeros((640, 640, 3), np.uint8)])
+    assert compare(Fixed(ours), Fixed(theirs), one).box_drift_px == Drift(0.5, 0.5, 0.5)
+
+
+def test_faults_and_numbers_are_words():
+    good = Agreement(8, 100, 2400, 1.0, Drift(0.1, 0.2, 0.3), Drift(0, 0, 0), 0, 0, (0.41, 0.409))
+    assert good.faults == []
+    assert "AP 0.4100 in PyTorch, 0.4090 in the file" in str(good)
+    assert "boxes drift by 0.1 median, 0.2 p99, 0.3 max px" in str(good)
+    bad = replace(good, matched=0.5, lost=1, new=1, ap=(0.41, 0.4))
+    assert bad.faults == [
+        "50.00% match, 99% must",
+        "1 lost and 1 new of 100 detections, 1% may",
+        "AP fell by 0.0100, 0.002 may",
+    ]
+    assert not replace(good, ap=(0.41, 0.4)).passes
+    assert replace(good, ap=(0.40, 0.41)).passes
+
+
+class Painted(Detector):
+    """Finds the one green or red square of the data set `squares` by its colour."""
+
+    names: ClassVar = {0: "green", 1: "red"}
+    preprocessing = Preprocessing((64, 80), False)
+
+    def __init__(self, shift: float = 0.0) -> None:
+        self.shift = shift
+
+    def detect(self, images, sizes_hw, max_det=300):
+        return [self.look(image) for image in images]
+
+    def look(self, image: torch.Tensor) -> Detections:
+        found = []
+        for label, channel in ((0, 1), (1, 0)):
+            others = image[[c for c in range(3) if c != channel]].amax(0)
+            rows, columns = torch.where((image[channel] > 0.9) & (others < 0.1))
+            if len(rows):
+                x, y = columns.min() + self.shift, rows.min()
+                found.append((x, y, columns.max() + 1 + self.shift, rows.max() + 1, label))
+        values = torch.tensor(found).float().reshape(-1, 5)
+        return Detections(values[:, :4], torch.full((len(values),), 0.9), values[:, 4].long())
+
+
+def test_labels_give_the_ap_of_both(squares):
+    labelled = find_pictures(str(squares / "data.yaml"))
+    assert labelled.truth is not None
+    found = compare(Painted(), Painted(shift=4.0), labelled, LIMITS["int8"])
+    assert found.ap is not None
+    assert found.ap[0] > 0.8
+    assert found.ap[1] < found.ap[0] - 0.1
+    assert any("AP fell" in fault for fault in found.faults)
+
+
+def test_labels_of_other_classes_give_no_ap(squares, capsys):
+    labelled = find_pictures(str(squares / "data.yaml"))
+    found = compare(Detector(), Detector(), labelled)
+    assert found.ap is None
+    assert "has 2 classes and the model 3" in capsys.readouterr().err
+
+
+def test_pictures_come_from_a_data_set_a_folder_or_ourselves(squares):
+    split = find_pictures(str(squares / "data.yaml"))
+    assert [one.shape for one in split.read(0, 9)] == [(64, 80, 3)] * 4
+    assert [record.path for record in split.truth.records] == list(split.sources)
+    folder = find_pictures(str(squares / "images" / "train"), count=5)
+    assert [path.stem for path in folder.sources] == ["0", "2", "4", "6", "8"]
+    assert folder.truth is None
+    assert find_pictures(str(squares / "data.yaml"), count=2).truth.num_boxes > 0
+    drawn = find_pictures(None)
+    assert len({one.shape for one in drawn.read(0, 99)}) == NUM_PICTURES
+    assert len(find_pictures(None, count=20).sources) == 20

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.settings import (
     ConvertSettings,
-    ExportSettings,
     InfoSettings,
     PredictSettings,
     TrainSettings,

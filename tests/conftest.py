@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -39,6 +43,31 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
         patch.setenv("RTDETR_OFFLINE", "1")
         patch.setenv("RTDETR_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def fake_tensorrt() -> dict[str, Any]:
+    """What tests/fake_tensorrt.py holds."""
+    return runpy.run_path(str(ROOT / "tests" / "fake_tensorrt.py"))
+
+
+@pytest.fixture
+def tensorrt(
+    fake_tensorrt: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], ModuleType]:
+    """Installs a stand-in for a release of TensorRT and for a GPU, with an empty home."""
+    from rtdetr_cli.backends import tensorrt as ours
+
+    def install(version: str = "10.3.0") -> ModuleType:
+        module: ModuleType = fake_tensorrt["make"](version)
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        monkeypatch.setattr(ours, "Gpu", fake_tensorrt["Gpu"])
+        monkeypatch.setenv("RTDETR_HOME", str(tmp_path / "home"))
+        ours.error_log.cache_clear()
+        return module
+
+    yield install
+    ours.error_log.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings import size_hw
 from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.reader import open_weights
@@ -55,17 +55,13 @@ def load_detector(
         UsageError: a speed setting that an exported file cannot follow.
     """
     suffix = Path(model).suffix.lower()
-    if suffix == ".onnx":
+    if suffix in {".onnx", ".engine"}:
         if decoder_layers is not None or num_queries is not None:
             raise UsageError(
                 f"decoder_layers and num_queries are fixed inside {model}; "
                 "give them to `rtdetr export` instead"
             )
-        from rtdetr_cli.backends.onnx import OnnxDetector
-
-        return OnnxDetector(resolve_weights(model), device)
-    if suffix == ".engine":
-        raise BackendError(f"{model}: TensorRT engines cannot be opened by this version")
+        return _open_exported(resolve_weights(model), device)
     if suffix in YAML_SUFFIXES:
         warn(f"{model} is an architecture without weights: the answers will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
@@ -73,6 +69,16 @@ def load_detector(
         return TorchDetector(network, dict(COCO_NAMES), Preprocessing(), choose_device(device))
     checkpoint = open_weights(resolve_weights(model))
     return torch_detector(checkpoint, device, decoder_layers, num_queries)
+
+
+def _open_exported(path: Path, device: str | None) -> Detector:
+    if path.suffix.lower() == ".onnx":
+        from rtdetr_cli.backends.onnx import OnnxDetector
+
+        return OnnxDetector(path, device)
+    from rtdetr_cli.backends.tensorrt import open_engine
+
+    return open_engine(path, device)
 
 
 def preprocessing_for(detector: Detector, imgsz: int | tuple[int, int] | None) -> Preprocessing:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings import ExportSettings
+from rtdetr_cli.config.export_settings import ExportSettings
 
 EXAMPLES = (
     "rtdetr export model=rtdetr-l.pt format=onnx",
     "rtdetr export model=runs/train/weights/best.pt imgsz=480,640 decoder_layers=4",
+    "rtdetr export model=rtdetr-l.pt format=engine batch=1,8,16",
 )
 
 

@@ -108,7 +108,8 @@ def _short_type(hint: object) -> str:
     if kind in {Union, types.UnionType}:
         return " or ".join(_short_type(item) for item in items if item is not type(None))
     if kind is tuple:
-        return "list" if items[-1] is Ellipsis else "h,w"
+        many = "h,w" if len(items) == 2 else f"{len(items)} numbers"
+        return "list" if items[-1] is Ellipsis else many
     return _TYPES[hint]
 
 

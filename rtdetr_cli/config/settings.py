@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import (
     YAML_SUFFIXES,
     Count,
@@ -172,7 +173,7 @@ class ValSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx)."""
+    """Weights (.pt) or an exported file (.onnx, .engine)."""
     data: str
     """Data set: YAML, folder or COCO json."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
@@ -227,7 +228,7 @@ class PredictSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx)."""
+    """Weights (.pt) or an exported file (.onnx, .engine)."""
     source: str
     """Picture, folder, glob pattern or .txt list."""
 
@@ -280,51 +281,6 @@ class PredictSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
-    """Write a detector for another runtime and compare it with PyTorch."""
-
-    mode = "export"
-    groups: ClassVar[dict[str, str]] = {
-        "model": "What to write",
-        "imgsz": "The network in it",
-        "verify": "Comparison with PyTorch",
-    }
-
-    model: str = "rtdetr-l.pt"
-    """Weights (.pt)."""
-    format: Annotated[str, OneOf(("onnx", "engine"))] = "onnx"
-    """Format of the file: onnx; engine names the trtexec command, as this version builds none."""
-    output: str | None = None
-    """File to write; None: beside the weights."""
-    opset: Annotated[int, Range(17, 19)] = 17
-    """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
-
-    imgsz: ImageSize | None = None
-    """Input size in pixels, one number or height,width; None: the model's own."""
-    decoder_layers: Count | None = None
-    """Decoder layers to keep; None: all that the model runs at inference."""
-    num_queries: Count | None = None
-    """Queries to select; None: the model's own."""
-
-    verify: bool = True
-    """Compare the file with PyTorch on real pictures before saying success."""
-    verify_images: Count | None = None
-    """Pictures to compare on; None: 8. AP of both means something from some hundred on."""
-    data: str | None = None
-    """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us."""
-    device: str | None = None
-    """Device of the comparison; None: cpu."""
-    json: bool = False
-    """Print the report as JSON."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("data", "verify_images"):
-            if not self.verify and getattr(self, key) is not None:
-                raise UsageError(f"export: {key} has no effect with verify=false")
-
-
-@dataclass(frozen=True, kw_only=True)
 class InfoSettings(Settings):
     """Say what a model is made of: layers, parameters, GFLOPs, classes."""
 
@@ -332,7 +288,7 @@ class InfoSettings(Settings):
     groups: ClassVar[dict[str, str]] = {"model": "What to look at"}
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt), an architecture (.yaml) or an exported file (.onnx)."""
+    """Weights (.pt), an architecture (.yaml) or an exported file."""
     imgsz: ImageSize | None = None
     """Input size that GFLOPs are counted at; None: the model's own."""
     json: bool = False

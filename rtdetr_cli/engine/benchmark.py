@@ -25,12 +25,12 @@ import torch
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES, allowed_texts, field_types
-from rtdetr_cli.config.settings import ExportSettings
 from rtdetr_cli.core.console import progress, result, say, table, warn
 from rtdetr_cli.core.errors import BackendError, UsageError, nearest
 from rtdetr_cli.core.files import atomic_write, new_run_dir
-from rtdetr_cli.engine.export import PRECISION, export
+from rtdetr_cli.engine.export import PRECISION, export, report_file
 from rtdetr_cli.engine.verdict import LIMITS, Answers, Pictures, ask, find_pictures, judge
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.store import resolve_weights
@@ -159,15 +159,18 @@ def _written(name: str, model: str, settings: BenchmarkSettings, run_dir: Path) 
     if name == "torch":
         return _with_file(Row(name), Path(model))
     output = run_dir / f"{Path(model).stem}.{name}"
+    traced, imgsz = run_dir / f"{Path(model).stem}.onnx", settings.imgsz
+    if name == "engine" and traced.is_file():
+        model, imgsz = str(traced), None
     wanted = ExportSettings(
-        model=model, format=name, output=str(output), imgsz=settings.imgsz, device=settings.device
+        model=model, format=name, output=str(output), imgsz=imgsz, device=settings.device
     )
     try:
         with redirect_stdout(sys.stderr):  # its result is talk here
             path = export(wanted)
     except (BackendError, UsageError) as error:
         return Row(name, reason=str(error))
-    report = json.loads(path.with_suffix(".report.json").read_text())
+    report = json.loads(report_file(path).read_text())
     return _with_file(Row(name, report["precision"]), path)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
+from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
-from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.settings import ExportSettings
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
@@ -63,10 +63,17 @@ class Report:
 
     def write(self, path: Path) -> Path:
         """Write it beside the file at its last place."""
-        place = path.with_suffix(".report.json")
+        place = report_file(path)
         with atomic_write(place) as temporary:
             temporary.write_text(json.dumps(self.to_dict(path), indent=2) + "\n")
         return place
+
+
+def report_file(path: Path) -> Path:
+    """`best.report.json` for `best.onnx`; an engine has one file for notes and report."""
+    if path.suffix == ".engine":
+        return notes_file(path)
+    return path.with_suffix(".report.json")
 
 
 def export(settings: ExportSettings) -> Path:
@@ -83,13 +90,23 @@ def export(settings: ExportSettings) -> Path:
         BackendError: a package is missing, or the file does not answer as PyTorch does; it is
             then kept as `<name>.failed.onnx` with `<name>.failed.report.json`.
     """
+    if settings.format == "engine":
+        from rtdetr_cli.engine.export_engine import export_engine  # it stands on this file
+
+        return export_engine(settings)
+    path, report = export_onnx(settings)
+    print_report(settings, path, report)
+    return path
+
+
+def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
+    """Write the ONNX file and compare it; the report is not written yet."""
     device = settings.device or "cpu"
     detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
     if not isinstance(detector, TorchDetector):
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
     preprocessing = preprocessing_for(detector, settings.imgsz)
-    path = _output(settings)
-    _refuse_engine(settings, path, preprocessing)
+    path = output_path(settings)
     count = settings.verify_images or NUM_PICTURES
     pictures = find_pictures(settings.data, count) if settings.verify else None
     say(f"{detector.description}; tracing takes a minute")
@@ -104,8 +121,7 @@ def export(settings: ExportSettings) -> Path:
         report = Report(_facts(settings, nodes), agreement, pictures.origin if pictures else None)
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
-    _print(settings, path, report)
-    return path
+    return path, report
 
 
 def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:
@@ -134,38 +150,24 @@ def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
     }
 
 
-def _output(settings: ExportSettings) -> Path:
-    """Beside the weights; for an architecture, which stands in the package, in this folder."""
-    if settings.output is not None:
-        path = Path(settings.output).expanduser()
-        if path.suffix != ".onnx":
-            raise UsageError(f"output={settings.output} must end in .onnx")
-        return path
-    if Path(settings.model).suffix in YAML_SUFFIXES:
-        return Path(Path(settings.model).stem + ".onnx")
-    return resolve_weights(settings.model).with_suffix(".onnx")
-
-
-def _refuse_engine(settings: ExportSettings, path: Path, preprocessing: Preprocessing) -> None:
-    """TensorRT is left to its own tool.
+def output_path(settings: ExportSettings) -> Path:
+    """Beside the weights; for an architecture, which stands in the package, in this folder.
 
     Raises:
-        BackendError: with the command that builds an engine from the ONNX file.
+        UsageError: `output` has another suffix than the format.
     """
-    if settings.format != "engine":
-        return
-    height, width = preprocessing.size_hw
-    shapes = " ".join(
-        f"--{kind}Shapes=images:{batch}x3x{height}x{width},orig_target_sizes:{batch}x2"
-        for kind, batch in (("min", 1), ("opt", 1), ("max", 8))
-    )
-    raise BackendError(
-        f"format=engine is not built by this version; export format=onnx, then run `trtexec "
-        f"--onnx={path} --saveEngine={path.with_suffix('.engine')} {shapes}`"
-    )
+    suffix = f".{settings.format}"
+    if settings.output is not None:
+        path = Path(settings.output).expanduser()
+        if path.suffix != suffix:
+            raise UsageError(f"output={settings.output} must end in {suffix}")
+        return path
+    if Path(settings.model).suffix in YAML_SUFFIXES:
+        return Path(Path(settings.model).stem + suffix)
+    return resolve_weights(settings.model).with_suffix(suffix)
 
 
-def _print(settings: ExportSettings, path: Path, report: Report) -> None:
+def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
     """What was written and how it compares: on stdout, and beside the file."""
     place = report.write(path)
     values, agreement = report.to_dict(path), report.agreement

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.tensorrt import notes_file, read_notes
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, table
-from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
@@ -108,7 +110,7 @@ def info(settings: InfoSettings) -> ModelInfo:
         UsageError: `imgsz` for an exported file, whose size is fixed.
     """
     opened = _open(settings.model)
-    if settings.imgsz is not None and Path(settings.model).suffix == ".onnx":
+    if settings.imgsz is not None and Path(settings.model).suffix in {".onnx", ".engine"}:
         raise UsageError(f"imgsz has no effect on {settings.model}: its size is fixed")
     size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
     found = _measure(settings.model, opened, size)
@@ -126,6 +128,8 @@ def _open(model: str) -> _Opened:
         return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
     if suffix == ".onnx":
         return _open_export(resolve_weights(model))
+    if suffix == ".engine":
+        return _open_engine(resolve_weights(model))
     path = resolve_weights(model)
     checkpoint = open_weights(path)
     return _Opened(
@@ -144,9 +148,33 @@ def _open_export(path: Path) -> _Opened:
     if not notes:
         origin = "exported by others"
         return _Opened(origin, detector.names, detector.preprocessing, None, file=file)
+    return _from_notes(notes, path, file)
+
+
+def _open_engine(path: Path) -> _Opened:
+    """What stands beside an engine; neither TensorRT nor a GPU is needed for that."""
+    notes = read_notes(path, path.read_bytes())
+    if not notes:
+        raise WeightsError(f"{path.name} says nothing of itself without {notes_file(path).name}")
+    least, tuned, most = notes["batch"]
+    built = f"TensorRT {notes['tensorrt']} on {notes['gpu']}"
+    shown = (
+        built,
+        f"{least} to {most} pictures, tuned for {tuned}",
+        f"verdict: {notes['verdict']}",
+    )
+    file = FileInfo(sha256(path), path.stat().st_size, notes=shown)
+    return _from_notes(notes, path, file)
+
+
+def _from_notes(notes: dict[str, Any], path: Path, file: FileInfo) -> _Opened:
+    """A file that `rtdetr export` wrote."""
+    names = {int(index): str(name) for index, name in notes["names"].items()}
+    height, width = notes["preprocessing"]["size_hw"]
+    preprocessing = Preprocessing((height, width), notes["preprocessing"]["antialias"])
     config = model_config_from_dict(notes["architecture"], path.name)
     speed = (notes["decoder_layers"], notes["num_queries"])
-    return _Opened("rtdetr export", detector.names, detector.preprocessing, config, *speed, file)
+    return _Opened("rtdetr export", names, preprocessing, config, *speed, file)
 
 
 def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:

@@ -65,6 +65,8 @@ LIMITS = {
     # bf16 5 px (simulated, docs/export.md): the limit of float32 lets the first pass and not the
     # last. Scores drift more, a logit of 8 by 0.004 in each operation, and so does the selection.
     "fp16": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003),
+    # Products only, and each has the 11 bits of float16; sums and the box chain are float32.
+    "tf32": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003),
     # 8 bits in backbone and encoder move every box a little, 3 px of 640 at p99 in a trained
     # model (docs/export.md); what counts is half a point of AP. Letterboxed pictures or other
     # colours lose most detections, not one in ten; a decoder of 4 bits loses AP.

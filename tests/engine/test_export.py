@@ -254,8 +254,6 @@ def test_a_file_that_was_not_compared_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["format=engine"], 5, "format=engine is not built by this version"),
-        (["format=engine"], 5, "--optShapes=images:1x3x64x64,orig_target_sizes:1x2"),
         (["output=x.pt"], 2, "output=x.pt must end in .onnx"),
         (["opset=20"], 2, "opset must be at most 19"),
         (["decoder_layers=4"], 2, "has 3 decoder layers"),

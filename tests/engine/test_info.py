@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rtdetr_cli.backends.tensorrt import notes_file, save_engine
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.evaluation.speed import count_flops
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
@@ -100,6 +102,37 @@ def test_the_paper_s_ap_stands_beside_the_depth(capsys):
     assert "decoder layers     3 of 6 run" in lines
     assert lines[-4].split()[0] == "3"
     assert lines[-4].split()[-1] == "51.3"  # RT-DETR-R50-m, as published
+
+
+def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
+    notes = {
+        "rtdetr_format": 1,
+        "names": {"0": "cell"},
+        "preprocessing": {"size_hw": [64, 96], "antialias": True},
+        "architecture": model_config_to_dict(tiny_config),
+        "decoder_layers": 2,
+        "num_queries": 15,
+        "batch": [1, 2, 8],
+        "tensorrt": "10.3.0",
+        "gpu": "NVIDIA T4",
+        "verdict": "passed",
+        "plan_sha256": hashlib.sha256(b"plan").hexdigest(),
+    }
+    path = tmp_path / "x.engine"
+    save_engine(path, b"plan", notes)
+    assert run(["info", f"model={path}", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["architecture"], found["size_hw"]) == ("tiny", [64, 96])
+    assert (found["decoder_layers"], found["num_queries"]) == (2, 15)
+    assert found["names"] == {"0": "cell"}
+    assert found["file"]["notes"] == [
+        "TensorRT 10.3.0 on NVIDIA T4",
+        "1 to 8 pictures, tuned for 2",
+        "verdict: passed",
+    ]
+    notes_file(path).unlink()
+    assert run(["info", f"model={path}"]) == 4
+    assert "says nothing of itself without x.engine.json" in capsys.readouterr().err
 
 
 def test_an_exported_file_by_others_says_what_it_can(shared_data, capsys):

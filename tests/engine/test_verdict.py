@@ -130,12 +130,12 @@ def test_a_planted_fault_is_found_at_every_precision(fault, precision):
 @pytest.mark.parametrize(
     ("fault", "size", "passing"),
     [
-        ("boxes drift", 0.01, ["fp32", "fp16", "int8"]),
+        ("boxes drift", 0.01, ["fp32", "fp16", "tf32", "int8"]),
         ("boxes drift", 0.06, ["int8"]),
         ("boxes drift", 0.3, ["int8"]),
         ("boxes drift", 3.0, []),
-        ("scores drift", 0.002, ["fp32", "fp16", "int8"]),
-        ("scores drift", 0.007, ["fp16", "int8"]),
+        ("scores drift", 0.002, ["fp32", "fp16", "tf32", "int8"]),
+        ("scores drift", 0.007, ["fp16", "tf32", "int8"]),
         ("scores drift", 0.03, ["int8"]),
         ("scores drift", 0.2, []),
     ],
@@ -313,7 +313,7 @@ def test_planted_faults_in_a_trained_network(shared_data):
         theirs = ask(detector, real, preprocessing)
         return [name for name in LIMITS if judge(ours, theirs, LIMITS[name]).passes]
 
-    assert passing(trained) == ["fp32", "fp16", "int8"]
+    assert passing(trained) == list(LIMITS)
     assert passing(in_bits(("backbone", "encoder"), 8)) == ["int8"]
     assert passing(in_bits(("decoder",), 4)) == []
     assert passing(Altered(lambda images: images.flip(1))) == []

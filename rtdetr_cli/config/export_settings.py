@@ -1,0 +1,108 @@
+"""The keys of `rtdetr export`; settings.py has those of the other modes and lists all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Range, Settings
+from rtdetr_cli.core.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(Settings):
+    """Write a detector for another runtime and compare it with PyTorch."""
+
+    mode = "export"
+    groups: ClassVar[dict[str, str]] = {
+        "model": "What to write",
+        "imgsz": "The network in it",
+        "batch": "Engines of TensorRT",
+        "verify": "Comparison with PyTorch",
+    }
+
+    model: str = "rtdetr-l.pt"
+    """Weights (.pt); for an engine also an ONNX file of ours."""
+    format: Annotated[str, OneOf(("onnx", "engine"))] = "onnx"
+    """Format of the file: onnx, or engine (TensorRT), which writes the ONNX file too."""
+    output: str | None = None
+    """File to write; None: beside the weights."""
+    opset: Annotated[int, Range(17, 19)] = 17
+    """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
+
+    imgsz: ImageSize | None = None
+    """Input size in pixels, one number or height,width; None: the model's own."""
+    decoder_layers: Count | None = None
+    """Decoder layers to keep; None: all that the model runs at inference."""
+    num_queries: Count | None = None
+    """Queries to select; None: the model's own."""
+
+    batch: Annotated[int | tuple[int, int, int], Range(1)] | None = None
+    """Pictures per call: the most, tuned for it, or least,tuned,most; None: 1,1,8."""
+    workspace: Annotated[float, Range(0.1)] | None = None
+    """Most working memory, GiB; None: all that the GPU has."""
+    tf32: bool = True
+    """Let float32 products run as TF32 on Ampere and later; false is exact and slower."""
+    version_compatible: bool = False
+    """Later releases of TensorRT can open the engine, which holds code for the CPU then."""
+    hardware_compatible: bool = False
+    """Other GPUs from Ampere on can run the engine, perhaps slower."""
+
+    verify: bool = True
+    """Compare the file with PyTorch on real pictures before saying success."""
+    verify_images: Count | None = None
+    """Pictures to compare on; None: 8. AP of both means something from some hundred on."""
+    data: str | None = None
+    """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us."""
+    device: str | None = None
+    """Device of the comparison; None: cpu. For an engine its GPU; None: the first."""
+    json: bool = False
+    """Print the report as JSON."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("data", "verify_images"):
+            if not self.verify and getattr(self, key) is not None:
+                raise UsageError(f"export: {key} has no effect with verify=false")
+        if Path(self.model).suffix.lower() == ".engine":
+            raise UsageError(f"model={self.model} is an exported file; give the weights (.pt)")
+        reason = self._engine_reason() if self.format == "engine" else self._onnx_reason()
+        if reason:
+            raise UsageError(f"export: {reason}")
+
+    @property
+    def batch_range(self) -> tuple[int, int, int]:
+        """Least, tuned and most pictures in one call of an engine."""
+        if self.batch is None:
+            return (1, 1, 8)
+        return (1, self.batch, self.batch) if isinstance(self.batch, int) else self.batch
+
+    def _engine_reason(self) -> str | None:
+        """What is wrong with the keys of an engine."""
+        least, tuned, most = self.batch_range
+        if not least <= tuned <= most:
+            return f"batch={least},{tuned},{most} must not descend; it is least,tuned,most"
+        if self.device and self.device.startswith("dla"):
+            return (
+                f"device={self.device}: DLA has no GridSample, TopK or LayerNorm and no float32, "
+                "so that it cannot run RT-DETR; give a GPU (device=0)"
+            )
+        is_onnx = Path(self.model).suffix.lower() == ".onnx"
+        keys = {"imgsz": None, "decoder_layers": None, "num_queries": None, "opset": 17}
+        for key, default in keys.items():
+            if is_onnx and getattr(self, key) != default:
+                return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
+        return None
+
+    def _onnx_reason(self) -> str | None:
+        """A key that belongs to engines only."""
+        why = "has no effect with format=onnx"
+        reasons = {
+            f"batch {why}, whose batch is free": self.batch is not None,
+            f"workspace {why}": self.workspace is not None,
+            f"tf32 {why}, which is computed as its runtime does": not self.tf32,
+            f"version_compatible {why}, which every release opens": self.version_compatible,
+            f"hardware_compatible {why}, which runs everywhere": self.hardware_compatible,
+        }
+        return next((reason for reason, is_given in reasons.items() if is_given), None)

@@ -27,6 +27,7 @@ from rtdetr_cli.config.model import (
     Preprocessing,
 )
 from rtdetr_cli.core.errors import BackendError
+from rtdetr_cli.engine import export
 from rtdetr_cli.engine.export import Report, keep_apart_if_wrong
 from rtdetr_cli.engine.verdict import Agreement, Drift, compare, find_pictures
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -40,6 +41,19 @@ CONFIG = ModelConfig(
 )
 NAMES = {0: "green", 1: "red"}
 SIZE_HW = (64, 96)
+WRONG = """<ir_version: 8, opset_import: ["" : 17]>
+wrong (float[N,3,64,64] images, int64[N,2] orig_target_sizes)
+    => (int64[N,R] labels, float[N,R,4] boxes, float[N,R] scores) {
+  one = Constant<value = int64[1] {1}>()
+  mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>(images)
+  scores = Unsqueeze(mean, one)
+  low = Floor(scores)
+  labels = Cast<to = 7>(low)
+  sizes = Cast<to = 1>(orig_target_sizes)
+  corners = Concat<axis = 1>(sizes, sizes)
+  boxes = Unsqueeze(corners, one)
+}"""
+"""The right contract with one answer of no meaning."""
 IDENTITY = """<ir_version: 8, opset_import: ["" : 17], metadata_props: ["rtdetr_format": "1"]>
 same (float[1] x) => (float[1] y) { y = Identity(x) }"""
 
@@ -188,6 +202,41 @@ def test_a_wrong_file_is_kept_under_another_name_with_its_report(tmp_path):
     ]
     report = json.loads((tmp_path / "x.failed.report.json").read_text())
     assert (report["verdict"], report["agreement"]["passes"]) == ("failed", False)
+
+
+@pytest.fixture
+def writes_nonsense(monkeypatch):
+    """The writer has gone wrong; it is also a quick one."""
+
+    def write(path, *_):
+        onnx.save(parser.parse_model(WRONG), path)
+        return 8
+
+    monkeypatch.setattr(export, "write_onnx", write)
+
+
+def test_the_command_refuses_a_wrong_file(writes_nonsense, checkpoint, tmp_path, capsys):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"an older one")
+    assert run(["export", f"model={checkpoint}", f"output={path}"]) == 5
+    heard = capsys.readouterr()
+    assert heard.out == ""
+    assert "answers otherwise than PyTorch" in heard.err
+    assert path.read_bytes() == b"an older one"
+    failed = onnx.load(tmp_path / "x.failed.onnx")
+    assert [(one.key, one.value) for one in failed.metadata_props] == [("verdict", '"failed"')]
+    report = json.loads((tmp_path / "x.failed.report.json").read_text())
+    assert (report["verdict"], report["agreement"]["pictures"]) == ("failed", 8)
+
+
+def test_the_command_without_comparison_says_so(writes_nonsense, checkpoint, tmp_path, capsys):
+    path = tmp_path / "x.onnx"
+    assert run(["export", f"model={checkpoint}", f"output={path}", "verify=false"]) == 0
+    assert "the file was not compared with PyTorch" in capsys.readouterr().err
+    notes = {one.key: one.value for one in onnx.load(path).metadata_props}
+    assert notes == {"verdict": '"not compared with PyTorch"'}
+    report = json.loads(path.with_suffix(".report.json").read_text())
+    assert (report["verdict"], report["agreement"]) == ("not compared with PyTorch", None)
 
 
 def test_a_file_that_was_not_compared_says_so(tmp_path):

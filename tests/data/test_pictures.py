@@ -164,8 +164,8 @@ def test_every_process_of_the_machine_needs_its_own_memory(records, monkeypatch)
     needed = sum(height * width * 3 for height, width in SIZES)
     monkeypatch.setattr(pictures_module, "free_memory", lambda: needed / 0.8)
     dataset = DetectionDataset({0: "cat"}, [0], records)
-    config = LoaderConfig(2, (32, 32), workers=0, cache="ram", world_size=8)
-    train_loader(dataset, config)  # the other seven are on other machines
+    config = LoaderConfig(2, (32, 32), workers=0, cache="ram", world_size=4)
+    train_loader(dataset, config)  # the other three are on other machines
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(BackendError, match="in each of 2 processes"):
         train_loader(dataset, config)

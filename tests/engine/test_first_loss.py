@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rtdetr_cli import RTDETR
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.engine.optim import train_mode
 from rtdetr_cli.engine.prepare import prepare
 from rtdetr_cli.engine.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 
+from .conftest import write_architecture
 
-@pytest.fixture
-def trained(tiny_yaml, squares, tmp_path) -> str:
+
+@pytest.fixture(scope="module")
+def trained(tiny_config, squares, tmp_path_factory) -> str:
     """Two epochs of the tiny network on its two classes."""
-    from rtdetr_cli import RTDETR
-
-    model = RTDETR(str(tiny_yaml))
+    tmp_path = tmp_path_factory.mktemp("trained")
+    model = RTDETR(str(write_architecture(tiny_config, tmp_path / "tiny.yaml")))
     model.train(data=str(squares / "data.yaml"), project=str(tmp_path / "first"), imgsz=64, batch=3,
                 epochs=2, workers=0, device="cpu", plots=False)  # fmt: skip
     return model.ckpt_path

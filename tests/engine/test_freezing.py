@@ -18,7 +18,7 @@ from .test_train import command
     ("freeze", "still"),
     [("backbone", ("backbone.",)), ("1", ("backbone.stem.", "backbone.stages.0."))],
 )
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_frozen_parts_stay_bit_for_bit(freeze, still, optimizer, tiny_yaml, squares, tmp_path):
     states = []
     for epochs in (1, 2):

@@ -81,7 +81,7 @@ def whole(squares, tmp_path_factory, module_yaml) -> Path:
     return project
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_dies_at_any_step_ends_as_if_it_had_not(
     workers, whole, module_yaml, squares, tmp_path, monkeypatch
 ):
@@ -109,7 +109,13 @@ def test_batches_that_are_done_are_not_loaded_again(module_yaml, squares, tmp_pa
     assert seen == list(range(2, 12))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+    ],
+)
 def test_a_signal_saves_between_two_steps_and_ends(
     number, code, whole, module_yaml, squares, tmp_path, monkeypatch, capsys
 ):

@@ -21,6 +21,7 @@ from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.engine.optim import build_optimizer, freeze, train_mode
 from rtdetr_cli.engine.precision import Precision, choose_precision
 from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
+from rtdetr_cli.engine.step import loss_terms
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
@@ -168,11 +169,7 @@ def training_step(
     optimizer, criterion = build_optimizer(trained, recipe), Criterion()
 
     def step(batch: Batch) -> None:
-        batch = batch.to(device)
-        images = batch.images.contiguous(memory_format=torch.channels_last)
-        with precision.autocast():
-            output = trained(images, batch.targets)
-        terms = criterion(output, batch.targets)
+        terms = loss_terms(trained, criterion, precision, batch.to(device))
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()

@@ -24,6 +24,7 @@ from rtdetr_cli.engine.verdict import (
     LIMITS,
     NUM_PICTURES,
     Agreement,
+    Pictures,
     compare,
     find_pictures,
     warn_if_unsure,
@@ -107,8 +108,7 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
     preprocessing = preprocessing_for(detector, settings.imgsz)
     path = output_path(settings)
-    count = settings.verify_images or NUM_PICTURES
-    pictures = find_pictures(settings.data, count) if settings.verify else None
+    pictures = pictures_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
     agreement = None
@@ -122,6 +122,12 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
     return path, report
+
+
+def pictures_to_compare(settings: ExportSettings) -> Pictures | None:
+    """What both are asked about; None with verify=false."""
+    count = settings.verify_images or NUM_PICTURES
+    return find_pictures(settings.data, count) if settings.verify else None
 
 
 def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:

@@ -27,15 +27,8 @@ from rtdetr_cli.backends.tensorrt_build import (
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.engine.export import export_onnx, output_path, print_report
-from rtdetr_cli.engine.verdict import (
-    LIMITS,
-    NUM_PICTURES,
-    Agreement,
-    compare,
-    find_pictures,
-    warn_if_unsure,
-)
+from rtdetr_cli.engine.export import export_onnx, output_path, pictures_to_compare, print_report
+from rtdetr_cli.engine.verdict import LIMITS, Agreement, compare, warn_if_unsure
 from rtdetr_cli.weights.store import resolve_weights
 
 
@@ -148,8 +141,7 @@ def _build(
 
     The ONNX file has one form of sampling, GridSample, so that there is no second one to try.
     """
-    count = settings.verify_images or NUM_PICTURES
-    pictures = find_pictures(settings.data, count) if settings.verify else None
+    pictures = pictures_to_compare(settings)
     say(f"{running()} builds for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
     notes = engine_notes(source.metadata, onnx_path, plan, options, gpu)

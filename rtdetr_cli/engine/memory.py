@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch
 
@@ -40,13 +40,9 @@ def _sentence(batches: Sequence[Batch], settings: TrainSettings) -> str:
         half = settings.batch // 2
         advice = f"try batch={half} accumulate={2 * settings.accumulate}, which learns alike"
         advice += f", or lower imgsz={settings.imgsz}"
-    if max(height, width) > _longest(settings.imgsz):
+    if max(height, width) > max(size_hw(settings.imgsz)):
         advice += ", or set multi_scale=false"
     return (
         f"out of memory at batch={settings.batch} with {count} images of {height}x{width} pixels "
         f"(height x width) and up to {boxes} boxes each; {advice}"
     )
-
-
-def _longest(imgsz: int | tuple[int, int]) -> int:
-    return imgsz if isinstance(imgsz, int) else max(imgsz)

@@ -98,7 +98,8 @@ class Run:
     Attributes:
         network: the network itself, which is saved and averaged.
         replica: what a step calls: the network, which beside other processes shares gradients.
-        statistics: those of the BatchNorms before the step, for the case that it is skipped.
+        statistics: of the BatchNorms, the tensors that a forward pass moves.
+        kept_statistics: what they were before the step, for the case that it is skipped.
     """
 
     settings: TrainSettings
@@ -115,10 +116,13 @@ class Run:
     stop: StopSignals = field(default_factory=StopSignals)
     replica: nn.Module = field(init=False)
     statistics: list[Tensor] = field(init=False)
+    kept_statistics: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self.replica = self.network
-        self.statistics = [buffer.clone() for buffer in self._statistics()]
+        norms = [module for module in self.network.modules() if isinstance(module, NORMS)]
+        self.statistics = [buffer for norm in norms for buffer in norm.buffers()]
+        self.kept_statistics = [buffer.clone() for buffer in self.statistics]
 
     def join_processes(self) -> None:
         """Share gradients with the other processes, where there are any.
@@ -145,16 +149,8 @@ class Run:
 
     def keep_statistics(self) -> None:
         """Remember the BatchNorms' statistics, which a forward pass moves."""
-        torch._foreach_copy_(self.statistics, self._statistics())
+        torch._foreach_copy_(self.kept_statistics, self.statistics)
 
     def undo_statistics(self) -> None:
         """Put them back."""
-        torch._foreach_copy_(self._statistics(), self.statistics)
-
-    def _statistics(self) -> list[Tensor]:
-        return [
-            buffer
-            for module in self.network.modules()
-            if isinstance(module, NORMS)
-            for buffer in module.buffers()
-        ]
+        torch._foreach_copy_(self.statistics, self.kept_statistics)

@@ -17,6 +17,7 @@ from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.engine.accumulate import box_shares
 from rtdetr_cli.engine.flight import MAX_SKIPPED, crash
 from rtdetr_cli.engine.optim import set_learning_rate
+from rtdetr_cli.engine.precision import Precision
 from rtdetr_cli.engine.run import Run
 from rtdetr_cli.engine.snapshot import seed_step
 from rtdetr_cli.loss.criterion import Criterion
@@ -59,17 +60,24 @@ def train_step(run: Run, criterion: Criterion, *batches: Batch) -> dict[str, Ten
     return losses if is_finite else None
 
 
+def loss_terms(
+    network: nn.Module, criterion: Criterion, precision: Precision, batch: Batch
+) -> dict[str, Tensor]:
+    """Forward pass and criterion of one batch, which lies on the network's device."""
+    images = batch.images.contiguous(memory_format=torch.channels_last)
+    with precision.autocast():
+        output = network(images, batch.targets)
+    terms: dict[str, Tensor] = criterion(output, batch.targets)
+    return terms
+
+
 def _backward(run: Run, criterion: Criterion, batches: Sequence[Batch]) -> dict[str, Tensor]:
     """Gradients of the mean loss per box of all batches of all processes; the losses, detached."""
     sums: dict[str, Tensor] = {}
     shares = box_shares(batches, run.device).unbind()
     for number, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
-        batch = batch.to(run.device)
-        images = batch.images.contiguous(memory_format=torch.channels_last)
         with run.sharing(is_last=number == len(batches)):
-            with run.precision.autocast():
-                output = run.replica(images, batch.targets)
-            terms = criterion(output, batch.targets)
+            terms = loss_terms(run.replica, criterion, run.precision, batch.to(run.device))
             loss = share * torch.stack(list(terms.values())).sum()
             run.precision.scaler.scale(loss).backward()
         losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in criterion.names}}

@@ -169,6 +169,7 @@ def _metadata(
         "architecture": model_config_to_dict(network.config),
         "decoder_layers": network.decoder.eval_layers,
         "num_queries": network.decoder.num_queries,
+        "precision": "fp32",
     }
 
 
@@ -242,7 +243,7 @@ class OnnxDetector:
             BackendError: ONNX Runtime or the device is missing.
         """
         self._path = path
-        self._session, runtime = _open_session(path, device)
+        self._session, runtime = self._open(path, device)
         notes = self._session.get_modelmeta().custom_metadata_map
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._contract = recognise(inputs, outputs, notes, path.name)
@@ -255,6 +256,10 @@ class OnnxDetector:
         self.description = f"{path.name}, {runtime}"
         if not self.metadata:
             self.description += f"; {self._contract.family}, class names: {self._names_from}"
+
+    def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
+        """A session on the file, and for people what runs it."""
+        return open_session(str(path), device, path.name)
 
     def detect(
         self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
@@ -306,8 +311,8 @@ class OnnxDetector:
             )
 
 
-def _open_session(path: Path, device: str | None) -> tuple[Any, str]:
-    """An ONNX Runtime session, and for people what runs it."""
+def open_session(model: str | bytes, device: str | None, name: str) -> tuple[Any, str]:
+    """An ONNX Runtime session on a file or its bytes, and for people what runs it."""
     with needs_onnx_extra():
         import onnxruntime
     _warn_of_twins()
@@ -315,15 +320,15 @@ def _open_session(path: Path, device: str | None) -> tuple[Any, str]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only, which come as exceptions too
     options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
-    with _runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    with _runtime_errors(WeightsError, f"{name} cannot be opened as ONNX"):
+        session = onnxruntime.InferenceSession(model, options, providers=[provider])
     running = session.get_providers()[0]
     if provider != _CPU and running == _CPU:
         # A missing library is only logged by the runtime, which goes on without CUDA.
         fault = "ONNX Runtime cannot load CUDA; its CUDA or cuDNN libraries are missing"
         if device is not None:
             raise BackendError(f"device={device}: {fault}")
-        warn(f"{fault}: {path.name} runs on the CPU")
+        warn(f"{fault}: {name} runs on the CPU")
     place = running.removesuffix("ExecutionProvider")
     return session, f"ONNX Runtime {onnxruntime.__version__}, {place}"
 

@@ -55,9 +55,10 @@ def exact_nodes(model: ModelProto) -> set[str]:
     good in float16 (docs/export.md, tests/benchmarks/fp16_islands.py).
     """
     graph = model.graph
-    places = [name for node in graph.node for name in _places(node)]
+    seeds = [output.name for output in graph.output]
+    seeds += [name for node in graph.node for name in _places(node)]
     sampling = {node.output[0] for node in graph.node if node.op_type == "GridSample"}
-    return walk(model, [output.name for output in graph.output]) | walk(model, places) | sampling
+    return spread(model, walk(model, seeds) | sampling)
 
 
 def _places(node: NodeProto) -> list[str]:
@@ -84,6 +85,23 @@ def walk(model: ModelProto, tensors: Iterable[str]) -> set[str]:
         if node.op_type not in _BORDERS and node.output[0] not in found:
             found.add(node.output[0])
             pending += [name for name in node.input if name in floats and name in makers]
+    return found
+
+
+def spread(model: ModelProto, exact: set[str]) -> set[str]:
+    """Add the nodes that read exact results only, up to the borders.
+
+    The weight of a pixel is what is left of its place: rounded before that, it would be wrong.
+    """
+    floats = float_tensors(model) - {weight.name for weight in model.graph.initializer}
+    floats -= {value.name for value in model.graph.input}
+    known = {name for node in model.graph.node if node.output[0] in exact for name in node.output}
+    found = set(exact)
+    for node in model.graph.node:
+        reads = set() if node.op_type in _ANY_TYPE else floats & set(node.input)
+        if node.op_type not in _BORDERS and reads <= known:
+            known.update(node.output)
+            found.add(node.output[0])
     return found
 
 

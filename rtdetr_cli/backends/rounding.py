@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rtdetr_cli.backends.half import LARGEST, float_tensors
-from rtdetr_cli.backends.onnx import OnnxDetector, needs_onnx_extra, open_session
+from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx_session import needs_onnx_extra, open_session
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -55,7 +56,7 @@ class RoundingDetector(OnnxDetector):
         model = onnx.load(path)
         self._checked = _round_results(model)
         self._seen = np.zeros(len(self._checked))
-        session, runtime = open_session(model.SerializeToString(), device, path.name)
+        session, runtime = open_session(path, device, model.SerializeToString())
         return _Watched(session, self._seen), f"{runtime}, every float16 rounded"
 
     @property

@@ -62,11 +62,11 @@ def test_an_engine_of_16_bits_is_held_to_their_limits(tensorrt, fake_tensorrt, t
 
 def test_a_graph_that_tensorrt_misreads_is_not_built(tensorrt, fake_tensorrt, tmp_path, capsys):
     tensorrt()
-    text = fake_tensorrt["TOY"].replace("Round(percent)", "Shrink(percent)")
+    text = fake_tensorrt["TOY"].replace("Round(percent)", "Bernoulli(percent)")
     path = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", text)
     assert run(["export", f"model={path}", "format=engine"]) == 5
     error = capsys.readouterr().err
-    assert "TensorRT cannot take toy.onnx: Shrink is no operator of its parser" in error
+    assert "TensorRT cannot take toy.onnx: Bernoulli is no operator of its parser" in error
     assert not (tmp_path / "toy.engine").exists()
 
 

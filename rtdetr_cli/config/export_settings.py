@@ -37,6 +37,8 @@ class ExportSettings(Settings):
     """Decoder layers to keep; None: all that the model runs at inference."""
     num_queries: Count | None = None
     """Queries to select; None: the model's own."""
+    half: bool = False
+    """16-bit floats where they are safe; boxes, scores and selection stay float32."""
     dynamic: bool = False
     """Leave height and width free, multiples of 32; imgsz is a default then."""
     input: Annotated[str, OneOf(("float32", "uint8"))] = "float32"
@@ -96,17 +98,24 @@ class ExportSettings(Settings):
                 f"device={self.device}: DLA has no GridSample, TopK or LayerNorm and no float32, "
                 "so that it cannot run RT-DETR; give a GPU (device=0)"
             )
+        reasons = {
+            "tf32 has no effect with half=true, where every product is of 16 bits": (
+                self.half and not self.tf32
+            ),
+            "dynamic has no effect on an engine, which is tuned for one size; give imgsz": (
+                self.dynamic
+            ),
+            "input=uint8 and postprocess=false are for format=onnx, not for engines": (
+                self.input == "uint8" or not self.postprocess
+            ),
+        }
         is_onnx = Path(self.model).suffix.lower() == ".onnx"
-        if self.dynamic:
-            return "dynamic has no effect on an engine, which is tuned for one size; give imgsz"
-        if self.input == "uint8" or not self.postprocess:
-            return "input=uint8 and postprocess=false are for format=onnx, not for engines"
         keys = {"imgsz": None, "decoder_layers": None, "num_queries": None, "opset": 17}
-        keys["sampler"] = None
+        keys |= {"sampler": None, "half": False}
         for key, default in keys.items():
-            if is_onnx and getattr(self, key) != default:
-                return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
-        return None
+            reason = f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
+            reasons[reason] = is_onnx and getattr(self, key) != default
+        return next((reason for reason, is_given in reasons.items() if is_given), None)
 
     def _onnx_reason(self) -> str | None:
         """A key that belongs to engines only."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rtdetr_cli import RTDETR
+from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.model import Preprocessing
@@ -46,6 +47,27 @@ def test_an_engine_is_built_compared_and_opened(tensorrt, toy, capsys, squares):
     assert run(["predict", f"model={engine}", f"source={picture}", "save=false"]) == 0
     assert run(["predict", f"model={engine}", f"source={picture}", "imgsz=64"]) == 2
     assert "takes 32x64 only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "10.16.1.11", "11.4.0.106"])
+def test_an_engine_of_16_bits_is_held_to_their_limits(tensorrt, fake_tensorrt, tmp_path, version):
+    tensorrt(version)
+    path = fake_tensorrt["save_toy"](tmp_path / "toy_half.onnx", precision="fp16")
+    halve_file(path)
+    assert run(["export", f"model={path}", "format=engine"]) == 0
+    notes = json.loads((tmp_path / "toy_half.engine.json").read_text())
+    assert (notes["precision"], notes["verdict"]) == ("fp16", "passed")
+    assert notes["agreement"]["limits"]["score"] == 0.02
+
+
+def test_a_graph_that_tensorrt_misreads_is_not_built(tensorrt, fake_tensorrt, tmp_path, capsys):
+    tensorrt()
+    text = fake_tensorrt["TOY"].replace("Round(percent)", "Bernoulli(percent)")
+    path = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", text)
+    assert run(["export", f"model={path}", "format=engine"]) == 5
+    error = capsys.readouterr().err
+    assert "TensorRT cannot take toy.onnx: Bernoulli is no operator of its parser" in error
+    assert not (tmp_path / "toy.engine").exists()
 
 
 def test_val_runs_an_engine(tensorrt, fake_tensorrt, tmp_path, squares, capsys):

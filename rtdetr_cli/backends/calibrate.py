@@ -6,27 +6,23 @@ hundred times the cost of the network (docs/export.md); these are merged picture
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from rtdetr_cli.backends.quantize import LEVELS
+from rtdetr_cli.backends.onnx import OnnxDetector
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-    from onnxruntime import InferenceSession
-
-BINS = 4096
-_CANDIDATES = 128
+BINS = 2048
+_PART = 1 << 24
+"""Numbers that histc counts exactly: its counts are float32."""
 
 
 class Histogram:
-    """Values of a tensor over all pictures, in equal bins from -limit to limit.
+    """Magnitudes of a tensor over all pictures, in equal bins from 0 to `limit`.
 
     Where a larger value comes two bins become one and the limit doubles.
     """
@@ -37,78 +33,74 @@ class Histogram:
         self.largest = 0.0
 
     def add(self, values: Tensor) -> None:
-        """Count the values of one picture."""
-        largest = float(values.abs().max())
-        self.largest = max(self.largest, largest)
-        self.limit = self.limit or largest
-        while self.limit < largest:
+        """Count the values of one or more pictures."""
+        magnitudes = values.abs().flatten()
+        self.largest = max(self.largest, float(magnitudes.max()))
+        self.limit = self.limit or self.largest
+        while self.limit < self.largest:
             merged = self.counts.reshape(-1, 2).sum(1)
-            self.counts = F.pad(merged, (BINS // 4, BINS // 4))
+            self.counts = torch.cat((merged, torch.zeros_like(merged)))
             self.limit *= 2
-        if self.limit:
-            self.counts += torch.histc(values, BINS, -self.limit, self.limit).double()
+        for part in magnitudes.split(_PART) if self.limit else ():
+            self.counts += part.histc(BINS, 0, self.limit).double()
 
     def percentile(self, percent: float) -> float:
         """The magnitude that so many per cent of the values do not exceed."""
-        magnitudes = self.counts[BINS // 2 :] + self.counts[: BINS // 2].flip(0)
-        share = magnitudes.cumsum(0) / magnitudes.sum().clamp(min=1)
+        share = self.counts.cumsum(0) / self.counts.sum().clamp(min=1)
         place = int(torch.searchsorted(share, percent / 100))
-        return min((place + 1) / (BINS // 2) * self.limit, self.largest)
-
-    def least_error(self, function: Callable[[Tensor], Tensor] | None = None) -> float:
-        """The magnitude to represent as 127, so that the squared error of rounding is least.
-
-        Args:
-            function: what reads the tensor; None: the values themselves count.
-        """
-        function = function or (lambda x: x)
-        centres = ((torch.arange(BINS) + 0.5) / BINS * 2 - 1).double() * self.limit
-        candidates = self.largest * torch.arange(1, _CANDIDATES + 1).double() / _CANDIDATES
-        scales = candidates[:, None] / LEVELS  # (candidates, 1)
-        rounded = (centres / scales).round().clamp(-LEVELS, LEVELS) * scales
-        errors = ((function(rounded) - function(centres)) ** 2 * self.counts).sum(1)
-        return float(candidates[errors.argmin()])
+        return min((place + 1) / BINS * self.limit, self.largest)
 
 
-def measure(
-    model: ModelProto, tensors: Collection[str], pictures: Iterable[Tensor]
-) -> dict[str, Histogram]:
-    """Run a float graph over pictures.
+class Observer(OnnxDetector):
+    """A float file that answers as usual and counts what some of its tensors hold.
 
-    Args:
-        model: as `write_onnx` wrote it.
-        tensors: those to measure.
-        pictures: (3, H, W) float RGB in 0..1, prepared as at inference.
+    Attributes:
+        histograms: tensor to its values on all pictures so far.
     """
-    session = _observed(model, tensors)
-    known = {value.name for value in session.get_inputs()}
-    names = sorted(set(tensors) - known)
-    histograms = {name: Histogram() for name in tensors}
-    for picture in pictures:
-        pixels = picture[None].numpy()
-        sizes: npt.NDArray[np.int64] = np.array([picture.shape[:0:-1]], np.int64)
-        feed = {"images": pixels, "orig_target_sizes": sizes}
-        feed = {name: value for name, value in feed.items() if name in known}
-        found = dict(zip(names, session.run(names, feed), strict=True)) | feed
-        for name, histogram in histograms.items():
+
+    def __init__(self, path: Path, tensors: Collection[str]) -> None:
+        """Open a file by `write_onnx` on the CPU."""
+        self.histograms = {name: Histogram() for name in tensors}
+        super().__init__(path, "cpu")
+
+    def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
+        session = _ObservedSession(path, self.histograms)
+        return session, f"observed in ONNX Runtime, {device}"
+
+
+class _ObservedSession:
+    """A session with more outputs than it shows."""
+
+    def __init__(self, path: Path, histograms: dict[str, Histogram]) -> None:
+        import onnx
+        import onnxruntime
+
+        model = onnx.load(path)
+        own = [value.name for value in model.graph.output]
+        inputs = {value.name for value in model.graph.input}
+        self._histograms, self._count = histograms, len(own)
+        self._hidden = [name for name in histograms if name not in {*inputs, *own}]
+        kind = onnx.TypeProto(tensor_type=onnx.TypeProto.Tensor(elem_type=1))
+        for name in self._hidden:
+            model.graph.output.append(onnx.ValueInfoProto(name=name, type=kind))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self.get_inputs, self.get_modelmeta = self._session.get_inputs, self._session.get_modelmeta
+
+    def get_outputs(self) -> list[Any]:
+        """Those of the file."""
+        own: list[Any] = self._session.get_outputs()[: self._count]
+        return own
+
+    def run(self, names: list[str], feed: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """The answers, after the observed tensors were counted."""
+        hidden = self._hidden
+        answers: list[npt.NDArray[Any]] = self._session.run([*hidden, *names], feed)
+        found = {**feed, **dict(zip([*hidden, *names], answers, strict=True))}
+        for name, histogram in self._histograms.items():
             histogram.add(torch.from_numpy(found[name]))
-    return histograms
-
-
-def _observed(model: ModelProto, tensors: Collection[str]) -> InferenceSession:
-    """The graph with more outputs; nothing is fused, so that every tensor exists."""
-    import onnxruntime
-    from onnx import ModelProto, TypeProto, ValueInfoProto
-
-    observed = ModelProto()
-    observed.CopyFrom(model)
-    given = {value.name for value in (*model.graph.input, *model.graph.output)}
-    kind = TypeProto(tensor_type=TypeProto.Tensor(elem_type=1))
-    for name in sorted(set(tensors) - given):
-        observed.graph.output.append(ValueInfoProto(name=name, type=kind))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(
-        observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+        return answers[len(hidden) :]

@@ -193,6 +193,7 @@ def _metadata(
         "architecture": model_config_to_dict(network.config),
         "decoder_layers": network.decoder.eval_layers,
         "num_queries": network.decoder.num_queries,
+        "precision": "fp32",
     }
 
 
@@ -266,7 +267,7 @@ class OnnxDetector:
             BackendError: ONNX Runtime or the device is missing.
         """
         self._path = path
-        self._session, runtime = open_session(path, device)
+        self._session, runtime = self._open(path, device)
         notes = self._session.get_modelmeta().custom_metadata_map
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._contract = recognise(inputs, outputs, notes, path.name)
@@ -279,6 +280,10 @@ class OnnxDetector:
         self.description = f"{path.name}, {runtime}"
         if not self.metadata:
             self.description += f"; {self._contract.family}, class names: {self._names_from}"
+
+    def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
+        """A session on the file, and for people what runs it."""
+        return open_session(path, device)
 
     def detect(
         self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 LEVELS = 127
 """The largest int8; -128 has no partner and stays unused."""
 _BLOCK = re.compile(r"(?:backbone|encoder)/[a-z]\w*(?:/\d+)?(?=/)")
-_SAME_SCALE = {"MaxPool", "Resize", "Pad"}
-"""Operators that pass values on as they are: one scale before and behind them, so that integers go
-through."""
-_JOINS = {"Add", "Concat", *_SAME_SCALE}
+_SAME_SCALE = {"Concat", "MaxPool", "Resize", "Pad"}
+"""Operators that pass values on as they are: with one scale before and behind them integers do."""
+_JOINS = {"Add", *_SAME_SCALE}
 
 
 def block_of(node: NodeProto) -> str | None:
@@ -40,9 +39,9 @@ def block_of(node: NodeProto) -> str | None:
     return found.group() if found else None
 
 
-def blocks(model: ModelProto) -> list[str]:
+def blocks(graph: GraphProto) -> list[str]:
     """All parts with convolutions, in the order of the graph."""
-    return list(dict.fromkeys(filter(None, map(block_of, model.graph.node))))
+    return list(dict.fromkeys(filter(None, map(block_of, graph.node))))
 
 
 @dataclass
@@ -210,14 +209,9 @@ class _Writer:
 
     def _constants(self, tensor: str, scale: npt.NDArray[np.float32]) -> list[str]:
         names = [f"{tensor}_scale", f"{tensor}_zero"]
-        for name, value in zip(names, (scale, np.zeros(scale.shape, np.int8)), strict=True):
-            self._add(name, value)
+        self._add(names[0], scale)
+        self._add(names[1], np.zeros(scale.shape, np.int8))
         return names
 
     def _add(self, name: str, value: npt.NDArray[np.float32] | npt.NDArray[np.int8]) -> None:
-        self.constants[name] = self.from_array(np.ascontiguousarray(value), name)
-
-
-def pair_count(nodes: Iterable[NodeProto]) -> int:
-    """How many activations have a pair."""
-    return sum(node.op_type == "QuantizeLinear" for node in nodes)
+        self.constants[name] = self.from_array(value, name)

@@ -20,6 +20,7 @@ from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.engine.quantize import quantize_file
 from rtdetr_cli.engine.verdict import (
     LIMITS,
     NUM_PICTURES,
@@ -32,6 +33,8 @@ from rtdetr_cli.engine.verdict import (
 from rtdetr_cli.weights.store import resolve_weights
 
 PRECISION = "fp32"
+NUM_PICTURES_INT8 = 100
+"""What stays float is decided by AP, of which few pictures say little."""
 NOT_COMPARED = "not compared with PyTorch"
 
 
@@ -111,14 +114,18 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     pictures = pictures_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
+    reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
     agreement = None
     with atomic_write(path) as temporary:
         nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
-        if pictures:
-            reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
+        facts = _facts(settings, nodes)
+        if pictures and settings.int8:
+            agreement, more = quantize_file(temporary, reference, pictures, settings)
+            facts |= more
+        elif pictures:
             written = OnnxDetector(temporary, device)
             agreement = compare(reference, written, pictures, LIMITS[PRECISION])
-        report = Report(_facts(settings, nodes), agreement, pictures.origin if pictures else None)
+        report = Report(facts, agreement, pictures.origin if pictures else None)
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
     return path, report
@@ -126,7 +133,7 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
 
 def pictures_to_compare(settings: ExportSettings) -> Pictures | None:
     """What both are asked about; None with verify=false."""
-    count = settings.verify_images or NUM_PICTURES
+    count = settings.verify_images or (NUM_PICTURES_INT8 if settings.int8 else NUM_PICTURES)
     return find_pictures(settings.data, count) if settings.verify else None
 
 
@@ -149,7 +156,7 @@ def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
     return {
         "model": settings.model,
         "format": settings.format,
-        "precision": PRECISION,
+        "precision": "int8" if settings.int8 else PRECISION,
         "opset": settings.opset,
         "nodes": nodes,
         "rtdetr": __version__,
@@ -157,7 +164,7 @@ def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
 
 
 def output_path(settings: ExportSettings) -> Path:
-    """Beside the weights; for an architecture, which stands in the package, in this folder.
+    """Beside the weights, `best_int8.onnx` with int8=true; for an architecture in this folder.
 
     Raises:
         UsageError: `output` has another suffix than the format.
@@ -168,9 +175,9 @@ def output_path(settings: ExportSettings) -> Path:
         if path.suffix != suffix:
             raise UsageError(f"output={settings.output} must end in {suffix}")
         return path
-    if Path(settings.model).suffix in YAML_SUFFIXES:
-        return Path(Path(settings.model).stem + suffix)
-    return resolve_weights(settings.model).with_suffix(suffix)
+    is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
+    model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
+    return model.with_name(f"{model.stem}{'_int8' if settings.int8 else ''}{suffix}")
 
 
 def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
@@ -189,4 +196,6 @@ def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
     )
     if agreement:
         result(f"passed: {agreement}")
+    if settings.int8:
+        result(f"int8: {values['convolutions']} convolutions; float: {', '.join(values['float'])}")
     say(f"report in {place}")

@@ -37,6 +37,8 @@ class ExportSettings(Settings):
     """Decoder layers to keep; None: all that the model runs at inference."""
     num_queries: Count | None = None
     """Queries to select; None: the model's own."""
+    half: bool = False
+    """16-bit floats where they are safe; boxes, scores and selection stay float32."""
     int8: bool = False
     """8-bit integers in backbone and encoder, calibrated on data=; the decoder stays float."""
     int8_drop: Annotated[float, Range(0, 100)] = 0.5
@@ -90,6 +92,8 @@ class ExportSettings(Settings):
         """What int8 needs, or what needs int8."""
         if not self.int8:
             return "int8_drop has no effect without int8=true" if self.int8_drop != 0.5 else None
+        if self.half:
+            return "half and int8 are two precisions; give one of them"
         if not self.verify:
             return "int8=true finds by comparing what may be int8, so that verify=false cannot be"
         if self.data is None:
@@ -109,9 +113,11 @@ class ExportSettings(Settings):
                 f"device={self.device}: DLA has no GridSample, TopK or LayerNorm and no float32, "
                 "so that it cannot run RT-DETR; give a GPU (device=0)"
             )
+        if self.half and not self.tf32:
+            return "tf32 has no effect with half=true, where every product is of 16 bits"
         is_onnx = Path(self.model).suffix.lower() == ".onnx"
         keys = {"imgsz": None, "decoder_layers": None, "num_queries": None, "opset": 17}
-        keys["int8"] = False
+        keys |= {"half": False, "int8": False}
         for key, default in keys.items():
             if is_onnx and getattr(self, key) != default:
                 return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"

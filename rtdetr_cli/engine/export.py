@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli import __version__
+from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
+from rtdetr_cli.backends.rounding import RoundingDetector
 from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
@@ -118,13 +120,17 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     agreement = None
     with atomic_write(path) as temporary:
         nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
+        if settings.half:
+            nodes = halve_file(temporary)
         facts = _facts(settings, nodes)
         if pictures and settings.int8:
             agreement, more = quantize_file(temporary, reference, pictures, settings)
             facts |= more
         elif pictures:
-            written = OnnxDetector(temporary, device)
-            agreement = compare(reference, written, pictures, LIMITS[PRECISION])
+            rounds = settings.half and device == "cpu"
+            written = (RoundingDetector if rounds else OnnxDetector)(temporary, device)
+            agreement = compare(reference, written, pictures, LIMITS[facts["precision"]])
+            facts |= _magnitudes(written)
         report = Report(facts, agreement, pictures.origin if pictures else None)
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
@@ -152,19 +158,36 @@ def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:
         )
 
 
+def _magnitudes(written: OnnxDetector) -> dict[str, Any]:
+    """The largest number in float16 and where, and what became infinite; it is warned of."""
+    if not isinstance(written, RoundingDetector):
+        return {}
+    largest, infinite = written.magnitudes[0], written.overflows
+    if infinite:
+        warn(f"float16 ends at 65504 and overflows in {', '.join(one.node for one in infinite)}")
+    return {"largest_float16": largest._asdict(), "overflows": [one._asdict() for one in infinite]}
+
+
 def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
     return {
         "model": settings.model,
         "format": settings.format,
-        "precision": "int8" if settings.int8 else PRECISION,
+        "precision": _precision(settings),
         "opset": settings.opset,
         "nodes": nodes,
         "rtdetr": __version__,
     }
 
 
+def _precision(settings: ExportSettings) -> str:
+    """Its row in the limits of the verdict."""
+    if settings.half:
+        return "fp16"
+    return "int8" if settings.int8 else PRECISION
+
+
 def output_path(settings: ExportSettings) -> Path:
-    """Beside the weights, `best_int8.onnx` with int8=true; for an architecture in this folder.
+    """Beside the weights, for an architecture in this folder; `best_half.onnx`, `best_int8.onnx`.
 
     Raises:
         UsageError: `output` has another suffix than the format.
@@ -177,7 +200,8 @@ def output_path(settings: ExportSettings) -> Path:
         return path
     is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
     model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
-    return model.with_name(f"{model.stem}{'_int8' if settings.int8 else ''}{suffix}")
+    ending = {"fp16": "_half", "int8": "_int8"}.get(_precision(settings), "")
+    return model.with_name(f"{model.stem}{ending}{suffix}")
 
 
 def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
@@ -196,6 +220,8 @@ def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
     )
     if agreement:
         result(f"passed: {agreement}")
+    if largest := values.get("largest_float16"):
+        result(f"largest float16: {largest['value']:.0f} of 65504, in {largest['node']}")
     if settings.int8:
         result(f"int8: {values['convolutions']} convolutions; float: {', '.join(values['float'])}")
     say(f"report in {place}")

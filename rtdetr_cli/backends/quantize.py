@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LEVELS = 127
 """The largest int8; -128 has no partner and stays unused."""
+_BIAS_LIMIT = 2.0**30
 _BLOCK = re.compile(r"(?:backbone|encoder)/[a-z]\w*(?:/\d+)?(?=/)")
 _SAME_SCALE = {"Concat", "MaxPool", "Resize", "Pad"}
 """Operators that pass values on as they are: with one scale before and behind them integers do."""
@@ -128,10 +129,11 @@ def quantize(
     pairs = plan(graph, kept_float)
     scales = _scales(pairs, largest)
     writer = _Writer(graph)
+    inputs = {conv.name: scales[conv.input[0]] for conv in pairs.convs}
     for tensor, readers in pairs.readers.items():
         writer.add_pair(tensor, scales[tensor], readers)
     for conv in pairs.convs:
-        writer.quantize_weight(conv)
+        writer.quantize_weight(conv, inputs[conv.name])
     writer.finish()
     return model
 
@@ -177,14 +179,21 @@ class _Writer:
         for node, place in readers:
             node.input[place] = back
 
-    def quantize_weight(self, conv: NodeProto) -> None:
-        """Store a convolution's weights as int8, one scale for each output channel."""
+    def quantize_weight(self, conv: NodeProto, input_scale: float) -> None:
+        """Store a convolution's weights as int8, one scale for each output channel.
+
+        ONNX Runtime counts the bias in units of both scales and in 32 bits, which it would leave
+        where a channel has almost no weights.
+        """
         from onnx import helper
 
         weight = conv.input[1]
         values = self.to_array(self.constants.pop(weight))  # (C_out, C_in, K, K)
-        largest = np.abs(values).max((1, 2, 3))
-        scale = (np.where(largest > 0, largest, 1) / LEVELS).astype(np.float32)
+        scale = np.abs(values).max((1, 2, 3)) / LEVELS
+        if len(conv.input) > 2:
+            bias = np.abs(self.to_array(self.constants[conv.input[2]]))
+            scale = np.maximum(scale, bias / (input_scale * _BIAS_LIMIT))
+        scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
         low = np.rint(values / scale[:, None, None, None]).astype(np.int8)
         self._add(f"{weight}_int8", low)
         inputs = [f"{weight}_int8", *self._constants(weight, scale)]

@@ -152,7 +152,7 @@ def _scales(pairs: Pairs, largest: Mapping[str, float]) -> dict[str, float]:
 
 
 class _Writer:
-    """Adds nodes and constants to a graph, each node right before its first reader."""
+    """Adds nodes and constants to a graph, each pair right behind the node that it rounds."""
 
     def __init__(self, graph: GraphProto) -> None:
         from onnx import numpy_helper
@@ -182,8 +182,8 @@ class _Writer:
     def quantize_weight(self, conv: NodeProto, input_scale: float) -> None:
         """Store a convolution's weights as int8, one scale for each output channel.
 
-        ONNX Runtime counts the bias in units of both scales and in 32 bits, which it would leave
-        where a channel has almost no weights.
+        ONNX Runtime counts the bias in units of both scales, in 32 bits, which are too few where a
+        channel has almost no weights: its scale is larger then.
         """
         from onnx import helper
 

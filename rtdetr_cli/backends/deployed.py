@@ -169,6 +169,12 @@ class QuerySelection(nn.Module):
         self.score_head = decoder.enc_score_head
         self.bbox_head = decoder.enc_bbox_head
 
+    @property
+    def least_cells(self) -> int:
+        """Cells of S5 along a side, from which on a square picture has a cell for every query."""
+        per_cell = sum((STRIDES[-1] // stride) ** 2 for stride in STRIDES)
+        return math.ceil(math.sqrt(self.num_queries / per_cell))
+
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Three maps (B, C, H, W) to content (B * Q, C) and boxes before the sigmoid (B * Q, 4)."""
         sizes_hw = [(x.shape[-2], x.shape[-1]) for x in maps]

@@ -12,12 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtdetr_cli.nn.deformable_attention import DeformableAttention
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+
+def used_sampler(network: RTDETRNetwork, name: str) -> str:
+    """What `name` comes to in this network: whole pixels are always gathered."""
+    return "gather" if network.config.decoder.sampling == "discrete" else name
 
 
 def make_sampler(name: str, cross: DeformableAttention) -> nn.Module:
     """The form called `grid_sample` or `gather`; whole pixels are always gathered."""
-    is_gather = name == "gather" or cross.discrete
-    return (GatherSampler if is_gather else GridSampler)(cross)
+    return GatherSampler(cross) if name == "gather" or cross.discrete else GridSampler(cross)
 
 
 class GridSampler(nn.Module):
@@ -108,7 +113,7 @@ class GatherSampler(nn.Module):
         width, heads = maps[0].shape[1], self.num_heads
         depth = width // heads
         tokens = torch.cat([x.flatten(2) for x in maps], dim=2).transpose(1, 2)  # (B, N, C)
-        table = tokens.reshape(len(maps[0]), -1, depth)  # (B, N * M, D)
+        table = tokens.reshape(tokens.shape[0], -1, depth)  # (B, N * M, D)
         rows: Tensor = take_rows(table, index.flatten(1))
         if share is not None:
             weights = weights[..., None] * share

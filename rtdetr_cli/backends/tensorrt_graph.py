@@ -22,26 +22,32 @@ LAST_OPSET = 19
 """From 20 on the parser reads GridSample's mode as nearest."""
 TOP_K_LIMIT = 3840
 _FLOATS = {"FLOAT", "FLOAT16", "BFLOAT16"}
+_NO_BFLOAT16 = {"FLOAT", "FLOAT16"}
 _NUMBERS = _FLOATS | {"INT32", "INT64"}
 _BOOL = {"BOOL"}
 _ALL = _NUMBERS | _BOOL
 _MOVING = {
-    *("Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherElements"),
-    *("GatherND", "Identity", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze", "Tile"),
-    *("Transpose", "Unsqueeze", "Where"),
+    *("Concat", "Constant", "ConstantOfShape", "Expand", "EyeLike", "Flatten", "Gather"),
+    *("GatherElements", "GatherND", "Identity", "OneHot", "Reshape", "ReverseSequence", "Shape"),
+    *("Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"),
 }
 _COUNTING = {
     *("Abs", "Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max"),
-    *("Min", "Mod", "Mul", "Neg", "Range", "Sign", "Sub"),
+    *("Min", "Mod", "Mul", "Neg", "Range", "Sign", "Sub", "Sum"),
 }
 _COMPUTING = {
-    *("ArgMax", "AveragePool", "BatchNormalization", "Ceil", "Clip", "Conv", "ConvTranspose"),
-    *("Cos", "CumSum", "DepthToSpace", "Elu", "Erf", "Exp", "Floor", "Gemm"),
-    *("GlobalAveragePool", "HardSigmoid", "HardSwish", "InstanceNormalization"),
-    *("LayerNormalization", "LeakyRelu", "Log", "MatMul", "MaxPool", "Pad", "Pow"),
-    *("QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
-    *("Relu", "Resize", "Round", "ScatterElements", "ScatterND", "Sigmoid", "Sin", "Softmax"),
-    *("Softplus", "Sqrt", "Tanh", "TopK"),
+    *("Acos", "Acosh", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "AveragePool"),
+    *("BatchNormalization", "Ceil", "Celu", "Clip", "Conv", "ConvTranspose", "Cos", "Cosh"),
+    *("CumSum", "DepthToSpace", "Dropout", "Einsum", "Elu", "Erf", "Exp", "Floor"),
+    *("GRU", "Gelu", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"),
+    *("GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "InstanceNormalization"),
+    *("IsInf", "IsNaN", "LRN", "LSTM", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax"),
+    *("LpNormalization", "LpPool", "MatMul", "MaxPool", "Mean", "MeanVarianceNormalization"),
+    *("PRelu", "Pad", "Pow", "QuantizeLinear", "RNN", "Reciprocal", "ReduceL1"),
+    *("ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *("ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Resize", "Round"),
+    *("ScatterElements", "ScatterND", "Selu", "Shrink", "Sigmoid", "Sin", "Sinh", "Softmax"),
+    *("Softplus", "Softsign", "SpaceToDepth", "Sqrt", "Tan", "Tanh", "ThresholdedRelu", "TopK"),
 }
 """Integers are not refused everywhere by the parser, but nothing here needs them: int64 is for
 indices, shapes and class numbers."""
@@ -52,7 +58,7 @@ TYPES = {
     **dict.fromkeys(("And", "Not", "Or", "Xor"), _BOOL),
     "Cast": _ALL | {"UINT8"},
     "DequantizeLinear": {"INT8"},
-    "GridSample": {"FLOAT", "FLOAT16"},
+    **dict.fromkeys(("DeformConv", "GridSample", "Mish", "RoiAlign"), _NO_BFLOAT16),
 }
 """Operator to the types of its first input."""
 _ONE_TYPE = {
@@ -62,7 +68,7 @@ _ONE_TYPE = {
 }
 """All inputs have one type; of Where those after the first."""
 _CONSTANT = {
-    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), 1),
+    **dict.fromkeys((name for name in _COMPUTING if name.startswith("Reduce")), 1),
     **dict.fromkeys(("CumSum", "Squeeze", "TopK", "Unsqueeze"), 1),
     "Slice": 3,
 }

@@ -18,7 +18,7 @@ class ExportSettings(Settings):
     groups: ClassVar[dict[str, str]] = {
         "model": "What to write",
         "imgsz": "The network in it",
-        "batch": "Engines of TensorRT",
+        "batch": "Batch, and engines of TensorRT",
         "verify": "Comparison with PyTorch",
     }
 
@@ -43,9 +43,17 @@ class ExportSettings(Settings):
     """8-bit integers in backbone and encoder, calibrated on data=; the decoder stays float."""
     int8_drop: Annotated[float, Range(0, 100)] = 0.5
     """Points of AP that int8 may lose on data=; blocks stay float until it holds."""
+    dynamic: bool = False
+    """Leave height and width free, multiples of 32; imgsz is a default then."""
+    input: Annotated[str, OneOf(("float32", "uint8"))] = "float32"
+    """Pictures: float32 (batch,3,height,width) in 0..1, or uint8 (batch,height,width,3)."""
+    postprocess: bool = True
+    """Give the best 300 boxes in pixels; false: logits and boxes of every query."""
+    sampler: Annotated[str, OneOf(("grid_sample", "gather"))] | None = None
+    """How the decoder looks values up; None: grid_sample, for engines whichever is right."""
 
     batch: Annotated[int | tuple[int, int, int], Range(1)] | None = None
-    """Pictures per call: the most, tuned for it, or least,tuned,most; None: 1,1,8."""
+    """Pictures per call: of an engine the most, or least,tuned,most; None: 1,1,8; of onnx all."""
     workspace: Annotated[float, Range(0.1)] | None = None
     """Most working memory, GiB; None: all that the GPU has."""
     tf32: bool = True
@@ -113,21 +121,32 @@ class ExportSettings(Settings):
                 f"device={self.device}: DLA has no GridSample, TopK or LayerNorm and no float32, "
                 "so that it cannot run RT-DETR; give a GPU (device=0)"
             )
-        if self.half and not self.tf32:
-            return "tf32 has no effect with half=true, where every product is of 16 bits"
+        reasons = {
+            "tf32 has no effect with half=true, where every product is of 16 bits": (
+                self.half and not self.tf32
+            ),
+            "dynamic has no effect on an engine, which is tuned for one size; give imgsz": (
+                self.dynamic
+            ),
+            "input=uint8 and postprocess=false are for format=onnx, not for engines": (
+                self.input == "uint8" or not self.postprocess
+            ),
+        }
         is_onnx = Path(self.model).suffix.lower() == ".onnx"
         keys = {"imgsz": None, "decoder_layers": None, "num_queries": None, "opset": 17}
-        keys |= {"half": False, "int8": False}
+        keys |= {"sampler": None, "half": False, "int8": False}
         for key, default in keys.items():
-            if is_onnx and getattr(self, key) != default:
-                return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
-        return None
+            reason = f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
+            reasons[reason] = is_onnx and getattr(self, key) != default
+        return next((reason for reason, is_given in reasons.items() if is_given), None)
 
     def _onnx_reason(self) -> str | None:
         """A key that belongs to engines only."""
         why = "has no effect with format=onnx"
         reasons = {
-            f"batch {why}, whose batch is free": self.batch is not None,
+            f"batch=least,tuned,most {why}; give one number, or none for a free batch": (
+                isinstance(self.batch, tuple)
+            ),
             f"workspace {why}": self.workspace is not None,
             f"tf32 {why}, which is computed as its runtime does": not self.tf32,
             f"version_compatible {why}, which every release opens": self.version_compatible,

@@ -48,7 +48,7 @@ def test_a_graph_of_what_we_need_is_taken():
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [
-        ("Sigmoid(third)", "Shrink(third)", "Shrink is no operator of its parser"),
+        ("Sigmoid(third)", "Bernoulli(third)", "Bernoulli is no operator of its parser"),
         ('"" : 17', '"" : 20', "opset 20, at most 19 is read right"),
         ('"" : 17', '"" : 17, "com.microsoft" : 1', "operator set com.microsoft"),
         ('"bilinear"', '"bicubic"', "GridSample sampled: mode=bicubic"),

@@ -14,8 +14,11 @@ import torch
 from onnx import parser
 from torch import nn
 
+from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict
+from rtdetr_cli.backends.rounding import RoundingDetector
+from rtdetr_cli.backends.tensorrt_graph import find_faults
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import (
@@ -29,7 +32,7 @@ from rtdetr_cli.config.model import (
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine import export
 from rtdetr_cli.engine.export import Report, keep_apart_if_wrong
-from rtdetr_cli.engine.verdict import Agreement, Drift, compare, find_pictures
+from rtdetr_cli.engine.verdict import LIMITS, Agreement, Drift, compare, find_pictures
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
@@ -167,6 +170,20 @@ def test_dropped_layers_training_parts_and_paths_are_not_in_the_file(model, expo
     content = exported.read_bytes()
     assert b"site-packages" not in content
     assert str(Path(__file__).parents[2]).encode() not in content
+
+
+def test_tensorrt_takes_the_graph_in_both_precisions(model, exported, tmp_path):
+    assert find_faults(model) == []
+    path = tmp_path / "x_half.onnx"
+    path.write_bytes(exported.read_bytes())
+    halve_file(path)
+    assert find_faults(onnx.load(path)) == []
+    weights = {one.name for one in onnx.load(path).graph.initializer if one.data_type == 1}
+    assert len(weights) < 20  # anchors, ends of clips and the like
+    exact, rounded = (kind(path, "cpu") for kind in (OnnxDetector, RoundingDetector))
+    agreement = compare(exact, rounded, find_pictures(None), LIMITS["fp16"])
+    assert agreement.score_drift.median < 0.005  # random weights: rounding moves some boxes far
+    assert rounded.overflows == []
 
 
 def test_the_file_agrees_on_pictures(exported):

@@ -24,8 +24,7 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, Percentile
 
 from rtdetr_cli.backends.calibrate import BINS, Histogram, Observer
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector, write_onnx
-from rtdetr_cli.backends.onnx_session import open_session
+from rtdetr_cli.backends.onnx import OnnxDetector, UnchangedDetector, write_onnx
 from rtdetr_cli.backends.quantize import LEVELS, plan, quantize
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.console import result
@@ -61,13 +60,6 @@ def entropy(histogram: Histogram) -> float:
         divergence = float((p * np.log(np.maximum(p, 1e-12) / q)).sum())
         best = min(best, (divergence, end))
     return min(best[1] / BINS * histogram.limit, histogram.largest)
-
-
-class AsItIs(OnnxDetector):
-    """Runs the graph of the file, where OnnxDetector restates it for the CPU."""
-
-    def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
-        return open_session(path, device, path.read_bytes())
 
 
 class Theirs(PercentileCalibrater):
@@ -133,7 +125,7 @@ def main() -> None:
     for name, rule in rules.items():
         largest = {tensor: rule(one) for tensor, one in observer.histograms.items()}
         path.write_bytes(quantize(float_model, largest).SerializeToString())
-        for kind in (OnnxDetector, AsItIs):
+        for kind in (OnnxDetector, UnchangedDetector):
             found = ask(kind(path, "cpu"), pictures, detector.preprocessing)
             result(f"{name}, {kind.__name__}: {judge(answers, found, LIMITS['int8'])}")
 

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationDataReader, MinMaxCalibrater
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
 from rtdetr_cli.backends.calibrate import Observer
 from rtdetr_cli.backends.load import load_detector
@@ -117,7 +118,7 @@ def test_a_decoder_in_8_bits_is_caught(trained):
     kinds = ["Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Sigmoid", "LayerNormalization"]
     nodes = [node.name for node in model.graph.node if node.name.startswith("decoder/")]
     quantizer = QDQQuantizer(
-        calibrator.model,
+        save_and_reload_model_with_shape_infer(model),
         True,
         False,
         TensorProto.INT8,
@@ -147,11 +148,13 @@ def test_ranges_of_pictures_without_light_are_caught(trained):
 
 
 @pytest.mark.parametrize("fault", ["letterboxed", "blue first"])
-def test_calibration_on_pictures_prepared_otherwise_does_little(trained, fault):
-    """Ranges are those of the same maps: the file is as good, and the verdict says so."""
+def test_calibration_on_pictures_prepared_otherwise_costs_drift_alone(trained, right, fault):
+    """Ranges of the same maps, a little off: no detection goes, boxes drift somewhat more."""
     wrong = [letterbox(one) if fault == "letterboxed" else one[..., ::-1] for one in trained.train]
     wrong = [np.ascontiguousarray(one) for one in wrong]
-    assert trained.judge(quantize(trained.model, trained.ranges(wrong))).passes
+    agreement = trained.judge(quantize(trained.model, trained.ranges(wrong)))
+    assert 0.8 < agreement.matched < trained.judge(right).matched
+    assert agreement.lost + agreement.new < 0.05 * agreement.detections
 
 
 def letterbox(picture: Pixels) -> Pixels:

@@ -210,6 +210,13 @@ class OnnxDetector:
             )
 
 
+class UnchangedDetector(OnnxDetector):
+    """Runs a file of int8 as it is, slowly, where OnnxDetector restates it for the CPU."""
+
+    def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
+        return open_session(path, device, path.read_bytes())
+
+
 def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
     """What `write_onnx` noted; empty in a file by others, whatever it notes."""
     version = stored.get("rtdetr_format")

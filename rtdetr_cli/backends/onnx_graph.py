@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS
 from rtdetr_cli.backends.deployed import DeployedNetwork
+from rtdetr_cli.backends.node_names import name_nodes
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra
 from rtdetr_cli.backends.sampling import take_rows
 from rtdetr_cli.core.errors import BackendError
@@ -206,8 +207,9 @@ def restate_opset(model: ModelProto, opset: int) -> None:
 
 
 def strip(model: ModelProto, options: GraphOptions) -> None:
-    """Remove what the exporter noted of this machine (paths at every node); name free sides."""
+    """Remove what the exporter noted of this machine (paths at nodes); name nodes, free sides."""
     graph = model.graph
+    name_nodes(graph)
     graph.ClearField("value_info")
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         item.ClearField("metadata_props")

@@ -140,6 +140,8 @@ def _onnx_file(settings: ExportSettings, sampler: str | None, path: Path, missin
         decoder_layers=settings.decoder_layers,
         num_queries=settings.num_queries,
         half=settings.half,
+        int8=settings.int8,
+        int8_drop=settings.int8_drop,
         sampler=sampler,
         verify=settings.verify,
         verify_images=settings.verify_images,

@@ -197,9 +197,9 @@ def find_pictures(data: str | None, count: int = NUM_PICTURES) -> Pictures:
     folder = Path(data).expanduser()
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if paths:
-        return Pictures([paths[n] for n in _evenly(len(paths), count)], origin=data)
+        return Pictures([paths[n] for n in evenly(len(paths), count)], origin=data)
     dataset = open_split(load_data(data), "val")
-    truth = take_pictures(dataset, _evenly(len(dataset), count))
+    truth = take_pictures(dataset, evenly(len(dataset), count))
     has_labels = truth.num_boxes > 0
     return Pictures([one.path for one in truth.records], truth if has_labels else None, data)
 
@@ -224,20 +224,27 @@ def compare(
 ) -> Agreement:
     """Run both on the same pictures, prepared as the reference wants them, and judge."""
     ours, theirs = (ask(one, pictures, reference.preprocessing) for one in (reference, exported))
-    if pictures.truth and ours.ap is None:
+    warn_if_other_classes(reference, ours, pictures)
+    return judge(ours, theirs, limits)
+
+
+def warn_if_other_classes(reference: Detector, answers: Answers, pictures: Pictures) -> None:
+    """Say that labels are there and give no AP."""
+    if pictures.truth and answers.ap is None:
         warn(
             f"{pictures.origin} has {len(pictures.truth.names)} classes and the model "
             f"{len(reference.names)}, so only detections are compared, not AP"
         )
-    return judge(ours, theirs, limits)
 
 
-def ask(detector: Detector, pictures: Pictures, preprocessing: Preprocessing) -> Answers:
+def ask(
+    detector: Detector, pictures: Pictures, preprocessing: Preprocessing, label: str = "compare"
+) -> Answers:
     """Run a detector over pictures; what it finds may be nonsense."""
     found: list[Detections] = []
     sizes_hw: list[tuple[int, int]] = []
     total = len(pictures.sources)
-    for start in progress(range(0, total, BATCH), -(-total // BATCH), "compare"):
+    for start in progress(range(0, total, BATCH), -(-total // BATCH), label):
         batch = pictures.read(start, start + BATCH)
         sizes = [(picture.shape[0], picture.shape[1]) for picture in batch]
         images = torch.stack([_prepare(picture, preprocessing) for picture in batch])
@@ -378,7 +385,7 @@ def _ap(pictures: Pictures, num_classes: int, found: list[Detections]) -> float 
     return evaluator.compute().box.map
 
 
-def _evenly(available: int, count: int) -> list[int]:
+def evenly(available: int, count: int) -> list[int]:
     """At most `count` positions, from the first to the last."""
     places = np.linspace(0, available - 1, min(count, available))
     return [int(place) for place in places.round()]

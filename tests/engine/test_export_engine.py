@@ -17,7 +17,7 @@ from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine import export_engine
 from rtdetr_cli.engine.export import Report
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -278,3 +278,40 @@ def test_an_onnx_file_of_others_is_refused(fake_tensorrt, tmp_path, capsys):
     other.write_bytes(content)
     assert run(["export", f"model={other}", "format=engine"]) == 2
     assert "was not written by `rtdetr export`" in capsys.readouterr().err
+
+
+def test_an_int8_file_is_built_and_held_to_the_limits_of_int8(
+    tensorrt, fake_tensorrt, tmp_path, squares
+):
+    tensorrt()
+    pair = """scale = Constant<value = float {0.01}>() zero = Constant<value = int8 {0}>()
+      low = QuantizeLinear(exact, scale, zero) mean = DequantizeLinear(low, scale, zero)
+      scores"""
+    text = (
+        fake_tensorrt["TOY"]
+        .replace("mean = Red", "exact = Red")
+        .replace("scores =", f"{pair} =", 1)
+    )
+    toy = fake_tensorrt["save_toy"](tmp_path / "toy_int8.onnx", text, precision="int8")
+    assert run(["export", f"model={toy}", "format=engine"]) == 0
+    notes = json.loads((tmp_path / "toy_int8.engine.json").read_text())
+    assert (notes["verdict"], notes["precision"]) == ("passed", "int8")
+    assert notes["agreement"]["limits"]["matched"] == 0.9
+
+
+def test_int8_is_asked_of_the_onnx_file(tensorrt, squares, tmp_path, monkeypatch):
+    tensorrt()
+    asked = []
+
+    def stop(settings):
+        asked.append(settings)
+        raise BackendError("far enough")
+
+    monkeypatch.setattr(export_engine, "export_onnx", stop)
+    weights = tmp_path / "best.pt"
+    weights.touch()
+    words = [f"model={weights}", f"data={squares}/data.yaml", "int8", "int8_drop=1.5"]
+    assert run(["export", *words, "format=engine"]) == 5
+    (found,) = asked
+    assert (found.int8, found.int8_drop, found.format) == (True, 1.5, "onnx")
+    assert (found.data, found.output) == (f"{squares}/data.yaml", str(tmp_path / "best_int8.onnx"))

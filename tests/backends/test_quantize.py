@@ -1,0 +1,207 @@
+"""Where Q/DQ pairs stand, what they compute, and how the CPU gets them; ranges of activations."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import helper, numpy_helper, parser
+from torch.nn import functional as F
+
+from rtdetr_cli.backends.calibrate import BINS, Histogram
+from rtdetr_cli.backends.cpu_integers import restate_for_cpu, restated_for_cpu
+from rtdetr_cli.backends.onnx_session import open_session
+from rtdetr_cli.backends.quantize import blocks, plan, quantize
+from rtdetr_cli.backends.tensorrt_graph import find_faults
+
+GRAPH = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,3,8,8] images) => (float[N,2,8,8] scores) {
+  a = Conv<pads = [1, 1, 1, 1]>(images, w0, b0)
+  r = Relu(a)
+  p = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(r)
+  s = Conv(r, w1, b1)
+  g = Sigmoid(s)
+  m = Mul(s, g)
+  t = Add(m, r)
+  c = Concat<axis = 1>(p, t)
+  e = Conv(c, w2, b2)
+  f = Relu(e)
+  scores = Conv(f, w3, b3)
+}"""
+NAMES = [
+    *("backbone/stem/Conv", "backbone/stem/Relu", "backbone/stem/MaxPool"),
+    *("backbone/stages/0/blocks/0/Conv", "backbone/stages/0/Sigmoid", "backbone/stages/0/Mul"),
+    *("backbone/stages/0/Add", "encoder/Concat", "encoder/fpn_blocks/1/Conv"),
+    *("encoder/fpn_blocks/1/Relu", "decoder/value/Conv"),
+]
+SHAPES = {"w0": (4, 3, 3, 3), "w1": (4, 4, 1, 1), "w2": (6, 8, 1, 1), "w3": (2, 6, 1, 1)}
+
+
+def make_model() -> onnx.ModelProto:
+    """A stem with ReLU, a stage with SiLU and a sum, a pool, a concatenation; a float decoder."""
+    model = parser.parse_model(GRAPH)
+    numbers = np.random.default_rng(0)
+    for node, name in zip(model.graph.node, NAMES, strict=True):
+        node.name = name
+    for name, shape in SHAPES.items():
+        weight = numbers.normal(size=shape).astype(np.float32)
+        weight[0] *= 100  # one scale for all channels would lose the others
+        for part, value in ((name, weight), (name.replace("w", "b"), weight.mean((1, 2, 3)))):
+            model.graph.initializer.append(numpy_helper.from_array(value, part))
+    for key, value in {"rtdetr_format": 1, "precision": "int8"}.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    return model
+
+
+def run(model: onnx.ModelProto, images: np.ndarray, *names: str) -> list[np.ndarray]:
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    for name in names:
+        model.graph.output.append(helper.make_tensor_value_info(name, 1, None))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(list(names) or None, {"images": images})
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(1).random((2, 3, 8, 8), np.float32)
+
+
+@pytest.fixture(scope="module")
+def largest(images) -> dict[str, float]:
+    model = make_model()
+    names = [name for name in plan(model.graph).readers if name != "images"]
+    found = dict(zip(names, run(model, images, *names), strict=True)) | {"images": images}
+    return {name: float(np.abs(values).max()) for name, values in found.items()}
+
+
+def test_pairs_stand_where_integers_can_flow():
+    graph = make_model().graph
+    assert blocks(graph) == ["backbone/stem", "backbone/stages/0", "encoder/fpn_blocks/1"]
+    pairs = plan(graph)
+    readers = {name: {node.op_type for node, _ in them} for name, them in pairs.readers.items()}
+    assert readers == {
+        "images": {"Conv"},
+        "r": {"Conv", "MaxPool", "Add"},  # the branch that enters the sum as well
+        "p": {"Concat"},
+        "s": {"Sigmoid", "Mul"},
+        "m": {"Add"},
+        "t": {"Concat"},
+        "c": {"Conv"},
+    }  # neither a nor e, which lie before a ReLU, nor f, which only the decoder reads
+
+
+def test_a_block_that_stays_float_has_no_pairs(largest):
+    model = make_model()
+    readers = plan(model.graph, ["encoder/fpn_blocks/1"]).readers
+    assert set(readers) == {"images", "r", "s"}
+    everything = quantize(model, largest, blocks(model.graph))
+    assert everything == model
+
+
+def test_the_graph_is_what_tensorrt_takes(largest):
+    model = quantize(make_model(), largest)
+    onnx.checker.check_model(model, full_check=True)
+    assert find_faults(model) == []
+    constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    assert constants["w0_int8"].dtype == np.int8
+    assert constants["w0_scale"].shape == (4,)
+    assert (np.abs(constants["w0_int8"]).max((1, 2, 3)) == 127).all()
+    assert constants["b0"].dtype == constants["w3"].dtype == np.float32
+    assert "w0" not in constants
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    joined = {float(constants[f"{name}_scale"]) for name in ("r", "p", "t", "c")}
+    assert joined == {np.float32(max(largest[name] for name in "rptc") / 127)}
+
+
+def test_the_numbers_are_those_of_rounding_by_hand(largest, images):
+    model = quantize(make_model(), largest, ["backbone/stages/0", "encoder/fpn_blocks/1"])
+    given = {
+        one.name: torch.tensor(numpy_helper.to_array(one)) for one in make_model().graph.initializer
+    }
+    scale = largest["images"] / 127
+    rounded = torch.fake_quantize_per_tensor_affine(torch.tensor(images), scale, 0, -128, 127)
+    scales = given["w0"].abs().amax((1, 2, 3)) / 127
+    zeros = torch.zeros(4, dtype=torch.int32)
+    weight = torch.fake_quantize_per_channel_affine(given["w0"], scales, zeros, 0, -128, 127)
+    expected = F.conv2d(rounded, weight, given["b0"], padding=1)
+    (found,) = run(model, images, "a")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    (exact,) = run(make_model(), images, "a")
+    assert np.abs(found - exact).max() > 1e-3
+
+
+def test_the_cpu_computes_the_same_in_its_own_integers(largest, images, tmp_path):
+    path = tmp_path / "int8.onnx"
+    model = quantize(make_model(), largest)
+    onnx.save(model, path)
+    session, _ = open_session(path, "cpu")
+    (found,) = session.run(None, {"images": images})
+    (plain,) = run(model, images)
+    (exact,) = run(make_model(), images)
+    error = np.abs(plain - exact).max()
+    assert np.abs(found - plain).max() < 0.3 * error  # a level here and there
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    options.log_severity_level = 3
+    content = restated_for_cpu(path)
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
+    assert operators.count("QLinearConv") == 2
+    assert restated_for_cpu(tmp_path / "absent.onnx") is None
+
+
+def test_only_activations_get_other_zero_points(largest):
+    model = quantize(make_model(), largest)
+    restate_for_cpu(model)
+    constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    zeros = {name: constants[f"{name}_zero"] for name in ("images", "r", "p", "s", "m", "t", "c")}
+    assert {str(value.dtype) for value in zeros.values()} == {"uint8"}
+    assert {name for name, value in zeros.items() if value == 0} == {"r", "p"}
+    assert constants["w0_zero"].dtype == np.int8
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-14])
+def test_a_channel_that_is_all_bias_stays_so(largest, images, tmp_path, size):
+    model = make_model()
+    constants = {one.name: one for one in model.graph.initializer}
+    for name, value in (("w1", size), ("b1", 5.0)):
+        values = numpy_helper.to_array(constants[name]).copy()
+        values[1] = value
+        constants[name].CopyFrom(numpy_helper.from_array(values, name))
+    path = tmp_path / "int8.onnx"
+    onnx.save(quantize(model, {**largest, "s": 10.0, "m": 10.0}), path)
+    for content in (restated_for_cpu(path), path.read_bytes()):
+        (found,) = run(onnx.ModelProto.FromString(content), images, "m")
+        np.testing.assert_allclose(found[:, 1], 5.0, atol=0.1)
+
+
+def test_a_histogram_knows_percentiles_however_its_values_come():
+    values = torch.randn(10, 5000, generator=torch.Generator().manual_seed(0))
+    values *= torch.arange(1, 11)[:, None]  # each picture goes beyond the one before
+    together, apart = Histogram(), Histogram()
+    together.add(values)
+    for row in values:
+        apart.add(row)
+    assert together.counts.sum() == apart.counts.sum() == values.numel()
+    for percent in (50, 99, 99.9, 100):
+        expected = float(np.percentile(values.abs().numpy(), percent))
+        for one in (together, apart):
+            assert one.percentile(percent) == pytest.approx(expected, abs=4 * one.limit / BINS)
+    assert together.percentile(100) == float(values.abs().max())
+
+
+def test_a_tensor_of_noughts_has_a_scale():
+    empty = Histogram()
+    empty.add(torch.zeros(4))
+    assert empty.percentile(99.9) == 0
+    model = make_model()
+    largest = dict.fromkeys(plan(model.graph).readers, 0.0)
+    constants = {one.name: one for one in quantize(model, largest).graph.initializer}
+    assert numpy_helper.to_array(constants["r_scale"]) > 0

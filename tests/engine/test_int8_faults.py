@@ -1,0 +1,165 @@
+"""Faults planted into the int8 form of a trained network, and what the verdict says of each."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization.calibrate import CalibrationDataReader, MinMaxCalibrater
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
+
+from rtdetr_cli.backends.calibrate import Observer
+from rtdetr_cli.backends.load import load_detector
+from rtdetr_cli.backends.onnx import OnnxDetector, write_onnx
+from rtdetr_cli.backends.quantize import plan, quantize
+from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.core.image import Pixels, read_image, resize_image, to_tensor
+from rtdetr_cli.engine.quantize import find_calibration
+from rtdetr_cli.engine.verdict import (
+    LIMITS,
+    Agreement,
+    Answers,
+    Pictures,
+    ask,
+    find_pictures,
+    judge,
+)
+
+PERCENTILE = 99.9
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Trained:
+    """A float file, its pictures and PyTorch's answers to them."""
+
+    path: Path
+    detector: TorchDetector
+    train: list[Pixels]
+    pictures: Pictures
+    answers: Answers
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        return onnx.load(self.path)
+
+    def ranges(self, pictures: list[Pixels]) -> dict[str, float]:
+        observer = Observer(self.path, plan(self.model.graph).readers)
+        ask(observer, Pictures(pictures), self.detector.preprocessing)
+        return {name: one.percentile(PERCENTILE) for name, one in observer.histograms.items()}
+
+    def judge(self, model: onnx.ModelProto) -> Agreement:
+        path = self.path.with_name("tried.onnx")
+        onnx.save(model, path)
+        found = ask(OnnxDetector(path, "cpu"), self.pictures, self.detector.preprocessing)
+        return judge(self.answers, found, LIMITS["int8"])
+
+
+@pytest.fixture(scope="module")
+def trained(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("int8")
+    data = shutil.copytree(shared_data / "bccd", folder / "bccd") / "data.yaml"
+    detector = load_detector(str(shared_data / "weights" / "ultralytics_n_bccd.pt"), "cpu")
+    assert isinstance(detector, TorchDetector)
+    path = folder / "float.onnx"
+    write_onnx(path, detector.network, detector.names, detector.preprocessing)
+    pictures = find_pictures(str(data), 16)
+    paths = find_calibration(str(data), pictures).sources[::8]
+    train = [read_image(one) for one in paths if isinstance(one, Path)]
+    answers = ask(detector, pictures, detector.preprocessing)
+    return Trained(path, detector, train, pictures, answers)
+
+
+@pytest.fixture(scope="module")
+def right(trained: Trained) -> onnx.ModelProto:
+    return quantize(trained.model, trained.ranges(trained.train))
+
+
+def test_the_right_form_passes(trained, right):
+    agreement = trained.judge(right)
+    assert agreement.faults == []
+    assert agreement.matched < 0.99  # it is no float file
+
+
+def test_exchanged_corners_are_caught(trained, right):
+    model = onnx.ModelProto.FromString(right.SerializeToString())
+    for node in model.graph.node:
+        for place, name in enumerate(node.output):
+            if name == "boxes":
+                node.output[place] = "straight"
+    order = numpy_helper.from_array(np.array([1, 0, 3, 2]), "order")
+    model.graph.initializer.append(order)
+    model.graph.node.append(
+        onnx.helper.make_node("Gather", ["straight", "order"], ["boxes"], axis=2)
+    )
+    assert not trained.judge(model).passes
+
+
+def test_a_decoder_in_8_bits_is_caught(trained):
+    """As a quantizer does it that is not told where to stop."""
+    model, path = trained.model, trained.path
+    calibrator = MinMaxCalibrater(path, augmented_model_path=str(path.with_name("more.onnx")))
+    calibrator.augment_graph()
+    calibrator.create_inference_session()
+    size_hw = trained.detector.preprocessing.size_hw
+    with redirect_stdout(None):
+        for picture in trained.train[:8]:
+            image = to_tensor(resize_image(picture, size_hw, antialias=False))[None].numpy()
+            calibrator.collect_data(
+                One({"images": image, "orig_target_sizes": np.array([size_hw])})
+            )
+    kinds = ["Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Sigmoid", "LayerNormalization"]
+    nodes = [node.name for node in model.graph.node if node.name.startswith("decoder/")]
+    quantizer = QDQQuantizer(
+        save_and_reload_model_with_shape_infer(model),
+        True,
+        False,
+        TensorProto.INT8,
+        TensorProto.INT8,
+        calibrator.compute_data(),
+        nodes,
+        [],
+        kinds,
+        {"ActivationSymmetric": True},
+    )
+    agreement = trained.judge(quantizer.quantize_model())
+    assert not agreement.passes
+    assert agreement.matched < 0.7
+
+
+class One(CalibrationDataReader):
+    def __init__(self, feed: dict[str, np.ndarray]) -> None:
+        self.feeds = [feed]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return self.feeds.pop() if self.feeds else None
+
+
+def test_ranges_of_pictures_without_light_are_caught(trained):
+    dark = [np.zeros_like(picture) for picture in trained.train[:2]]
+    assert not trained.judge(quantize(trained.model, trained.ranges(dark))).passes
+
+
+@pytest.mark.parametrize("fault", ["letterboxed", "blue first"])
+def test_calibration_on_pictures_prepared_otherwise_costs_drift_alone(trained, right, fault):
+    """Ranges of the same maps, a little off: no detection goes, boxes drift somewhat more."""
+    wrong = [letterbox(one) if fault == "letterboxed" else one[..., ::-1] for one in trained.train]
+    wrong = [np.ascontiguousarray(one) for one in wrong]
+    agreement = trained.judge(quantize(trained.model, trained.ranges(wrong)))
+    assert 0.8 < agreement.matched < trained.judge(right).matched
+    assert agreement.lost + agreement.new < 0.05 * agreement.detections
+
+
+def letterbox(picture: Pixels) -> Pixels:
+    """The picture in a gray square."""
+    height, width = picture.shape[:2]
+    square = np.full((max(height, width),) * 2 + (3,), 114, np.uint8)
+    square[:height, :width] = picture
+    return square

@@ -1,0 +1,105 @@
+"""INT8 through the real command, once (tracing takes a while), and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.quantize import blocks
+from rtdetr_cli.backends.tensorrt_graph import find_faults
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.config.export_settings import ExportSettings
+from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.engine.quantize import find_calibration
+from rtdetr_cli.engine.verdict import find_pictures
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
+
+NAMES = {0: "green", 1: "red"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights whose maps do not fade away and whose answers depend on what is seen."""
+    torch.manual_seed(1)
+    network = RTDETRNetwork(tiny_config, len(NAMES))
+    for head in (network.decoder.enc_score_head, *network.decoder.dec_score_head):
+        nn.init.normal_(head.weight, std=1.0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.encoder(network.backbone(torch.rand(4, 3, 64, 64)))
+    path = tmp_path_factory.mktemp("int8") / "tiny.pt"
+    weights = network.eval().state_dict()
+    save_checkpoint(path, Checkpoint(tiny_config, NAMES, weights, Preprocessing((64, 64), False)))
+    return path
+
+
+@pytest.mark.slow
+def test_int8_is_calibrated_judged_and_says_what_stays_float(checkpoint, squares, capsys):
+    words = [f"model={checkpoint}", "int8", f"data={squares}/data.yaml"]
+    assert run(["export", *words]) == 0
+    heard = capsys.readouterr()
+    path = checkpoint.with_name("tiny_int8.onnx")
+    report = json.loads(path.with_name("tiny_int8.report.json").read_text())
+    assert (report["precision"], report["verdict"]) == ("int8", "passed")
+    assert (report["calibration_pictures"], report["agreement"]["pictures"]) == (9, 4)
+    assert report["agreement"]["limits"]["ap"] == 0.005
+    assert f"calibrates on 9 pictures of {squares}/data.yaml, train" in heard.err
+
+    model = onnx.load(path)
+    assert find_faults(model) == []
+    rounded = [node for node in model.graph.node if node.name.endswith("/Weight")]
+    assert len(rounded) == report["convolutions"] > 0
+    # Random weights bear little: what costs too much went back to float, each for a reason.
+    always, kept = ["decoder", "attention of the encoder"], list(report["float"])[2:]
+    assert list(report["float"])[:2] == always
+    assert kept
+    assert set(kept) < set(blocks(model.graph))
+    assert not [node.name for node in rounded if node.name.startswith(tuple(f"{x}/" for x in kept))]
+    for block in kept:
+        assert f"{block} stays float: {report['float'][block]}" in heard.err
+        assert f", {block}" in heard.out
+
+    detector = OnnxDetector(path, "cpu")
+    assert (detector.metadata["precision"], detector.metadata["verdict"]) == ("int8", "passed")
+    assert detector.metadata["int8"]["float"] == report["float"]
+
+
+def test_calibration_takes_the_train_split_or_a_folder(squares, capsys):
+    data = str(squares / "data.yaml")
+    compared = find_pictures(data, 100)
+    found = find_calibration(data, compared)
+    assert {path.parent.name for path in found.sources} == {"train"}
+    assert (len(found.sources), found.origin) == (9, f"{data}, train")
+    assert "9 pictures are few to calibrate on" in capsys.readouterr().err
+    folder = str(squares / "images" / "val")
+    found = find_calibration(folder, find_pictures(folder, 100))
+    assert (len(found.sources), found.origin) == (4, folder)
+    assert "calibration and verdict see the same pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"int8": True}, "needs data=, because its ranges are measured on real pictures"),
+        ({"int8": True, "verify": False}, "verify=false cannot be"),
+        ({"int8": True, "half": True, "data": "x"}, "half and int8 are two precisions"),
+        ({"int8_drop": 1.0}, "int8_drop has no effect without int8=true"),
+    ],
+)
+def test_what_int8_needs(keys, reason):
+    with pytest.raises(UsageError, match=reason):
+        ExportSettings(model="best.pt", **keys)
+
+
+def test_an_onnx_file_is_not_made_int8():
+    with pytest.raises(UsageError, match=r"int8 is fixed inside best\.onnx"):
+        ExportSettings(model="best.onnx", format="engine", int8=True, data="x")

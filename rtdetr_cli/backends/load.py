@@ -39,6 +39,7 @@ def load_detector(
     device: str | None = None,
     decoder_layers: int | None = None,
     num_queries: int | None = None,
+    half: bool = False,
 ) -> Detector:
     """Open a detector.
 
@@ -48,10 +49,11 @@ def load_detector(
         device: `cpu`, `mps`, `cuda`, `0`...; None takes the best.
         decoder_layers: decoder layers that run; None means all that the model uses.
         num_queries: queries that run; None means those of the architecture.
+        half: compute in 16 bits; for weights, an exported file has its own precision.
 
     Raises:
         WeightsError: the file is absent, damaged or foreign.
-        BackendError: its runtime is missing.
+        BackendError: its runtime is missing, or the device has no 16 bits.
         UsageError: a speed setting that an exported file cannot follow.
     """
     suffix = Path(model).suffix.lower()
@@ -66,9 +68,10 @@ def load_detector(
         warn(f"{model} is an architecture without weights: the answers will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
         network.set_speed(decoder_layers, num_queries)
-        return TorchDetector(network, dict(COCO_NAMES), Preprocessing(), choose_device(device))
+        names, where = dict(COCO_NAMES), choose_device(device)
+        return TorchDetector(network, names, Preprocessing(), where, half=half)
     checkpoint = open_weights(resolve_weights(model))
-    return torch_detector(checkpoint, device, decoder_layers, num_queries)
+    return torch_detector(checkpoint, device, decoder_layers, num_queries, half)
 
 
 def _open_exported(path: Path, device: str | None) -> Detector:

@@ -1,0 +1,37 @@
+"""Which keys of predict and val have no effect on what kind of model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtdetr_cli.config.fields import YAML_SUFFIXES
+from rtdetr_cli.core.errors import UsageError
+
+_EXPORTED = {".onnx", ".engine"}
+
+
+def refuse_runtime_keys(mode: str, model: str, half: bool, backend: str) -> None:
+    """Refuse `half` and `backend` where they change nothing.
+
+    Raises:
+        UsageError: the model is an exported file, has no weights, or its runtime chooses.
+    """
+    path = Path(model)
+    is_exported = path.suffix.lower() in _EXPORTED or path.name.endswith("_openvino_model")
+    fixed = is_exported and f"has no effect on {model}, which is exported already"
+    reasons = {
+        f"half {fixed}; give it to `rtdetr export`": is_exported and half,
+        f"backend={backend} {fixed}": is_exported and backend != "torch",
+        f"backend={backend} needs weights; {model} is an architecture": (
+            path.suffix in YAML_SUFFIXES and backend != "torch"
+        ),
+        "half has no effect with backend=auto, which chooses the precision": (
+            half and backend == "auto"
+        ),
+        "half has no effect with backend=onnx: ONNX Runtime computes float16 as float32 on CPUs": (
+            half and backend == "onnx"
+        ),
+    }
+    reason = next((reason for reason, is_there in reasons.items() if is_there), None)
+    if reason:
+        raise UsageError(f"{mode}: {reason}")

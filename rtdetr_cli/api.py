@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from rtdetr_cli.engine.benchmark import Row
+    from rtdetr_cli.engine.benchmark_rows import Row
     from rtdetr_cli.engine.val import Metrics
 
 _ABSENT = {

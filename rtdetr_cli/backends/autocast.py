@@ -59,8 +59,8 @@ def keep_exact(network: RTDETRNetwork) -> None:
     decoder, backbone = network.decoder, network.backbone
     first = next(name for name, part in backbone.named_modules() if isinstance(part, nn.Conv2d))
     backbone.set_submodule(first, Exact(backbone.get_submodule(first)))
-    decoder.enc_score_head = Exact(decoder.enc_score_head)
-    decoder.dec_score_head = nn.ModuleList(Exact(head) for head in decoder.dec_score_head)
+    decoder.set_submodule("enc_score_head", Exact(decoder.enc_score_head))
+    decoder.dec_score_head = nn.ModuleList(map(Exact, decoder.dec_score_head))
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -8,10 +8,8 @@ H and W are fixed in the graph, the batch is free.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +21,14 @@ from torch import Tensor, nn
 
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, read_names, recognise
-from rtdetr_cli.backends.torch import choose_device
+from rtdetr_cli.backends.deployed import DeployedNetwork
+from rtdetr_cli.backends.onnx_session import needs_onnx_extra, open_session, runtime_errors
+from rtdetr_cli.backends.sampling import take_rows
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
-from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
+from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.nn.postprocess import rank_pairs
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 TOP_PAIRS = 300
 FORMAT_VERSION = 1
 _EXPORTER_OPSET = 18
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SINCE_18 = {"num_outputs", "noop_with_empty_axes", "keep_aspect_ratio_policy", "antialias"}
 """Attributes that opset 17 does not know; the exporter writes them with their defaults."""
 _IR_VERSION = {17: 8, 18: 8, 19: 9}
@@ -47,18 +43,26 @@ _IR_VERSION = {17: 8, 18: 8, 19: 9}
 
 
 class DetectionGraph(nn.Module):
-    """A fused network and its post-processing: what is written into the file."""
+    """A network as it is deployed and its post-processing: what is written into the file."""
 
-    def __init__(self, network: RTDETRNetwork) -> None:
+    def __init__(self, network: RTDETRNetwork, size_hw: tuple[int, int] | None) -> None:
         super().__init__()
-        self.network = fuse(network).cpu().float()
+        self.network = DeployedNetwork(network, size_hw).cpu().float()
 
     def forward(self, images: Tensor, orig_target_sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) and (B, 2) to labels (B, R), boxes (B, R, 4) and scores (B, R)."""
         output = self.network(images)
-        scores, labels, boxes = rank_pairs(output.pred_logits, output.pred_boxes, TOP_PAIRS)
-        sizes_whwh = orig_target_sizes.to(boxes.dtype).repeat(1, 2)[:, None]  # (B, 1, 4)
-        return labels, cxcywh_to_xyxy(boxes) * sizes_whwh, scores
+        logits = output.pred_logits
+        count = min(TOP_PAIRS, logits.shape[1] * logits.shape[2])
+        best, pairs = logits.flatten(1).topk(count, dim=1)
+        queries = pairs // logits.shape[2]
+        labels = pairs - queries * logits.shape[2]
+        boxes = take_rows(output.pred_boxes, queries)  # (B, R, 4)
+        centre, size = boxes.split(2, dim=-1)
+        corners = torch.cat((centre - size / 2, centre + size / 2), dim=-1)
+        sizes_wh = orig_target_sizes.to(boxes.dtype)
+        sizes_whwh = torch.cat((sizes_wh, sizes_wh), dim=1)[:, None]  # (B, 1, 4)
+        return labels, corners * sizes_whwh, best.sigmoid()
 
 
 def write_onnx(
@@ -84,7 +88,7 @@ def write_onnx(
         BackendError: the packages of the extra are missing, or the exporter wrote a graph that
             runtimes would misread.
     """
-    model = _trace(DetectionGraph(network).eval(), preprocessing.size_hw)
+    model = _trace(DetectionGraph(network, preprocessing.size_hw).eval(), preprocessing.size_hw)
     restate_opset(model, opset)
     _strip(model)
     for key, value in _metadata(network, names, preprocessing).items():
@@ -107,6 +111,7 @@ def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
     example = (torch.zeros(2, 3, *size_hw), torch.tensor([size_hw[::-1]] * 2))
     batch = {0: torch.export.Dim("batch")}
     traced = torch.export.export(graph, example, dynamic_shapes=(batch, batch), strict=False)
+
     program: Any = torch.onnx.export(
         traced,
         dynamo=True,
@@ -114,6 +119,7 @@ def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
         input_names=list(INPUTS),
         output_names=list(OUTPUTS),
         optimize=False,
+        custom_translation_table=_translations(),
         verbose=False,
     )
     # By default tensors above 8192 elements are not folded: the anchors would be made at run time.
@@ -121,6 +127,22 @@ def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
     optimizer.optimize_ir(program.model, input_size_limit=limit, output_size_limit=limit)
     model: ModelProto = program.model_proto
     return model
+
+
+def _translations() -> dict[Any, Any]:
+    """Operators of PyTorch that are one of ONNX here.
+
+    A pair's index is never negative, so that division needs no correction (eight nodes).
+    """
+    from onnxscript import opset18
+
+    ops: Any = opset18
+    return {
+        torch.ops.aten.floor_divide.default: lambda a, b: ops.Div(a, b),
+        torch.ops.rtdetr.take_rows.default: lambda table, index: ops.GatherND(
+            table, ops.Unsqueeze(index, [2]), batch_dims=1
+        ),
+    }
 
 
 def restate_opset(model: ModelProto, opset: int) -> None:
@@ -169,6 +191,7 @@ def _metadata(
         "architecture": model_config_to_dict(network.config),
         "decoder_layers": network.decoder.eval_layers,
         "num_queries": network.decoder.num_queries,
+        "precision": "fp32",
     }
 
 
@@ -242,7 +265,7 @@ class OnnxDetector:
             BackendError: ONNX Runtime or the device is missing.
         """
         self._path = path
-        self._session, runtime = _open_session(path, device)
+        self._session, runtime = self._open(path, device)
         notes = self._session.get_modelmeta().custom_metadata_map
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._contract = recognise(inputs, outputs, notes, path.name)
@@ -255,6 +278,10 @@ class OnnxDetector:
         self.description = f"{path.name}, {runtime}"
         if not self.metadata:
             self.description += f"; {self._contract.family}, class names: {self._names_from}"
+
+    def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
+        """A session on the file, and for people what runs it."""
+        return open_session(path, device)
 
     def detect(
         self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
@@ -293,7 +320,7 @@ class OnnxDetector:
         if contract.sizes:
             sizes_wh = [(width, height) for height, width in sizes_hw]
             feed[contract.sizes] = np.array(sizes_wh, np.int64)[filled]
-        with _runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
+        with runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
             answers = self._session.run(list(contract.outputs), feed)
         return contract.decode([torch.from_numpy(answer) for answer in answers], sizes_hw, max_det)
 
@@ -304,52 +331,6 @@ class OnnxDetector:
                 f"{self._path.name} answers with class {largest}, which has no name: "
                 f"{self._names_from} end at {max(self.names)}"
             )
-
-
-def _open_session(path: Path, device: str | None) -> tuple[Any, str]:
-    """An ONNX Runtime session, and for people what runs it."""
-    with needs_onnx_extra():
-        import onnxruntime
-    _warn_of_twins()
-    provider = _choose_provider(device, onnxruntime.get_available_providers())
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only, which come as exceptions too
-    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
-    with _runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    running = session.get_providers()[0]
-    if provider != _CPU and running == _CPU:
-        # A missing library is only logged by the runtime, which goes on without CUDA.
-        fault = "ONNX Runtime cannot load CUDA; its CUDA or cuDNN libraries are missing"
-        if device is not None:
-            raise BackendError(f"device={device}: {fault}")
-        warn(f"{fault}: {path.name} runs on the CPU")
-    place = running.removesuffix("ExecutionProvider")
-    return session, f"ONNX Runtime {onnxruntime.__version__}, {place}"
-
-
-def _choose_provider(device: str | None, available: list[str]) -> str | tuple[str, dict[str, int]]:
-    """CUDA where it is wanted and there, else the CPU.
-
-    Raises:
-        BackendError: the device that was asked for is not among the runtime's.
-    """
-    chosen = choose_device(device)
-    if chosen.type == "cuda" and _CUDA in available:
-        return _CUDA, {"device_id": chosen.index or 0}
-    if device is not None and chosen.type != "cpu":
-        raise BackendError(
-            f"device={device}: the ONNX Runtime installed here runs on the CPU only"
-            + ('; pip install "rtdetr-cli[onnx-gpu]"' if chosen.type == "cuda" else "")
-        )
-    return _CPU
-
-
-def _warn_of_twins() -> None:
-    """Two packages own one folder: the later one wins, and removing either breaks both."""
-    twins = ("onnxruntime", "onnxruntime-gpu")
-    if all(any(importlib.metadata.Distribution.discover(name=twin)) for twin in twins):
-        warn(f"{' and '.join(twins)} overwrite each other; uninstall both, then install one")
 
 
 def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -365,30 +346,3 @@ def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in stored.items()}
     except json.JSONDecodeError as error:
         raise WeightsError(f"{path.name} has damaged metadata: {error}") from error
-
-
-@contextmanager
-def needs_onnx_extra() -> Iterator[None]:
-    """Turn a missing optional package into one sentence.
-
-    Raises:
-        BackendError: an import inside the block failed.
-    """
-    try:
-        yield
-    except ImportError as error:
-        sentence = f'{error.name} is not installed; pip install "rtdetr-cli[onnx]"'
-        raise BackendError(sentence) from error
-
-
-@contextmanager
-def _runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
-    """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    while_opening = (state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile)
-    any_time = (state.Fail, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
-    try:
-        yield
-    except (*while_opening, *any_time) as error:
-        raise kind(f"{what}: {str(error).splitlines()[0]}") from error

@@ -37,6 +37,8 @@ class ExportSettings(Settings):
     """Decoder layers to keep; None: all that the model runs at inference."""
     num_queries: Count | None = None
     """Queries to select; None: the model's own."""
+    half: bool = False
+    """16-bit floats where they are safe; boxes, scores and selection stay float32."""
 
     batch: Annotated[int | tuple[int, int, int], Range(1)] | None = None
     """Pictures per call: the most, tuned for it, or least,tuned,most; None: 1,1,8."""
@@ -88,8 +90,11 @@ class ExportSettings(Settings):
                 f"device={self.device}: DLA has no GridSample, TopK or LayerNorm and no float32, "
                 "so that it cannot run RT-DETR; give a GPU (device=0)"
             )
+        if self.half and not self.tf32:
+            return "tf32 has no effect with half=true, where every product is of 16 bits"
         is_onnx = Path(self.model).suffix.lower() == ".onnx"
         keys = {"imgsz": None, "decoder_layers": None, "num_queries": None, "opset": 17}
+        keys["half"] = False
         for key, default in keys.items():
             if is_onnx and getattr(self, key) != default:
                 return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli import __version__
+from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
+from rtdetr_cli.backends.rounding import RoundingDetector
 from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
@@ -114,11 +116,16 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     agreement = None
     with atomic_write(path) as temporary:
         nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
+        if settings.half:
+            nodes = halve_file(temporary)
+        facts = _facts(settings, nodes)
         if pictures:
             reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
-            written = OnnxDetector(temporary, device)
-            agreement = compare(reference, written, pictures, LIMITS[PRECISION])
-        report = Report(_facts(settings, nodes), agreement, pictures.origin if pictures else None)
+            rounds = settings.half and device == "cpu"
+            written = (RoundingDetector if rounds else OnnxDetector)(temporary, device)
+            agreement = compare(reference, written, pictures, LIMITS[facts["precision"]])
+            facts |= _magnitudes(written)
+        report = Report(facts, agreement, pictures.origin if pictures else None)
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
     return path, report
@@ -145,11 +152,21 @@ def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:
         )
 
 
+def _magnitudes(written: OnnxDetector) -> dict[str, Any]:
+    """The largest number in float16 and where, and what became infinite; it is warned of."""
+    if not isinstance(written, RoundingDetector):
+        return {}
+    largest, infinite = written.magnitudes[0], written.overflows
+    if infinite:
+        warn(f"float16 ends at 65504 and overflows in {', '.join(one.node for one in infinite)}")
+    return {"largest_float16": largest._asdict(), "overflows": [one._asdict() for one in infinite]}
+
+
 def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
     return {
         "model": settings.model,
         "format": settings.format,
-        "precision": PRECISION,
+        "precision": "fp16" if settings.half else PRECISION,
         "opset": settings.opset,
         "nodes": nodes,
         "rtdetr": __version__,
@@ -157,7 +174,7 @@ def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
 
 
 def output_path(settings: ExportSettings) -> Path:
-    """Beside the weights; for an architecture, which stands in the package, in this folder.
+    """Beside the weights, `best_half.onnx` with half=true; for an architecture in this folder.
 
     Raises:
         UsageError: `output` has another suffix than the format.
@@ -168,9 +185,9 @@ def output_path(settings: ExportSettings) -> Path:
         if path.suffix != suffix:
             raise UsageError(f"output={settings.output} must end in {suffix}")
         return path
-    if Path(settings.model).suffix in YAML_SUFFIXES:
-        return Path(Path(settings.model).stem + suffix)
-    return resolve_weights(settings.model).with_suffix(suffix)
+    is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
+    model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
+    return model.with_name(f"{model.stem}{'_half' if settings.half else ''}{suffix}")
 
 
 def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
@@ -189,4 +206,6 @@ def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
     )
     if agreement:
         result(f"passed: {agreement}")
+    if largest := values.get("largest_float16"):
+        result(f"largest float16: {largest['value']:.0f} of 65504, in {largest['node']}")
     say(f"report in {place}")

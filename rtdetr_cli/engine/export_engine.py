@@ -103,6 +103,7 @@ def _onnx_file(settings: ExportSettings, path: Path, missing: str) -> Path:
         imgsz=settings.imgsz,
         decoder_layers=settings.decoder_layers,
         num_queries=settings.num_queries,
+        half=settings.half,
         verify=settings.verify,
         verify_images=settings.verify_images,
         data=settings.data,
@@ -145,7 +146,8 @@ def _build(
     say(f"{running()} builds for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
     notes = engine_notes(source.metadata, onnx_path, plan, options, gpu)
-    notes["precision"] = "tf32" if options.tf32 else "fp32"
+    if notes.get("precision", "fp32") == "fp32":
+        notes["precision"] = "tf32" if options.tf32 else "fp32"
     if pictures is None:
         return plan, {**notes, "verdict": "not compared with ONNX Runtime"}, None
     engine = TensorRTDetector(plan, notes, onnx_path.with_suffix(".engine").name, gpu)

@@ -1,4 +1,4 @@
-"""One process at a time on one file; the operating system frees what a dead process held."""
+"""One process at a time on one file or folder; the system frees what a dead process held."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from rtdetr_cli.core.console import say
-from rtdetr_cli.core.errors import StorageError
+from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.errors import StorageError, UsageError
 from rtdetr_cli.core.files import storage_errors
 
 if sys.platform == "win32":
@@ -51,3 +51,36 @@ def _try_lock(file: IO[bytes], lock: Path) -> bool:
     except OSError as error:
         raise StorageError(f"cannot lock {lock}: {error.strerror}") from None
     return True
+
+
+@contextmanager
+def claimed(folder: Path, doing: str) -> Iterator[None]:
+    """Be the only process that writes into a folder; its lock is `.lock` in it and stays there.
+
+    The lock is the process' own: children that outlive it, as loading processes may, do not keep
+    it. Where the file system has no locks a warning says so.
+
+    Args:
+        folder: exists.
+        doing: what the other process does, for the error: `is being trained`.
+
+    Raises:
+        UsageError: another process has it.
+        StorageError: no permission to write.
+    """
+    lock = folder / ".lock"
+    with storage_errors(lock):
+        file = lock.open("ab")
+    with file:
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UsageError(
+                f"{folder} {doing} by another process; wait for it or end it"
+            ) from None
+        except OSError as error:
+            warn(f"{folder} cannot be locked ({error.strerror}); start no second process on it")
+        yield

@@ -16,6 +16,7 @@ from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.distributed import from_main, rank, together, world_size
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
+from rtdetr_cli.core.lock import claimed
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
 from rtdetr_cli.data.loader import LoaderConfig, eval_loader, train_loader
@@ -51,7 +52,7 @@ def prepare(settings: TrainSettings) -> Run:
     """
     settings, stopped, folder = from_main(lambda: start_or_resume(settings))
     run = together(lambda: _assemble(settings, stopped))
-    run.run_dir = from_main(lambda: _open_folder(run.settings, folder))
+    run.run_dir = from_main(lambda: _open_folder(run, folder))
     run.join_processes()
     if world_size() > 1:
         norms = "synchronised" if run.device.type == "cuda" else "not synchronised, on CPUs"
@@ -100,9 +101,15 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     )
 
 
-def _open_folder(settings: TrainSettings, folder: Path | None) -> Path:
-    """The run's folder, made where the run is new, with the settings that it goes by."""
+def _open_folder(run: Run, folder: Path | None) -> Path:
+    """The run's folder, made where the run is new, with the settings that it goes by.
+
+    Raises:
+        UsageError: another process trains in it; two would overwrite each other's last.pt.
+    """
+    settings = run.settings
     folder = folder or new_run_dir(settings.project, settings.name, settings.exist_ok)
+    run.held.enter_context(claimed(folder, "is being trained"))
     write_args(folder, settings)
     return folder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,6 +97,7 @@ class Run:
 
     Attributes:
         network: the network itself, which is saved and averaged.
+        held: what is given back when the training ends: the folder, which is no other process's.
         replica: what a step calls: the network, which beside other processes shares gradients.
         statistics: of the BatchNorms, the tensors that a forward pass moves.
         kept_statistics: what they were before the step, for the case that it is skipped.
@@ -114,6 +115,7 @@ class Run:
     precision: Precision
     progress: Progress
     stop: StopSignals = field(default_factory=StopSignals)
+    held: ExitStack = field(default_factory=ExitStack)
     replica: nn.Module = field(init=False)
     statistics: list[Tensor] = field(init=False)
     kept_statistics: list[Tensor] = field(init=False)

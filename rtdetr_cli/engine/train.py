@@ -85,6 +85,11 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
 def _train(settings: TrainSettings, callbacks: Callbacks) -> TrainResult:
     """Train as one process, or as one of the workers: all do the same, the main one writes."""
     run = prepare(settings)
+    with run.held:
+        return _go(run, callbacks)
+
+
+def _go(run: Run, callbacks: Callbacks) -> TrainResult:
     log = RunLog(run.run_dir, run.progress.rows)
     if run.progress.step == 0:
         from_main(lambda: _begin(run))

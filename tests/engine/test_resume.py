@@ -109,6 +109,29 @@ def test_batches_that_are_done_are_not_loaded_again(module_yaml, squares, tmp_pa
     assert seen == list(range(2, 12))
 
 
+def test_a_run_that_another_process_trains_is_left_alone(
+    whole, module_yaml, squares, tmp_path, capsys
+):
+    shutil.copytree(whole / "train", tmp_path / "train")
+    holder = (
+        "import sys; from pathlib import Path; from rtdetr_cli.core.lock import claimed\n"
+        "with claimed(Path(sys.argv[1]), 'is held'): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path / "train")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with other:
+        assert other.stdout.readline() == b"held\n"
+        before = (tmp_path / "train" / "args.yaml").stat().st_mtime_ns
+        assert run(words(module_yaml, squares, tmp_path, "exist_ok=true")) == 2
+        assert "is being trained by another process" in capsys.readouterr().err
+        assert (tmp_path / "train" / "args.yaml").stat().st_mtime_ns == before
+        other.kill()  # the system gives the folder back, whatever the process leaves behind
+    assert run(words(module_yaml, squares, tmp_path, "exist_ok=true")) == 0
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [

@@ -142,6 +142,8 @@ def _write(
     from rtdetr_cli.engine.export import export  # its imports would slow every other start
 
     say(f"writing {settings.model} for {runtime.name}, once: it is kept in {path.parent}")
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with redirect_stdout(sys.stderr):  # its result is talk here
         export(
             ExportSettings(

@@ -92,8 +92,8 @@ def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: st
             color=_INK,
             fontsize=9,
         )
-    axes.set_xlim(left=0)
     axes.margins(0.15)
+    axes.set_xlim(left=0)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

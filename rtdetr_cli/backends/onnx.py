@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, read_names, recognise
 from rtdetr_cli.backends.deployed import DeployedNetwork
+from rtdetr_cli.backends.node_names import name_nodes
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra, open_session, runtime_errors
 from rtdetr_cli.backends.sampling import take_rows
 from rtdetr_cli.config.load import model_config_to_dict
@@ -168,8 +169,9 @@ def restate_opset(model: ModelProto, opset: int) -> None:
 
 
 def _strip(model: ModelProto) -> None:
-    """Remove what the exporter noted of this machine (file paths at every node); name the batch."""
+    """Name nodes and batch; remove what the exporter noted of this machine (paths at each node)."""
     graph = model.graph
+    name_nodes(graph)
     graph.ClearField("value_info")
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         item.ClearField("metadata_props")

@@ -7,6 +7,7 @@ The rules are those that TensorRT 10.1 to 11 share: docs/operators.md of onnx/on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -101,16 +102,18 @@ class _Graph(NamedTuple):
     constants: dict[str, npt.NDArray[Any]]
 
 
-def check_for_tensorrt(model: ModelProto, name: str) -> None:
-    """Refuse a graph that TensorRT would refuse or misread.
+def check_for_tensorrt(path: Path) -> None:
+    """Refuse a file that TensorRT would refuse or misread.
 
     Raises:
         BackendError: which nodes, and why.
     """
-    found = find_faults(model)
+    import onnx
+
+    found = find_faults(onnx.load(path))
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise BackendError(f"TensorRT cannot take {name}: {'; '.join(found[:3])}{more}")
+        raise BackendError(f"TensorRT cannot take {path.name}: {'; '.join(found[:3])}{more}")
 
 
 def find_faults(model: ModelProto) -> list[str]:
@@ -155,10 +158,10 @@ def _read(model: ModelProto) -> _Graph:
 
 def _check_types(node: NodeProto, graph: _Graph) -> Iterator[str]:
     """The type of the data, and one type where the operator wants one."""
-    given = [graph.types.get(name, "unknown") for name in node.input if name]
-    if given and given[0] not in TYPES[node.op_type]:
+    given = [graph.types.get(name) for name in node.input if name]
+    if given and given[0] and given[0] not in TYPES[node.op_type]:
         yield f"takes no {given[0].lower()}"
-    alike = given[1:] if node.op_type == "Where" else given
+    alike = [kind for kind in (given[1:] if node.op_type == "Where" else given) if kind]
     if node.op_type in _ONE_TYPE | {"Where"} and len(set(alike)) > 1:
         yield f"inputs of different types ({', '.join(alike).lower()})"
 

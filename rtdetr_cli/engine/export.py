@@ -22,6 +22,7 @@ from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.engine.quantize import quantize_file
 from rtdetr_cli.engine.verdict import (
     LIMITS,
     NUM_PICTURES,
@@ -34,6 +35,8 @@ from rtdetr_cli.engine.verdict import (
 from rtdetr_cli.weights.store import resolve_weights
 
 PRECISION = "fp32"
+NUM_PICTURES_INT8 = 100
+"""What stays float is decided by AP, of which few pictures say little."""
 NOT_COMPARED = "not compared with PyTorch"
 
 
@@ -113,14 +116,17 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     pictures = pictures_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
+    reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
     agreement = None
     with atomic_write(path) as temporary:
         nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
         if settings.half:
             nodes = halve_file(temporary)
         facts = _facts(settings, nodes)
-        if pictures:
-            reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
+        if pictures and settings.int8:
+            agreement, more = quantize_file(temporary, reference, pictures, settings)
+            facts |= more
+        elif pictures:
             rounds = settings.half and device == "cpu"
             written = (RoundingDetector if rounds else OnnxDetector)(temporary, device)
             agreement = compare(reference, written, pictures, LIMITS[facts["precision"]])
@@ -133,7 +139,7 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
 
 def pictures_to_compare(settings: ExportSettings) -> Pictures | None:
     """What both are asked about; None with verify=false."""
-    count = settings.verify_images or NUM_PICTURES
+    count = settings.verify_images or (NUM_PICTURES_INT8 if settings.int8 else NUM_PICTURES)
     return find_pictures(settings.data, count) if settings.verify else None
 
 
@@ -166,15 +172,22 @@ def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
     return {
         "model": settings.model,
         "format": settings.format,
-        "precision": "fp16" if settings.half else PRECISION,
+        "precision": _precision(settings),
         "opset": settings.opset,
         "nodes": nodes,
         "rtdetr": __version__,
     }
 
 
+def _precision(settings: ExportSettings) -> str:
+    """Its row in the limits of the verdict."""
+    if settings.half:
+        return "fp16"
+    return "int8" if settings.int8 else PRECISION
+
+
 def output_path(settings: ExportSettings) -> Path:
-    """Beside the weights, `best_half.onnx` with half=true; for an architecture in this folder.
+    """Beside the weights, for an architecture in this folder; `best_half.onnx`, `best_int8.onnx`.
 
     Raises:
         UsageError: `output` has another suffix than the format.
@@ -187,7 +200,8 @@ def output_path(settings: ExportSettings) -> Path:
         return path
     is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
     model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
-    return model.with_name(f"{model.stem}{'_half' if settings.half else ''}{suffix}")
+    ending = {"fp16": "_half", "int8": "_int8"}.get(_precision(settings), "")
+    return model.with_name(f"{model.stem}{ending}{suffix}")
 
 
 def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
@@ -208,4 +222,6 @@ def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
         result(f"passed: {agreement}")
     if largest := values.get("largest_float16"):
         result(f"largest float16: {largest['value']:.0f} of 65504, in {largest['node']}")
+    if settings.int8:
+        result(f"int8: {values['convolutions']} convolutions; float: {', '.join(values['float'])}")
     say(f"report in {place}")

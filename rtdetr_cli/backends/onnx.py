@@ -30,6 +30,7 @@ from rtdetr_cli.backends.contract import (
     recognise,
 )
 from rtdetr_cli.backends.deployed import DeployedNetwork
+from rtdetr_cli.backends.node_names import name_nodes
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra, open_session, runtime_errors
 from rtdetr_cli.backends.sampling import take_rows
 from rtdetr_cli.config.load import model_config_to_dict
@@ -176,8 +177,9 @@ def restate_opset(model: ModelProto, opset: int) -> None:
 
 
 def _strip(model: ModelProto) -> None:
-    """Remove what the exporter noted of this machine (file paths at every node); name the batch."""
+    """Name nodes and batch; remove what the exporter noted of this machine (paths at each node)."""
     graph = model.graph
+    name_nodes(graph)
     graph.ClearField("value_info")
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         item.ClearField("metadata_props")
@@ -199,6 +201,7 @@ def _metadata(
         "architecture": model_config_to_dict(network.config),
         "decoder_layers": network.decoder.eval_layers,
         "num_queries": network.decoder.num_queries,
+        "precision": "fp32",
     }
 
 
@@ -272,7 +275,7 @@ class OnnxDetector:
             BackendError: ONNX Runtime or the device is missing.
         """
         self._path = path
-        self._session, runtime = open_session(path, device)
+        self._session, runtime = self._open(path, device)
         notes = self._session.get_modelmeta().custom_metadata_map
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._contract = recognise(inputs, outputs, notes, path.name)
@@ -285,6 +288,10 @@ class OnnxDetector:
         self.description = f"{path.name}, {runtime}"
         if not self.metadata:
             self.description += f"; {self._contract.family}, class names: {self._names_from}"
+
+    def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
+        """A session on the file, and for people what runs it."""
+        return open_session(path, device)
 
     def detect(
         self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rtdetr_cli.backends.cpu_integers import restated_for_cpu
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
@@ -17,8 +18,8 @@ from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-def open_session(path: Path, device: str | None) -> tuple[Any, str]:
-    """An ONNX Runtime session, and for people what runs it."""
+def open_session(path: Path, device: str | None, model: bytes | None = None) -> tuple[Any, str]:
+    """An ONNX Runtime session, and for people what runs it; on `model` in place of the file."""
     with needs_onnx_extra():
         import onnxruntime
     _warn_of_twins()
@@ -27,7 +28,9 @@ def open_session(path: Path, device: str | None) -> tuple[Any, str]:
     options.log_severity_level = 3  # errors only, which come as exceptions too
     options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
     with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        restated = restated_for_cpu(path) if provider == _CPU and model is None else None
+        source = model or restated or str(path)
+        session = onnxruntime.InferenceSession(source, options, providers=[provider])
     running = session.get_providers()[0]
     if provider != _CPU and running == _CPU:
         # A missing library is only logged by the runtime, which goes on without CUDA.

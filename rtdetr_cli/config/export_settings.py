@@ -37,6 +37,12 @@ class ExportSettings(Settings):
     """Decoder layers to keep; None: all that the model runs at inference."""
     num_queries: Count | None = None
     """Queries to select; None: the model's own."""
+    half: bool = False
+    """16-bit floats where they are safe; boxes, scores and selection stay float32."""
+    int8: bool = False
+    """8-bit integers in backbone and encoder, calibrated on data=; the decoder stays float."""
+    int8_drop: Annotated[float, Range(0, 100)] = 0.5
+    """Points of AP that int8 may lose on data=; blocks stay float until it holds."""
 
     batch: Annotated[int | tuple[int, int, int], Range(1)] | None = None
     """Pictures per call: the most, tuned for it, or least,tuned,most; None: 1,1,8."""
@@ -52,9 +58,10 @@ class ExportSettings(Settings):
     verify: bool = True
     """Compare the file with PyTorch on real pictures before saying success."""
     verify_images: Count | None = None
-    """Pictures to compare on; None: 8. AP of both means something from some hundred on."""
+    """Pictures to compare on; None: 8, with int8 100, for AP says little of fewer."""
     data: str | None = None
-    """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us."""
+    """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us.
+    int8 is calibrated on its train split."""
     device: str | None = None
     """Device of the comparison; None: cpu. For an engine its GPU; None: the first."""
     json: bool = False
@@ -62,6 +69,9 @@ class ExportSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        reason = self._int8_reason()
+        if reason:
+            raise UsageError(f"export: {reason}")
         for key in ("data", "verify_images"):
             if not self.verify and getattr(self, key) is not None:
                 raise UsageError(f"export: {key} has no effect with verify=false")
@@ -78,6 +88,21 @@ class ExportSettings(Settings):
             return (1, 1, 8)
         return (1, self.batch, self.batch) if isinstance(self.batch, int) else self.batch
 
+    def _int8_reason(self) -> str | None:
+        """What int8 needs, or what needs int8."""
+        if not self.int8:
+            return "int8_drop has no effect without int8=true" if self.int8_drop != 0.5 else None
+        if self.half:
+            return "half and int8 are two precisions; give one of them"
+        if not self.verify:
+            return "int8=true finds by comparing what may be int8, so that verify=false cannot be"
+        if self.data is None:
+            return (
+                "int8=true needs data=, because its ranges are measured on real pictures of yours: "
+                "a data set, whose train split is taken, or a folder"
+            )
+        return None
+
     def _engine_reason(self) -> str | None:
         """What is wrong with the keys of an engine."""
         least, tuned, most = self.batch_range
@@ -88,8 +113,11 @@ class ExportSettings(Settings):
                 f"device={self.device}: DLA has no GridSample, TopK or LayerNorm and no float32, "
                 "so that it cannot run RT-DETR; give a GPU (device=0)"
             )
+        if self.half and not self.tf32:
+            return "tf32 has no effect with half=true, where every product is of 16 bits"
         is_onnx = Path(self.model).suffix.lower() == ".onnx"
         keys = {"imgsz": None, "decoder_layers": None, "num_queries": None, "opset": 17}
+        keys |= {"half": False, "int8": False}
         for key, default in keys.items():
             if is_onnx and getattr(self, key) != default:
                 return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"

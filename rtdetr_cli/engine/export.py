@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli import __version__
+from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
 from rtdetr_cli.backends.openvino import FOLDER
+from rtdetr_cli.backends.rounding import RoundingDetector
 from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
@@ -22,6 +24,7 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.engine.quantize import quantize_file
 from rtdetr_cli.engine.verdict import (
     LIMITS,
     NUM_PICTURES,
@@ -34,6 +37,8 @@ from rtdetr_cli.engine.verdict import (
 from rtdetr_cli.weights.store import resolve_weights
 
 PRECISION = "fp32"
+NUM_PICTURES_INT8 = 100
+"""What stays float is decided by AP, of which few pictures say little."""
 NOT_COMPARED = "not compared with PyTorch"
 
 
@@ -118,14 +123,22 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     pictures = pictures_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
+    reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
     agreement = None
     with atomic_write(path) as temporary:
         nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
-        if pictures:
-            reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
-            written = OnnxDetector(temporary, device)
-            agreement = compare(reference, written, pictures, LIMITS[PRECISION])
-        report = Report(_facts(settings, nodes), agreement, pictures.origin if pictures else None)
+        if settings.half:
+            nodes = halve_file(temporary)
+        facts = _facts(settings, nodes)
+        if pictures and settings.int8:
+            agreement, more = quantize_file(temporary, reference, pictures, settings)
+            facts |= more
+        elif pictures:
+            rounds = settings.half and device == "cpu"
+            written = (RoundingDetector if rounds else OnnxDetector)(temporary, device)
+            agreement = compare(reference, written, pictures, LIMITS[facts["precision"]])
+            facts |= _magnitudes(written)
+        report = Report(facts, agreement, pictures.origin if pictures else None)
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
     return path, report
@@ -146,7 +159,7 @@ def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Pre
 
 def pictures_to_compare(settings: ExportSettings) -> Pictures | None:
     """What both are asked about; None with verify=false."""
-    count = settings.verify_images or NUM_PICTURES
+    count = settings.verify_images or (NUM_PICTURES_INT8 if settings.int8 else NUM_PICTURES)
     return find_pictures(settings.data, count) if settings.verify else None
 
 
@@ -165,19 +178,36 @@ def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:
         )
 
 
+def _magnitudes(written: OnnxDetector) -> dict[str, Any]:
+    """The largest number in float16 and where, and what became infinite; it is warned of."""
+    if not isinstance(written, RoundingDetector):
+        return {}
+    largest, infinite = written.magnitudes[0], written.overflows
+    if infinite:
+        warn(f"float16 ends at 65504 and overflows in {', '.join(one.node for one in infinite)}")
+    return {"largest_float16": largest._asdict(), "overflows": [one._asdict() for one in infinite]}
+
+
 def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
     return {
         "model": settings.model,
         "format": settings.format,
-        "precision": PRECISION,
+        "precision": _precision(settings),
         "opset": settings.opset,
         "nodes": nodes,
         "rtdetr": __version__,
     }
 
 
+def _precision(settings: ExportSettings) -> str:
+    """Its row in the limits of the verdict."""
+    if settings.half:
+        return "fp16"
+    return "int8" if settings.int8 else PRECISION
+
+
 def output_path(settings: ExportSettings) -> Path:
-    """Beside the weights; for an architecture, which stands in the package, in this folder.
+    """Beside the weights, for an architecture in this folder; `best_half.onnx`, `best_int8.onnx`.
 
     Raises:
         UsageError: `output` has another suffix than the format.
@@ -188,9 +218,10 @@ def output_path(settings: ExportSettings) -> Path:
         if path.suffix != suffix:
             raise UsageError(f"output={settings.output} must end in {suffix}")
         return path
-    if Path(settings.model).suffix in YAML_SUFFIXES:
-        return Path(Path(settings.model).stem + suffix)
-    return resolve_weights(settings.model).with_suffix(suffix)
+    is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
+    model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
+    ending = {"fp16": "_half", "int8": "_int8"}.get(_precision(settings), "")
+    return model.with_name(f"{model.stem}{ending}{suffix}")
 
 
 def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
@@ -209,4 +240,8 @@ def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
     )
     if agreement:
         result(f"passed: {agreement}")
+    if largest := values.get("largest_float16"):
+        result(f"largest float16: {largest['value']:.0f} of 65504, in {largest['node']}")
+    if settings.int8:
+        result(f"int8: {values['convolutions']} convolutions; float: {', '.join(values['float'])}")
     say(f"report in {place}")

@@ -24,6 +24,7 @@ from rtdetr_cli.backends.tensorrt_build import (
     engine_notes,
     trtexec_line,
 )
+from rtdetr_cli.backends.tensorrt_graph import check_for_tensorrt
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
@@ -43,15 +44,16 @@ def export_engine(settings: ExportSettings) -> Path:
 
     Raises:
         UsageError: the model is an ONNX file of others, or the output has another suffix.
-        BackendError: TensorRT or the GPU is missing (the ONNX file is there then), the build
-            failed, or the engine answers otherwise than ONNX Runtime; it is then kept as
-            `<name>.failed.engine`.
+        BackendError: TensorRT would misread the graph, it or the GPU is missing (the ONNX file is
+            there then), the build failed, or the engine answers otherwise than ONNX Runtime; it is
+            then kept as `<name>.failed.engine`.
     """
     path, options = output_path(settings), _options(settings)
     gpu, missing = _find_gpu(settings.device)
     onnx_path = _onnx_file(settings, path, missing)
     source = OnnxDetector(onnx_path, "cpu")
     _require_ours(source, onnx_path)
+    check_for_tensorrt(onnx_path)
     if gpu is None:
         line = trtexec_line(onnx_path, path, source.preprocessing.size_hw, options)
         raise BackendError(
@@ -103,6 +105,9 @@ def _onnx_file(settings: ExportSettings, path: Path, missing: str) -> Path:
         imgsz=settings.imgsz,
         decoder_layers=settings.decoder_layers,
         num_queries=settings.num_queries,
+        half=settings.half,
+        int8=settings.int8,
+        int8_drop=settings.int8_drop,
         verify=settings.verify,
         verify_images=settings.verify_images,
         data=settings.data,
@@ -145,7 +150,8 @@ def _build(
     say(f"{running()} builds for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
     notes = engine_notes(source.metadata, onnx_path, plan, options, gpu)
-    notes["precision"] = "tf32" if options.tf32 else "fp32"
+    if notes.get("precision", "fp32") == "fp32":
+        notes["precision"] = "tf32" if options.tf32 else "fp32"
     if pictures is None:
         return plan, {**notes, "verdict": "not compared with ONNX Runtime"}, None
     engine = TensorRTDetector(plan, notes, onnx_path.with_suffix(".engine").name, gpu)

@@ -140,6 +140,17 @@ def test_the_graph_is_the_contract_and_nothing_else(model):
     }
 
 
+def test_nodes_are_named_after_their_modules(model):
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    assert {name.split("/")[0] for name in names} == {"backbone", "encoder", "decoder", "post"}
+    of_conv = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    assert of_conv[0].startswith("backbone/stem/stem1/")
+    last = next(node for node in model.graph.node if "scores" in node.output)
+    assert last.name == "post/TopK"
+    assert str(Path.cwd()).encode() not in model.SerializeToString()
+
+
 def test_anchors_and_position_embedding_are_constants(model):
     operators = {node.op_type for node in model.graph.node}
     assert not operators & {"Range", "Sin", "Cos", "Pow", "Where", "BatchNormalization"}

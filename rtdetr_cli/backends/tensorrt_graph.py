@@ -1,0 +1,229 @@
+"""What TensorRT would refuse in an ONNX graph, or misread, said before an hour of building.
+
+The rules are those that TensorRT 10.1 to 11 share: docs/operators.md of onnx/onnx-tensorrt for
+10.1 and 10.15 (Apache-2.0; NVIDIA's opset guide for 11 refers to it), and docs/export.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rtdetr_cli.core.errors import BackendError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from onnx import ModelProto, NodeProto
+
+LAST_OPSET = 19
+"""From 20 on the parser reads GridSample's mode as nearest."""
+TOP_K_LIMIT = 3840
+_FLOATS = {"FLOAT", "FLOAT16", "BFLOAT16"}
+_NUMBERS = _FLOATS | {"INT32", "INT64"}
+_BOOL = {"BOOL"}
+_ALL = _NUMBERS | _BOOL
+_MOVING = {
+    *("Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherElements"),
+    *("GatherND", "Identity", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze", "Tile"),
+    *("Transpose", "Unsqueeze", "Where"),
+}
+_COUNTING = {
+    *("Abs", "Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max"),
+    *("Min", "Mod", "Mul", "Neg", "Range", "Sign", "Sub"),
+}
+_COMPUTING = {
+    *("ArgMax", "AveragePool", "BatchNormalization", "Ceil", "Clip", "Conv", "ConvTranspose"),
+    *("Cos", "CumSum", "DepthToSpace", "Elu", "Erf", "Exp", "Floor", "Gemm"),
+    *("GlobalAveragePool", "HardSigmoid", "HardSwish", "InstanceNormalization"),
+    *("LayerNormalization", "LeakyRelu", "Log", "MatMul", "MaxPool", "Pad", "Pow"),
+    *("QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
+    *("Relu", "Resize", "Round", "ScatterElements", "ScatterND", "Sigmoid", "Sin", "Softmax"),
+    *("Softplus", "Sqrt", "Tanh", "TopK"),
+}
+"""Integers are not refused everywhere by the parser, but nothing here needs them: int64 is for
+indices, shapes and class numbers."""
+TYPES = {
+    **dict.fromkeys(_MOVING, _ALL),
+    **dict.fromkeys(_COUNTING, _NUMBERS),
+    **dict.fromkeys(_COMPUTING, _FLOATS),
+    **dict.fromkeys(("And", "Not", "Or", "Xor"), _BOOL),
+    "Cast": _ALL | {"UINT8"},
+    "DequantizeLinear": {"INT8"},
+    "GridSample": {"FLOAT", "FLOAT16"},
+}
+"""Operator to the types of its first input."""
+_ONE_TYPE = {
+    *(_COUNTING | {"And", "Or", "Xor"}),
+    *("BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Gemm", "GridSample"),
+    *("InstanceNormalization", "LayerNormalization", "MatMul", "Pow"),
+}
+"""All inputs have one type; of Where those after the first."""
+_CONSTANT = {
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), 1),
+    **dict.fromkeys(("CumSum", "Squeeze", "TopK", "Unsqueeze"), 1),
+    "Slice": 3,
+}
+"""Place of the input that must be a constant."""
+_DATA_DEPENDENT = {"Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique"}
+_ATTRIBUTES: dict[str, dict[str, set[Any]]] = {
+    "GridSample": {"mode": {"bilinear"}, "padding_mode": {"zeros", "border", "reflection"}},
+    "Resize": {
+        "antialias": {0},
+        "coordinate_transformation_mode": {
+            *("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric"),
+            "align_corners",
+        },
+        "keep_aspect_ratio_policy": {"stretch"},
+        "mode": {"nearest", "linear"},
+        "nearest_mode": {"floor", "ceil", "round_prefer_floor", "round_prefer_ceil"},
+    },
+    "ScatterND": {"reduction": {"none"}},
+    "TopK": {"sorted": {1}},
+}
+"""Values that are read right; an attribute that is absent has one of them."""
+
+
+class _Graph(NamedTuple):
+    """What the rules look at.
+
+    Attributes:
+        model: the file.
+        types: of each tensor, by name.
+        ranks: of each tensor whose rank is known.
+        constants: values of each constant.
+    """
+
+    model: ModelProto
+    types: dict[str, str]
+    ranks: dict[str, int]
+    constants: dict[str, npt.NDArray[Any]]
+
+
+def check_for_tensorrt(path: Path) -> None:
+    """Refuse a file that TensorRT would refuse or misread.
+
+    Raises:
+        BackendError: which nodes, and why.
+    """
+    import onnx
+
+    found = find_faults(onnx.load(path))
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise BackendError(f"TensorRT cannot take {path.name}: {'; '.join(found[:3])}{more}")
+
+
+def find_faults(model: ModelProto) -> list[str]:
+    """Everything that TensorRT would refuse or misread, in words; empty if there is nothing."""
+    graph = _read(model)
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    faults = [f"operator set {one}" for one in opsets if one != "ai.onnx"]
+    if opsets.get("ai.onnx", 0) > LAST_OPSET:
+        faults.append(f"opset {opsets['ai.onnx']}, at most {LAST_OPSET} is read right")
+    for name, values in graph.constants.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            faults.append(f"constant {name} is not finite")
+    for node in model.graph.node:
+        if node.op_type in TYPES:
+            where = f"{node.op_type} {node.name or node.output[0]}"
+            faults += [f"{where}: {fault}" for rule in _RULES for fault in rule(node, graph)]
+        elif node.op_type in _DATA_DEPENDENT:
+            faults.append(f"{node.op_type}: shapes that depend on the data")
+        else:
+            faults.append(f"{node.op_type} is no operator of its parser")
+    return faults
+
+
+def _read(model: ModelProto) -> _Graph:
+    from onnx import TensorProto, numpy_helper, shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    types, ranks = {}, {}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        tensor = value.type.tensor_type
+        types[value.name] = TensorProto.DataType.Name(tensor.elem_type)
+        if tensor.HasField("shape"):
+            ranks[value.name] = len(tensor.shape.dim)
+    constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    for one in model.graph.initializer:
+        types[one.name], ranks[one.name] = TensorProto.DataType.Name(one.data_type), len(one.dims)
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return _Graph(model, types, ranks, constants)
+
+
+def _check_types(node: NodeProto, graph: _Graph) -> Iterator[str]:
+    """The type of the data, and one type where the operator wants one."""
+    given = [graph.types.get(name) for name in node.input if name]
+    if given and given[0] and given[0] not in TYPES[node.op_type]:
+        yield f"takes no {given[0].lower()}"
+    alike = [kind for kind in (given[1:] if node.op_type == "Where" else given) if kind]
+    if node.op_type in _ONE_TYPE | {"Where"} and len(set(alike)) > 1:
+        yield f"inputs of different types ({', '.join(alike).lower()})"
+
+
+def _check_bytes(node: NodeProto, graph: _Graph) -> Iterator[str]:
+    """uint8 is for pictures that enter, and cast at once."""
+    inputs = {value.name for value in graph.model.graph.input}
+    for name in node.input:
+        if graph.types.get(name) == "UINT8" and name not in inputs:
+            yield f"{name} is uint8, which only an input of the network may be"
+    made = [name for name in node.output if graph.types.get(name) == "UINT8"]
+    if made:
+        yield f"{made[0]} is uint8, which only an input of the network may be"
+
+
+def _check_attributes(node: NodeProto, graph: _Graph) -> Iterator[str]:
+    """Modes that the parser knows, outputs that it gives."""
+    from onnx import helper
+
+    known = _ATTRIBUTES.get(node.op_type, {})
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute)
+        value = value.decode() if isinstance(value, bytes) else value
+        if attribute.name in known and value not in known[attribute.name]:
+            yield f"{attribute.name}={value}"
+        if node.op_type == "MaxPool" and attribute.name == "dilations" and set(value) != {1}:
+            yield f"dilations={value}"
+    if node.op_type in {"LayerNormalization", "MaxPool"} and len(node.output) > 1:
+        yield "only the first output is given"
+    if node.op_type == "GridSample" and graph.ranks.get(node.input[0]) != 4:
+        yield f"takes 4 dimensions, not {graph.ranks.get(node.input[0], 'an unknown number')}"
+
+
+def _check_constants(node: NodeProto, graph: _Graph) -> Iterator[str]:
+    """Inputs that must be known when the engine is built."""
+    place = _CONSTANT.get(node.op_type, len(node.input))
+    if len(node.input) > place and node.input[place] and node.input[place] not in graph.constants:
+        yield f"{node.input[place]} is no constant"
+    elif node.op_type == "TopK" and int(graph.constants[node.input[1]].max()) >= TOP_K_LIMIT:
+        yield f"k={int(graph.constants[node.input[1]].max())}, less than {TOP_K_LIMIT} is possible"
+
+
+def _check_scales(node: NodeProto, graph: _Graph) -> Iterator[str]:
+    """Quantisation is symmetric, to int8, with scales that are known."""
+    if node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
+        return
+    scale = graph.constants.get(node.input[1])
+    if scale is None:
+        yield f"its scale {node.input[1]} is no constant"
+    elif not (scale > 0).all():
+        yield "a scale that is not positive"
+    zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.int8)
+    if zero is None or zero.any():
+        yield "a zero point that is not 0"
+    elif zero.dtype != np.int8:
+        yield f"{zero.dtype} where int8 is possible"
+
+
+_RULES: tuple[Callable[[NodeProto, _Graph], Iterator[str]], ...] = (
+    _check_types,
+    _check_bytes,
+    _check_attributes,
+    _check_constants,
+    _check_scales,
+)

@@ -1,0 +1,95 @@
+"""What each part of a float16 graph loses if it is float16 too, and gains if it is float32.
+
+    python tests/benchmarks/fp16_islands.py best.pt my.yaml
+
+Every variant runs on the whole val split with every float16 result rounded (backends/rounding.py)
+and is compared with the float32 file: AP, share that matches, drift. The table is the one of
+docs/export.md. Takes ten minutes for rtdetr-n and hundred pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from rtdetr_cli import RTDETR
+from rtdetr_cli.backends.half import exact_nodes, to_half, walk
+from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.rounding import RoundingDetector
+from rtdetr_cli.core.console import result
+from rtdetr_cli.engine.verdict import LIMITS, ask, find_pictures, judge
+
+HEADER = (
+    "| in float32 | AP | matched | lost, new | box drift px, median / p99 / max | score p99 "
+    "| largest | casts |"
+)
+
+
+def main() -> None:
+    """Export once, then rewrite, run and judge every variant."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="weights (.pt) or a float32 .onnx of ours")
+    parser.add_argument("data")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--only", nargs="*", help="names of variants")
+    options = parser.parse_args()
+    path = Path(options.model)
+    if path.suffix == ".pt":
+        path = Path(RTDETR(path).export(format="onnx", verify=False))
+    pictures = find_pictures(options.data, options.images)
+    exact = OnnxDetector(path, "cpu")
+    ours = ask(exact, pictures, exact.preprocessing)
+    result(f"float32: AP {ours.ap:.4f} on {len(ours.found)} pictures\n{HEADER}\n{'|---' * 8}|")
+    for name, nodes in variants(onnx.load(path)):
+        if options.only and name not in options.only:
+            continue
+        model = onnx.load(path)
+        to_half(model, nodes)
+        casts = sum(node.op_type == "Cast" for node in model.graph.node)
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+            Path(file.name).write_bytes(model.SerializeToString())
+            half = RoundingDetector(Path(file.name), "cpu")
+        theirs = ask(half, pictures, exact.preprocessing)
+        found = judge(ours, theirs, LIMITS["fp16"])
+        boxes, scores = found.box_drift_px, found.score_drift
+        drift = f"{boxes.median:.3f} / {boxes.p99:.3f} / {boxes.max:.3f}" if boxes else "-"
+        result(
+            f"| {name} | {theirs.ap:.4f} | {found.matched:.2%} | {found.lost}, {found.new} | "
+            f"{drift} | {scores.p99 if scores else 0:.4f} | {half.magnitudes[0].value:.0f} | "
+            f"{casts} |"
+        )
+
+
+def variants(model: onnx.ModelProto) -> Iterator[tuple[str, set[str]]]:
+    """Name and exact nodes of each."""
+    graph, chosen = model.graph, exact_nodes(model)
+    outputs = [one.name for one in graph.output]
+    boxes = walk(model, [name for name in outputs if "boxes" in name])
+    scores = walk(model, [name for name in outputs if "boxes" not in name])
+    top_k = [node.input[0] for node in graph.node if node.op_type == "TopK"]
+    sampling = of_kind(model, "GridSample")
+    yield "as exported", chosen
+    yield "nothing", set()
+    yield "boxes", boxes
+    yield "boxes, scores", boxes | scores
+    yield "boxes, scores, places", chosen - sampling
+    yield "as exported, but the boxes", chosen - boxes
+    yield "as exported, and the selection", chosen | walk(model, top_k)
+    yield "as exported, and LayerNorm", chosen | of_kind(model, "LayerNormalization")
+    yield "as exported, and softmax", chosen | of_kind(model, "Softmax")
+    read = {name for node in graph.node if node.output[0] in chosen for name in node.input}
+    products = of_kind(model, "MatMul") | of_kind(model, "Gemm")
+    yield "as exported, and the products before the islands", chosen | (products & read)
+
+
+def of_kind(model: onnx.ModelProto, kind: str) -> set[str]:
+    """All nodes of an operator."""
+    return {node.output[0] for node in model.graph.node if node.op_type == kind}
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from rtdetr_cli.backends.openvino import FOLDER
 from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
@@ -56,15 +57,14 @@ def load_detector(
         BackendError: its runtime is missing, or the device has no 16 bits.
         UsageError: a speed setting that an exported file cannot follow.
     """
-    suffix = Path(model).suffix.lower()
-    if suffix in {".onnx", ".engine"}:
+    if is_exported(model):
         if decoder_layers is not None or num_queries is not None:
             raise UsageError(
                 f"decoder_layers and num_queries are fixed inside {model}; "
                 "give them to `rtdetr export` instead"
             )
         return _open_exported(resolve_weights(model), device)
-    if suffix in YAML_SUFFIXES:
+    if Path(model).suffix.lower() in YAML_SUFFIXES:
         warn(f"{model} is an architecture without weights: the answers will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
         network.set_speed(decoder_layers, num_queries)
@@ -74,11 +74,21 @@ def load_detector(
     return torch_detector(checkpoint, device, decoder_layers, num_queries, half)
 
 
+def is_exported(model: str) -> bool:
+    """Whether it is a file or a folder for another runtime, whose size and speed are fixed."""
+    path = Path(model)
+    return path.suffix.lower() in {".onnx", ".engine", ".xml"} or path.name.endswith(FOLDER)
+
+
 def _open_exported(path: Path, device: str | None) -> Detector:
     if path.suffix.lower() == ".onnx":
         from rtdetr_cli.backends.onnx import OnnxDetector
 
         return OnnxDetector(path, device)
+    if path.is_dir() or path.suffix.lower() == ".xml":
+        from rtdetr_cli.backends.openvino import OpenVINODetector
+
+        return OpenVINODetector(path, device)
     from rtdetr_cli.backends.tensorrt import open_engine
 
     return open_engine(path, device)

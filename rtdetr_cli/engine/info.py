@@ -110,7 +110,7 @@ def info(settings: InfoSettings) -> ModelInfo:
         UsageError: `imgsz` for an exported file, whose size is fixed.
     """
     opened = _open(settings.model)
-    if settings.imgsz is not None and Path(settings.model).suffix in {".onnx", ".engine"}:
+    if settings.imgsz is not None and is_exported(settings.model):
         raise UsageError(f"imgsz has no effect on {settings.model}: its size is fixed")
     size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
     found = _measure(settings.model, opened, size)
@@ -130,6 +130,8 @@ def _open(model: str) -> _Opened:
         return _open_export(resolve_weights(model))
     if suffix == ".engine":
         return _open_engine(resolve_weights(model))
+    if is_exported(model):
+        return _open_openvino(resolve_weights(model))
     path = resolve_weights(model)
     checkpoint = open_weights(path)
     return _Opened(

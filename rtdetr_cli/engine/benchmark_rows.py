@@ -1,7 +1,7 @@
 """What `rtdetr benchmark` measures: its formats by name, and the file of each.
 
-A name is a format of `rtdetr export` or torch, with -half or -int8 behind it where it has less
-precision; benchmark.py measures the rows.
+A name is a format of `rtdetr export` or torch, with -half, -int8 or both behind it where it has
+less precision; benchmark.py measures the rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.backends.autocast import DTYPE_NAMES, half_dtype
+from rtdetr_cli.backends.openvino import FOLDER
 from rtdetr_cli.backends.tensorrt import open_gpu
 from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.config.export_settings import ExportSettings
@@ -23,13 +24,8 @@ from rtdetr_cli.config.fields import allowed_texts, field_types
 from rtdetr_cli.core.errors import BackendError, RTDETRError, UsageError, nearest
 from rtdetr_cli.engine.export import PRECISION, export, report_file
 
-PACKAGES = {
-    "onnx": ("onnx", "onnxruntime"),
-    "onnx-int8": ("onnx", "onnxruntime"),
-    "openvino": ("openvino",),
-    "openvino-int8": ("openvino", "nncf"),
-}
-"""What a format needs; with -half the same as without."""
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino", "nncf")}
+"""What a format needs; nncf is for 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +72,8 @@ class Row:
 def known_formats() -> list[str]:
     """Every name that `formats` may hold."""
     formats = allowed_texts(field_types(ExportSettings)["format"])[0].values
-    exported = (f"{name}{kind}" for name in formats for kind in ("", "-half", "-int8"))
-    return ["torch", "torch-half", *exported]
+    exported = [f"{name}{kind}" for name in formats for kind in ("", "-half", "-int8")]
+    return ["torch", "torch-half", *exported, "openvino-int8-half"]
 
 
 def chosen_formats(formats: str | None) -> list[str]:
@@ -122,30 +118,31 @@ def _check_requirements(name: str, settings: BenchmarkSettings) -> None:
         BackendError: a package or a GPU is missing.
         UsageError: nothing to calibrate on.
     """
-    if name.endswith("-int8") and settings.data is None:
+    format_, *kinds = name.split("-")
+    if "int8" in kinds and settings.data is None:
         raise UsageError("8 bits are calibrated on real pictures: give data=")
-    if name.startswith("engine"):
+    if format_ == "engine":
         open_gpu(settings.device)
-    for package in PACKAGES.get(name.removesuffix("-half"), ()):
-        if find_spec(package) is None:
-            extra = name.split("-")[0]
+    for package in PACKAGES.get(format_, ()):
+        if find_spec(package) is None and (package != "nncf" or "int8" in kinds):
+            extra = "onnx" if format_ == "onnx" else "onnx,openvino"
             raise BackendError(f'{package} is not installed; pip install "rtdetr-cli[{extra}]"')
 
 
 def _exported(name: str, model: str, settings: BenchmarkSettings, run_dir: Path) -> Path:
-    format_, _, kind = name.partition("-")
-    stem = f"{Path(model).stem}_{kind}" if kind else Path(model).stem
-    output = run_dir / (f"{stem}_openvino_model" if format_ == "openvino" else f"{stem}.{format_}")
+    format_, *kinds = name.split("-")
+    stem = "_".join([Path(model).stem, *kinds])
+    output = f"{stem}{FOLDER}" if format_ == "openvino" else f"{stem}.{format_}"
     traced = run_dir / f"{stem}.onnx"
     from_onnx = format_ == "engine" and traced.is_file()
     wanted = ExportSettings(
         model=str(traced) if from_onnx else model,
         format=format_,
-        output=str(output),
+        output=str(run_dir / output),
         imgsz=None if from_onnx else settings.imgsz,
-        half=kind == "half" and not from_onnx,
-        int8=kind == "int8" and not from_onnx,
-        data=settings.data if kind == "int8" else None,
+        half="half" in kinds and not from_onnx,
+        int8="int8" in kinds and not from_onnx,
+        data=settings.data if "int8" in kinds else None,
         device=settings.device,
     )
     with redirect_stdout(sys.stderr):  # its result is talk here

@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 from contextlib import redirect_stdout
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,8 @@ from typing import NamedTuple
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.autocast import cpu_has_bf16
 from rtdetr_cli.backends.load import Detector, load_detector
+from rtdetr_cli.backends.onnx_session import needs_onnx_extra
+from rtdetr_cli.backends.openvino import version as openvino_version
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.settings import PredictSettings, ValSettings
@@ -121,19 +122,18 @@ def _version(runtime: Runtime) -> str:
     Raises:
         BackendError: it is not installed.
     """
-    try:
-        package = import_module(PACKAGES[runtime.name])
-    except ImportError as error:
-        line = f'pip install "rtdetr-cli[{runtime.name}]"'
-        raise BackendError(f"backend={runtime.name} is not installed; {line}") from error
-    return str(package.__version__)
+    if runtime.name == "openvino":
+        return openvino_version()
+    with needs_onnx_extra():
+        import onnxruntime
+    return str(onnxruntime.__version__)
 
 
 def _write(
     path: Path, weights: Path, settings: PredictSettings | ValSettings, runtime: Runtime
 ) -> None:
     """Export into the cache; a file that failed stays, so that the next call need not try again."""
-    failed = next(path.parent.glob("*.failed*"), None)
+    failed = next(path.parent.glob("*failed*"), None)
     if failed:
         raise BackendError(
             f"{failed} answered otherwise than PyTorch when it was written; remove "

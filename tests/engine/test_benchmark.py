@@ -24,7 +24,9 @@ from rtdetr_cli.engine.export import report_file
 
 def test_formats_are_torch_and_what_is_asked_for():
     assert chosen_formats("engine, torch,onnx,onnx") == ["torch", "engine", "onnx"]
-    assert {"torch-half", "onnx", "onnx-int8", "engine-half"} < set(chosen_formats(None))
+    assert {"torch-half", "onnx", "onnx-int8", "engine-half", "openvino-int8-half"} < set(
+        chosen_formats(None)
+    )
     with pytest.raises(UsageError, match=r"formats=onxx is none of torch, .*; did you mean onnx\?"):
         chosen_formats("onxx")
 

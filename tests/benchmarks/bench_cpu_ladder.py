@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from interleave import Contestant, Times, race, serve, take_answers
 
 HERE = Path(__file__).resolve().parent
@@ -32,13 +34,16 @@ MARKS = {
     "openvino-int8-half": 0.21,
 }
 """Ratios to the peer that a prototype reached (2 cores of an AMD EPYC, Zen 4)."""
-USUAL = ("torch", "torch-half", "onnx", "onnx-int8", "openvino", "openvino-half", "openvino-int8")
+FEW_PICTURES = 8
+USUAL = ("torch", "torch-half", "onnx", "onnx-int8", *(one for one in MARKS if "vino" in one))
 EXTRA = ("torch-deployed", "torchscript", "torch-compile", "aotinductor")
 """Other ways of PyTorch, measured to see whether they earn a place; two of them compile C++."""
 
 
 def main() -> None:
     """Write the files, run the race, measure AP where there are labels, print the table."""
+    from rtdetr_cli.core.errors import RTDETRError
+
     options = _options()
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder.resolve() if options.folder else Path(name)
@@ -51,7 +56,7 @@ def main() -> None:
                 files[kind] = str(_file(kind, weights, options, folder))
                 command = [sys.executable, Path(__file__).resolve(), "serve", kind, files[kind]]
                 contestants.append(Contestant(kind, [*command, *size], folder))
-            except SystemExit as error:
+            except (RTDETRError, SystemExit) as error:
                 sys.stderr.write(f"{kind} is left out: {error}\n")
         if options.peer_python:
             command = [options.peer_python.absolute(), HERE / "peer_ladder.py", options.peer_model]
@@ -65,7 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="rtdetr-l.yaml", help="weights, or an architecture")
     parser.add_argument("--imgsz", type=int, help="default: the model's own")
     parser.add_argument("--data", help="data set with labels: AP of each contender on its val")
-    parser.add_argument("--calibrate", help="pictures for 8 bits; default: those of --data")
+    parser.add_argument("--calibrate", help="pictures for 8 bits of random weights")
     parser.add_argument("--contenders", default=",".join(USUAL), help=f"also {', '.join(EXTRA)}")
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--calls", type=int, default=3, help="calls per contender and round")
@@ -92,26 +97,53 @@ def _size_hw(weights: Path, imgsz: int | None) -> tuple[int, int]:
 
 
 def _file(kind: str, weights: Path, options: argparse.Namespace, folder: Path) -> Path:
-    """What a contender opens: the weights, or a file for its runtime."""
+    """What a contender opens: the weights, or a file for its runtime.
+
+    Raises:
+        RTDETRError: it cannot be written, or does not answer as PyTorch does.
+    """
+    from rtdetr_cli import RTDETR
+
     runtime, *precision = kind.split("-")
     if runtime not in {"onnx", "openvino"}:
         return weights
     stem = "_".join([weights.stem, *precision])
-    name = f"{stem}.onnx" if runtime == "onnx" else f"{stem}_openvino_model"
-    if (folder / name).exists():
-        return folder / name
-    keys = {"imgsz": options.imgsz, "output": str(folder / name), "verify": False}
+    path = folder / (f"{stem}.onnx" if runtime == "onnx" else f"{stem}_openvino_model")
+    if path.exists():
+        return path
+    if "int8" in precision and options.model.endswith(".yaml"):
+        _write_random_int8(path, _file("onnx", weights, options, folder), precision, options)
+        return path
+    keys = {"format": runtime, "imgsz": options.imgsz, "output": str(path)}
     keys |= dict.fromkeys(precision, True)
-    if "int8" in precision:
-        # 8 bits are calibrated, and where there are labels AP decides what stays float.
-        keys |= {"data": options.data or options.calibrate, "verify": options.data is not None}
-    from rtdetr_cli import RTDETR
-    from rtdetr_cli.core.errors import RTDETRError
+    keys |= {"data": options.data} if "int8" in precision else {"verify": False}
+    return Path(RTDETR(weights, device="cpu").export(**keys))
 
-    try:
-        return Path(RTDETR(weights, device="cpu").export(format=runtime, **keys))
-    except RTDETRError as error:
-        raise SystemExit(str(error)) from error
+
+def _write_random_int8(
+    path: Path, float_path: Path, precision: list[str], options: argparse.Namespace
+) -> None:
+    """8 bits without a verdict, which random weights cannot pass: for their latency only."""
+    from rtdetr_cli.backends.onnx import OnnxDetector
+    from rtdetr_cli.engine.verdict import find_pictures, prepare
+
+    pictures = find_pictures(options.calibrate, FEW_PICTURES)
+    preprocessing = OnnxDetector(float_path).preprocessing
+    if path.suffix == ".onnx":
+        from rtdetr_cli.engine.quantize import _Bench
+
+        shutil.copy(float_path, path)
+        bench = _Bench(path, preprocessing, drop=1)
+        bench.calibrate(pictures)
+        bench.write(())
+        return
+    from rtdetr_cli.backends.openvino import write_openvino
+
+    images = [prepare(one, preprocessing)[None].numpy() for one in pictures.read(0, FEW_PICTURES)]
+    sizes = np.array([[640, 480]], np.int64)
+    feeds = [{"images": image, "orig_target_sizes": sizes} for image in images]
+    path.mkdir()
+    write_openvino(path, float_path, half="half" in precision, calibration=feeds)
 
 
 def _accuracy(files: dict[str, str], options: argparse.Namespace) -> dict[str, float]:

@@ -141,7 +141,9 @@ def test_other_devices_stay_with_pytorch(weights, exports, monkeypatch):
 
 def test_a_runtime_that_is_not_installed_is_one_sentence(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(BackendError, match=r'not installed; pip install "rtdetr-cli\[openvino\]"'):
+    with pytest.raises(
+        BackendError, match=r'not installed; pip install "rtdetr-cli\[onnx,openvino\]"'
+    ):
         open_detector(keys(weights, backend="openvino"))
 
 

@@ -8,9 +8,7 @@ float32 in 16 bits, and float in int8, is chosen in openvino_graph.py and openvi
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from rtdetr_cli.backends.contract import (
     Feed,
+    Value,
     check_labels,
     detect_in_parts,
     read_names,
@@ -28,17 +27,18 @@ from rtdetr_cli.backends.contract import (
 )
 from rtdetr_cli.backends.onnx import FORMAT_VERSION, TOP_PAIRS
 from rtdetr_cli.backends.openvino_graph import keep_float32, mark_float32
+from rtdetr_cli.backends.openvino_int8 import blocks, quantize
+from rtdetr_cli.backends.openvino_package import openvino_package, runtime_errors, version
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
+from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.structures import Detections
 
 FOLDER = "_openvino_model"
 """How the names of such folders end, as in other tools."""
 NOTES = "metadata.json"
 _THEIR_NOTES = "metadata.yaml"
-_TELEMETRY = "openvino_telemetry"
 _ONNX_TYPES = {"f32": "tensor(float)", "i64": "tensor(int64)"}
 
 
@@ -69,7 +69,7 @@ class OpenVINODetector:
             raise BackendError(f"device={device}: OpenVINO runs on the CPU here; give device=cpu")
         xml = graph_file(path)
         self._path = xml.parent if xml.parent.name.endswith(FOLDER) else xml
-        self.metadata, notes = _read_notes(xml.parent)
+        self.metadata, notes = read_notes_beside(xml)
         floats = self.metadata.get("floats", "f32")
         self._compiled, runtime = _compile(xml, floats)
         inputs, outputs = (_ports(side) for side in (self._compiled.inputs, self._compiled.outputs))
@@ -108,7 +108,7 @@ class OpenVINODetector:
 
     def _run(self, feed: Feed) -> list[Tensor]:
         """One call of the runtime."""
-        with _runtime_errors(BackendError, f"{self._path.name} failed"):
+        with runtime_errors(BackendError, f"{self._path.name} failed"):
             answers = self._compiled(feed).to_tuple()
         return [torch.from_numpy(answers[index]) for index in self._outputs]
 
@@ -132,6 +132,7 @@ def write_openvino(
     onnx_path: Path,
     half: bool = False,
     calibration: Iterable[Feed] | None = None,
+    kept_float: Collection[str] = (),
 ) -> dict[str, Any]:
     """Write a network from its float32 ONNX file.
 
@@ -140,6 +141,7 @@ def write_openvino(
         onnx_path: written by `write_onnx`.
         half: whether floats are bf16 where that is safe.
         calibration: inputs of real pictures; they make the convolutions int8.
+        kept_float: blocks that stay float then.
 
     Returns:
         The notes, which stand in metadata.json too.
@@ -150,9 +152,7 @@ def write_openvino(
     openvino = openvino_package()
     model = openvino.Core().read_model(onnx_path)
     if calibration is not None:
-        from rtdetr_cli.backends.openvino_int8 import quantize
-
-        model = quantize(model, calibration)
+        model = quantize(model, calibration, kept_float)
     texts = model.get_rt_info("framework").value  # the metadata of the ONNX file
     notes = {key: json.loads(text) for key, text in texts.items()}
     notes["precision"] = "int8" if calibration is not None else "bf16" if half else "fp32"
@@ -167,6 +167,11 @@ def write_openvino(
     return notes
 
 
+def int8_blocks(onnx_path: Path) -> list[str]:
+    """The parts of a network that can be int8, front to back."""
+    return blocks(openvino_package().Core().read_model(onnx_path))
+
+
 def write_notes(folder: Path, notes: dict[str, Any]) -> None:
     """Write metadata.json."""
     text = json.dumps(notes, indent=2, ensure_ascii=False) + "\n"
@@ -177,44 +182,6 @@ def folder_files(folder: Path) -> list[str]:
     """Names of the files in a folder of ours."""
     stem = folder.name.removesuffix(FOLDER)
     return [f"{stem}.xml", f"{stem}.bin", NOTES]
-
-
-def version() -> str:
-    """OpenVINO's release."""
-    return str(openvino_package().__version__).partition("-")[0]
-
-
-def openvino_package() -> Any:  # noqa: ANN401
-    """OpenVINO, which tells nobody that it was imported.
-
-    Raises:
-        BackendError: it is not installed.
-    """
-    with needs_openvino_extra():
-        import openvino
-    return openvino
-
-
-@contextmanager
-def needs_openvino_extra() -> Iterator[None]:
-    """Around an import of OpenVINO or NNCF: no telemetry, and one sentence where it is missing.
-
-    Both send events to Google Analytics, OpenVINO at its import already, if they find a package
-    that pip installs with them. Without it they are silent.
-
-    Raises:
-        BackendError: the package is not installed.
-    """
-    loaded = sys.modules.get(_TELEMETRY)
-    if loaded is not None:  # by another program in this process, which has its reporter already
-        with suppress(RuntimeError):
-            loaded.Telemetry().consent = False
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
-    try:
-        yield
-    except ImportError as error:
-        sentence = f'{error.name} is not installed; pip install "rtdetr-cli[onnx,openvino]"'
-        raise BackendError(sentence) from error
 
 
 def _compile(xml: Path, floats: str) -> tuple[Any, str]:
@@ -232,7 +199,7 @@ def _compile(xml: Path, floats: str) -> tuple[Any, str]:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),  # physical cores, or OMP_NUM_THREADS
         "PERFORMANCE_HINT": "LATENCY",
     }
-    with _runtime_errors(WeightsError, f"{xml} cannot be opened by OpenVINO"):
+    with runtime_errors(WeightsError, f"{xml} cannot be opened by OpenVINO"):
         # Not mapped: the file may be replaced while it runs.
         model = core.read_model(xml, config={"ENABLE_MMAP": False})
         compiled = core.compile_model(model, "CPU", options)
@@ -240,7 +207,7 @@ def _compile(xml: Path, floats: str) -> tuple[Any, str]:
     return compiled, f"OpenVINO {version()}, CPU, {shown}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Port:
     """An input or output as contract.py wants it."""
 
@@ -249,9 +216,9 @@ class _Port:
     shape: list[int | str | None]
 
 
-def _ports(side: list[Any]) -> list[_Port]:
+def _ports(side: list[Any]) -> list[Value]:
     """Files converted from PyTorch have outputs without names."""
-    ports = []
+    ports: list[Value] = []
     for index, port in enumerate(side):
         kind = port.element_type.get_type_name()
         sizes = [size.get_length() if size.is_static else "?" for size in port.partial_shape]
@@ -260,12 +227,13 @@ def _ports(side: list[Any]) -> list[_Port]:
     return ports
 
 
-def _read_notes(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read_notes_beside(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Ours decoded, empty in a folder by others; and theirs as texts.
 
     Raises:
         WeightsError: they are damaged, or of another format version.
     """
+    folder = file.parent
     ours, theirs = folder / NOTES, folder / _THEIR_NOTES
     try:
         if theirs.is_file() and not ours.is_file():
@@ -296,13 +264,3 @@ def _tell_model_api(model: Any, notes: dict[str, Any]) -> None:  # noqa: ANN401
     }
     for key, value in told.items():
         model.set_rt_info(value, ["model_info", key])
-
-
-@contextmanager
-def _runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
-    """Turn the exceptions of OpenVINO, which are all RuntimeErrors, into one sentence."""
-    try:
-        yield
-    except RuntimeError as error:
-        reasons = [line for line in str(error).splitlines() if line.strip()]
-        raise kind(f"{what}: {reasons[-1].strip()}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,11 +22,11 @@ from rtdetr_cli.backends.openvino import (
     FOLDER,
     OpenVINODetector,
     folder_files,
-    openvino_package,
-    version,
+    int8_blocks,
     write_notes,
     write_openvino,
 )
+from rtdetr_cli.backends.openvino_package import openvino_package, version
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
@@ -34,10 +35,19 @@ from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_folder
 from rtdetr_cli.engine.export import Report, open_weights_to_export, pictures_to_compare
-from rtdetr_cli.engine.verdict import LIMITS, compare, find_pictures, prepare, warn_if_unsure
+from rtdetr_cli.engine.quantize import find_calibration
+from rtdetr_cli.engine.verdict import (
+    LIMITS,
+    Agreement,
+    Pictures,
+    ask,
+    compare,
+    judge,
+    prepare,
+    warn_if_other_classes,
+    warn_if_unsure,
+)
 from rtdetr_cli.weights.store import resolve_weights
-
-CALIBRATION_PICTURES = 200
 
 
 def export_openvino(settings: ExportSettings) -> Path:
@@ -63,8 +73,12 @@ def export_openvino(settings: ExportSettings) -> Path:
     with TemporaryDirectory() as place:
         folder = Path(place) / path.name
         folder.mkdir()
-        notes = _write(settings, folder, reference)
-        report = _judge(settings, folder, reference, notes)
+        onnx_path = Path(place) / "model.onnx"
+        say(f"{detector.description}; tracing takes a minute")
+        write_onnx(onnx_path, reference.network, reference.names, reference.preprocessing)
+        notes, agreement = _write_and_compare(settings, folder, onnx_path, reference)
+        report = _report(settings, notes, agreement)
+        write_notes(folder, {**notes, "verdict": report.verdict})
         if report.agreement and not report.agreement.passes:
             path = path.with_name(f"{path.name.removesuffix(FOLDER)}_failed{FOLDER}")
         with atomic_folder(path, folder_files(folder)) as final:
@@ -79,50 +93,70 @@ def export_openvino(settings: ExportSettings) -> Path:
     return path
 
 
-def _write(settings: ExportSettings, folder: Path, reference: TorchDetector) -> dict[str, Any]:
-    """The files, without a verdict yet."""
-    calibration = None
-    if settings.int8:
-        assert settings.data  # ExportSettings refuses int8 without
-        calibration = training_inputs(settings.data, reference.preprocessing)
-        say(f"int8: calibrating on {CALIBRATION_PICTURES} pictures at most takes minutes")
-    say(f"{reference.description}; tracing takes a minute")
-    with TemporaryDirectory() as place:
-        onnx_path = Path(place) / "model.onnx"
-        write_onnx(onnx_path, reference.network, reference.names, reference.preprocessing)
-        return write_openvino(folder, onnx_path, settings.half, calibration)
+class _Calibration:
+    """Inputs of real pictures, prepared as at inference and read anew each time."""
+
+    def __init__(self, pictures: Pictures, preprocessing: Preprocessing) -> None:
+        self._pictures, self._preprocessing = pictures, preprocessing
+
+    def __iter__(self) -> Iterator[Feed]:
+        images, sizes = INPUTS
+        for index in range(len(self._pictures.sources)):
+            (picture,) = self._pictures.read(index, index + 1)
+            size_wh = np.array([[picture.shape[1], picture.shape[0]]], np.int64)
+            yield {images: prepare(picture, self._preprocessing)[None].numpy(), sizes: size_wh}
 
 
-def training_inputs(data: str, preprocessing: Preprocessing) -> Iterator[Feed]:
-    """Pictures of the train split, or of a folder, prepared as at inference, one by one."""
-    pictures = find_pictures(data, CALIBRATION_PICTURES, "train")
-    images, sizes = INPUTS
-    for index in range(len(pictures.sources)):
-        (picture,) = pictures.read(index, index + 1)
-        size_wh = np.array([[picture.shape[1], picture.shape[0]]], np.int64)
-        yield {images: prepare(picture, preprocessing)[None].numpy(), sizes: size_wh}
-
-
-def _judge(
-    settings: ExportSettings, folder: Path, reference: TorchDetector, notes: dict[str, Any]
-) -> Report:
-    """Compare the files and note the verdict among them."""
+def _write_and_compare(
+    settings: ExportSettings, folder: Path, onnx_path: Path, reference: TorchDetector
+) -> tuple[dict[str, Any], Agreement | None]:
+    """The files, and how they compare; with int8 blocks are left float until they pass."""
     pictures = pictures_to_compare(settings)
-    agreement = None
-    if pictures:
-        limits = LIMITS[notes["precision"]]
-        agreement = compare(reference, OpenVINODetector(folder), pictures, limits)
-    facts = {
-        "model": settings.model,
-        "format": settings.format,
-        "precision": notes["precision"],
-        "floats": notes["floats"],
-        "openvino": notes["openvino"],
-        "rtdetr": __version__,
-    }
-    report = Report(facts, agreement, pictures.origin if pictures else None)
-    write_notes(folder, {**notes, "verdict": report.verdict})
-    return report
+    if settings.int8:
+        assert pictures  # ExportSettings refuses int8 without
+        return _quantise(settings, folder, onnx_path, reference, pictures)
+    notes = write_openvino(folder, onnx_path, settings.half)
+    if pictures is None:
+        return notes, None
+    limits = LIMITS[notes["precision"]]
+    return notes, compare(reference, OpenVINODetector(folder), pictures, limits)
+
+
+def _quantise(
+    settings: ExportSettings,
+    folder: Path,
+    onnx_path: Path,
+    reference: TorchDetector,
+    pictures: Pictures,
+) -> tuple[dict[str, Any], Agreement]:
+    """Front blocks move boxes most and cost least, so they are the first to become float."""
+    chosen = find_calibration(str(settings.data), pictures)
+    calibration = _Calibration(chosen, reference.preprocessing)
+    answers = ask(reference, pictures, reference.preprocessing)
+    warn_if_other_classes(reference, answers, pictures)
+    limits = replace(LIMITS["int8"], ap=settings.int8_drop / 100)
+    reasons: dict[str, str] = {}
+    parts = int8_blocks(onnx_path)
+    while True:
+        say(f"calibrates on {len(chosen.sources)} pictures of {chosen.origin}; it takes minutes")
+        notes = write_openvino(folder, onnx_path, settings.half, calibration, reasons)
+        found = ask(OpenVINODetector(folder), pictures, reference.preprocessing)
+        agreement = judge(answers, found, limits)
+        if agreement.passes or len(reasons) == len(parts):
+            break
+        block = parts[len(reasons)]
+        reasons[block] = "; ".join(agreement.faults)
+        say(f"{block} stays float: {reasons[block]}")
+    told = {"calibration": chosen.origin, "calibration_pictures": len(chosen.sources)}
+    return {**notes, **told, "float": {"decoder": "always", **reasons}}, agreement
+
+
+def _report(settings: ExportSettings, notes: dict[str, Any], agreement: Agreement | None) -> Report:
+    facts = {"model": settings.model, "format": settings.format, "rtdetr": __version__}
+    told = {"precision", "floats", "openvino", "calibration", "calibration_pictures", "float"}
+    facts |= {key: value for key, value in notes.items() if key in told}
+    origin = settings.data or Pictures(()).origin
+    return Report(facts, agreement, origin if agreement else None)
 
 
 def _output_path(settings: ExportSettings) -> Path:

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rtdetr_cli.backends.openvino import FOLDER
 from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.runtime_rules import is_exported
 from rtdetr_cli.config.settings import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError
@@ -72,12 +72,6 @@ def load_detector(
         return TorchDetector(network, names, Preprocessing(), where, half=half)
     checkpoint = open_weights(resolve_weights(model))
     return torch_detector(checkpoint, device, decoder_layers, num_queries, half)
-
-
-def is_exported(model: str) -> bool:
-    """Whether it is a file or a folder for another runtime, whose size and speed are fixed."""
-    path = Path(model)
-    return path.suffix.lower() in {".onnx", ".engine", ".xml"} or path.name.endswith(FOLDER)
 
 
 def _open_exported(path: Path, device: str | None) -> Detector:

@@ -19,7 +19,7 @@ from rtdetr_cli import __version__
 from rtdetr_cli.backends.autocast import cpu_has_bf16
 from rtdetr_cli.backends.load import Detector, load_detector
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra
-from rtdetr_cli.backends.openvino import version as openvino_version
+from rtdetr_cli.backends.openvino_package import version as openvino_version
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.settings import PredictSettings, ValSettings

@@ -164,7 +164,10 @@ def _report(times: dict[str, list[Times]], accuracy: dict[str, float]) -> None:
         name: statistics.median(row["picture"] for row in rows) for name, rows in times.items()
     }
     base = list(medians.values())[-1]
-    lines = ["| contender | median ms | ratio | mark (L) | pictures/s | AP | calls |", "|---" * 7 + "|"]
+    lines = [
+        "| contender | median ms | ratio | mark (L) | pictures/s | AP | calls |",
+        "|---" * 7 + "|",
+    ]
     for name, ms in medians.items():
         mark = MARKS.get(name, "")
         ap = f"{accuracy[name]:.4f}" if name in accuracy else ""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from rtdetr_cli.engine.benchmark import Row
+    from rtdetr_cli.engine.benchmark_rows import Row
     from rtdetr_cli.engine.val import Metrics
 
 _ABSENT = {
@@ -240,8 +240,11 @@ class RTDETR:
 
     def _at(self, settings: PredictSettings) -> Detector:
         """The detector at the device and the speed of one call; the last such variant is kept."""
-        wanted = (settings.device, settings.decoder_layers, settings.num_queries)
-        if wanted == (self._device, None, None):
+        speed = (settings.decoder_layers, settings.num_queries, settings.half)
+        is_written = settings.backend != "torch"  # as a file, which has one size
+        size = settings.imgsz if is_written else None
+        wanted = (settings.device, *speed, settings.backend, size)
+        if wanted == (self._device, None, None, False, "torch", None):
             return self._open()
         if self._adapted is None or self._adapted[0] != wanted:
             self._adapted = (wanted, adapt(self._open(), settings))

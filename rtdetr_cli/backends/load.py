@@ -11,6 +11,7 @@ from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_devic
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.runtime_rules import is_exported
 from rtdetr_cli.config.settings import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError
@@ -39,6 +40,7 @@ def load_detector(
     device: str | None = None,
     decoder_layers: int | None = None,
     num_queries: int | None = None,
+    half: bool = False,
 ) -> Detector:
     """Open a detector.
 
@@ -48,27 +50,28 @@ def load_detector(
         device: `cpu`, `mps`, `cuda`, `0`...; None takes the best.
         decoder_layers: decoder layers that run; None means all that the model uses.
         num_queries: queries that run; None means those of the architecture.
+        half: compute in 16 bits; for weights, an exported file has its own precision.
 
     Raises:
         WeightsError: the file is absent, damaged or foreign.
-        BackendError: its runtime is missing.
+        BackendError: its runtime is missing, or the device has no 16 bits.
         UsageError: a speed setting that an exported file cannot follow.
     """
-    suffix = Path(model).suffix.lower()
-    if suffix in {".onnx", ".engine"}:
+    if is_exported(model):
         if decoder_layers is not None or num_queries is not None:
             raise UsageError(
                 f"decoder_layers and num_queries are fixed inside {model}; "
                 "give them to `rtdetr export` instead"
             )
         return _open_exported(resolve_weights(model), device)
-    if suffix in YAML_SUFFIXES:
+    if Path(model).suffix.lower() in YAML_SUFFIXES:
         warn(f"{model} is an architecture without weights: the answers will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
         network.set_speed(decoder_layers, num_queries)
-        return TorchDetector(network, dict(COCO_NAMES), Preprocessing(), choose_device(device))
+        names, where = dict(COCO_NAMES), choose_device(device)
+        return TorchDetector(network, names, Preprocessing(), where, half=half)
     checkpoint = open_weights(resolve_weights(model))
-    return torch_detector(checkpoint, device, decoder_layers, num_queries)
+    return torch_detector(checkpoint, device, decoder_layers, num_queries, half)
 
 
 def _open_exported(path: Path, device: str | None) -> Detector:
@@ -76,6 +79,10 @@ def _open_exported(path: Path, device: str | None) -> Detector:
         from rtdetr_cli.backends.onnx import OnnxDetector
 
         return OnnxDetector(path, device)
+    if path.is_dir() or path.suffix.lower() == ".xml":
+        from rtdetr_cli.backends.openvino import OpenVINODetector
+
+        return OpenVINODetector(path, device)
     from rtdetr_cli.backends.tensorrt import open_engine
 
     return open_engine(path, device)

@@ -14,12 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from rtdetr_cli.backends.contract import read_names, recognise
+from rtdetr_cli.backends.detecting import Feed, check_labels, detect_in_parts
 from rtdetr_cli.backends.onnx_graph import (
     TOP_PAIRS,
     DetectionGraph,
@@ -178,36 +177,16 @@ class OnnxDetector:
             BackendError: the runtime failed, for lack of memory perhaps.
             WeightsError: an answer is of a class that has no name.
         """
-        pixels = self._contract.to_input(images.detach().float().cpu()).numpy()
-        step = self._contract.batch or max(len(pixels), 1)
-        parts = [slice(start, start + step) for start in range(0, len(pixels), step)]
-        found = [one for part in parts for one in self._run(pixels[part], sizes_hw[part], max_det)]
-        self._check_labels(found)
+        found = detect_in_parts(self._contract, images, sizes_hw, max_det, self._run)
+        check_labels(found, self.names, self._path, self._names_from)
         return found
 
-    def _run(
-        self, pixels: npt.NDArray[Any], sizes_hw: list[tuple[int, int]], max_det: int
-    ) -> list[Detections]:
-        """One call of the runtime; pictures are repeated up to the size of a fixed batch."""
-        contract, count = self._contract, len(pixels)
-        filled = np.minimum(np.arange(contract.batch or count), count - 1)
-        feed: dict[str, npt.NDArray[Any]] = {contract.image: pixels}
-        if contract.batch:
-            feed = {contract.image: pixels[filled]}
-        if contract.sizes:
-            sizes_wh = [(width, height) for height, width in sizes_hw]
-            feed[contract.sizes] = np.array(sizes_wh, np.int64)[filled]
+    def _run(self, feed: Feed) -> list[Tensor]:
+        """One call of the runtime."""
+        count = len(feed[self._contract.image])
         with runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
-            answers = self._session.run(list(contract.outputs), feed)
-        return contract.decode([torch.from_numpy(answer) for answer in answers], sizes_hw, max_det)
-
-    def _check_labels(self, found: list[Detections]) -> None:
-        largest = max((int(one.labels.max()) for one in found if len(one)), default=0)
-        if largest > max(self.names):
-            raise WeightsError(
-                f"{self._path.name} answers with class {largest}, which has no name: "
-                f"{self._names_from} end at {max(self.names)}"
-            )
+            answers = self._session.run(list(self._contract.outputs), feed)
+        return [torch.from_numpy(answer) for answer in answers]
 
 
 class UnchangedDetector(OnnxDetector):

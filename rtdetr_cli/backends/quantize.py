@@ -36,7 +36,12 @@ def block_of(node: NodeProto) -> str | None:
 
     None for other operators and other parts of the network, which stay float.
     """
-    found = _BLOCK.match(node.name) if node.op_type == "Conv" else None
+    return block_at(node.name) if node.op_type == "Conv" else None
+
+
+def block_at(name: str) -> str | None:
+    """The same for the name of a convolution."""
+    found = _BLOCK.match(name)
     return found.group() if found else None
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from rtdetr_cli.backends.autocast import DTYPE_NAMES, half_dtype, keep_exact
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Detections
@@ -34,13 +35,18 @@ class TorchDetector:
         preprocessing: Preprocessing,
         device: torch.device,
         fused: bool = True,
+        half: bool = False,
     ) -> None:
+        self._dtype = half_dtype(device) if half else None
         self.network = network.eval().to(device)
         self.names = names
         self.preprocessing = preprocessing
         self.device = device
         self.description = f"{network.config.name}, PyTorch {torch.__version__}, {device}"
         runner = fuse(self.network) if fused else self.network
+        if half:
+            self.description += f", {DTYPE_NAMES[self._dtype]}"
+            keep_exact(runner)
         # On CPUs the convolutions of L run 1.15 times faster so (docs/benchmarks.md).
         self._runner = runner.to(memory_format=torch.channels_last)
 
@@ -59,7 +65,9 @@ class TorchDetector:
             One Detections per picture, on the CPU.
         """
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        found = top_detections(self._runner(images), sizes_hw, max_det)
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+            output = self._runner(images)
+        found = top_detections(output, sizes_hw, max_det)
         return [one.to("cpu") for one in found]
 
 
@@ -92,11 +100,13 @@ def torch_detector(
     device: str | None = None,
     decoder_layers: int | None = None,
     num_queries: int | None = None,
+    half: bool = False,
 ) -> TorchDetector:
     """The detector that a checkpoint describes."""
     network = build_network(checkpoint.config, len(checkpoint.names), checkpoint.weights)
     network.set_speed(decoder_layers, num_queries)
-    return TorchDetector(network, checkpoint.names, checkpoint.preprocessing, choose_device(device))
+    names, preprocessing = checkpoint.names, checkpoint.preprocessing
+    return TorchDetector(network, names, preprocessing, choose_device(device), half=half)
 
 
 def choose_device(device: str | None) -> torch.device:

@@ -25,7 +25,7 @@ class BenchmarkSettings(Settings):
     data: str | None = None
     """Data set (AP and drift on its val split) or folder; None: drift on pictures drawn by us."""
     formats: str | None = None
-    """Formats beside torch, for example onnx,engine; None: all that export knows."""
+    """Rows beside torch, for example onnx,openvino-half,engine-int8,torch-half; None: all."""
     images: Count | None = None
     """Pictures of data to use, evenly picked; None: all."""
 

@@ -9,6 +9,18 @@ from typing import Annotated, ClassVar
 from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Range, Settings
 from rtdetr_cli.core.errors import UsageError
 
+_UNTRIED = "could not be compared with PyTorch where this toolkit is made; give onnx and convert it"
+NOT_WRITTEN = (
+    ("tensorrt", "TensorRT is called engine"),
+    ("trt", "TensorRT is called engine"),
+    ("torchscript", "PyTorch deprecates TorchScript; onnx and openvino run without Python too"),
+    ("coreml", "Core ML runs on macOS only, where nothing of this toolkit is tested"),
+    ("edgetpu", "the Edge TPU computes in int8 only, and the decoder cannot"),
+    *((one, f"{one} {_UNTRIED}") for one in ("saved_model", "pb", "tflite", "litert", "tfjs")),
+    *((one, f"{one} {_UNTRIED}") for one in ("ncnn", "paddle", "mnn", "rknn", "executorch")),
+)
+"""Formats that other tools write, and why this one does not."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings(Settings):
@@ -24,10 +36,10 @@ class ExportSettings(Settings):
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt); for an engine also an ONNX file of ours."""
-    format: Annotated[str, OneOf(("onnx", "engine"))] = "onnx"
-    """Format of the file: onnx, or engine (TensorRT), which writes the ONNX file too."""
+    format: Annotated[str, OneOf(("onnx", "engine", "openvino"), NOT_WRITTEN)] = "onnx"
+    """onnx, engine (TensorRT), which writes the ONNX file too, or openvino (a folder)."""
     output: str | None = None
-    """File to write; None: beside the weights."""
+    """File to write, or folder (`x_openvino_model`); None: beside the weights."""
     opset: Annotated[int, Range(17, 19)] = 17
     """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
 
@@ -85,7 +97,7 @@ class ExportSettings(Settings):
                 raise UsageError(f"export: {key} has no effect with verify=false")
         if Path(self.model).suffix.lower() == ".engine":
             raise UsageError(f"model={self.model} is an exported file; give the weights (.pt)")
-        reason = self._engine_reason() if self.format == "engine" else self._onnx_reason()
+        reason = self._engine_reason() if self.format == "engine" else self._other_reason()
         if reason:
             raise UsageError(f"export: {reason}")
 
@@ -100,8 +112,8 @@ class ExportSettings(Settings):
         """What int8 needs, or what needs int8."""
         if not self.int8:
             return "int8_drop has no effect without int8=true" if self.int8_drop != 0.5 else None
-        if self.half:
-            return "half and int8 are two precisions; give one of them"
+        if self.half and self.format != "openvino":
+            return "half and int8 are two precisions; give one of them, or both for openvino"
         if not self.verify:
             return "int8=true finds by comparing what may be int8, so that verify=false cannot be"
         if self.data is None:
@@ -140,9 +152,9 @@ class ExportSettings(Settings):
             reasons[reason] = is_onnx and getattr(self, key) != default
         return next((reason for reason, is_given in reasons.items() if is_given), None)
 
-    def _onnx_reason(self) -> str | None:
-        """A key that belongs to engines only."""
-        why = "has no effect with format=onnx"
+    def _other_reason(self) -> str | None:
+        """A key that belongs to engines, or to ONNX, only."""
+        why = f"has no effect with format={self.format}"
         reasons = {
             f"batch=least,tuned,most {why}; give one number, or none for a free batch": (
                 isinstance(self.batch, tuple)
@@ -152,4 +164,9 @@ class ExportSettings(Settings):
             f"version_compatible {why}, which every release opens": self.version_compatible,
             f"hardware_compatible {why}, which runs everywhere": self.hardware_compatible,
         }
+        if self.format == "openvino":
+            defaults = {"opset": 17, "batch": None, "dynamic": False, "input": "float32"}
+            for key, default in {**defaults, "postprocess": True, "sampler": None}.items():
+                reasons[f"{key} {why}"] = getattr(self, key) != default
+
         return next((reason for reason, is_given in reasons.items() if is_given), None)

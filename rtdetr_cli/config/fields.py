@@ -53,15 +53,17 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The only values that a text may have."""
+    """The only values that a text may have; `refused` are others that people try, and why not."""
 
     values: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...] = ()
 
     def complaint(self, value: object) -> str | None:
         """What is wrong with a value, or None."""
         if value in self.values:
             return None
-        return f"must be one of {', '.join(self.values)}"
+        why = dict(self.refused).get(str(value))
+        return f"must be one of {', '.join(self.values)}{f' ({why})' if why else ''}"
 
 
 ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]

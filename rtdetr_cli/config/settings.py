@@ -21,6 +21,7 @@ from rtdetr_cli.config.fields import (
     Range,
     Settings,
 )
+from rtdetr_cli.config.runtime_rules import refuse_runtime_keys
 from rtdetr_cli.config.train_rules import refuse_without_effect
 from rtdetr_cli.core.errors import UsageError
 
@@ -201,6 +202,10 @@ class ValSettings(Settings):
     """Decoder layers to run, fewer is faster; None: all that the model runs at inference."""
     num_queries: Count | None = None
     """Queries to select, fewer is faster; None: the model's own."""
+    half: bool = False
+    """16-bit floats, boxes in float32: float16 on CUDA, bfloat16 on CPUs that have it."""
+    backend: Annotated[str, OneOf(("torch", "auto", "onnx", "openvino"))] = "torch"
+    """What weights (.pt) run in on a CPU: torch, onnx, openvino; auto takes the fastest there."""
 
     project: str = "runs"
     """Folder of all runs."""
@@ -214,6 +219,10 @@ class ValSettings(Settings):
     """Draw curves and confusion matrices into the run folder."""
     json: bool = False
     """Print the metrics as JSON."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_runtime_keys(self.mode, self.model, self.half, self.backend)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +259,10 @@ class PredictSettings(Settings):
     """Decoder layers to run, fewer is faster; None: all that the model runs at inference."""
     num_queries: Count | None = None
     """Queries to select, fewer is faster; None: the model's own."""
+    half: bool = False
+    """16-bit floats, boxes in float32: float16 on CUDA, bfloat16 on CPUs that have it."""
+    backend: Annotated[str, OneOf(("torch", "auto", "onnx", "openvino"))] = "torch"
+    """What weights (.pt) run in on a CPU: torch, onnx, openvino; auto takes the fastest there."""
 
     save: bool = True
     """Write pictures with boxes drawn."""
@@ -280,6 +293,7 @@ class PredictSettings(Settings):
         super().__post_init__()
         if self.save_conf and not self.save_txt:
             raise UsageError("predict: save_conf has no effect without save_txt")
+        refuse_runtime_keys(self.mode, self.model, self.half, self.backend)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,14 @@ from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
 from rtdetr_cli.backends.onnx_graph import GraphOptions
+from rtdetr_cli.backends.openvino import FOLDER
 from rtdetr_cli.backends.rounding import RoundingDetector
 from rtdetr_cli.backends.sampling import used_sampler
 from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
@@ -67,7 +69,9 @@ class Report:
     def to_dict(self, path: Path) -> dict[str, Any]:
         """For the file at its last place."""
         compared = self.agreement.to_dict() if self.agreement else None
-        facts = {"path": str(path), "megabytes": path.stat().st_size / 1e6, **self.facts}
+        files = path.iterdir() if path.is_dir() else [path]
+        megabytes = sum(file.stat().st_size for file in files) / 1e6
+        facts = {"path": str(path), "megabytes": megabytes, **self.facts}
         return {**facts, "verdict": self.verdict, "pictures": self.origin, "agreement": compared}
 
     def write(self, path: Path) -> Path:
@@ -82,6 +86,8 @@ def report_file(path: Path) -> Path:
     """`best.report.json` for `best.onnx`; an engine has one file for notes and report."""
     if path.suffix == ".engine":
         return notes_file(path)
+    if path.name.endswith(FOLDER):
+        return path.with_name(f"{path.name}.report.json")
     return path.with_suffix(".report.json")
 
 
@@ -103,6 +109,10 @@ def export(settings: ExportSettings) -> Path:
         from rtdetr_cli.engine.export_engine import export_engine  # it stands on this file
 
         return export_engine(settings)
+    if settings.format == "openvino":
+        from rtdetr_cli.engine.export_openvino import export_openvino  # so does it
+
+        return export_openvino(settings)
     path, report = export_onnx(settings)
     print_report(settings, path, report)
     return path
@@ -111,10 +121,7 @@ def export(settings: ExportSettings) -> Path:
 def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     """Write the ONNX file and compare it; the report is not written yet."""
     device = settings.device or "cpu"
-    detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
-    if not isinstance(detector, TorchDetector):
-        raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
-    preprocessing = preprocessing_for(detector, settings.imgsz)
+    detector, preprocessing = open_weights_to_export(settings)
     path = output_path(settings)
     pictures = pictures_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
@@ -160,6 +167,19 @@ def _graph_options(settings: ExportSettings, network: RTDETRNetwork) -> GraphOpt
         input=settings.input,
         batch=settings.batch if isinstance(settings.batch, int) else None,
     )
+
+
+def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Preprocessing]:
+    """The network at the speed, and the preprocessing at the size, that was asked for.
+
+    Raises:
+        UsageError: the model is no checkpoint.
+    """
+    device = settings.device or "cpu"
+    detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
+    if not isinstance(detector, TorchDetector):
+        raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
+    return detector, preprocessing_for(detector, settings.imgsz)
 
 
 def pictures_to_compare(settings: ExportSettings) -> Pictures | None:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.openvino import OpenVINODetector, graph_file, read_notes_beside
 from rtdetr_cli.backends.tensorrt import notes_file, read_notes
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.config.runtime_rules import is_exported
 from rtdetr_cli.config.settings import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, table
 from rtdetr_cli.core.errors import UsageError, WeightsError
@@ -131,6 +133,8 @@ def _open(model: str) -> _Opened:
         return _open_export(resolve_weights(model))
     if suffix == ".engine":
         return _open_engine(resolve_weights(model))
+    if is_exported(model):
+        return _open_openvino(resolve_weights(model))
     path = resolve_weights(model)
     checkpoint = open_weights(path)
     return _Opened(
@@ -145,12 +149,30 @@ def _open(model: str) -> _Opened:
 def _open_export(path: Path) -> _Opened:
     detector = OnnxDetector(path, "cpu")
     file = FileInfo(sha256(path), path.stat().st_size)
-    notes = detector.metadata
+    if not detector.metadata:
+        return _by_others(detector, file)
+    return _from_notes(detector.metadata, path, file)
+
+
+def _open_openvino(path: Path) -> _Opened:
+    """What stands beside the graph; where that is nothing, OpenVINO has to open it."""
+    weights = graph_file(path).with_suffix(".bin")
+    notes = read_notes_beside(weights)[0]
     if not notes:
-        origin = "exported by others"
-        names, preprocessing = detector.names, detector.preprocessing
-        return _Opened(origin, names, preprocessing, None, file=file, size_is_fixed=True)
+        file = FileInfo(sha256(weights), weights.stat().st_size)
+        return _by_others(OpenVINODetector(path), file)
+    kinds = dict.fromkeys((notes["precision"], notes["floats"]))
+    shown = (
+        f"OpenVINO {notes['openvino']}, {' and '.join(kinds)}",
+        f"verdict: {notes.get('verdict')}",
+    )
+    file = FileInfo(sha256(weights), weights.stat().st_size, notes=shown)
     return _from_notes(notes, path, file)
+
+
+def _by_others(detector: OnnxDetector | OpenVINODetector, file: FileInfo) -> _Opened:
+    origin = "exported by others"
+    return _Opened(origin, detector.names, detector.preprocessing, None, file=file)
 
 
 def _open_engine(path: Path) -> _Opened:

@@ -6,16 +6,14 @@ Only the network runs under autocast; its boxes, matching and loss stay in float
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.amp import GradScaler
 
+from rtdetr_cli.backends.autocast import DTYPE_NAMES, cpu_has_bf16
 from rtdetr_cli.core.errors import BackendError
 
-_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "float32"}
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _SMALLEST_SCALE = 1.0
 
 
@@ -52,8 +50,8 @@ class Precision:
 
     def describe(self) -> str:
         """For the line of the recipe."""
-        is_slow = self.device_type == "cpu" and self.dtype and not _cpu_has_bf16()
-        return _NAMES[self.dtype] + (" without instructions for it (slow)" if is_slow else "")
+        is_slow = self.device_type == "cpu" and self.dtype and not cpu_has_bf16()
+        return DTYPE_NAMES[self.dtype] + (" without instructions for it (slow)" if is_slow else "")
 
 
 def choose_precision(amp: str, device: torch.device) -> Precision:
@@ -82,9 +80,4 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
 def _fast_dtype(device_type: str) -> torch.dtype | None:
     if device_type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    return torch.bfloat16 if device_type == "cpu" and _cpu_has_bf16() else None
-
-
-def _cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Elsewhere than on Linux nobody says, and torch itself would compute it in software."""
-    return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))
+    return torch.bfloat16 if device_type == "cpu" and cpu_has_bf16() else None

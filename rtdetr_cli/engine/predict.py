@@ -24,6 +24,7 @@ from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.engine.runtime import open_detector
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.source import Picture, Source, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter
@@ -44,9 +45,7 @@ def predict(settings: PredictSettings) -> int:
         DataError: no picture of the source could be read.
     """
     source = open_source(settings.source)
-    detector = load_detector(
-        settings.model, settings.device, settings.decoder_layers, settings.num_queries
-    )
+    detector = open_detector(settings)
     say(detector.description)
     rows: list[dict[str, Any]] = []
     speeds: list[dict[str, float]] = []
@@ -99,19 +98,19 @@ def _readable(detector: Detector, source: Source, settings: PredictSettings) -> 
 
 
 def adapt(detector: Detector, settings: PredictSettings) -> Detector:
-    """The same weights on another device or at another speed; `detector` stays as it is.
+    """The same weights on another device, at another speed or precision; `detector` stays as it is.
 
     Raises:
         UsageError: an exported file cannot follow, or the network has fewer layers.
-        BackendError: the device is not there.
+        BackendError: the device, its 16 bits or the runtime is not there.
     """
-    layers, queries = settings.decoder_layers, settings.num_queries
-    if not isinstance(detector, TorchDetector):
-        return load_detector(settings.model, settings.device, layers, queries)
+    if not isinstance(detector, TorchDetector) or settings.backend != "torch":
+        return open_detector(settings)
     device = choose_device(settings.device) if settings.device else detector.device
     network = copy.deepcopy(detector.network)
-    network.set_speed(layers, queries)
-    return TorchDetector(network, detector.names, detector.preprocessing, device)
+    network.set_speed(settings.decoder_layers, settings.num_queries)
+    names, preprocessing = detector.names, detector.preprocessing
+    return TorchDetector(network, names, preprocessing, device, half=settings.half)
 
 
 def describe(results: Results) -> str:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
+from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.config.settings import ValSettings
 from rtdetr_cli.core.console import progress, result, say, table, warn
 from rtdetr_cli.core.distributed import from_main, gathered
@@ -18,6 +18,7 @@ from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader, eval_loader, explain_lost_worker
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.runtime import open_detector
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
 
@@ -39,9 +40,7 @@ def validate(settings: ValSettings) -> Metrics:
     for note in dataset.notes:
         warn(note)
     dataset = select_classes(dataset, settings.classes, settings.single_cls)
-    detector = load_detector(
-        settings.model, settings.device, settings.decoder_layers, settings.num_queries
-    )
+    detector = open_detector(settings)
     check_classes(detector, dataset)
     preprocessing = preprocessing_for(detector, settings.imgsz)
     say(f"{detector.description}; {len(dataset)} pictures, {dataset.num_boxes} boxes")

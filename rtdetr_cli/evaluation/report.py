@@ -1,4 +1,4 @@
-"""Pictures of a validation: precision-recall, F1, P and R curves, confusion matrices.
+"""Pictures of a validation (curves of precision, recall and F1, confusion matrices) or a benchmark.
 
 matplotlib is imported where it draws, through its object interface, so that no window system and
 no global state are touched.
@@ -64,6 +64,38 @@ def save_plots(run_dir: Path, metrics: Metrics) -> list[Path]:
             warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
             figure.savefig(path, dpi=150)
     return [run_dir / name for name in figures]
+
+
+def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: str) -> None:
+    """Write what each contestant of a benchmark costs and brings.
+
+    Args:
+        path: the PNG file.
+        points: name, latency in milliseconds and what is on the y axis.
+        y_name: what that is.
+
+    Raises:
+        StorageError: no space left or no permission.
+    """
+    figure, axes = _canvas(9, 5.5)
+    _title(axes, f"{y_name} by latency", "one picture, median")
+    axes.set_xlabel("Latency, ms", color=_INK)
+    axes.set_ylabel(y_name, color=_INK)
+    _plain(axes)
+    for name, latency_ms, value in points:
+        axes.plot(latency_ms, value, "o", color=_ACCENT, markersize=7)
+        axes.annotate(
+            name,
+            (latency_ms, value),
+            xytext=(7, 5),
+            textcoords="offset points",
+            color=_INK,
+            fontsize=9,
+        )
+    axes.margins(0.15)
+    axes.set_xlim(left=0)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _precision_recall(metrics: Metrics) -> _CurvePlot:
@@ -134,6 +166,11 @@ def _set_up(axes: Axes, axis_names: tuple[str, str]) -> None:
     axes.set_xlabel(x_name, color=_INK)
     axes.set_ylabel(y_name, color=_INK)
     _title(axes, f"{y_name} by {x_name.lower()}", "IoU 0.5")
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
+    """A light grid, two spines."""
     axes.grid(color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

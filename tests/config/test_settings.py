@@ -109,6 +109,31 @@ def test_lists(text: str) -> None:
             {"data": "x", "cache": "rom"},
             "must be one of off, ram, disk, found 'rom'",
         ),
+        (
+            PredictSettings,
+            {"source": "x", "model": "a.onnx", "half": True},
+            "predict: half has no effect on a.onnx, which is exported already; give it to",
+        ),
+        (
+            ValSettings,
+            {"data": "x", "model": "a_openvino_model", "backend": "auto"},
+            "val: backend=auto has no effect on a_openvino_model",
+        ),
+        (
+            PredictSettings,
+            {"source": "x", "model": "rtdetr-n.yaml", "backend": "auto"},
+            "backend=auto needs weights; rtdetr-n.yaml is an architecture",
+        ),
+        (
+            PredictSettings,
+            {"source": "x", "backend": "auto", "half": True},
+            "half has no effect with backend=auto",
+        ),
+        (
+            ValSettings,
+            {"data": "x", "backend": "onnx", "half": True},
+            "half has no effect with backend=onnx",
+        ),
         (TrainSettings, {"data": "x", "cache": True}, "cache must be a text, found True"),
         (
             TrainSettings,

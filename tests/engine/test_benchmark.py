@@ -5,23 +5,69 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.engine import benchmark as module
-from rtdetr_cli.engine.benchmark import Contestant, Row, chosen_formats
+from rtdetr_cli.engine import benchmark_rows as rows
+from rtdetr_cli.engine.benchmark_rows import Row, chosen_formats
+from rtdetr_cli.engine.contest import Contestant
 from rtdetr_cli.engine.contestant import serve
+from rtdetr_cli.engine.export import report_file
 
 
 def test_formats_are_torch_and_what_is_asked_for():
     assert chosen_formats("engine, torch,onnx,onnx") == ["torch", "engine", "onnx"]
-    assert chosen_formats(None)[:2] == ["torch", "onnx"]
+    assert {"torch-half", "onnx", "onnx-int8", "engine-half", "openvino-int8-half"} < set(
+        chosen_formats(None)
+    )
     with pytest.raises(UsageError, match=r"formats=onxx is none of torch, .*; did you mean onnx\?"):
         chosen_formats("onxx")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("onnx-int8", "8 bits are calibrated on real pictures: give data="),
+        ("onnx-half", r'onnx is not installed; pip install "rtdetr-cli\[onnx\]"'),
+        ("engine", "TensorRT is not installed"),
+        ("torch-half", "this CPU has no instructions for bfloat16"),
+    ],
+)
+def test_what_cannot_run_is_named_before_anything_is_traced(name, sentence, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "export", lambda settings: pytest.fail("traced"))
+    monkeypatch.setattr(rows, "find_spec", lambda package: None)
+    monkeypatch.setattr("rtdetr_cli.backends.autocast.cpu_has_bf16", lambda: False)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    row = rows.written(name, "x.pt", BenchmarkSettings(), tmp_path, torch.device("cpu"))
+    assert re.search(sentence, row.reason)
+    assert (row.format, row.p50_ms) == (name, None)
+
+
+def test_a_format_is_written_with_its_precision(tmp_path, monkeypatch):
+    asked = []
+
+    def export(settings):
+        asked.append(settings)
+        Path(settings.output).touch()
+        report_file(Path(settings.output)).write_text('{"precision": "fp16"}')
+        return Path(settings.output)
+
+    monkeypatch.setattr(rows, "export", export)
+    settings = BenchmarkSettings(data="d.yaml", imgsz=64)
+    for name in ("onnx", "onnx-half", "onnx-int8"):
+        row = rows.written(name, "a/x.pt", settings, tmp_path, torch.device("cpu"))
+        assert (row.format, row.precision, row.reason) == (name, "fp16", None)
+    files = [Path(one.output).name for one in asked]
+    assert files == ["x.onnx", "x_half.onnx", "x_int8.onnx"]
+    kinds = [(one.half, one.int8, one.data) for one in asked]
+    assert kinds == [(False, False, None), (True, False, None), (False, True, "d.yaml")]
 
 
 def test_images_without_data_have_no_effect():
@@ -30,7 +76,7 @@ def test_images_without_data_have_no_effect():
 
 
 def test_a_contestant_opens_a_file_and_answers_orders(tiny_yaml):
-    first = {"model": str(tiny_yaml), "device": "cpu", "size_hw": [64, 64]}
+    first = {"model": str(tiny_yaml), "device": "cpu", "half": False, "size_hw": [64, 64]}
     orders = [first, {"batch": 2, "calls": 3}, {"batch": 1, "calls": 1}]
     answers = io.StringIO()
     serve(io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), answers)
@@ -42,15 +88,17 @@ def test_a_contestant_opens_a_file_and_answers_orders(tiny_yaml):
 
 def test_a_contestant_that_cannot_open_its_file_says_why(tmp_path):
     answers = io.StringIO()
-    first = {"model": str(tmp_path / "x.pt"), "device": "cpu", "size_hw": [64, 64]}
+    first = {"model": str(tmp_path / "x.pt"), "device": "cpu", "half": False, "size_hw": [64, 64]}
     serve(io.StringIO(json.dumps(first) + "\n"), answers)
     assert "x.pt" in json.loads(answers.getvalue())["error"]
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_is_one_sentence(tmp_path):
-    with pytest.raises(BackendError, match=r"^onnx: .*x\.onnx"):
-        Contestant(Row("onnx", path=str(tmp_path / "x.onnx")), "cpu", (64, 64))
+def test_a_process_that_fails_is_one_sentence_and_rests(tmp_path):
+    contestant = Contestant(Row("onnx", path=str(tmp_path / "x.onnx")), "cpu", (64, 64))
+    contestant.close()
+    assert "x.onnx" in contestant.row.reason
+    assert contestant.run(3) == []
 
 
 @pytest.mark.slow
@@ -60,7 +108,7 @@ def test_the_command_measures_torch_and_lists_what_cannot_run(
     def refuse(settings):
         raise BackendError(f"{settings.format} is not for this machine")
 
-    monkeypatch.setattr(module, "export", refuse)
+    monkeypatch.setattr(rows, "export", refuse)
     monkeypatch.chdir(tmp_path)
     words = [f"model={tiny_yaml}", "formats=onnx", "imgsz=64", "runs=6", "batch=2", "device=cpu"]
     assert run(["benchmark", *words]) == 0
@@ -68,10 +116,11 @@ def test_the_command_measures_torch_and_lists_what_cannot_run(
     assert "torch" in heard.out
     assert "onnx did not run: onnx is not for this machine" in heard.err
     report = json.loads((tmp_path / "runs" / "benchmark" / "benchmark.json").read_text())
-    torch, onnx = report["rows"]
-    assert 0 < torch["p50_ms"] <= torch["p90_ms"] <= torch["p99_ms"]
-    assert torch["per_second"] > 0
-    assert torch["megabytes"] == Path(torch["path"]).stat().st_size / 1e6
+    plain, onnx = report["rows"]
+    assert 0 < plain["p50_ms"] <= plain["p90_ms"] <= plain["p99_ms"]
+    assert plain["per_second"] > 0
+    assert plain["megabytes"] == Path(plain["path"]).stat().st_size / 1e6
     assert (onnx["p50_ms"], onnx["reason"]) == (None, "onnx is not for this machine")
+    assert (tmp_path / "runs" / "benchmark" / "benchmark.png").stat().st_size > 10_000
     with (tmp_path / "runs" / "benchmark" / "benchmark.csv").open() as file:
         assert [row["format"] for row in csv.DictReader(file)] == ["torch", "onnx"]

@@ -43,7 +43,7 @@ class FakeDetector:
 @pytest.fixture
 def detector(monkeypatch):
     fake = FakeDetector()
-    monkeypatch.setattr(engine, "load_detector", lambda *options: fake)
+    monkeypatch.setattr(engine, "open_detector", lambda settings: fake)
     return fake
 
 
@@ -112,7 +112,7 @@ def test_a_source_without_a_readable_picture_fails_and_leaves_no_folder(detector
 
 
 def test_a_wrong_path_is_found_before_the_model_is_opened(monkeypatch, tmp_path):
-    monkeypatch.setattr(engine, "load_detector", lambda *options: pytest.fail("opened"))
+    monkeypatch.setattr(engine, "open_detector", lambda settings: pytest.fail("opened"))
     with pytest.raises(DataError, match="no such file"):
         engine.predict(settings(tmp_path / "nope.jpg", tmp_path))
 

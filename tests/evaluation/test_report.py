@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from rtdetr_cli.core.errors import StorageError
-from rtdetr_cli.evaluation.report import save_plots
+from rtdetr_cli.evaluation.report import save_plots, save_tradeoff
 
 FILES = [
     "BoxPR_curve.png",
@@ -36,6 +36,16 @@ def test_six_pictures_are_written_whatever_the_classes_are_called(boxes, make_sp
         assert min(picture.shape[:2]) >= 600
         assert picture.std() > 5
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_each_contestant_of_a_benchmark_is_a_point(tmp_path):
+    drawn = []
+    for count in (1, 3):
+        points = [("onnx-half", 100.0 * n, 0.5 / n) for n in range(1, count + 1)]
+        save_tradeoff(tmp_path / "benchmark.png", points, "AP")
+        drawn.append(cv2.imread(str(tmp_path / "benchmark.png")).astype(int))
+    blue = [(picture[..., 0] > picture[..., 2] + 100).sum() for picture in drawn]
+    assert blue[1] == pytest.approx(3 * blue[0], rel=0.2)
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(make_split, tmp_path, monkeypatch):

@@ -1,0 +1,175 @@
+"""What a checkpoint runs in: files are written once, kept, and never taken if they were wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import parser
+
+from rtdetr_cli import RTDETR
+from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.config.settings import PredictSettings
+from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.files import rtdetr_home
+from rtdetr_cli.engine import runtime as module
+from rtdetr_cli.engine.runtime import KEPT, Runtime, deployed_file, open_detector
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
+
+ONNX = Runtime("onnx", half=False)
+WRITTEN = """<ir_version: 8, opset_import: ["" : 17]>
+written (float[N,3,64,64] images, int64[N,2] orig_target_sizes)
+    => (int64[N,R] labels, float[N,R,4] boxes, float[N,R] scores) {
+  one = Constant<value = int64[1] {1}>()
+  mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>(images)
+  scores = Unsqueeze(mean, one)
+  low = Floor(scores)
+  labels = Cast<to = 7>(low)
+  sizes = Cast<to = 1>(orig_target_sizes)
+  corners = Concat<axis = 1>(sizes, sizes)
+  boxes = Unsqueeze(corners, one)
+}"""
+
+
+@pytest.fixture
+def weights(tiny_config, tmp_path: Path, monkeypatch) -> Path:
+    """A tiny checkpoint, beside an empty home."""
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path / "home"))
+    torch.manual_seed(0)
+    network = RTDETRNetwork(tiny_config, num_classes=2)
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(path, Checkpoint(tiny_config, {0: "green", 1: "red"}, network.state_dict()))
+    return path
+
+
+@pytest.fixture
+def exports(monkeypatch) -> list[Path]:
+    """What was exported: a graph that stands for the file, because tracing takes a while."""
+    done: list[Path] = []
+
+    def write(settings) -> Path:
+        path = Path(settings.output)
+        onnx.save(parser.parse_model(WRITTEN), path)
+        done.append(path)
+        return path
+
+    monkeypatch.setattr("rtdetr_cli.engine.export.export", write)
+    return done
+
+
+def keys(weights: Path, **more: object) -> PredictSettings:
+    return PredictSettings(model=str(weights), source="x", **{"device": "cpu", **more})
+
+
+def test_a_file_is_written_once_for_each_choice_that_changes_answers(weights, exports):
+    assert isinstance(open_detector(keys(weights, backend="onnx")), OnnxDetector)
+    open_detector(keys(weights, backend="onnx", conf=0.7, max_det=3))
+    assert len(exports) == 1
+    for more in ({"imgsz": 96}, {"decoder_layers": 2}, {"num_queries": 5}):
+        open_detector(keys(weights, backend="onnx", **more))
+    assert len({path.parent for path in exports}) == 4
+    weights.write_bytes(weights.read_bytes() + b"\0")
+    deployed_file(keys(weights, backend="onnx"), ONNX)
+    assert len({path.parent for path in exports}) == 5
+    assert exports[0].parents[1] == rtdetr_home() / "deployed"
+
+
+def test_what_was_not_used_for_longest_goes(weights, exports):
+    for number in range(KEPT):
+        path = deployed_file(keys(weights, num_queries=number + 1), ONNX)
+        os.utime(path.parent, (number, number))
+    first, second = exports[:2]
+    deployed_file(keys(weights, num_queries=1), ONNX)  # in use again
+    deployed_file(keys(weights, num_queries=99), ONNX)
+    assert first.is_file()
+    assert not second.parent.exists()
+    assert len(exports) == KEPT + 1
+
+
+def test_a_file_that_answered_otherwise_is_not_written_again(weights, monkeypatch):
+    calls = []
+
+    def fail(settings) -> Path:
+        calls.append(settings)
+        Path(settings.output).with_name("model.failed.onnx").touch()
+        raise BackendError("the file answers otherwise than PyTorch: 12 lost")
+
+    monkeypatch.setattr("rtdetr_cli.engine.export.export", fail)
+    for sentence in ("12 lost", "answered otherwise than PyTorch when it was written"):
+        with pytest.raises(BackendError, match=sentence):
+            open_detector(keys(weights, backend="onnx"))
+    assert len(calls) == 1
+
+
+def test_auto_goes_on_with_the_next_one_after_a_failure(weights, monkeypatch, capsys):
+    def fail(settings) -> Path:
+        raise BackendError("12 lost")
+
+    monkeypatch.setattr("rtdetr_cli.engine.export.export", fail)
+    monkeypatch.setattr(module, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(module, "find_spec", lambda name: name == "onnxruntime" or None)
+    detector = open_detector(keys(weights, backend="auto"))
+    assert isinstance(detector, TorchDetector)
+    assert detector.description.endswith("cpu")
+    assert "backend=auto goes on without onnx: 12 lost" in " ".join(capsys.readouterr().err.split())
+
+
+def test_auto_without_openvino_takes_bfloat16_where_the_cpu_has_it(weights, exports, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: name != "openvino" or None)
+    monkeypatch.setattr("rtdetr_cli.backends.autocast.cpu_has_bf16", lambda: True)
+    for has_bf16, kind in ((True, TorchDetector), (False, OnnxDetector)):
+        monkeypatch.setattr(module, "cpu_has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        detector = open_detector(keys(weights, backend="auto"))
+        assert isinstance(detector, kind)
+        assert detector.description.endswith("bf16") == has_bf16
+
+
+def test_other_devices_stay_with_pytorch(weights, exports, monkeypatch):
+    monkeypatch.setattr(module, "choose_device", lambda device: torch.device("cuda"))
+    assert isinstance(open_detector(keys(weights, backend="auto")), TorchDetector)
+    with pytest.raises(UsageError, match="backend=onnx runs on the CPU; give device=cpu"):
+        open_detector(keys(weights, backend="onnx"))
+    assert not exports
+
+
+def test_a_runtime_that_is_not_installed_is_one_sentence(weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(
+        BackendError, match=r'not installed; pip install "rtdetr-cli\[onnx,openvino\]"'
+    ):
+        open_detector(keys(weights, backend="openvino"))
+
+
+def test_one_object_runs_in_either_runtime(weights, exports):
+    pixels = torch.full((1, 3, 64, 64), 0.5)
+    model = RTDETR(weights, device="cpu")
+    written = model(pixels, backend="onnx", imgsz=64)[0]
+    assert written.boxes.conf.tolist() == pytest.approx([0.5], abs=0.01)
+    assert len(model(pixels, imgsz=64, conf=0)[0].boxes) == 40
+    assert len(exports) == 1
+
+
+@pytest.mark.slow
+def test_the_command_writes_once_and_answers_as_pytorch_does(weights, squares, tmp_path, capsys):
+    words = [f"model={weights}", f"data={squares / 'data.yaml'}", "imgsz=64", "workers=0"]
+    words += ["plots=false", "device=cpu", "num_queries=10", "backend=onnx"]
+    said = []
+    for _ in range(2):
+        assert run(["val", *words]) == 0
+        said.append(capsys.readouterr().err)
+    assert ["writing" in one for one in said] == [True, False]
+    assert all("model.onnx, ONNX Runtime" in one for one in said)
+    images = torch.rand(2, 3, 64, 64)
+    same = {"imgsz": 64, "num_queries": 10}
+    pair = [open_detector(keys(weights, backend=name, **same)) for name in ("torch", "onnx")]
+    ours, theirs = (detector.detect(images, [(50, 70)] * 2)[0] for detector in pair)
+    assert len(ours) == len(theirs) == 20
+    assert torch.allclose(ours.scores, theirs.scores, atol=1e-5)
+    assert torch.allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=1e-2)

@@ -38,7 +38,7 @@ class ExportSettings(Settings):
     num_queries: Count | None = None
     """Queries to select; None: the model's own."""
     half: bool = False
-    """16-bit floats where they are safe; boxes, scores and selection stay float32."""
+    """16-bit floats where they are safe; boxes, where they look and scores stay float32."""
     dynamic: bool = False
     """Leave height and width free, multiples of 32; imgsz is a default then."""
     input: Annotated[str, OneOf(("float32", "uint8"))] = "float32"

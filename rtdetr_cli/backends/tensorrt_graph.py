@@ -55,6 +55,7 @@ TYPES = {
     **dict.fromkeys(_MOVING, _ALL),
     **dict.fromkeys(_COUNTING, _NUMBERS),
     **dict.fromkeys(_COMPUTING, _FLOATS),
+    **dict.fromkeys(("ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum"), _NUMBERS),
     **dict.fromkeys(("And", "Not", "Or", "Xor"), _BOOL),
     "Cast": _ALL | {"UINT8"},
     "DequantizeLinear": {"INT8"},

@@ -38,7 +38,7 @@ class ExportSettings(Settings):
     num_queries: Count | None = None
     """Queries to select; None: the model's own."""
     half: bool = False
-    """16-bit floats where they are safe; boxes, scores and selection stay float32."""
+    """16-bit floats where they are safe; boxes, where they look and scores stay float32."""
     int8: bool = False
     """8-bit integers in backbone and encoder, calibrated on data=; the decoder stays float."""
     int8_drop: Annotated[float, Range(0, 100)] = 0.5

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Range, Settings
 from rtdetr_cli.core.errors import UsageError
+
+KITS = ("triton", "deepstream", "onnxruntime-cpp", "onnxruntime-python", "onnxruntime-web")
+_ENGINE_KITS = KITS[:2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class ExportSettings(Settings):
     """Format of the file: onnx, or engine (TensorRT), which writes the ONNX file too."""
     output: str | None = None
     """File to write; None: beside the weights."""
+    kit: Annotated[str, OneOf(KITS)] | None = None
+    """Folder to write beside the file, with its configuration and a small program that runs it."""
     opset: Annotated[int, Range(17, 19)] = 17
     """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
 
@@ -65,11 +70,18 @@ class ExportSettings(Settings):
         for key in ("data", "verify_images"):
             if not self.verify and getattr(self, key) is not None:
                 raise UsageError(f"export: {key} has no effect with verify=false")
-        if Path(self.model).suffix.lower() == ".engine":
+        if Path(self.model).suffix.lower() == ".engine" and not self.only_kit:
             raise UsageError(f"model={self.model} is an exported file; give the weights (.pt)")
         reason = self._engine_reason() if self.format == "engine" else self._onnx_reason()
+        reason = self._kit_reason() or reason
         if reason:
             raise UsageError(f"export: {reason}")
+
+    @property
+    def only_kit(self) -> bool:
+        """Whether the file is there already and gets a kit."""
+        is_exported = Path(self.model).suffix.lower() in {".onnx", ".engine"}
+        return self.kit is not None and self.format == "onnx" and is_exported
 
     @property
     def batch_range(self) -> tuple[int, int, int]:
@@ -94,6 +106,23 @@ class ExportSettings(Settings):
             if is_onnx and getattr(self, key) != default:
                 return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
         return None
+
+    def _kit_reason(self) -> str | None:
+        """A kit that cannot run the file, or a key beside it that changes nothing."""
+        if self.kit is None:
+            return None
+        suffix = Path(self.model).suffix.lower()
+        is_engine = self.format == "engine" or suffix == ".engine"
+        if is_engine and self.kit not in _ENGINE_KITS:
+            return (
+                f"kit={self.kit} runs ONNX files; an engine goes with {' or '.join(_ENGINE_KITS)}"
+            )
+        if not self.only_kit:
+            return None
+        own = {"model", "kit", "format"}
+        given = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
+        other = next((key for key in given if key not in own), None)
+        return other and f"{other} has no effect: kit={self.kit} takes {self.model} as it is"
 
     def _onnx_reason(self) -> str | None:
         """A key that belongs to engines only."""

@@ -8,6 +8,7 @@ EXAMPLES = (
     "rtdetr export model=rtdetr-l.pt format=onnx",
     "rtdetr export model=runs/train/weights/best.pt imgsz=480,640 decoder_layers=4",
     "rtdetr export model=rtdetr-l.pt format=engine batch=1,8,16",
+    "rtdetr export model=runs/train/weights/best.onnx kit=onnxruntime-cpp",
 )
 
 

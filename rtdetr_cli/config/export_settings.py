@@ -117,12 +117,25 @@ class ExportSettings(Settings):
             return (
                 f"kit={self.kit} runs ONNX files; an engine goes with {' or '.join(_ENGINE_KITS)}"
             )
+        if self.format not in {"onnx", "engine"}:
+            return f"no kit runs format={self.format}"
         if not self.only_kit:
-            return None
+            return self._kit_graph_reason()
         own = {"model", "kit", "format"}
         given = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
         other = next((key for key in given if key not in own), None)
         return other and f"{other} has no effect: kit={self.kit} takes {self.model} as it is"
+
+    def _kit_graph_reason(self) -> str | None:
+        """Inputs and outputs that the kit does not feed and read; a file that exists tells them."""
+        is_raw = not getattr(self, "postprocess", True)
+        if getattr(self, "input", "float32") != "float32":
+            return f"kit={self.kit} feeds float32; input=uint8 does not fit"
+        if self.kit == "deepstream" and not is_raw:
+            return "kit=deepstream needs postprocess=false: DeepStream fills one input only"
+        if self.kit != "deepstream" and is_raw:
+            return f"kit={self.kit} reads labels, boxes and scores; leave postprocess=false away"
+        return None
 
     def _onnx_reason(self) -> str | None:
         """A key that belongs to engines only."""

@@ -14,9 +14,9 @@ from shutil import copyfile
 from typing import Any
 
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, read_names, recognise
-from rtdetr_cli.backends.onnx import needs_onnx_extra
+from rtdetr_cli.backends.onnx import TOP_PAIRS, needs_onnx_extra
 from rtdetr_cli.backends.tensorrt import read_notes
-from rtdetr_cli.core.errors import BackendError, UsageError, printable
+from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError, printable
 from rtdetr_cli.core.files import asset_dir, atomic_folder
 
 RAW_OUTPUTS = {"logits": "tensor(float)", "boxes": "tensor(float)"}
@@ -75,10 +75,10 @@ def write_kit(kit: str, path: Path) -> Path:
     Raises:
         UsageError: the file has not the inputs and outputs that the kit feeds and reads.
         BackendError: an engine without its notes.
-        WeightsError: an ONNX file of an unknown contract, or damaged notes.
+        WeightsError: the file or its notes are damaged, or its contract is unknown.
         StorageError: the folder cannot be written, or holds other files.
     """
-    exported = _read_engine(path) if path.suffix == ".engine" else _read_onnx(path)
+    exported = _read(path)
     _require_contract(kit, path, exported)
     values = _values(kit, path, exported)
     texts = _texts(kit, path, exported, values)
@@ -183,11 +183,27 @@ def _require_contract(kit: str, path: Path, exported: _Exported) -> None:
         raise UsageError(f"kit={kit} needs a file {needed}, and {path.name} is {given}{hint}")
 
 
+def _read(path: Path) -> _Exported:
+    """Facts of an exported file.
+
+    Raises:
+        WeightsError: it or its notes are damaged, or its contract is unknown.
+    """
+    try:
+        return _read_engine(path) if path.suffix == ".engine" else _read_onnx(path)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path.name} has damaged metadata: {error!r}") from error
+
+
 def _read_onnx(path: Path) -> _Exported:
-    """Facts of an ONNX file: of ours from its notes, of the official contract from its shapes."""
+    """Of a file of ours from its notes, of the official contract from its shapes."""
     with needs_onnx_extra():
         import onnx
-    model = onnx.load(path)
+        from google.protobuf.message import DecodeError
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise WeightsError(f"{path} cannot be opened as ONNX: {error}") from error
     inputs, outputs = (
         [_described(onnx, value) for value in side]
         for side in (model.graph.input, model.graph.output)
@@ -233,15 +249,16 @@ def _exported(
 def _in_order(names: Mapping[Any, str]) -> list[str]:
     """One printable line per class: names come from strangers' files."""
     by_class = {int(index): printable(str(name)) for index, name in names.items()}
-    return [by_class.get(index, str(index)) for index in range(max(by_class) + 1)]
+    if not by_class or by_class.keys() != set(range(len(by_class))):
+        raise ValueError("the classes are not numbered from 0 on")
+    return [by_class[index] for index in range(len(by_class))]
 
 
 def _read_engine(path: Path) -> _Exported:
-    """Facts of an engine, from the notes beside it.
+    """Of an engine from the notes beside it.
 
     Raises:
         BackendError: there are none.
-        WeightsError: they are damaged, or those of another engine.
     """
     notes = read_notes(path, path.read_bytes())
     if not notes:
@@ -252,6 +269,6 @@ def _read_engine(path: Path) -> _Exported:
         names=_in_order(notes["names"]),
         size_hw=tuple(notes["preprocessing"]["size_hw"]),
         antialias=notes["preprocessing"]["antialias"],
-        rows=min(300, notes["num_queries"] * len(notes["names"])),
+        rows=min(TOP_PAIRS, notes["num_queries"] * len(notes["names"])),
         max_batch=notes["batch"][-1],
     )

@@ -1,4 +1,5 @@
-// Stretches pictures as in training, pixel for pixel. Pixels are RGB bytes, row by row.
+// Stretches pictures as in training; pixels are RGB bytes, row by row. Bit for bit, but for tall
+// pictures, where Pillow 13 begins with the columns and one level of 255 can differ.
 
 // antialias: what the model saw in training, Pillow's bilinear filter (true) or OpenCV's (false).
 export function resize(pixels, width, height, toWidth, toHeight, antialias) {
@@ -19,7 +20,7 @@ function stretchRows(pixels, width, height, target) {
     const last = Math.min(Math.trunc(center + support + 0.5), width);
     const shares = [];
     for (let i = first; i < last; i++)
-      shares.push(Math.max(0, 1 - Math.abs((i - center + 0.5) / support)));
+      shares.push(Math.max(0, 1 - Math.abs((i - center + 0.5) * (1 / support))));
     const sum = shares.reduce((total, share) => total + share, 0);
     const weights = Int32Array.from(shares, (share) => Math.floor(0.5 + (share / sum) * one));
     for (let y = 0; y < height; y++) {

@@ -10,7 +10,6 @@ from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Range, Settings
 from rtdetr_cli.core.errors import UsageError
 
 KITS = ("triton", "deepstream", "onnxruntime-cpp", "onnxruntime-python", "onnxruntime-web")
-_ENGINE_KITS = KITS[:2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +112,8 @@ class ExportSettings(Settings):
             return None
         suffix = Path(self.model).suffix.lower()
         is_engine = self.format == "engine" or suffix == ".engine"
-        if is_engine and self.kit not in _ENGINE_KITS:
-            return (
-                f"kit={self.kit} runs ONNX files; an engine goes with {' or '.join(_ENGINE_KITS)}"
-            )
+        if is_engine and self.kit != "triton":
+            return f"kit={self.kit} takes ONNX files; an engine goes with kit=triton"
         if self.format not in {"onnx", "engine"}:
             return f"no kit runs format={self.format}"
         if not self.only_kit:
@@ -133,6 +130,8 @@ class ExportSettings(Settings):
             return f"kit={self.kit} feeds float32; input=uint8 does not fit"
         if self.kit == "deepstream" and not is_raw:
             return "kit=deepstream needs postprocess=false: DeepStream fills one input only"
+        if self.format == "onnx" and self.batch is not None:
+            return f"kit={self.kit} needs a free batch; leave batch away"
         if self.kit != "deepstream" and is_raw:
             return f"kit={self.kit} reads labels, boxes and scores; leave postprocess=false away"
         return None

@@ -80,7 +80,7 @@ def write_kit(kit: str, path: Path) -> Path:
     """
     exported = _read(path)
     _require_contract(kit, path, exported)
-    values = _values(kit, path, exported)
+    values = _values(path, exported)
     texts = _texts(kit, path, exported, values)
     model = f"{values['NAME']}/1/{values['FILE']}" if kit == "triton" else values["FILE"]
     folder = kit_folder(path, kit)
@@ -118,12 +118,11 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
     return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], template)
 
 
-def _values(kit: str, path: Path, exported: _Exported) -> dict[str, str]:
+def _values(path: Path, exported: _Exported) -> dict[str, str]:
     """What stands for each `@KEY@`; only numbers, fixed texts and what has been escaped."""
     is_engine = path.suffix == ".engine"
-    file = {"triton": "model.plan"}.get(kit, "model.engine") if is_engine else "model.onnx"
+    file = "model.plan" if is_engine else "model.onnx"
     height, width = exported.size_hw
-    engine = f"{file}_b{exported.max_batch}_gpu0_fp32.engine"
     return {
         "NAME": _model_name(path),
         "FILE": file,
@@ -136,9 +135,6 @@ def _values(kit: str, path: Path, exported: _Exported) -> dict[str, str]:
         "NAMES_CPP": "\n".join(f"    {_cpp_text(name)}," for name in exported.names),
         "BACKEND": "tensorrt" if is_engine else "onnxruntime",
         "PLATFORM": "tensorrt_plan" if is_engine else "onnxruntime_onnx",
-        "MODEL": f"model-engine-file={file}"
-        if is_engine
-        else f"onnx-file={file}\nmodel-engine-file={engine}",
     }
 
 
@@ -179,8 +175,12 @@ def _require_contract(kit: str, path: Path, exported: _Exported) -> None:
         hint = "; DeepStream fills one input only: export with postprocess=false"
     found = (dict(exported.inputs), dict(exported.outputs))
     if found != wanted:
-        needed, given = (" -> ".join(map(", ".join, sides)) for sides in (wanted, found))
+        needed, given = (" -> ".join(map(_shown, sides)) for sides in (wanted, found))
         raise UsageError(f"kit={kit} needs a file {needed}, and {path.name} is {given}{hint}")
+
+
+def _shown(side: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in side.items())
 
 
 def _read(path: Path) -> _Exported:
@@ -208,14 +208,14 @@ def _read_onnx(path: Path) -> _Exported:
         [_described(onnx, value) for value in side]
         for side in (model.graph.input, model.graph.output)
     )
+    if any(isinstance(value.shape[0], int) for value in inputs if value.shape):
+        raise UsageError(f"{path.name} has a fixed batch; kits need a free one")
     notes = {entry.key: entry.value for entry in model.metadata_props}
     if "rtdetr_format" in notes:
         own = {key: json.loads(value) for key, value in notes.items()}
         return _exported(inputs, outputs, own["names"], own["preprocessing"])
     contract = recognise(inputs, outputs, notes, path.name)
     names, _ = read_names(contract, notes, {})
-    if contract.batch is not None:
-        raise UsageError(f"{path.name} has a fixed batch of {contract.batch}; kits need a free one")
     shrinks = {"size_hw": contract.size_hw, "antialias": contract.antialias}
     return _exported(inputs, outputs, names, shrinks)
 

@@ -507,14 +507,15 @@ def test_an_engine_goes_with_triton(tensorrt, fake_tensorrt, tmp_path):
     ("words", "sentence"),
     [
         (["model=x.pt", "kit=tritn"], "kit must be one of triton, deepstream, onnxruntime-cpp"),
-        (["model=x.pt", "format=engine", "kit=onnxruntime-web"], "kit=onnxruntime-web runs ONNX"),
-        (["model=x.engine", "kit=onnxruntime-cpp"], "an engine goes with triton or deepstream"),
+        (["model=x.pt", "format=engine", "kit=onnxruntime-web"], "kit=onnxruntime-web takes ONNX"),
+        (["model=x.engine", "kit=onnxruntime-cpp"], "an engine goes with kit=triton"),
         (
             ["model=x.onnx", "kit=triton", "imgsz=64"],
             "imgsz has no effect: kit=triton takes x.onnx",
         ),
         (["model=x.onnx", "kit=triton", "verify=false"], "verify has no effect: kit=triton takes"),
         (["model=x.engine"], "is an exported file; give the weights"),
+        (["model=x.engine", "kit=deepstream"], "kit=deepstream takes ONNX files"),
         (["model=x.pt", "kit=deepstream"], "kit=deepstream needs postprocess=false"),
     ],
 )
@@ -525,22 +526,28 @@ def test_keys_that_do_not_go_together(words, sentence, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_file_with_other_inputs_and_outputs_gets_no_kit(toy, raw, tmp_path, capsys):
+def test_a_file_with_other_inputs_and_outputs_gets_no_kit(
+    fake_tensorrt, toy, raw, tmp_path, capsys
+):
     assert run(["export", f"model={toy}", "kit=deepstream"]) == 2
     error = capsys.readouterr().err
-    assert "kit=deepstream needs a file images -> logits, boxes" in error
+    needed = "images tensor(float) -> logits tensor(float), boxes tensor(float)"
+    assert f"kit=deepstream needs a file {needed}, and toy model.onnx is images" in error
     assert "export with postprocess=false" in error
     assert run(["export", f"model={raw}", "kit=onnxruntime-cpp"]) == 2
-    assert "and raw.onnx is images -> logits, boxes" in capsys.readouterr().err
+    assert f"and raw.onnx is {needed}" in capsys.readouterr().err
     foreign = tmp_path / "yolo.onnx"
     text = """<ir_version: 8, opset_import: ["" : 17]>
-        yolo (float[1,3,64,64] images) => (float[1,84,84] output0) {
+        yolo (float[N,3,64,64] images) => (float[1,84,84] output0) {
           sides = Constant<value = int64[3] {1, 84, 84}>()
           mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>(images)
           output0 = Expand(mean, sides)
         }"""
     onnx.save(parser.parse_model(text), foreign)
     assert run(["export", f"model={foreign}", "kit=triton"]) == 4
+    onnx.save(parser.parse_model(fake_tensorrt["TOY"].replace("float[N", "float[4")), foreign)
+    assert run(["export", f"model={foreign}", "kit=triton"]) == 2
+    assert "yolo.onnx has a fixed batch" in capsys.readouterr().err
     assert not list(tmp_path.glob("*_*"))
 
 

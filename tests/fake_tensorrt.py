@@ -216,6 +216,8 @@ class Engine:
         self._outputs = {value.name: value for value in self._session.get_outputs()}
         self._values = {**self._inputs, **self._outputs}
         self._profile, self._state, self._logger = profile, state, logger
+        wrong = state.is_wrong  # True, or what the files that it computes wrong have in them
+        self.is_wrong = wrong in model if isinstance(wrong, bytes) else wrong
         self.num_io_tensors = len(self._values)
 
     def get_tensor_name(self, index: int) -> str:
@@ -271,7 +273,7 @@ class Context:
         feed["orig_target_sizes"] = feed["orig_target_sizes"].astype(np.int64)
         answers = engine._session.run(list(engine._outputs), feed)
         for name, answer in zip(engine._outputs, answers, strict=True):
-            arrays[name][...] = answer + (40 if engine._state.is_wrong and name == "boxes" else 0)
+            arrays[name][...] = answer + (40 if engine.is_wrong and name == "boxes" else 0)
         return True
 
     def _array(self, name: str):

@@ -22,9 +22,11 @@ from rtdetr_cli.weights.catalog import COCO_NAMES
 
 INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
 OUTPUTS = {"labels": "tensor(int64)", "boxes": "tensor(float)", "scores": "tensor(float)"}
+RAW_OUTPUTS = {"logits": "tensor(float)", "boxes": "tensor(float)"}
+"""Of `rtdetr export postprocess=false`, which has no second input."""
 DEFAULT_SIZE_HW = (640, 640)
 """Of a graph whose sides are free and whose metadata names no size: that of all RT-DETRs."""
-_FLOAT = "tensor(float)"
+_FLOAT, _BYTES = "tensor(float)", "tensor(uint8)"
 _SIX = 6
 _HEAD = "RTDETRDecoder"
 _MAX_FRACTION = 4.0
@@ -53,7 +55,7 @@ class Contract:
 
     Attributes:
         family: for people.
-        image: name of the input for pictures, (B, 3, H, W) float32 RGB in 0..1, stretched.
+        image: name of the input for pictures, RGB and stretched: (B, 3, H, W) float32 in 0..1.
         sizes: name of the input for (width, height) of the originals, or None.
         outputs: names in the order in which `decode` reads them.
         batch: the graph's, None where it is free.
@@ -62,6 +64,7 @@ class Contract:
         num_classes: None where the shapes do not tell.
         antialias: how the family shrinks pictures: True as Pillow does, False as OpenCV.
         decode: outputs to Detections.
+        takes_bytes: the pictures are (B, H, W, 3) uint8 instead.
     """
 
     family: str
@@ -74,6 +77,13 @@ class Contract:
     num_classes: int | None
     antialias: bool
     decode: Decode
+    takes_bytes: bool = False
+
+    def to_input(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 in 0..1 as the graph takes them."""
+        if not self.takes_bytes:
+            return images
+        return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def recognise(
@@ -91,7 +101,8 @@ def recognise(
         WeightsError: it is none that is known; the sentence lists inputs and outputs.
     """
     found = (
-        _official(inputs, outputs)
+        _ours(inputs, outputs, notes)
+        or _official(inputs, outputs)
         or _hugging_face(inputs, outputs)
         or _ultralytics(inputs, outputs, notes)
     )
@@ -138,15 +149,45 @@ def _parse_names(text: str | None) -> dict[Any, Any] | None:
     return value if is_sound and {int(n) for n in value} == set(range(len(value))) else None
 
 
+def _ours(
+    inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str]
+) -> Contract | None:
+    """`rtdetr export` with bytes for pictures, with free sides, or without post-processing."""
+    given = {value.name: value for value in inputs}
+    image, names = given.get("images"), [value.name for value in outputs]
+    if "rtdetr_format" not in notes or image is None or len(image.shape) != 4:
+        return None
+    is_raw = names == list(RAW_OUTPUTS) and len(inputs) == 1
+    if not is_raw and (names != list(OUTPUTS) or list(given) != list(INPUTS)):
+        return None
+    takes_bytes = image.type == _BYTES
+    sides = image.shape[1:3] if takes_bytes else image.shape[2:]
+    fixed = [side for side in sides if isinstance(side, int)]
+    batch = image.shape[0]
+    return Contract(
+        family="rtdetr export",
+        image="images",
+        sizes=None if is_raw else "orig_target_sizes",
+        outputs=tuple(names),
+        batch=batch if isinstance(batch, int) else None,
+        size_hw=(fixed[0], fixed[1]) if len(fixed) == len(sides) else DEFAULT_SIZE_HW,
+        size_is_free=len(fixed) < len(sides),
+        num_classes=None,
+        antialias=True,
+        decode=_decode_logits if is_raw else _decode_official,
+        takes_bytes=takes_bytes,
+    )
+
+
 def _official(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract | None:
-    """lyuwenyu/RT-DETR, D-FINE, DEIM and `rtdetr export`."""
+    """lyuwenyu/RT-DETR, D-FINE and DEIM, and the same by `rtdetr export`."""
     types = ({value.name: value.type for value in side} for side in (inputs, outputs))
     if tuple(types) != (INPUTS, OUTPUTS):
         return None
     values = {value.name: value for value in inputs}
     image = values["images"]
     size_hw = _fixed_size(image)
-    if size_hw is None:  # anchors are constants of a size, so free sides cannot be right
+    if size_hw is None:  # their anchors are constants of a size, so free sides cannot be right
         return None
     batches = (image.shape[0], values["orig_target_sizes"].shape[0])
     return Contract(

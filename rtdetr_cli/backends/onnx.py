@@ -3,62 +3,42 @@
 The contract is that of the official export. In: `images` (B, 3, H, W) float32 RGB in 0..1 and
 `orig_target_sizes` (B, 2) int64, (width, height) of the original pictures. Out, best first:
 `labels` (B, R) int64, `boxes` (B, R, 4) xyxy in pixels of the originals, `scores` (B, R).
-H and W are fixed in the graph, the batch is free.
+GraphOptions (onnx_graph.py) has the variants.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rtdetr_cli import __version__
-from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, read_names, recognise
-from rtdetr_cli.backends.torch import choose_device
+from rtdetr_cli.backends.contract import read_names, recognise
+from rtdetr_cli.backends.onnx_graph import (
+    TOP_PAIRS,
+    DetectionGraph,
+    GraphOptions,
+    check_graph,
+    restate_opset,
+    strip,
+    trace,
+)
+from rtdetr_cli.backends.onnx_session import open_session, runtime_errors
+from rtdetr_cli.backends.sampling import used_sampler
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
-from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
+from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.nn.postprocess import rank_pairs
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-TOP_PAIRS = 300
 FORMAT_VERSION = 1
-_EXPORTER_OPSET = 18
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_SINCE_18 = {"num_outputs", "noop_with_empty_axes", "keep_aspect_ratio_policy", "antialias"}
-"""Attributes that opset 17 does not know; the exporter writes them with their defaults."""
-_IR_VERSION = {17: 8, 18: 8, 19: 9}
-"""The oldest file format that has each operator set, for old runtimes."""
-
-
-class DetectionGraph(nn.Module):
-    """A fused network and its post-processing: what is written into the file."""
-
-    def __init__(self, network: RTDETRNetwork) -> None:
-        super().__init__()
-        self.network = fuse(network).cpu().float()
-
-    def forward(self, images: Tensor, orig_target_sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) and (B, 2) to labels (B, R), boxes (B, R, 4) and scores (B, R)."""
-        output = self.network(images)
-        scores, labels, boxes = rank_pairs(output.pred_logits, output.pred_boxes, TOP_PAIRS)
-        sizes_whwh = orig_target_sizes.to(boxes.dtype).repeat(1, 2)[:, None]  # (B, 1, 4)
-        return labels, cxcywh_to_xyxy(boxes) * sizes_whwh, scores
+_INPUTS = {"float32": "RGB / 255", "uint8": "RGB"}
 
 
 def write_onnx(
@@ -66,7 +46,7 @@ def write_onnx(
     network: RTDETRNetwork,
     names: dict[int, str],
     preprocessing: Preprocessing,
-    opset: int = 17,
+    options: GraphOptions = GraphOptions(),  # noqa: B008  it is frozen
 ) -> int:
     """Write a network at its present speed settings.
 
@@ -74,8 +54,8 @@ def write_onnx(
         path: the file; an older one is overwritten.
         network: in eval mode; it is left as it is.
         names: class index to name.
-        preprocessing: fixes height and width of the graph.
-        opset: 17 to 19. From 20 on TensorRT reads GridSample's mode as nearest.
+        preprocessing: fixes height and width of the graph; with `dynamic` they are a default.
+        options: of the graph.
 
     Returns:
         The number of nodes.
@@ -84,91 +64,39 @@ def write_onnx(
         BackendError: the packages of the extra are missing, or the exporter wrote a graph that
             runtimes would misread.
     """
-    model = _trace(DetectionGraph(network).eval(), preprocessing.size_hw)
+    size_hw, opset = preprocessing.size_hw, options.opset
+    model = trace(DetectionGraph(network, size_hw, options).eval(), size_hw, options)
     restate_opset(model, opset)
-    _strip(model)
-    for key, value in _metadata(network, names, preprocessing).items():
+    strip(model, options)
+    for key, value in _metadata(network, names, preprocessing, options).items():
         model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     check_graph(model, opset)
     path.write_bytes(model.SerializeToString())
     return len(model.graph.node)
 
 
-def _trace(graph: DetectionGraph, size_hw: tuple[int, int]) -> ModelProto:
-    """The graph as torch's exporter sees it, every constant folded.
-
-    PyTorch's older exporter (TorchScript, deprecated) needs 996 nodes for rtdetr-n instead of 569,
-    at the same latency (docs/export.md). Dim makes torch refuse code that fixes the batch.
-    """
-    with needs_onnx_extra():
-        import onnx  # noqa: F401  (the exporter needs it too and would fail half-way)
-        from onnxscript import optimizer
-
-    example = (torch.zeros(2, 3, *size_hw), torch.tensor([size_hw[::-1]] * 2))
-    batch = {0: torch.export.Dim("batch")}
-    traced = torch.export.export(graph, example, dynamic_shapes=(batch, batch), strict=False)
-    program: Any = torch.onnx.export(
-        traced,
-        dynamo=True,
-        opset_version=_EXPORTER_OPSET,
-        input_names=list(INPUTS),
-        output_names=list(OUTPUTS),
-        optimize=False,
-        verbose=False,
-    )
-    # By default tensors above 8192 elements are not folded: the anchors would be made at run time.
-    limit = 1 << 24
-    optimizer.optimize_ir(program.model, input_size_limit=limit, output_size_limit=limit)
-    model: ModelProto = program.model_proto
-    return model
-
-
-def restate_opset(model: ModelProto, opset: int) -> None:
-    """Restate the exporter's opset 18 as 17 or 19.
-
-    19 changed no operator's meaning. 17 has the axes of reductions in an attribute; what else it
-    lacks, `check_graph` finds.
-    """
-    from onnx import helper, numpy_helper
-
-    entry = model.opset_import[0]
-    if opset < entry.version:
-        values = {tensor.name: tensor for tensor in model.graph.initializer}
-        for node in model.graph.node:
-            if node.op_type in {"ReduceMax", "ReduceMin"} and len(node.input) == 2:
-                axes = numpy_helper.to_array(values[node.input.pop()]).tolist()
-                node.attribute.append(helper.make_attribute("axes", axes))
-            for attribute in list(node.attribute):
-                if attribute.name in _SINCE_18:
-                    node.attribute.remove(attribute)
-    entry.version = opset
-    model.ir_version = _IR_VERSION[opset]
-
-
-def _strip(model: ModelProto) -> None:
-    """Remove what the exporter noted of this machine (file paths at every node); name the batch."""
-    graph = model.graph
-    graph.ClearField("value_info")
-    for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
-        item.ClearField("metadata_props")
-        item.ClearField("doc_string")
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    graph.name = model.producer_name = "rtdetr"
-    model.producer_version = __version__
-
-
 def _metadata(
-    network: RTDETRNetwork, names: dict[int, str], preprocessing: Preprocessing
+    network: RTDETRNetwork,
+    names: dict[int, str],
+    preprocessing: Preprocessing,
+    options: GraphOptions,
 ) -> dict[str, object]:
     """What a reader needs beside the graph; it is stored as JSON texts."""
     return {
         "rtdetr_format": FORMAT_VERSION,
         "names": names,
-        "preprocessing": {**asdict(preprocessing), "resize": "stretch", "input": "RGB / 255"},
+        "preprocessing": {
+            **asdict(preprocessing),
+            "resize": "stretch",
+            "input": _INPUTS[options.input],
+        },
         "architecture": model_config_to_dict(network.config),
         "decoder_layers": network.decoder.eval_layers,
         "num_queries": network.decoder.num_queries,
+        "sampler": used_sampler(network, options.sampler),
+        "dynamic": options.dynamic,
+        "postprocess": options.postprocess,
+        "batch": options.batch,
     }
 
 
@@ -184,40 +112,6 @@ def note_verdict(path: Path, verdict: str) -> None:
         file.write(ModelProto(metadata_props=[entry]).SerializeToString())
 
 
-def check_graph(model: ModelProto, opset: int) -> None:
-    """Refuse a graph that runtimes would misread or cannot read.
-
-    Raises:
-        BackendError: what is wrong with it.
-    """
-    from onnx import checker, numpy_helper
-
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
-    modes = {
-        attribute.s.decode()
-        for node in model.graph.node
-        if node.op_type == "GridSample"
-        for attribute in node.attribute
-        if attribute.name == "mode"
-    }
-    constants = map(numpy_helper.to_array, model.graph.initializer)
-    floats = (constant for constant in constants if constant.dtype.kind == "f")
-    faults = {
-        f"operator sets {opsets} instead of {opset}": opsets != {"": opset},
-        f"GridSample modes {modes} instead of bilinear": not modes <= {"bilinear"},
-        "a constant that is not finite": not all(np.isfinite(array).all() for array in floats),
-    }
-    found = [fault for fault, is_there in faults.items() if is_there]
-    try:
-        checker.check_model(model, full_check=True)
-    except (checker.ValidationError, RuntimeError) as error:  # inference errors have no own class
-        found.append(str(error).splitlines()[0])
-    if found:
-        raise BackendError(
-            f"the exporter of PyTorch {torch.__version__} wrote a graph with {'; '.join(found)}"
-        )
-
-
 class OnnxDetector:
     """A detector in a file, run by ONNX Runtime; files by others open too (contract.py).
 
@@ -225,6 +119,7 @@ class OnnxDetector:
         names: class index to name.
         preprocessing: how pictures become its input.
         size_is_free: whether the graph takes pictures of other sizes as well.
+        takes_bytes: whether the graph takes uint8; `detect` rounds for it.
         description: for people: file, runtime, device; of a file by others the contract and whose
             class names are used.
         metadata: what `rtdetr export` noted in the file; empty in files by others.
@@ -242,7 +137,7 @@ class OnnxDetector:
             BackendError: ONNX Runtime or the device is missing.
         """
         self._path = path
-        self._session, runtime = _open_session(path, device)
+        self._session, runtime = open_session(path, device)
         notes = self._session.get_modelmeta().custom_metadata_map
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._contract = recognise(inputs, outputs, notes, path.name)
@@ -250,8 +145,12 @@ class OnnxDetector:
         self.names, self._names_from = read_names(self._contract, notes, self.metadata)
         own = self.metadata.get("preprocessing", {})
         antialias = own.get("antialias", self._contract.antialias)
-        self.preprocessing = Preprocessing(self._contract.size_hw, antialias)
         self.size_is_free = self._contract.size_is_free
+        self.takes_bytes = self._contract.takes_bytes
+        height, width = self._contract.size_hw
+        if self.size_is_free and "size_hw" in own:
+            height, width = own["size_hw"]
+        self.preprocessing = Preprocessing((height, width), antialias)
         self.description = f"{path.name}, {runtime}"
         if not self.metadata:
             self.description += f"; {self._contract.family}, class names: {self._names_from}"
@@ -274,7 +173,7 @@ class OnnxDetector:
             BackendError: the runtime failed, for lack of memory perhaps.
             WeightsError: an answer is of a class that has no name.
         """
-        pixels = images.detach().float().cpu().numpy()
+        pixels = self._contract.to_input(images.detach().float().cpu()).numpy()
         step = self._contract.batch or max(len(pixels), 1)
         parts = [slice(start, start + step) for start in range(0, len(pixels), step)]
         found = [one for part in parts for one in self._run(pixels[part], sizes_hw[part], max_det)]
@@ -282,7 +181,7 @@ class OnnxDetector:
         return found
 
     def _run(
-        self, pixels: npt.NDArray[np.float32], sizes_hw: list[tuple[int, int]], max_det: int
+        self, pixels: npt.NDArray[Any], sizes_hw: list[tuple[int, int]], max_det: int
     ) -> list[Detections]:
         """One call of the runtime; pictures are repeated up to the size of a fixed batch."""
         contract, count = self._contract, len(pixels)
@@ -293,7 +192,7 @@ class OnnxDetector:
         if contract.sizes:
             sizes_wh = [(width, height) for height, width in sizes_hw]
             feed[contract.sizes] = np.array(sizes_wh, np.int64)[filled]
-        with _runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
+        with runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
             answers = self._session.run(list(contract.outputs), feed)
         return contract.decode([torch.from_numpy(answer) for answer in answers], sizes_hw, max_det)
 
@@ -304,52 +203,6 @@ class OnnxDetector:
                 f"{self._path.name} answers with class {largest}, which has no name: "
                 f"{self._names_from} end at {max(self.names)}"
             )
-
-
-def _open_session(path: Path, device: str | None) -> tuple[Any, str]:
-    """An ONNX Runtime session, and for people what runs it."""
-    with needs_onnx_extra():
-        import onnxruntime
-    _warn_of_twins()
-    provider = _choose_provider(device, onnxruntime.get_available_providers())
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only, which come as exceptions too
-    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
-    with _runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    running = session.get_providers()[0]
-    if provider != _CPU and running == _CPU:
-        # A missing library is only logged by the runtime, which goes on without CUDA.
-        fault = "ONNX Runtime cannot load CUDA; its CUDA or cuDNN libraries are missing"
-        if device is not None:
-            raise BackendError(f"device={device}: {fault}")
-        warn(f"{fault}: {path.name} runs on the CPU")
-    place = running.removesuffix("ExecutionProvider")
-    return session, f"ONNX Runtime {onnxruntime.__version__}, {place}"
-
-
-def _choose_provider(device: str | None, available: list[str]) -> str | tuple[str, dict[str, int]]:
-    """CUDA where it is wanted and there, else the CPU.
-
-    Raises:
-        BackendError: the device that was asked for is not among the runtime's.
-    """
-    chosen = choose_device(device)
-    if chosen.type == "cuda" and _CUDA in available:
-        return _CUDA, {"device_id": chosen.index or 0}
-    if device is not None and chosen.type != "cpu":
-        raise BackendError(
-            f"device={device}: the ONNX Runtime installed here runs on the CPU only"
-            + ('; pip install "rtdetr-cli[onnx-gpu]"' if chosen.type == "cuda" else "")
-        )
-    return _CPU
-
-
-def _warn_of_twins() -> None:
-    """Two packages own one folder: the later one wins, and removing either breaks both."""
-    twins = ("onnxruntime", "onnxruntime-gpu")
-    if all(any(importlib.metadata.Distribution.discover(name=twin)) for twin in twins):
-        warn(f"{' and '.join(twins)} overwrite each other; uninstall both, then install one")
 
 
 def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -365,30 +218,3 @@ def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in stored.items()}
     except json.JSONDecodeError as error:
         raise WeightsError(f"{path.name} has damaged metadata: {error}") from error
-
-
-@contextmanager
-def needs_onnx_extra() -> Iterator[None]:
-    """Turn a missing optional package into one sentence.
-
-    Raises:
-        BackendError: an import inside the block failed.
-    """
-    try:
-        yield
-    except ImportError as error:
-        sentence = f'{error.name} is not installed; pip install "rtdetr-cli[onnx]"'
-        raise BackendError(sentence) from error
-
-
-@contextmanager
-def _runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
-    """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    while_opening = (state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile)
-    any_time = (state.Fail, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
-    try:
-        yield
-    except (*while_opening, *any_time) as error:
-        raise kind(f"{what}: {str(error).splitlines()[0]}") from error

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS
 from rtdetr_cli.backends.gpu import Gpu
-from rtdetr_cli.backends.onnx import FORMAT_VERSION, TOP_PAIRS
+from rtdetr_cli.backends.onnx import FORMAT_VERSION
+from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError

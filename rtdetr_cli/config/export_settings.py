@@ -20,7 +20,7 @@ class ExportSettings(Settings):
     groups: ClassVar[dict[str, str]] = {
         "model": "What to write",
         "imgsz": "The network in it",
-        "batch": "Engines of TensorRT",
+        "batch": "Batch, and engines of TensorRT",
         "verify": "Comparison with PyTorch",
     }
 
@@ -41,9 +41,17 @@ class ExportSettings(Settings):
     """Decoder layers to keep; None: all that the model runs at inference."""
     num_queries: Count | None = None
     """Queries to select; None: the model's own."""
+    dynamic: bool = False
+    """Leave height and width free, multiples of 32; imgsz is a default then."""
+    input: Annotated[str, OneOf(("float32", "uint8"))] = "float32"
+    """Pictures: float32 (batch,3,height,width) in 0..1, or uint8 (batch,height,width,3)."""
+    postprocess: bool = True
+    """Give the best 300 boxes in pixels; false: logits and boxes of every query."""
+    sampler: Annotated[str, OneOf(("grid_sample", "gather"))] | None = None
+    """How the decoder looks values up; None: grid_sample, for engines whichever is right."""
 
     batch: Annotated[int | tuple[int, int, int], Range(1)] | None = None
-    """Pictures per call: the most, tuned for it, or least,tuned,most; None: 1,1,8."""
+    """Pictures per call: of an engine the most, or least,tuned,most; None: 1,1,8; of onnx all."""
     workspace: Annotated[float, Range(0.1)] | None = None
     """Most working memory, GiB; None: all that the GPU has."""
     tf32: bool = True
@@ -100,7 +108,12 @@ class ExportSettings(Settings):
                 "so that it cannot run RT-DETR; give a GPU (device=0)"
             )
         is_onnx = Path(self.model).suffix.lower() == ".onnx"
+        if self.dynamic:
+            return "dynamic has no effect on an engine, which is tuned for one size; give imgsz"
+        if self.input == "uint8" or not self.postprocess:
+            return "input=uint8 and postprocess=false are for format=onnx, not for engines"
         keys = {"imgsz": None, "decoder_layers": None, "num_queries": None, "opset": 17}
+        keys["sampler"] = None
         for key, default in keys.items():
             if is_onnx and getattr(self, key) != default:
                 return f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
@@ -140,7 +153,9 @@ class ExportSettings(Settings):
         """A key that belongs to engines only."""
         why = "has no effect with format=onnx"
         reasons = {
-            f"batch {why}, whose batch is free": self.batch is not None,
+            f"batch=least,tuned,most {why}; give one number, or none for a free batch": (
+                isinstance(self.batch, tuple)
+            ),
             f"workspace {why}": self.workspace is not None,
             f"tf32 {why}, which is computed as its runtime does": not self.tf32,
             f"version_compatible {why}, which every release opens": self.version_compatible,

@@ -13,6 +13,8 @@ from typing import Any
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
+from rtdetr_cli.backends.onnx_graph import GraphOptions
+from rtdetr_cli.backends.sampling import used_sampler
 from rtdetr_cli.backends.tensorrt import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
@@ -29,6 +31,7 @@ from rtdetr_cli.engine.verdict import (
     find_pictures,
     warn_if_unsure,
 )
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.store import resolve_weights
 
 PRECISION = "fp32"
@@ -122,17 +125,40 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     pictures = pictures_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
+    options = _graph_options(settings, network)
     agreement = None
     with atomic_write(path) as temporary:
-        nodes = write_onnx(temporary, network, names, preprocessing, settings.opset)
+        nodes = write_onnx(temporary, network, names, preprocessing, options)
         if pictures:
             reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
             written = OnnxDetector(temporary, device)
             agreement = compare(reference, written, pictures, LIMITS[PRECISION])
-        report = Report(_facts(settings, nodes), agreement, pictures.origin if pictures else None)
+        facts = _facts(settings, nodes) | {"sampler": used_sampler(network, options.sampler)}
+        report = Report(facts, agreement, pictures.origin if pictures else None)
         note_verdict(temporary, report.verdict)
         keep_apart_if_wrong(report, temporary, path)
     return path, report
+
+
+def _graph_options(settings: ExportSettings, network: RTDETRNetwork) -> GraphOptions:
+    """What is written beside the network.
+
+    Raises:
+        UsageError: a sampler for a network that has one only.
+    """
+    if settings.sampler and used_sampler(network, settings.sampler) != settings.sampler:
+        raise UsageError(
+            f"sampler={settings.sampler}: {network.config.name} samples whole pixels, which are "
+            "gathered"
+        )
+    return GraphOptions(
+        opset=settings.opset,
+        sampler=settings.sampler or "grid_sample",
+        dynamic=settings.dynamic,
+        postprocess=settings.postprocess,
+        input=settings.input,
+        batch=settings.batch if isinstance(settings.batch, int) else None,
+    )
 
 
 def pictures_to_compare(settings: ExportSettings) -> Pictures | None:

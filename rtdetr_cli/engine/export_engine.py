@@ -49,27 +49,61 @@ def export_engine(settings: ExportSettings) -> Path:
     """
     path, options = output_path(settings), _options(settings)
     gpu, missing = _find_gpu(settings.device)
-    onnx_path = _onnx_file(settings, path, missing)
-    source = OnnxDetector(onnx_path, "cpu")
-    _require_ours(source, onnx_path)
-    if gpu is None:
-        line = trtexec_line(onnx_path, path, source.preprocessing.size_hw, options)
-        raise BackendError(
-            f"{missing}; where it is, run `rtdetr export model={onnx_path} format=engine`, "
-            f"or `{line}`"
-        )
-    plan, notes, agreement = _build(settings, source, onnx_path, options, gpu)
-    if agreement and not agreement.passes:
-        failed = path.with_suffix(".failed.engine")
-        save_engine(failed, plan, notes)
-        raise BackendError(
-            f"{running()} answers otherwise than ONNX Runtime: {'; '.join(agreement.faults)}; the "
-            f"engine is kept as {failed}; some releases of TensorRT compute GridSample wrong, so "
-            f"try another{' or tf32=false' if options.tf32 else ''}"
-        )
-    save_engine(path, plan, notes)
-    _print(settings, path, notes, agreement)
-    return path
+    faults: list[str] = []
+    for sampler in _samplers(settings):
+        if faults:
+            warn(f"{running()} answers otherwise: {'; '.join(faults)}; sampler={sampler} is tried")
+        onnx_path = _onnx_file(settings, sampler, path, missing)
+        source = OnnxDetector(onnx_path, "cpu")
+        _require_ours(source, onnx_path)
+        if gpu is None:
+            line = trtexec_line(onnx_path, path, source.preprocessing.size_hw, options)
+            raise BackendError(
+                f"{missing}; where it is, run `rtdetr export model={onnx_path} format=engine`, "
+                f"or `{line}`"
+            )
+        plan, notes, agreement = _build(settings, source, onnx_path, options, gpu)
+        if agreement is None or agreement.passes:
+            save_engine(path, plan, notes)
+            _print(settings, path, notes, agreement)
+            return path
+        faults = agreement.faults
+        if _samples_whole_pixels(source):
+            break
+    failed = path.with_suffix(".failed.engine")
+    save_engine(failed, plan, notes)
+    raise BackendError(
+        f"{running()} answers otherwise than ONNX Runtime: {'; '.join(faults)}; the "
+        f"engine is kept as {failed}; {_advice(settings, options)}"
+    )
+
+
+def _samplers(settings: ExportSettings) -> tuple[str | None, ...]:
+    """Forms of sampling to try in turn; None: the one in the file.
+
+    Some releases of TensorRT compute GridSample in such decoders wrong.
+    """
+    if _is_onnx(settings.model):
+        return (None,)
+    return (settings.sampler,) if settings.sampler else ("gather", "grid_sample")
+
+
+def _advice(settings: ExportSettings, options: EngineOptions) -> str:
+    """What may help against a wrong engine."""
+    more = " or tf32=false" if options.tf32 else ""
+    if _is_onnx(settings.model):
+        return f"give the weights (.pt), which has a second form of sampling to try{more}"
+    return f"try another release of TensorRT{more}"
+
+
+def _samples_whole_pixels(source: OnnxDetector) -> bool:
+    """Whether there is one form of sampling only."""
+    architecture = source.metadata.get("architecture", {})
+    return bool(architecture.get("decoder", {}).get("sampling") == "discrete")
+
+
+def _is_onnx(model: str) -> bool:
+    return Path(model).suffix.lower() == ".onnx"
 
 
 def _options(settings: ExportSettings) -> EngineOptions:
@@ -90,9 +124,9 @@ def _find_gpu(device: str | None) -> tuple[Gpu | None, str]:
         return None, str(error)
 
 
-def _onnx_file(settings: ExportSettings, path: Path, missing: str) -> Path:
+def _onnx_file(settings: ExportSettings, sampler: str | None, path: Path, missing: str) -> Path:
     """The file that TensorRT reads: the one that was given, or one written beside the engine."""
-    if Path(settings.model).suffix.lower() == ".onnx":
+    if _is_onnx(settings.model):
         return resolve_weights(settings.model)
     if missing:
         warn("the engine cannot be built here; its ONNX file is written")
@@ -103,6 +137,7 @@ def _onnx_file(settings: ExportSettings, path: Path, missing: str) -> Path:
         imgsz=settings.imgsz,
         decoder_layers=settings.decoder_layers,
         num_queries=settings.num_queries,
+        sampler=sampler,
         verify=settings.verify,
         verify_images=settings.verify_images,
         data=settings.data,
@@ -119,11 +154,24 @@ def _require_ours(source: OnnxDetector, onnx_path: Path) -> None:
     """Only what `rtdetr export` wrote has the inputs, the free batch and the notes.
 
     Raises:
-        UsageError: others wrote it.
+        UsageError: others wrote it, or it was written with keys that an engine cannot follow.
     """
     if not source.metadata:
         raise UsageError(
             f"model={onnx_path} was not written by `rtdetr export`; give the weights (.pt)"
+        )
+    plain = {"dynamic": False, "postprocess": True, "batch": None}
+    odd = [
+        f"{key}={value}"
+        for key in plain
+        if (value := source.metadata.get(key, plain[key])) != plain[key]
+    ]
+    if source.takes_bytes:
+        odd.append("input=uint8")
+    if odd:
+        raise UsageError(
+            f"model={onnx_path} was exported with {', '.join(odd).lower()}, which engines cannot "
+            "follow; give the weights (.pt)"
         )
     verdict = source.metadata.get("verdict", "passed")
     if verdict != "passed":
@@ -137,10 +185,7 @@ def _build(
     options: EngineOptions,
     gpu: Gpu,
 ) -> tuple[bytes, dict[str, Any], Agreement | None]:
-    """The plan, its notes with the verdict, and how it compares; None with verify=false.
-
-    The ONNX file has one form of sampling, GridSample, so that there is no second one to try.
-    """
+    """The plan, its notes with the verdict, and how it compares; None with verify=false."""
     pictures = pictures_to_compare(settings)
     say(f"{running()} builds for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
@@ -170,6 +215,8 @@ def _print(
         return
     least, tuned, most = settings.batch_range
     shown = f"{least} to {most} pictures, tuned for {tuned}"
+    if "sampler" in notes:
+        shown += f", sampler={notes['sampler']}"
     result(f"{path}: {running()}, {notes['gpu']}, {shown}, {megabytes:.1f} MB")
     if agreement:
         result(f"passed: {agreement}")

@@ -20,8 +20,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector, check_graph, restate_opset
+from rtdetr_cli.backends.load import load_detector, preprocessing_for
+from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx_graph import check_graph, drop_pads, restate_opset
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 from rtdetr_cli.core.image import read_image, resize_image, to_tensor
@@ -191,6 +192,90 @@ def test_every_opset_means_the_same(opset):
     low, high = session.run(None, {"x": x})
     np.testing.assert_array_equal(low, x[:, 2:].max((2, 3)))
     np.testing.assert_array_equal(high, x[:, :2].repeat(2, 2).repeat(2, 3))
+
+
+PADDED = """<ir_version: 8, opset_import: ["" : 17]>
+padded (float[N,1,4,4] x) => (float[N,1,4,4] y) {
+  positive = Relu(x)
+  wide = Pad<mode = "constant">(positive, pads)
+  y = MaxPool<kernel_shape = [2, 2], pads = [0, 0, 0, 0]>(wide)
+}"""
+
+
+def test_a_pad_before_a_max_pool_is_dropped():
+    model = parser.parse_model(PADDED)
+    pads = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(pads, "pads"))
+    x = np.random.default_rng(0).standard_normal((2, 1, 4, 4)).astype(np.float32)
+    answers = []
+    for _ in range(2):
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        answers.append(session.run(None, {"x": x})[0])
+        drop_pads(model)
+    assert [node.op_type for node in model.graph.node] == ["Relu", "MaxPool"]
+    np.testing.assert_array_equal(answers[0], answers[1])
+
+
+def test_a_pad_whose_noughts_could_win_stays():
+    model = parser.parse_model(PADDED.replace("Relu", "Neg"))
+    drop_pads(model)
+    assert len(model.graph.node) == 3
+
+
+VARIANT = """<ir_version: 8, opset_import: ["" : 17]>
+variant (uint8[N,H,W,3] images, int64[N,2] orig_target_sizes)
+    => (int64[N,1] labels, float[N,1,4] boxes, float[N,1] scores) {
+  one = Constant<value = int64[1] {1}>()
+  pixels = Cast<to = 1>(images)
+  mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>(pixels)
+  scores = Unsqueeze(mean, one)
+  labels = Cast<to = 7>(scores)
+  sizes = Cast<to = 1>(orig_target_sizes)
+  corners = Concat<axis = 1>(sizes, sizes)
+  boxes = Unsqueeze(corners, one)
+}"""
+RAW = """<ir_version: 8, opset_import: ["" : 17]>
+raw (float[N,3,64,64] images) => (float[N,1,2] logits, float[N,1,4] boxes) {
+  one = Constant<value = int64[1] {1}>()
+  zero = Constant<value = int64[1] {0}>()
+  mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>(images)
+  row = Unsqueeze(mean, one)
+  minus = Neg(row)
+  pair = Concat<axis = 1>(row, minus)
+  logits = Unsqueeze(pair, one)
+  wide = Concat<axis = 1>(row, row, row, row)
+  boxes = Unsqueeze(wide, one)
+}"""
+OURS = {"rtdetr_format": "1", "preprocessing": '{"size_hw": [96, 64], "antialias": false}'}
+
+
+def test_our_variant_with_bytes_and_free_sides_opens(tmp_path):
+    detector = OnnxDetector(save(tmp_path / "x.onnx", VARIANT, **OURS), "cpu")
+    assert (detector.size_is_free, detector.preprocessing.size_hw) == (True, (96, 64))
+    assert preprocessing_for(detector, (32, 64)).size_hw == (32, 64)
+    images = torch.full((2, 3, 32, 64), 7.4 / 255)
+    images[1] = 21.6 / 255  # rounded, not cut off
+    found = detector.detect(images, [(5, 6), (7, 8)])
+    assert [one.labels.tolist() for one in found] == [[7], [22]]
+    assert found[1].boxes_xyxy.tolist() == [[8, 7, 8, 7]]
+
+
+def test_our_variant_without_postprocessing_opens(tmp_path):
+    notes = {**OURS, "names": '{"0": "a", "1": "b"}'}
+    detector = OnnxDetector(save(tmp_path / "x.onnx", RAW, **notes), "cpu")
+    assert (detector.size_is_free, detector.preprocessing.size_hw) == (False, (64, 64))
+    found = detector.detect(torch.full((1, 3, 64, 64), 0.5), [(100, 200)])[0]
+    assert found.labels.tolist() == [0, 1]
+    assert found.scores.tolist() == pytest.approx([0.622459, 0.377541], abs=1e-5)  # of 0.5, -0.5
+    assert found.boxes_xyxy[0].tolist() == pytest.approx([50, 25, 150, 75])
+
+
+@pytest.mark.parametrize("text", [VARIANT, RAW])
+def test_the_variants_are_ours_alone(tmp_path, text):
+    with pytest.raises(WeightsError, match="known are"):
+        OnnxDetector(save(tmp_path / "x.onnx", text), "cpu")
 
 
 def test_graphs_that_runtimes_misread_are_refused():

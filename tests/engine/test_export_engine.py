@@ -17,6 +17,8 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.engine import export_engine
+from rtdetr_cli.engine.export import Report
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
@@ -82,6 +84,72 @@ def test_an_engine_that_answers_otherwise_is_no_success(tensorrt, toy, capsys):
     assert older.read_bytes() == b"an older engine"
 
 
+@pytest.fixture
+def writes_toys(fake_tensorrt, monkeypatch):
+    """Tracing takes long; the files say by which sampler they were asked for."""
+    written = []
+
+    def write(settings):
+        written.append(settings.sampler)
+        path = fake_tensorrt["save_toy"](Path(settings.output), sampler=settings.sampler)
+        return path, Report({"opset": 17, "nodes": 9}, None, None)
+
+    monkeypatch.setattr(export_engine, "export_onnx", write)
+    return written
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words", "tried", "code"),
+    [
+        (False, [], ["gather"], 0),
+        (b'"gather"', [], ["gather", "grid_sample"], 0),
+        (b'"grid_sample"', [], ["gather"], 0),
+        (True, [], ["gather", "grid_sample"], 5),
+        (b'"grid_sample"', ["sampler=grid_sample"], ["grid_sample"], 5),
+    ],
+)
+def test_the_other_sampler_is_tried(
+    tensorrt, writes_toys, tmp_path, capsys, wrong, words, tried, code
+):
+    tensorrt().state.is_wrong = wrong
+    engine = tmp_path / "x.engine"
+    assert run(["export", "model=x.pt", "format=engine", f"output={engine}", *words]) == code
+    captured = capsys.readouterr()
+    assert writes_toys == tried
+    assert ("sampler=grid_sample is tried" in captured.err) == (len(tried) == 2)
+    assert engine.is_file() == (code == 0)
+    if code == 0:
+        assert f"sampler={tried[-1]}" in captured.out
+        assert json.loads((tmp_path / "x.engine.json").read_text())["sampler"] == tried[-1]
+    else:
+        assert "try another release of TensorRT or tf32=false" in captured.err
+
+
+def test_whole_pixels_have_no_other_sampler(
+    tensorrt, writes_toys, fake_tensorrt, tmp_path, monkeypatch
+):
+    tensorrt().state.is_wrong = True
+    monkeypatch.setattr(export_engine, "_samples_whole_pixels", lambda source: True)
+    assert run(["export", "model=x.pt", "format=engine", f"output={tmp_path}/x.engine"]) == 5
+    assert writes_toys == ["gather"]
+
+
+@pytest.mark.parametrize(
+    ("notes", "found"),
+    [
+        ({"dynamic": True}, "dynamic=true"),
+        ({"postprocess": False, "batch": 2}, "postprocess=false, batch=2"),
+    ],
+)
+def test_files_that_engines_cannot_follow_are_refused(
+    tensorrt, fake_tensorrt, tmp_path, capsys, notes, found
+):
+    tensorrt()
+    toy = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", **notes)
+    assert run(["export", f"model={toy}", "format=engine"]) == 2
+    assert f"was exported with {found}, which engines cannot follow" in capsys.readouterr().err
+
+
 def test_without_comparison_the_notes_say_so(tensorrt, toy, capsys):
     tensorrt().state.is_wrong = True
     assert run(["export", f"model={toy}", "format=engine", "verify=false"]) == 0
@@ -141,7 +209,11 @@ def test_without_tensorrt_the_onnx_file_is_left(tiny_config, tmp_path, monkeypat
         ({"device": "dla:0"}, "device=dla:0: DLA has no GridSample, TopK or LayerNorm"),
         ({"model": "x.onnx", "imgsz": 320}, r"imgsz is fixed inside x\.onnx"),
         ({"model": "x.onnx", "opset": 18}, r"opset is fixed inside x\.onnx"),
-        ({"format": "onnx", "batch": 8}, "batch has no effect with format=onnx, whose batch is"),
+        ({"dynamic": True}, "dynamic has no effect on an engine, which is tuned for one size"),
+        ({"input": "uint8"}, "input=uint8 and postprocess=false are for format=onnx, not for"),
+        ({"postprocess": False}, "input=uint8 and postprocess=false are for format=onnx, not for"),
+        ({"model": "x.onnx", "sampler": "gather"}, r"sampler is fixed inside x\.onnx"),
+        ({"format": "onnx", "batch": (1, 2, 4)}, "batch=least,tuned,most has no effect with"),
         ({"format": "onnx", "workspace": 4}, "workspace has no effect with format=onnx"),
         ({"format": "onnx", "tf32": False}, "tf32 has no effect with format=onnx"),
         ({"format": "onnx", "version_compatible": True}, "version_compatible has no effect"),

@@ -1,0 +1,90 @@
+"""Opens ONNX Runtime on the device that is asked for; onnx.py runs the session."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rtdetr_cli.backends.torch import choose_device
+from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+def open_session(path: Path, device: str | None) -> tuple[Any, str]:
+    """An ONNX Runtime session, and for people what runs it."""
+    with needs_onnx_extra():
+        import onnxruntime
+    _warn_of_twins()
+    provider = _choose_provider(device, onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only, which come as exceptions too
+    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
+    with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    running = session.get_providers()[0]
+    if provider != _CPU and running == _CPU:
+        # A missing library is only logged by the runtime, which goes on without CUDA.
+        fault = "ONNX Runtime cannot load CUDA; its CUDA or cuDNN libraries are missing"
+        if device is not None:
+            raise BackendError(f"device={device}: {fault}")
+        warn(f"{fault}: {path.name} runs on the CPU")
+    place = running.removesuffix("ExecutionProvider")
+    return session, f"ONNX Runtime {onnxruntime.__version__}, {place}"
+
+
+def _choose_provider(device: str | None, available: list[str]) -> str | tuple[str, dict[str, int]]:
+    """CUDA where it is wanted and there, else the CPU.
+
+    Raises:
+        BackendError: the device that was asked for is not among the runtime's.
+    """
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and _CUDA in available:
+        return _CUDA, {"device_id": chosen.index or 0}
+    if device is not None and chosen.type != "cpu":
+        raise BackendError(
+            f"device={device}: the ONNX Runtime installed here runs on the CPU only"
+            + ('; pip install "rtdetr-cli[onnx-gpu]"' if chosen.type == "cuda" else "")
+        )
+    return _CPU
+
+
+def _warn_of_twins() -> None:
+    """Two packages own one folder: the later one wins, and removing either breaks both."""
+    twins = ("onnxruntime", "onnxruntime-gpu")
+    if all(any(importlib.metadata.Distribution.discover(name=twin)) for twin in twins):
+        warn(f"{' and '.join(twins)} overwrite each other; uninstall both, then install one")
+
+
+@contextmanager
+def needs_onnx_extra() -> Iterator[None]:
+    """Turn a missing optional package into one sentence.
+
+    Raises:
+        BackendError: an import inside the block failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        sentence = f'{error.name} is not installed; pip install "rtdetr-cli[onnx]"'
+        raise BackendError(sentence) from error
+
+
+@contextmanager
+def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
+    """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    while_opening = (state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile)
+    any_time = (state.Fail, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
+    try:
+        yield
+    except (*while_opening, *any_time) as error:
+        raise kind(f"{what}: {str(error).splitlines()[0]}") from error

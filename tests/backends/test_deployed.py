@@ -1,0 +1,145 @@
+"""The deployed form of a network answers as the network itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rtdetr_cli.backends.deployed import BOX_LOGIT_LIMIT, DeployedNetwork
+from rtdetr_cli.backends.sampling import GatherSampler, GridSampler
+from rtdetr_cli.config.model import DecoderConfig, ModelConfig
+from rtdetr_cli.nn.decoder import inverse_sigmoid
+from rtdetr_cli.nn.deformable_attention import DeformableAttention
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+SIZE_HW = (64, 96)
+
+
+def make_network(config: ModelConfig, **decoder: object) -> RTDETRNetwork:
+    """Every parameter away from its starting value, in float64; boxes stay off the border."""
+    config = replace(
+        config,
+        encoder=replace(config.encoder, position_precision="float64"),
+        decoder=replace(config.decoder, anchor_precision="float64", **decoder),
+    )
+    torch.manual_seed(0)
+    network = RTDETRNetwork(config, 5).double().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+    return network
+
+
+@torch.inference_mode()
+def assert_equal(network, deployed, size_hw=SIZE_HW, tolerance=1e-9):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(2, 3, *size_hw, generator=generator, dtype=torch.float64)
+    images = images.to(next(network.parameters()).dtype)
+    expected, found = network(images), deployed(images)
+    near = {"atol": tolerance, "rtol": tolerance}
+    torch.testing.assert_close(found.pred_logits, expected.pred_logits, **near)
+    torch.testing.assert_close(found.pred_boxes, expected.pred_boxes, **near)
+
+
+@pytest.mark.parametrize("sampler", ["grid_sample", "gather"])
+@pytest.mark.parametrize("size_hw", [SIZE_HW, None])
+def test_it_answers_as_the_network(tiny_config, sampler, size_hw):
+    network = make_network(tiny_config)
+    assert_equal(network, DeployedNetwork(network, size_hw, sampler))
+
+
+@pytest.mark.parametrize("sampler", ["grid_sample", "gather"])
+def test_it_answers_as_the_network_on_resnet(tiny_presnet_config, sampler):
+    network = make_network(tiny_presnet_config)
+    assert_equal(network, DeployedNetwork(network, SIZE_HW, sampler))
+
+
+@pytest.mark.parametrize("speed", [(1, 7), (2, None), (3, 1000)])
+def test_it_has_the_speed_settings_of_the_network(tiny_config, speed):
+    network = make_network(tiny_config)
+    network.set_speed(*speed)
+    deployed = DeployedNetwork(network, SIZE_HW)
+    assert len(deployed.decoder.layers) == speed[0]
+    assert_equal(network, deployed)
+
+
+@pytest.mark.parametrize("sampling", ["bilinear", "discrete"])
+def test_it_follows_points_and_sampling(tiny_config, sampling):
+    network = make_network(tiny_config, num_points=(2, 3, 1), sampling=sampling)
+    assert_equal(network, DeployedNetwork(network, SIZE_HW))
+
+
+def test_two_layers_of_aifi(tiny_config):
+    config = replace(tiny_config, encoder=replace(tiny_config.encoder, num_layers=2))
+    network = make_network(config)
+    assert_equal(network, DeployedNetwork(network, SIZE_HW))
+
+
+def test_single_precision_stays_single(tiny_config):
+    network = make_network(tiny_config).float()
+    deployed = DeployedNetwork(network, SIZE_HW)
+    assert {parameter.dtype for parameter in deployed.parameters()} == {torch.float32}
+    assert_equal(network, deployed, tolerance=1e-5)
+
+
+def test_invalid_cells_are_chosen_as_the_network_chooses_them(tiny_config):
+    """At 480 pixels the outer ring of the finest map is invalid; here its score is the best."""
+    network = make_network(tiny_config, num_queries=400)
+    deployed = DeployedNetwork(network, (480, 480))
+    assert deployed.decoder.selection.has_invalid == [True, False, False]
+    images = torch.rand(2, 3, 480, 480, dtype=torch.float64)
+    output, head = network.decoder.enc_output, network.decoder.enc_score_head
+    with torch.inference_mode():
+        feature = output(torch.zeros(1, 16, dtype=torch.float64))  # of a masked cell
+        for one in (head, deployed.decoder.selection.score_head):
+            one.weight.copy_(feature.expand_as(one.weight))
+        maps = network.encoder(network.backbone(images))
+        projected = [p(x) for p, x in zip(network.decoder.input_proj, maps, strict=True)]
+        memory = torch.cat([x.flatten(2).transpose(1, 2) for x in projected], dim=1)
+        expected = network.decoder.select_queries(memory, [x.shape[-2:] for x in projected])
+        content, boxes_logit = deployed.decoder.selection(
+            deployed.encoder(deployed.backbone(images))
+        )
+    assert (boxes_logit[:, 0] > 5000).sum() == 2 * 4 * 59
+    torch.testing.assert_close(content, expected.content.flatten(0, 1), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(boxes_logit, expected.boxes_logit.flatten(0, 1))
+    # The network clips such boxes at every layer, by up to 1e-5 of the picture.
+    assert_equal(network, deployed, (480, 480), tolerance=1e-5)
+
+
+def test_the_limit_is_what_the_inverse_sigmoid_makes_of_the_border():
+    border = inverse_sigmoid(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert border.tolist() == pytest.approx([-BOX_LOGIT_LIMIT, BOX_LOGIT_LIMIT], abs=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [GridSampler, GatherSampler])
+def test_samplers_look_where_grid_sample_looks(sampler):
+    """Inside, across the border and far outside; the weighted sum by hand."""
+    config = DecoderConfig(hidden_dim=8, num_heads=2, num_points=(2, 1, 1))
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(3, 8, *size, generator=generator) for size in ((6, 8), (3, 4), (1, 2))]
+    grid = torch.rand(3, 2, 5, 4, 2, generator=generator) * 3 - 1.5
+    weights = torch.rand(3, 2, 5, 4, generator=generator)
+    expected = torch.zeros(3, 5, 8)
+    for picture, head, (point, level) in (
+        (picture, head, place)
+        for picture in range(3)
+        for head in range(2)
+        for place in enumerate((0, 0, 1, 2))
+    ):
+        values = maps[level][picture, 4 * head : 4 * head + 4]
+        places = grid[picture, head, :, point]
+        seen = F.grid_sample(values[None], places[None, None], align_corners=False)[0, :, 0].T
+        expected[picture, :, 4 * head : 4 * head + 4] += (
+            weights[picture, head, :, point, None] * seen
+        )
+    found = sampler(DeformableAttention(config))(maps, grid, weights)
+    torch.testing.assert_close(found, expected.flatten(0, 1), atol=5e-6, rtol=0)

@@ -138,14 +138,13 @@ class ExportSettings(Settings):
 
     def _kit_graph_reason(self) -> str | None:
         """Inputs and outputs that the kit does not feed and read; a file that exists tells them."""
-        is_raw = not getattr(self, "postprocess", True)
-        if getattr(self, "input", "float32") != "float32":
-            return f"kit={self.kit} feeds float32; input=uint8 does not fit"
-        if self.kit == "deepstream" and not is_raw:
+        if self.input != "float32":
+            return f"kit={self.kit} feeds float32; leave input={self.input} away"
+        if self.kit == "deepstream" and self.postprocess:
             return "kit=deepstream needs postprocess=false: DeepStream fills one input only"
         if self.format == "onnx" and self.batch is not None:
             return f"kit={self.kit} needs a free batch; leave batch away"
-        if self.kit != "deepstream" and is_raw:
+        if self.kit != "deepstream" and not self.postprocess:
             return f"kit={self.kit} reads labels, boxes and scores; leave postprocess=false away"
         return None
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, read_names, recognise
-from rtdetr_cli.backends.onnx import TOP_PAIRS, needs_onnx_extra
+from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS, read_names, recognise
+from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
+from rtdetr_cli.backends.onnx_session import needs_onnx_extra
 from rtdetr_cli.backends.tensorrt import read_notes
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError, printable
 from rtdetr_cli.core.files import asset_dir, atomic_folder
 
-RAW_OUTPUTS = {"logits": "tensor(float)", "boxes": "tensor(float)"}
-"""Of a file without post-processing."""
 _BATCH = 8
 """Most pictures in a call where the file itself has no limit."""
 

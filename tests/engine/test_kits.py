@@ -516,6 +516,9 @@ def test_an_engine_goes_with_triton(tensorrt, fake_tensorrt, tmp_path):
         (["model=x.onnx", "kit=triton", "verify=false"], "verify has no effect: kit=triton takes"),
         (["model=x.engine"], "is an exported file; give the weights"),
         (["model=x.engine", "kit=deepstream"], "kit=deepstream takes ONNX files"),
+        (["model=x.pt", "kit=triton", "input=uint8"], "feeds float32; leave input=uint8 away"),
+        (["model=x.pt", "kit=triton", "batch=4"], "needs a free batch; leave batch away"),
+        (["model=x.pt", "kit=triton", "postprocess=false"], "leave postprocess=false away"),
         (["model=x.pt", "kit=deepstream"], "kit=deepstream needs postprocess=false"),
     ],
 )

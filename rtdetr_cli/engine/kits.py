@@ -17,6 +17,7 @@ from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS, read_name
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra
 from rtdetr_cli.backends.tensorrt import read_notes
+from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError, printable
 from rtdetr_cli.core.files import asset_dir, atomic_folder
 
@@ -212,6 +213,9 @@ def _read_onnx(path: Path) -> _Exported:
     notes = {entry.key: entry.value for entry in model.metadata_props}
     if "rtdetr_format" in notes:
         own = {key: json.loads(value) for key, value in notes.items()}
+        verdict = own.get("verdict", "passed")
+        if verdict != "passed":
+            warn(f"{path.name} itself was {verdict}; its kit can only be as good")
         return _exported(inputs, outputs, own["names"], own["preprocessing"])
     contract = recognise(inputs, outputs, notes, path.name)
     names, _ = read_names(contract, notes, {})

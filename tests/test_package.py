@@ -34,6 +34,10 @@ def test_the_wheel_carries_architectures_settings_and_licence(wheel):
         shipped = {f"rtdetr_cli/{path.relative_to(ROOT)}" for path in (ROOT / kind).rglob("*.yaml")}
         assert shipped
         assert shipped <= inside
+    kits = [path for path in (ROOT / "cfg" / "kits").rglob("*") if path.is_file()]
+    shipped = {f"rtdetr_cli/{path.relative_to(ROOT).as_posix()}" for path in kits}
+    assert "rtdetr_cli/cfg/kits/triton/@NAME@/config.pbtxt" in shipped
+    assert {name for name in shipped if "__pycache__" not in name} <= inside
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "rtdetr_cli").rglob("*.py")}
     assert modules <= inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)

@@ -9,6 +9,7 @@ EXAMPLES = (
     "rtdetr export model=runs/train/weights/best.pt imgsz=480,640 decoder_layers=4",
     "rtdetr export model=rtdetr-l.pt format=engine batch=1,8,16",
     "rtdetr export model=best.pt format=openvino int8 data=my.yaml",
+    "rtdetr export model=runs/train/weights/best.onnx kit=onnxruntime-cpp",
 )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Range, Settings
 from rtdetr_cli.core.errors import UsageError
 
+KITS = ("triton", "deepstream", "onnxruntime-cpp", "onnxruntime-python", "onnxruntime-web")
 _UNTRIED = "could not be compared with PyTorch where this toolkit is made; give onnx and convert it"
 NOT_WRITTEN = (
     ("tensorrt", "TensorRT is called engine"),
@@ -40,6 +41,8 @@ class ExportSettings(Settings):
     """onnx, engine (TensorRT), which writes the ONNX file too, or openvino (a folder)."""
     output: str | None = None
     """File to write, or folder (`x_openvino_model`); None: beside the weights."""
+    kit: Annotated[str, OneOf(KITS)] | None = None
+    """Folder to write beside the file, with its configuration and a small program that runs it."""
     opset: Annotated[int, Range(17, 19)] = 17
     """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
 
@@ -95,11 +98,18 @@ class ExportSettings(Settings):
         for key in ("data", "verify_images"):
             if not self.verify and getattr(self, key) is not None:
                 raise UsageError(f"export: {key} has no effect with verify=false")
-        if Path(self.model).suffix.lower() == ".engine":
+        if Path(self.model).suffix.lower() == ".engine" and not self.only_kit:
             raise UsageError(f"model={self.model} is an exported file; give the weights (.pt)")
         reason = self._engine_reason() if self.format == "engine" else self._other_reason()
+        reason = self._kit_reason() or reason
         if reason:
             raise UsageError(f"export: {reason}")
+
+    @property
+    def only_kit(self) -> bool:
+        """Whether the file is there already and gets a kit."""
+        is_exported = Path(self.model).suffix.lower() in {".onnx", ".engine"}
+        return self.kit is not None and self.format == "onnx" and is_exported
 
     @property
     def batch_range(self) -> tuple[int, int, int]:
@@ -151,6 +161,35 @@ class ExportSettings(Settings):
             reason = f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
             reasons[reason] = is_onnx and getattr(self, key) != default
         return next((reason for reason, is_given in reasons.items() if is_given), None)
+
+    def _kit_reason(self) -> str | None:
+        """A kit that cannot run the file, or a key beside it that changes nothing."""
+        if self.kit is None:
+            return None
+        suffix = Path(self.model).suffix.lower()
+        is_engine = self.format == "engine" or suffix == ".engine"
+        if is_engine and self.kit != "triton":
+            return f"kit={self.kit} takes ONNX files; an engine goes with kit=triton"
+        if self.format not in {"onnx", "engine"}:
+            return f"no kit runs format={self.format}"
+        if not self.only_kit:
+            return self._kit_graph_reason()
+        own = {"model", "kit", "format"}
+        given = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
+        other = next((key for key in given if key not in own), None)
+        return other and f"{other} has no effect: kit={self.kit} takes {self.model} as it is"
+
+    def _kit_graph_reason(self) -> str | None:
+        """Inputs and outputs that the kit does not feed and read; a file that exists tells them."""
+        if self.input != "float32":
+            return f"kit={self.kit} feeds float32; leave input={self.input} away"
+        if self.kit == "deepstream" and self.postprocess:
+            return "kit=deepstream needs postprocess=false: DeepStream fills one input only"
+        if self.format == "onnx" and self.batch is not None:
+            return f"kit={self.kit} needs a free batch; leave batch away"
+        if self.kit != "deepstream" and not self.postprocess:
+            return f"kit={self.kit} reads labels, boxes and scores; leave postprocess=false away"
+        return None
 
     def _other_reason(self) -> str | None:
         """A key that belongs to engines, or to ONNX, only."""

@@ -86,7 +86,7 @@ def atomic_folder(folder: Path | str, files: Iterable[str]) -> Iterator[Path]:
 
     Args:
         folder: what to make; an older one is replaced if it holds nothing but such files.
-        files: the names that will be in it.
+        files: the names that will be in it, as `folder/file` where it has folders.
 
     Raises:
         StorageError: disk full, no permission, or other files lie in the older folder.
@@ -94,14 +94,14 @@ def atomic_folder(folder: Path | str, files: Iterable[str]) -> Iterator[Path]:
     folder = Path(folder).absolute()
     temporary, older = (folder.with_name(f".{folder.name}-{os.getpid()}{end}") for end in ("", "~"))
     with storage_errors(folder):
-        others = {path.name for path in folder.iterdir()} - set(files) if folder.exists() else ()
+        others = _files_below(folder) - set(files) if folder.exists() else ()
         if others:
             raise StorageError(f"cannot write {folder}: it holds other files ({min(others)})")
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            for path in temporary.iterdir():
-                with path.open("rb+") as written:
+            for name in _files_below(temporary):
+                with (temporary / name).open("rb+") as written:
                     os.fsync(written.fileno())
             if folder.exists():
                 folder.rename(older)
@@ -109,6 +109,11 @@ def atomic_folder(folder: Path | str, files: Iterable[str]) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(older, ignore_errors=True)
+
+
+def _files_below(folder: Path) -> set[str]:
+    found = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 def new_run_dir(project: Path | str, name: str, exist_ok: bool = False) -> Path:

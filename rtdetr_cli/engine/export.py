@@ -105,6 +105,17 @@ def export(settings: ExportSettings) -> Path:
         BackendError: a package is missing, or the file does not answer as PyTorch does; it is
             then kept as `<name>.failed.onnx` with `<name>.failed.report.json`.
     """
+    path = resolve_weights(settings.model) if settings.only_kit else _export(settings)
+    if settings.kit:
+        from rtdetr_cli.engine.kits import write_kit
+
+        folder = write_kit(settings.kit, path)
+        say(f"kit={settings.kit} in {folder}; README.md in it says how to run it")
+    return path
+
+
+def _export(settings: ExportSettings) -> Path:
+    """The file alone, in the format that was asked for."""
     if settings.format == "engine":
         from rtdetr_cli.engine.export_engine import export_engine  # it stands on this file
 

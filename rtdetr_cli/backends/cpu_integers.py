@@ -15,7 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
 
-_KEEP_SIGN = {"MaxPool", "Resize", "Concat", "Add", "Pad", "QuantizeLinear", "DequantizeLinear"}
+_KEEP_SIGN = {
+    *("AveragePool", "MaxPool", "Resize", "Concat", "Add", "Pad"),
+    *("QuantizeLinear", "DequantizeLinear"),
+}
 """Operators whose result has no negative value where their inputs have none."""
 
 

@@ -26,7 +26,7 @@ LEVELS = 127
 """The largest int8; -128 has no partner and stays unused."""
 _BIAS_LIMIT = 2.0**30
 _BLOCK = re.compile(r"(?:backbone|encoder)/[a-z]\w*(?:/\d+)?(?=/)")
-_SAME_SCALE = {"Concat", "MaxPool", "Resize", "Pad"}
+_SAME_SCALE = {"AveragePool", "Concat", "MaxPool", "Resize", "Pad"}
 """Operators that pass values on as they are: with one scale before and behind them integers do."""
 _JOINS = {"Add", *_SAME_SCALE}
 

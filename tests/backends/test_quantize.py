@@ -12,11 +12,14 @@ import torch
 from onnx import helper, numpy_helper, parser
 from torch.nn import functional as F
 
-from rtdetr_cli.backends.calibrate import BINS, Histogram
+from rtdetr_cli.backends.calibrate import BINS, Histogram, Observer
 from rtdetr_cli.backends.cpu_integers import restate_for_cpu, restated_for_cpu
+from rtdetr_cli.backends.onnx import write_onnx
 from rtdetr_cli.backends.onnx_session import open_session
 from rtdetr_cli.backends.quantize import blocks, plan, quantize
 from rtdetr_cli.backends.tensorrt_graph import find_faults
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 GRAPH = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N,3,8,8] images) => (float[N,2,8,8] scores) {
@@ -205,3 +208,27 @@ def test_a_tensor_of_noughts_has_a_scale():
     largest = dict.fromkeys(plan(model.graph).readers, 0.0)
     constants = {one.name: one for one in quantize(model, largest).graph.initializer}
     assert numpy_helper.to_array(constants["r_scale"]) > 0
+
+
+@pytest.mark.slow
+def test_every_convolution_of_a_resnet_runs_in_integers(tiny_presnet_config, tmp_path):
+    torch.manual_seed(0)
+    network = RTDETRNetwork(tiny_presnet_config, 2).eval()
+    path = tmp_path / "net.onnx"
+    write_onnx(path, network, {0: "a", 1: "b"}, Preprocessing((64, 64), False))
+    model = onnx.load(path)
+    pairs = plan(model.graph)
+    observer = Observer(path, pairs.readers)
+    observer.detect(torch.rand(3, 3, 64, 64), [(64, 64)] * 3)
+    largest = {name: one.percentile(100) for name, one in observer.histograms.items()}
+    onnx.save(quantize(model, largest), path)
+    assert find_faults(onnx.load(path)) == []
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    options.log_severity_level = 3
+    content = restated_for_cpu(path)
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    fused = onnx.load(tmp_path / "fused.onnx")
+    operators = [node.op_type for node in fused.graph.node]
+    # All but that of S5, which only the attention reads.
+    assert operators.count("QLinearConv") == len(pairs.convs) - 1

@@ -100,6 +100,7 @@ class _Opened:
     decoder_layers: int | None = None
     num_queries: int | None = None
     file: FileInfo | None = None
+    size_is_fixed: bool = False
 
 
 def info(settings: InfoSettings) -> ModelInfo:
@@ -110,7 +111,7 @@ def info(settings: InfoSettings) -> ModelInfo:
         UsageError: `imgsz` for an exported file, whose size is fixed.
     """
     opened = _open(settings.model)
-    if settings.imgsz is not None and Path(settings.model).suffix in {".onnx", ".engine"}:
+    if settings.imgsz is not None and opened.size_is_fixed:
         raise UsageError(f"imgsz has no effect on {settings.model}: its size is fixed")
     size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
     found = _measure(settings.model, opened, size)
@@ -147,7 +148,8 @@ def _open_export(path: Path) -> _Opened:
     notes = detector.metadata
     if not notes:
         origin = "exported by others"
-        return _Opened(origin, detector.names, detector.preprocessing, None, file=file)
+        names, preprocessing = detector.names, detector.preprocessing
+        return _Opened(origin, names, preprocessing, None, file=file, size_is_fixed=True)
     return _from_notes(notes, path, file)
 
 
@@ -174,7 +176,8 @@ def _from_notes(notes: dict[str, Any], path: Path, file: FileInfo) -> _Opened:
     preprocessing = Preprocessing((height, width), notes["preprocessing"]["antialias"])
     config = model_config_from_dict(notes["architecture"], path.name)
     speed = (notes["decoder_layers"], notes["num_queries"])
-    return _Opened("rtdetr export", names, preprocessing, config, *speed, file)
+    is_fixed = not notes.get("dynamic", False)
+    return _Opened("rtdetr export", names, preprocessing, config, *speed, file, is_fixed)
 
 
 def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:

@@ -262,6 +262,18 @@ def test_our_variant_with_bytes_and_free_sides_opens(tmp_path):
     assert found[1].boxes_xyxy.tolist() == [[8, 7, 8, 7]]
 
 
+def test_a_size_is_chosen_for_a_file_with_free_sides(tmp_path, capsys):
+    names = json.dumps({str(n): str(n) for n in range(256)})
+    model = save(tmp_path / "x.onnx", VARIANT, names=names, **OURS)
+    Image.new("RGB", (50, 40), (30, 30, 30)).save(tmp_path / "gray.png")
+    words = [f"model={model}", f"source={tmp_path}/gray.png", "save=false", "imgsz=32,96"]
+    assert run(["predict", *words, "device=cpu"]) == 0
+    assert "1 30" in capsys.readouterr().out  # one object of class 30
+    toy = save(tmp_path / "toy.onnx")
+    assert run(["predict", f"model={toy}", *words[1:]]) == 2
+    assert "takes 32x64 only" in capsys.readouterr().err
+
+
 def test_our_variant_without_postprocessing_opens(tmp_path):
     notes = {**OURS, "names": '{"0": "a", "1": "b"}'}
     detector = OnnxDetector(save(tmp_path / "x.onnx", RAW, **notes), "cpu")

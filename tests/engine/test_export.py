@@ -16,6 +16,7 @@ from torch import nn
 
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict
+from rtdetr_cli.backends.onnx_graph import GraphOptions
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import (
@@ -237,6 +238,40 @@ def test_the_command_without_comparison_says_so(writes_nonsense, checkpoint, tmp
     assert notes == {"verdict": '"not compared with PyTorch"'}
     report = json.loads(path.with_suffix(".report.json").read_text())
     assert (report["verdict"], report["agreement"]) == ("not compared with PyTorch", None)
+
+
+def test_keys_of_the_graph_reach_the_writer(checkpoint, tmp_path, monkeypatch):
+    seen = []
+
+    def write(path, *given):
+        seen.append(given[-1])
+        onnx.save(parser.parse_model(WRONG), path)
+        return 8
+
+    monkeypatch.setattr(export, "write_onnx", write)
+    words = [f"model={checkpoint}", f"output={tmp_path}/x.onnx", "verify=false"]
+    assert run(["export", *words]) == 0
+    keys = ["dynamic", "input=uint8", "postprocess=false", "sampler=gather", "batch=2", "opset=18"]
+    assert run(["export", *words, *keys]) == 0
+    assert seen == [
+        GraphOptions(),
+        GraphOptions(18, "gather", dynamic=True, postprocess=False, input="uint8", batch=2),
+    ]
+    assert json.loads((tmp_path / "x.report.json").read_text())["sampler"] == "gather"
+
+
+def test_whole_pixels_are_gathered_and_nothing_else(tmp_path, writes_nonsense, capsys):
+    config = replace(CONFIG, decoder=replace(CONFIG.decoder, sampling="discrete"))
+    path = tmp_path / "tiny.pt"
+    weights = RTDETRNetwork(config, len(NAMES)).state_dict()
+    save_checkpoint(path, Checkpoint(config, NAMES, weights, Preprocessing((64, 64), False)))
+    words = [f"model={path}", "verify=false"]
+    assert run(["export", *words, "sampler=grid_sample"]) == 2
+    assert "tiny samples whole pixels, which are gathered" in capsys.readouterr().err
+    for more in ([], ["sampler=gather"]):
+        assert run(["export", *words, *more]) == 0
+        report = json.loads(path.with_suffix(".report.json").read_text())
+        assert report["sampler"] == "gather"
 
 
 def test_a_file_that_was_not_compared_says_so(tmp_path):

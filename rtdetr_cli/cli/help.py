@@ -15,6 +15,7 @@ from typing import Annotated, Union, get_args, get_origin
 
 from rtdetr_cli.config.fields import OneOf, Range, Settings, field_types, required_fields
 
+_WIDEST_TYPE = 40
 _TYPES: dict[object, str] = {int: "int", float: "float", bool: "bool", str: "text"}
 
 
@@ -115,6 +116,7 @@ def _short_type(hint: object) -> str:
 
 def _limited_type(plain: object, limit: Range | OneOf) -> str:
     if isinstance(limit, OneOf):
-        return " or ".join(limit.values)
+        values = " or ".join(limit.values)
+        return values if len(values) <= _WIDEST_TYPE else "name"  # the text lists them then
     bounds = "" if limit.high is None else f" {limit.low:g}..{limit.high:g}"
     return _short_type(plain) + bounds

@@ -42,7 +42,7 @@ class ExportSettings(Settings):
     output: str | None = None
     """File to write, or folder (`x_openvino_model`); None: beside the weights."""
     kit: Annotated[str, OneOf(KITS)] | None = None
-    """Folder to write beside the file, with its configuration and a small program that runs it."""
+    """Folder with a program that runs it: triton, deepstream, onnxruntime-cpp, -python or -web."""
     opset: Annotated[int, Range(17, 19)] = 17
     """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rtdetr_cli.cli.generate import generated_files
-from rtdetr_cli.cli.help import keys_by_group
+from rtdetr_cli.cli.help import keys_by_group, mode_help
 from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.settings import MODES, TrainSettings
@@ -33,6 +33,13 @@ def test_every_key_stands_in_one_group_and_says_what_it_is(mode: str) -> None:
     assert all(key.text.endswith(".") for key in keys)
     assert cls.__doc__
     assert "\n" not in cls.__doc__
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_help_pages_leave_room_for_the_texts(mode: str) -> None:
+    lines = mode_help(MODES[mode], (), width=100).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len(lines) < 3 * len(field_types(MODES[mode])) + 20
 
 
 def test_shipped_defaults_are_the_defaults() -> None:

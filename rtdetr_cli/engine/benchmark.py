@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
+from rtdetr_cli.backends.openvino import FOLDER
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.config.export_settings import ExportSettings
@@ -158,7 +159,8 @@ def _written(name: str, model: str, settings: BenchmarkSettings, run_dir: Path) 
     """The file of a format, or the reason why there is none."""
     if name == "torch":
         return _with_file(Row(name), Path(model))
-    output = run_dir / f"{Path(model).stem}.{name}"
+    ending = FOLDER if name == "openvino" else f".{name}"
+    output = run_dir / f"{Path(model).stem}{ending}"
     traced, imgsz = run_dir / f"{Path(model).stem}.onnx", settings.imgsz
     if name == "engine" and traced.is_file():
         model, imgsz = str(traced), None

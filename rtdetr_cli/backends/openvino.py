@@ -66,8 +66,8 @@ class OpenVINODetector:
         self._path = xml.parent if xml.parent.name.endswith(FOLDER) else xml
         self.metadata, notes = read_notes_beside(xml)
         floats = self.metadata.get("floats", "f32")
-        self._compiled, runtime = _compile(xml, floats)
-        inputs, outputs = (_ports(side) for side in (self._compiled.inputs, self._compiled.outputs))
+        model, self._compiled, runtime = _compile(xml, floats)
+        inputs, outputs = _ports(model.inputs), _ports(model.outputs)
         self._contract = recognise(inputs, outputs, notes, self._path.name)
         by_name = {port.name: index for index, port in enumerate(outputs)}
         self._outputs = [by_name[name] for name in self._contract.outputs]
@@ -179,8 +179,8 @@ def folder_files(folder: Path) -> list[str]:
     return [f"{stem}.xml", f"{stem}.bin", NOTES]
 
 
-def _compile(xml: Path, floats: str) -> tuple[Any, str]:
-    """The graph made ready, and for people what runs it.
+def _compile(xml: Path, floats: str) -> tuple[Any, Any, str]:
+    """The graph as it was read, and made ready, and for people what runs it.
 
     The precision is always said: left alone, CPUs with bf16 take it for every graph.
     """
@@ -199,7 +199,7 @@ def _compile(xml: Path, floats: str) -> tuple[Any, str]:
         model = core.read_model(xml, config={"ENABLE_MMAP": False})
         compiled = core.compile_model(model, "CPU", options)
     shown = {"bf16": "bf16", "f32": "float32"}[floats]
-    return compiled, f"OpenVINO {version()}, CPU, {shown}"
+    return model, compiled, f"OpenVINO {version()}, CPU, {shown}"
 
 
 @dataclass
@@ -212,12 +212,13 @@ class _Port:
 
 
 def _ports(side: list[Any]) -> list[Value]:
-    """Files converted from PyTorch have outputs without names."""
+    """Outputs of graphs that were converted from PyTorch have no names, or one that says nothing."""
     ports: list[Value] = []
     for index, port in enumerate(side):
         kind = port.element_type.get_type_name()
         sizes = [size.get_length() if size.is_static else "?" for size in port.partial_shape]
-        name = port.any_name if port.names else f"output{index}"
+        name = port.any_name if port.names else "Result_"
+        name = f"output{index}" if name.startswith("Result_") else name
         ports.append(_Port(name, _ONNX_TYPES.get(kind, f"tensor({kind})"), sizes))
     return ports
 

@@ -176,7 +176,7 @@ class ValSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx, .engine)."""
+    """Weights (.pt) or an exported file (.onnx, .engine, x_openvino_model)."""
     data: str
     """Data set: YAML, folder or COCO json."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
@@ -239,7 +239,7 @@ class PredictSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx, .engine)."""
+    """Weights (.pt) or an exported file (.onnx, .engine, x_openvino_model)."""
     source: str
     """Picture, folder, glob pattern or .txt list."""
 

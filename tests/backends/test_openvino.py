@@ -1,0 +1,254 @@
+"""OpenVINO folders, made here from ONNX as text: written, read, refused; what stays float32.
+
+A traced network goes through the whole export in tests/engine/test_export_openvino.py.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import parser
+
+from rtdetr_cli.backends.load import load_detector
+from rtdetr_cli.backends.openvino import OpenVINODetector, graph_file, write_openvino
+from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
+
+pytest.importorskip("openvino", reason="openvino is not installed: rtdetr-cli[openvino]")
+
+TOY = """<ir_version: 8, opset_import: ["" : 17]>
+toy (float[N,3,32,64] images, int64[N,2] orig_target_sizes)
+    => (int64[N,R] labels, float[N,R,4] boxes, float[N,R] scores) {
+  one = Constant<value = int64[1] {1}>()
+  hundred = Constant<value = float {100.0}>()
+  mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>(images)
+  one_score = Unsqueeze(mean, one)
+  scores = Concat<axis = 1>(one_score, one_score)
+  percent = Mul(scores, hundred)
+  rounded = Round(percent)
+  labels = Cast<to = 7>(rounded)
+  sizes = Cast<to = 1>(orig_target_sizes)
+  corners = Concat<axis = 1>(sizes, sizes)
+  one_box = Unsqueeze(corners, one)
+  boxes = Concat<axis = 1>(one_box, one_box)
+}"""
+"""The official contract: score = mean of the picture, label = its per cent, box = (w, h, w, h)."""
+SAMPLER = """<ir_version: 8, opset_import: ["" : 17]>
+sampler (float[N,3,8,8] images, int64[N,2] orig_target_sizes)
+    => (float[N,3,2,2] last) {
+  half = Constant<value = float {0.5}>()
+  conv_out = Conv<kernel_shape = [1, 1]>(images, weight, bias)
+  relu_out = Relu(conv_out)
+  pooled = MaxPool<kernel_shape = [4, 4], strides = [4, 4]>(relu_out)
+  second = Conv<kernel_shape = [1, 1]>(pooled, weight_2)
+  grid_raw = Transpose<perm = [0, 2, 3, 1]>(second)
+  grid_scaled = Mul(grid_raw, half)
+  grid = Sub(grid_scaled, half)
+  sampled = GridSample<align_corners = 0, mode = "bilinear">(relu_out, grid)
+  last = Conv<kernel_shape = [1, 1]>(sampled, weight)
+}"""
+"""The runtime keeps what lies behind the last product in float32 by itself: here nothing does."""
+
+
+def make(folder: Path, text: str = TOY, half: bool = False, **arrays: np.ndarray) -> Path:
+    model = parser.parse_model(text)
+    for name, array in arrays.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    notes = {"rtdetr_format": 1, "names": {str(n): f"class {n}" for n in range(101)}}
+    notes["preprocessing"] = {"size_hw": [32, 64], "antialias": False}
+    for key, value in notes.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    path = folder.with_suffix(".onnx")
+    onnx.save(model, path)
+    folder.mkdir()
+    write_openvino(folder, path, half)
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    return make(tmp_path / "toy_openvino_model")
+
+
+def gray(*percents: int) -> torch.Tensor:
+    return torch.stack([torch.full((3, 32, 64), percent / 100) for percent in percents])
+
+
+def test_a_folder_and_the_xml_in_it_answer_for_every_batch(toy):
+    assert sorted(file.name for file in toy.iterdir()) == ["metadata.json", "toy.bin", "toy.xml"]
+    for path in (f"{toy}/", str(toy / "toy.xml")):
+        detector = load_detector(path, device="cpu")
+        assert detector.names[11] == "class 11"
+        assert not detector.preprocessing.antialias
+        for count in (1, 3):
+            sizes_hw = [(10 * n, n) for n in range(1, count + 1)]
+            found = detector.detect(gray(11, 22, 33)[:count], sizes_hw, max_det=1)
+            assert [one.labels.tolist() for one in found] == [[11], [22], [33]][:count]
+            assert found[0].boxes_xyxy.tolist() == [[1, 10, 1, 10]]
+            assert found[-1].scores.item() == pytest.approx(0.11 * count, abs=1e-6)
+    assert detector.detect(gray(3)[:0], []) == []
+
+
+def test_float32_is_said_because_newer_cpus_would_take_bf16(toy, tmp_path):
+    detector = OpenVINODetector(toy)
+    hint = detector._compiled.get_property("INFERENCE_PRECISION_HINT")
+    assert hint.get_type_name() == "f32"
+    assert "CPU, float32" in detector.description
+    notes = json.loads((toy / "metadata.json").read_text())
+    assert (notes["precision"], notes["floats"]) == ("fp32", "f32")
+
+
+def test_the_graph_tells_other_tools_how_pictures_are_prepared(toy):
+    from rtdetr_cli.backends.openvino_package import openvino_package
+
+    told = openvino_package().Core().read_model(toy / "toy.xml").get_rt_info("model_info")
+    assert told["resize_type"] == "standard"  # stretched, not padded
+    assert (told["scale_values"], told["reverse_input_channels"]) == ("255", "True")
+    assert told["labels"].split(" ")[2] == "class_2"
+
+
+def test_weights_are_written_as_float32(tmp_path):
+    weights = {
+        "weight": np.full((3, 3, 1, 1), 1 / 3, np.float32),
+        "bias": np.zeros(3, np.float32),
+        "weight_2": np.full((2, 3, 1, 1), 1 / 3, np.float32),
+    }
+    folder = make(tmp_path / "x_openvino_model", SAMPLER, **weights)
+    assert np.float32(1 / 3).tobytes() in (folder / "x.bin").read_bytes()
+
+
+def test_first_convolution_and_places_stay_float32_in_bf16(tmp_path):
+    from rtdetr_cli.backends.openvino_package import openvino_package
+
+    weights = {
+        "weight": np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32),
+        "bias": np.ones(3, np.float32),
+        "weight_2": np.full((2, 3, 1, 1), 0.1, np.float32),
+    }
+    folder = make(tmp_path / "x_openvino_model", SAMPLER, half=True, **weights)
+    core = openvino_package().Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bf16")
+    compiled = core.compile_model(folder / "x.xml", "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    kinds: dict[str, list[str]] = {}
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        notes = node.get_rt_info()
+        kind, precision = (notes[key].astype(str) for key in ("layerType", "runtimePrecision"))
+        kinds.setdefault(kind, []).append(precision)
+    assert kinds["Convolution"] == ["f32", "bf16", "bf16"]
+    assert set(kinds["Eltwise"]) == {"f32"}  # the grid
+
+
+def test_a_folder_of_ultralytics_opens(tmp_path):
+    import openvino
+    from openvino import opset13 as operators
+
+    folder = tmp_path / "theirs_openvino_model"
+    folder.mkdir()
+    images = operators.parameter([1, 3, 32, 64], openvino.Type.f32, name="x")
+    images.output(0).set_names({"x"})
+    rows = np.zeros((1, 5, 7), np.float32)
+    rows[0, 2] = [0.5, 0.5, 0.2, 0.4, 0.1, 0.8, 0.3]
+    nought = operators.multiply(
+        operators.reduce_mean(images, operators.constant([1, 2, 3]), keep_dims=False),
+        operators.constant(np.float32(1e-9)),
+    )
+    output = operators.add(operators.constant(rows), nought)
+    openvino.save_model(openvino.Model([output], [images], "x"), folder / "theirs.xml")
+    notes = "names: {0: a, 1: b, 2: c}\nimgsz: [32, 64]\n"
+    (folder / "metadata.yaml").write_text(notes)
+    detector = load_detector(str(folder))
+    assert detector.names == {0: "a", 1: "b", 2: "c"}
+    assert "Ultralytics" in detector.description
+    assert detector.metadata == {}
+    (found,) = detector.detect(torch.rand(1, 3, 32, 64), [(100, 200)], max_det=1)
+    assert (found.labels.tolist(), found.scores.tolist()) == ([1], pytest.approx([0.8]))
+    assert found.boxes_xyxy.tolist() == [pytest.approx([80, 30, 120, 70], abs=0.1)]
+
+
+def test_another_contract_is_refused_with_what_was_found(tmp_path):
+    text = TOY.replace("labels", "output0")
+    with pytest.raises(WeightsError, match=r"x_openvino_model takes images tensor\(float\)\['\?'"):
+        OpenVINODetector(make(tmp_path / "x_openvino_model", text))
+
+
+def test_damaged_folders_are_one_sentence(toy):
+    notes = toy / "metadata.json"
+    notes.write_text(json.dumps({"rtdetr_format": 2}))
+    with pytest.raises(WeightsError, match="format version 2; this rtdetr reads 1"):
+        OpenVINODetector(toy)
+    notes.write_text("{")
+    with pytest.raises(WeightsError, match="damaged metadata"):
+        OpenVINODetector(toy)
+    notes.unlink()
+    (toy / "toy.xml").write_text("no graph at all")
+    with pytest.raises(WeightsError, match=r"toy\.xml cannot be opened by OpenVINO") as caught:
+        OpenVINODetector(toy)
+    assert "\n" not in str(caught.value)
+    (toy / "toy.bin").unlink()
+    with pytest.raises(WeightsError, match=r"toy\.bin is not beside"):
+        graph_file(toy)
+    (toy / "toy.xml").unlink()
+    with pytest.raises(WeightsError, match=r"one \.xml of OpenVINO, found 0"):
+        graph_file(toy)
+
+
+def test_what_a_folder_cannot_do_is_said(toy):
+    with pytest.raises(UsageError, match="fixed inside"):
+        load_detector(str(toy), decoder_layers=2)
+    with pytest.raises(BackendError, match="mps"):
+        OpenVINODetector(toy, "mps")
+
+
+def test_a_missing_package_is_one_sentence_with_the_pip_line(toy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendError, match=r"pip install \"rtdetr-cli\[onnx,openvino\]\""):
+        OpenVINODetector(toy)
+
+
+SILENT = """
+import socket, sys, threading
+
+def refuse(*_, **__):
+    print("NETWORK")
+    raise OSError("no network")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+from rtdetr_cli.backends.openvino_package import needs_openvino_extra, openvino_package
+
+openvino_package()
+with needs_openvino_extra():
+    import nncf
+from nncf.telemetry import telemetry
+
+telemetry.start_session("nncf")
+telemetry.send_event("nncf", "a", "b")
+print("reporter", sys.modules["openvino_telemetry"], type(telemetry).__name__)
+print("threads", threading.active_count())
+"""
+
+
+def test_nothing_is_reported_to_anybody(tmp_path):
+    """In a process of its own: NNCF is silent under pytest in any case."""
+    pytest.importorskip("nncf", reason="nncf is not installed: rtdetr-cli[openvino]")
+    assert importlib.metadata.version("openvino-telemetry")  # pip brings it along
+    environment = {"HOME": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=Path(__file__).parents[2],
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-2:] == ["reporter None MagicMock", "threads 1"]
+    assert "NETWORK" not in lines
+    assert not (tmp_path / "intel").exists()  # where the reporter keeps its consent and its id

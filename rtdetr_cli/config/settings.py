@@ -99,8 +99,8 @@ class TrainSettings(Settings):
     """Draw curves and sample batches into the run folder."""
     json: bool = False
     """Print the final metrics as JSON."""
-    tensorboard: bool = False
-    """Write each epoch's numbers for TensorBoard into the run folder."""
+    logger: tuple[Annotated[str, OneOf(("tensorboard", "wandb", "mlflow"))], ...] | None = None
+    """Who also gets each epoch's numbers: tensorboard, wandb, mlflow, or several of them."""
 
     optimizer: Annotated[str, OneOf(("adamw", "muon", "sgd"))] = "adamw"
     """adamw, muon (for the linear layers, AdamW for the rest) or sgd (needs lr)."""

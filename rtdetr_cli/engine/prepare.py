@@ -26,6 +26,7 @@ from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.cpu_convolutions import speed_up_convolutions
 from rtdetr_cli.engine.devices import check_shares, worker_device
 from rtdetr_cli.engine.ema import EMA
+from rtdetr_cli.engine.loggers import Loggers
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.precision import Precision, choose_precision
 from rtdetr_cli.engine.pretrained import from_backbone
@@ -67,6 +68,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     check_automatic_batch(settings, device)
     check_shares(settings.batch, world_size())
     precision = choose_precision(settings.amp, device)
+    Loggers(settings.logger or ())  # a package that is absent is said before anything is read
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)

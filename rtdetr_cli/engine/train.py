@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -18,15 +19,16 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.loader import explain_lost_worker
 from rtdetr_cli.engine.accumulate import in_groups, num_groups
-from rtdetr_cli.engine.callbacks import Callbacks, TrainState, add_tensorboard
+from rtdetr_cli.engine.callbacks import Callbacks, TrainState
 from rtdetr_cli.engine.devices import devices_to_launch
 from rtdetr_cli.engine.last import save_last
 from rtdetr_cli.engine.launch import launch, leave_outcome
+from rtdetr_cli.engine.loggers import Loggers
 from rtdetr_cli.engine.memory import explain_out_of_memory
 from rtdetr_cli.engine.optim import train_mode
 from rtdetr_cli.engine.prepare import prepare
 from rtdetr_cli.engine.run import EpochSums, Run
-from rtdetr_cli.engine.run_log import Row, RunLog
+from rtdetr_cli.engine.run_log import Row, RunLog, primitives
 from rtdetr_cli.engine.run_pictures import draw_batch, draw_labels, draw_validation
 from rtdetr_cli.engine.snapshot import run_checkpoint, weights_checkpoint
 from rtdetr_cli.engine.step import train_step
@@ -89,19 +91,32 @@ def _train(settings: TrainSettings, callbacks: Callbacks) -> TrainResult:
     if run.progress.step == 0:
         from_main(lambda: _begin(run))
     listeners = callbacks.copy() if is_main_process() else Callbacks()
-    if run.settings.tensorboard and is_main_process():
-        add_tensorboard(listeners, run.run_dir)
     state = TrainState(run.settings, run.run_dir, run.progress.epoch, run.settings.epochs)
-    listeners.call("on_train_start", state)
-    with run.stop:
-        try:
-            _train_epochs(run, log, listeners, state)
-        except StopRequest:
-            _leave(run)
-    outcome = _finish(run, log)
-    state.metrics = dict(outcome.metrics.stats)
-    listeners.call("on_train_end", state)
+    with _logging(run, listeners):
+        listeners.call("on_train_start", state)
+        with run.stop:
+            try:
+                _train_epochs(run, log, listeners, state)
+            except StopRequest:
+                _leave(run)
+        outcome = _finish(run, log)
+        state.metrics = dict(outcome.metrics.stats)
+        listeners.call("on_train_end", state)
     return outcome
+
+
+@contextmanager
+def _logging(run: Run, listeners: Callbacks) -> Iterator[None]:
+    """Tell those of `logger=` what the other listeners are told, and when the run is over."""
+    loggers = Loggers(run.settings.logger or () if is_main_process() else ())
+    settings, is_resumed = primitives(run.settings), run.progress.step > 0
+    from_main(lambda: loggers.start(run.run_dir, settings, is_resumed))
+    listeners.add("on_fit_epoch_end", lambda state: loggers.epoch(state.epoch + 1, state.metrics))
+    listeners.add("on_train_end", lambda state: loggers.finish(state.metrics, run.run_dir))
+    try:
+        yield
+    finally:
+        loggers.stop()
 
 
 def _begin(run: Run) -> None:

@@ -62,7 +62,7 @@ class TrainSettings(Settings):
     epochs: Count = 72
     """Passes over the training images."""
     time: Annotated[float, Range(0)] | None = None
-    """Hours after which the run ends with its epoch; the schedule stays that of epochs."""
+    """Hours that the run may take: sets epochs, and with them the schedule, by their pace."""
     patience: Annotated[int, Range(0)] = 0
     """Epochs without a better AP after which the run ends; 0 is never."""
     batch: Annotated[int, Range(1, besides=-1)] = 16

@@ -79,7 +79,7 @@ def restore(
     device = next(network.parameters()).device
     sums = EpochSums(**state["sums"])
     sums.losses = {name: value.to(device) for name, value in sums.losses.items()}
-    kept = {key.name: state[key.name] for key in fields(Progress)}
+    kept = {key.name: state[key.name] for key in fields(Progress) if key.name in state}
     return Progress(**{**kept, "sums": sums})
 
 

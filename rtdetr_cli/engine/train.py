@@ -26,7 +26,7 @@ from rtdetr_cli.engine.launch import launch, leave_outcome
 from rtdetr_cli.engine.loggers import Loggers
 from rtdetr_cli.engine.memory import explain_out_of_memory
 from rtdetr_cli.engine.optim import train_mode
-from rtdetr_cli.engine.prepare import prepare
+from rtdetr_cli.engine.prepare import plan_epochs, prepare
 from rtdetr_cli.engine.run import EpochSums, Run
 from rtdetr_cli.engine.run_log import Row, RunLog, primitives
 from rtdetr_cli.engine.run_pictures import draw_batch, draw_labels, draw_validation
@@ -127,8 +127,8 @@ def _begin(run: Run) -> None:
 
 def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState) -> None:
     criterion = Criterion(config=LossConfig(run.recipe.loss))
-    stopper = Stopper(run.settings, log.rows)
-    for epoch in range(run.progress.epoch, run.settings.epochs):
+    stopper = Stopper(run.settings, run.progress)
+    while (epoch := run.progress.epoch) < run.settings.epochs:
         if reason := from_main(lambda: stopper.reason(log.rows)):
             say(reason)
             return
@@ -137,8 +137,10 @@ def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState
             metrics = _validate(run, epoch, from_main(stopper.time_is_over))
         if metrics is not None:
             row |= {f"metrics/{name}": value for name, value in metrics.stats.items()}
+        if not run.progress.is_planned:
+            plan_epochs(run, from_main(lambda: stopper.epochs_that_fit(run.progress.epoch + 1)))
         _end_epoch(run, log, row, metrics)
-        state.epoch, state.metrics = epoch, dict(row)
+        state.epoch, state.epochs, state.metrics = epoch, run.settings.epochs, dict(row)
         listeners.call("on_fit_epoch_end", state)
         if from_main(lambda: state.stop):
             say("a callback ends the run here")

@@ -82,6 +82,8 @@ class TrainSettings(Settings):
     """Keep decoded training images in memory (ram) or in RTDETR_HOME/cache (disk); off: decode."""
     amp: Annotated[str, OneOf(("auto", "bf16", "fp16", "off"))] = "auto"
     """Precision of the network, boxes and loss are float32: auto takes bf16 or fp16 where fast."""
+    compile: bool = False
+    """Compile backbone and encoder (torch.compile): minutes at the first step, for long runs."""
 
     project: str = "runs"
     """Folder of all runs."""

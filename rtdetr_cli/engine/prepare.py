@@ -23,6 +23,7 @@ from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.accumulate import num_groups
 from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
+from rtdetr_cli.engine.compiled import compile_network
 from rtdetr_cli.engine.cpu_convolutions import speed_up_convolutions
 from rtdetr_cli.engine.devices import check_shares, worker_device
 from rtdetr_cli.engine.ema import EMA
@@ -54,6 +55,8 @@ def prepare(settings: TrainSettings) -> Run:
     run = together(lambda: _assemble(settings, stopped))
     run.run_dir = from_main(lambda: _open_folder(run.settings, folder))
     run.join_processes()
+    if run.settings.compile:
+        compile_network(run.network, run.recipe.multi_scale is not None)
     if world_size() > 1:
         norms = "synchronised" if run.device.type == "cuda" else "not synchronised, on CPUs"
         say(f"{world_size()} workers share each batch of {run.settings.batch}; norms {norms}")
@@ -122,7 +125,7 @@ def _place(
         settings.num_denoising, settings.label_noise, settings.box_noise
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.type == "cpu" and precision.dtype is None:
+    if device.type == "cpu" and precision.dtype is None and not settings.compile:
         speed_up_convolutions(network)
 
 

@@ -20,6 +20,7 @@ from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.loader import explain_lost_worker
 from rtdetr_cli.engine.accumulate import in_groups, num_groups
 from rtdetr_cli.engine.callbacks import Callbacks, TrainState
+from rtdetr_cli.engine.compiled import explain_failed_compile
 from rtdetr_cli.engine.devices import devices_to_launch
 from rtdetr_cli.engine.last import save_last
 from rtdetr_cli.engine.launch import launch, leave_outcome
@@ -168,7 +169,7 @@ def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
         if draws and run.progress.step < 3:
             picture = run.run_dir / f"train_batch{run.progress.step}.jpg"
             draw_batch(picture, batches[0], run.data.train.names)
-        with explain_out_of_memory(batches, run.settings):
+        with explain_out_of_memory(batches, run.settings), explain_failed_compile():
             sums.add(train_step(run, criterion, *batches))
         sums.waited += waited
         sums.seconds, mark = sums.seconds + time.perf_counter() - mark, time.perf_counter()

@@ -220,7 +220,8 @@ def parse(text: str, hint: object) -> object:
         return None if none else next((v for v in parsed if not isinstance(v, str)), unquote(text))
     if kind is tuple:
         values = [parse(item.strip(), items[0]) for item in text.strip("[]()").split(",")]
-        return text if any(isinstance(value, str) for value in values) else tuple(values)
+        is_text = not accepts(items[0], str) and any(isinstance(value, str) for value in values)
+        return text if is_text else tuple(values)
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:

@@ -63,7 +63,7 @@ class TrainSettings(Settings):
     epochs: Count = 72
     """Passes over the training images."""
     time: Annotated[float, Range(0)] | None = None
-    """Hours after which the run ends with its epoch; the schedule stays that of epochs."""
+    """Hours that the run may take: sets epochs, and with them the schedule, by their pace."""
     patience: Annotated[int, Range(0)] = 0
     """Epochs without a better AP after which the run ends; 0 is never."""
     batch: Annotated[int, Range(1, besides=-1)] = 16
@@ -83,6 +83,8 @@ class TrainSettings(Settings):
     """Keep decoded training images in memory (ram) or in RTDETR_HOME/cache (disk); off: decode."""
     amp: Annotated[str, OneOf(("auto", "bf16", "fp16", "off"))] = "auto"
     """Precision of the network, boxes and loss are float32: auto takes bf16 or fp16 where fast."""
+    compile: bool = False
+    """Compile backbone and encoder (torch.compile): minutes at the first step, for long runs."""
 
     project: str = "runs"
     """Folder of all runs."""
@@ -100,8 +102,8 @@ class TrainSettings(Settings):
     """Draw curves and sample batches into the run folder."""
     json: bool = False
     """Print the final metrics as JSON."""
-    tensorboard: bool = False
-    """Write each epoch's numbers for TensorBoard into the run folder."""
+    logger: tuple[Annotated[str, OneOf(("tensorboard", "wandb", "mlflow"))], ...] | None = None
+    """Who also gets each epoch's numbers: tensorboard, wandb, mlflow, or several of them."""
 
     optimizer: Annotated[str, OneOf(("adamw", "muon", "sgd"))] = "adamw"
     """adamw, muon (for the linear layers, AdamW for the rest) or sgd (needs lr)."""

@@ -44,6 +44,8 @@ def _dense_reason(settings: TrainSettings) -> str | None:
     if settings.dense_epochs is None:
         return None
     first, end = settings.dense_epochs
+    if settings.time is not None:
+        return "dense_epochs has no effect with time, which sets the number of epochs"
     shown = f"dense_epochs={first},{end}"
     if not settings.mosaic and not settings.mixup:
         return f"{shown} has no effect without mosaic or mixup"

@@ -1,4 +1,4 @@
-"""What a run tells others while it goes on: functions of the user, TensorBoard.
+"""What a run tells others while it goes on: functions of the user, and loggers.py.
 
 One mechanism for both: an event has a name and calls the functions that are registered for it.
 """
@@ -71,27 +71,3 @@ class Callbacks:
         for wanted, function in self._functions:
             if wanted == event:
                 function(state)
-
-
-def add_tensorboard(callbacks: Callbacks, run_dir: Path) -> None:
-    """Write every number of every epoch for TensorBoard.
-
-    Raises:
-        UsageError: tensorboard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError(
-            "tensorboard=true needs the package: pip install 'rtdetr-cli[tensorboard]'"
-        ) from error
-    writer = SummaryWriter(str(run_dir))
-
-    def write(state: TrainState) -> None:
-        for name, value in state.metrics.items():
-            if name != "epoch":
-                writer.add_scalar(name, value, state.epoch + 1)
-        writer.flush()  # a run that is killed keeps its epochs
-
-    callbacks.add("on_fit_epoch_end", write)
-    callbacks.add("on_train_end", lambda _: writer.close())

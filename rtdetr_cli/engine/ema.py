@@ -24,9 +24,13 @@ class EMA:
     def __init__(self, network: RTDETRNetwork, decay: float, ramp: int) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.steps = 0
-        self._decay, self._ramp = decay, ramp
+        self.set_pace(decay, ramp)
         self._slow = self._tensors(self.network)
         self._fast = self._tensors(network)
+
+    def set_pace(self, decay: float, ramp: int) -> None:
+        """Choose the largest decay, and the steps in which it grows to 63 % of that."""
+        self._decay, self._ramp = decay, ramp
 
     @staticmethod
     def _tensors(network: RTDETRNetwork) -> list[Tensor]:

@@ -24,9 +24,11 @@ from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.accumulate import num_groups
 from rtdetr_cli.engine.batch_size import check_automatic_batch, with_batch
+from rtdetr_cli.engine.compiled import compile_network
 from rtdetr_cli.engine.cpu_convolutions import speed_up_convolutions
 from rtdetr_cli.engine.devices import check_shares, worker_device
 from rtdetr_cli.engine.ema import EMA
+from rtdetr_cli.engine.loggers import Loggers
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.precision import Precision, choose_precision
 from rtdetr_cli.engine.pretrained import from_backbone
@@ -54,6 +56,8 @@ def prepare(settings: TrainSettings) -> Run:
     run = together(lambda: _assemble(settings, stopped))
     run.run_dir = from_main(lambda: _open_folder(run, folder))
     run.join_processes()
+    if run.settings.compile:
+        compile_network(run.network, run.recipe.multi_scale is not None)
     if world_size() > 1:
         norms = "synchronised" if run.device.type == "cuda" else "not synchronised, on CPUs"
         say(f"{world_size()} workers share each batch of {run.settings.batch}; norms {norms}")
@@ -62,12 +66,13 @@ def prepare(settings: TrainSettings) -> Run:
 
 def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     """All parts in the memory of this process."""
-    if stopped is None and "lr_scale" in settings.given:
-        _check_lr_scale(settings)
+    if stopped is None:
+        _check_given(settings)
     device = worker_device(settings.device)
     check_automatic_batch(settings, device)
     check_shares(settings.batch, world_size())
     precision = choose_precision(settings.amp, device)
+    Loggers(settings.logger or ())  # a package that is absent is said before anything is read
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
@@ -76,11 +81,11 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     settings = with_batch(settings, network, is_pretrained, train_split, device)
     steps = _steps_per_epoch(settings, train_split)
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
-    data = _load(settings, recipe, preprocessing, train_split, val_split)
+    data = _load(settings, recipe, train_split, val_split)
     freeze(network, recipe)
     ema = EMA(network, recipe.ema_decay, recipe.ema_ramp)
     optimizer = build_optimizer(network, recipe)
-    progress = Progress()
+    progress = Progress(is_planned=settings.time is None)
     if stopped is not None and stopped.training is not None:
         check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
         progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
@@ -127,12 +132,19 @@ def _place(
         settings.num_denoising, settings.label_noise, settings.box_noise
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.type == "cpu" and precision.dtype is None:
+    if device.type == "cpu" and precision.dtype is None and not settings.compile:
         speed_up_convolutions(network)
 
 
-def _check_lr_scale(settings: TrainSettings) -> None:
-    """Refuse it where no official learning rate is used; a recipe may set it all the same."""
+def _check_given(settings: TrainSettings) -> None:
+    """Refuse what the user named and others make void; a recipe may set it all the same."""
+    if settings.time is not None and "epochs" in settings.given:
+        raise UsageError(
+            f"train: epochs={settings.epochs} has no effect with time={settings.time:g}, which "
+            "sets the number of epochs by their measured pace; give one of the two"
+        )
+    if "lr_scale" not in settings.given:
+        return
     no_effect = f"train: lr_scale={settings.lr_scale:g} has no effect"
     if None not in (settings.lr, settings.backbone_lr):
         raise UsageError(f"{no_effect} with both lr and backbone_lr given")
@@ -169,7 +181,7 @@ def _start_network(
         config = stopped.config if stopped else load_model_config(settings.model)
         weights_from = settings.pretrained
         if weights_from is None or stopped:
-            return build_network(config, len(names)), weights_from is not None
+            return build_network(config, len(names)), _starts_pretrained(settings)
         checkpoint = open_start(weights_from, config)
         if isinstance(checkpoint, Backbone):
             return from_backbone(config, len(names), checkpoint), True
@@ -181,6 +193,10 @@ def _start_network(
     exact = replace(config.decoder, anchor_precision="float32")  # not what a cast left behind
     config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
     return _fine_tuned(config, checkpoint, names)
+
+
+def _starts_pretrained(settings: TrainSettings) -> bool:
+    return settings.pretrained is not None or Path(settings.model).suffix not in YAML_SUFFIXES
 
 
 def _fine_tuned(
@@ -200,29 +216,57 @@ def _fine_tuned(
 def _load(
     settings: TrainSettings,
     recipe: Recipe,
-    preprocessing: Preprocessing,
     train_split: DetectionDataset,
     val_split: DetectionDataset,
 ) -> Data:
-    batches = train_loader(
-        train_split,
-        LoaderConfig(
-            batch=settings.batch,
-            size_hw=preprocessing.size_hw,
-            seed=settings.seed,
-            workers=settings.workers,
-            augment=recipe.augment,
-            dense_epochs=recipe.dense_epochs,
-            multi_scale=recipe.multi_scale,
-            cache=settings.cache,
-            rank=rank(),
-            world_size=world_size(),
-        ),
-    )
+    batches = train_loader(train_split, _loader_config(settings, recipe))
     per_worker = settings.batch // world_size()
+    preprocessing = Preprocessing(size_hw(settings.imgsz))
     val_batches = eval_loader(val_split, per_worker, preprocessing, settings.workers)
     described = fingerprint({"train": train_split, "val": val_split})
     return Data(train_split, val_split, batches, val_batches, described)
+
+
+def _loader_config(settings: TrainSettings, recipe: Recipe) -> LoaderConfig:
+    return LoaderConfig(
+        batch=settings.batch,
+        size_hw=size_hw(settings.imgsz),
+        seed=settings.seed,
+        workers=settings.workers,
+        augment=recipe.augment,
+        dense_epochs=recipe.dense_epochs,
+        multi_scale=recipe.multi_scale,
+        cache=settings.cache,
+        rank=rank(),
+        world_size=world_size(),
+    )
+
+
+def plan_epochs(run: Run, epochs: int | None) -> None:
+    """Give a run another number of epochs, None for none, and the recipe that follows from it.
+
+    Saved with the settings, so that a resumed run has the same. What is void in so short a run
+    (patience, save_period) is left out, as it has no effect.
+    """
+    if epochs is None:
+        return
+    settings, previous = run.settings, run.recipe
+    run.progress.is_planned = True
+    run.settings = replace(
+        settings,
+        epochs=epochs,
+        patience=settings.patience if settings.patience < epochs else 0,
+        save_period=settings.save_period if settings.save_period <= epochs else 0,
+    )
+    steps = num_groups(len(run.data.train_batches), settings.accumulate)
+    official, is_pretrained = run.network.config.recipe, _starts_pretrained(settings)
+    run.recipe = resolve_recipe(run.settings, official, steps, is_pretrained)
+    run.ema.set_pace(run.recipe.ema_decay, run.recipe.ema_ramp)
+    config = _loader_config(run.settings, run.recipe)
+    if config != _loader_config(settings, previous):
+        run.data.train_batches = train_loader(run.data.train, config)
+    from_main(lambda: write_args(run.run_dir, run.settings))
+    say(run.recipe.describe(run.precision.describe()))
 
 
 def _say_start(network: str, data: Data, recipe: str) -> None:

@@ -68,6 +68,7 @@ class Progress:
         step: optimizer steps done, skipped ones included.
         skipped: of these, how many were skipped without one that was not, until this one.
         best: best AP so far, -1 before the first validation.
+        is_planned: whether the number of epochs is settled; `time` sets it after some of them.
         rows: results.csv so far.
         sums: of the epoch under way.
     """
@@ -76,6 +77,7 @@ class Progress:
     step: int = 0
     skipped: int = 0
     best: float = -1.0
+    is_planned: bool = True
     rows: list[Row] = field(default_factory=list)
     sums: EpochSums = field(default_factory=EpochSums)
 

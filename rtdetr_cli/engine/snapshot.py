@@ -30,7 +30,7 @@ from rtdetr_cli.weights.checkpoint import Checkpoint, stored
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
 """Keys that say where the stopped run is."""
 CHANGEABLE = {"device", "workers", "cache", "data", "time", "patience", "save_steps", "save_period"}
-CHANGEABLE |= {"plots", "json", "tensorboard"}
+CHANGEABLE |= {"plots", "json", "logger"}
 """Keys that a resumed run may give anew: they change no step."""
 
 
@@ -79,7 +79,7 @@ def restore(
     device = next(network.parameters()).device
     sums = EpochSums(**state["sums"])
     sums.losses = {name: value.to(device) for name, value in sums.losses.items()}
-    kept = {key.name: state[key.name] for key in fields(Progress)}
+    kept = {key.name: state[key.name] for key in fields(Progress) if key.name in state}
     return Progress(**{**kept, "sums": sums})
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -18,15 +19,17 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.loader import explain_lost_worker
 from rtdetr_cli.engine.accumulate import in_groups, num_groups
-from rtdetr_cli.engine.callbacks import Callbacks, TrainState, add_tensorboard
+from rtdetr_cli.engine.callbacks import Callbacks, TrainState
+from rtdetr_cli.engine.compiled import explain_failed_compile
 from rtdetr_cli.engine.devices import devices_to_launch
 from rtdetr_cli.engine.last import save_last
 from rtdetr_cli.engine.launch import launch, leave_outcome
+from rtdetr_cli.engine.loggers import Loggers
 from rtdetr_cli.engine.memory import explain_out_of_memory
 from rtdetr_cli.engine.optim import train_mode
-from rtdetr_cli.engine.prepare import prepare
+from rtdetr_cli.engine.prepare import plan_epochs, prepare
 from rtdetr_cli.engine.run import EpochSums, Run
-from rtdetr_cli.engine.run_log import Row, RunLog
+from rtdetr_cli.engine.run_log import Row, RunLog, primitives
 from rtdetr_cli.engine.run_pictures import draw_batch, draw_labels, draw_validation
 from rtdetr_cli.engine.snapshot import run_checkpoint, weights_checkpoint
 from rtdetr_cli.engine.step import train_step
@@ -94,19 +97,32 @@ def _go(run: Run, callbacks: Callbacks) -> TrainResult:
     if run.progress.step == 0:
         from_main(lambda: _begin(run))
     listeners = callbacks.copy() if is_main_process() else Callbacks()
-    if run.settings.tensorboard and is_main_process():
-        add_tensorboard(listeners, run.run_dir)
     state = TrainState(run.settings, run.run_dir, run.progress.epoch, run.settings.epochs)
-    listeners.call("on_train_start", state)
-    with run.stop:
-        try:
-            _train_epochs(run, log, listeners, state)
-        except StopRequest:
-            _leave(run)
-    outcome = _finish(run, log)
-    state.metrics = dict(outcome.metrics.stats)
-    listeners.call("on_train_end", state)
+    with _logging(run, listeners):
+        listeners.call("on_train_start", state)
+        with run.stop:
+            try:
+                _train_epochs(run, log, listeners, state)
+            except StopRequest:
+                _leave(run)
+        outcome = _finish(run, log)
+        state.metrics = dict(outcome.metrics.stats)
+        listeners.call("on_train_end", state)
     return outcome
+
+
+@contextmanager
+def _logging(run: Run, listeners: Callbacks) -> Iterator[None]:
+    """Tell those of `logger=` what the other listeners are told, and when the run is over."""
+    loggers = Loggers(run.settings.logger or () if is_main_process() else ())
+    settings, is_resumed = primitives(run.settings), run.progress.step > 0
+    from_main(lambda: loggers.start(run.run_dir, settings, is_resumed))
+    listeners.add("on_fit_epoch_end", lambda state: loggers.epoch(state.epoch + 1, state.metrics))
+    listeners.add("on_train_end", lambda state: loggers.finish(state.metrics, run.run_dir))
+    try:
+        yield
+    finally:
+        loggers.stop()
 
 
 def _begin(run: Run) -> None:
@@ -117,8 +133,8 @@ def _begin(run: Run) -> None:
 
 def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState) -> None:
     criterion = Criterion(config=LossConfig(run.recipe.loss))
-    stopper = Stopper(run.settings, log.rows)
-    for epoch in range(run.progress.epoch, run.settings.epochs):
+    stopper = Stopper(run.settings, run.progress)
+    while (epoch := run.progress.epoch) < run.settings.epochs:
         if reason := from_main(lambda: stopper.reason(log.rows)):
             say(reason)
             return
@@ -127,8 +143,10 @@ def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState
             metrics = _validate(run, epoch, from_main(stopper.time_is_over))
         if metrics is not None:
             row |= {f"metrics/{name}": value for name, value in metrics.stats.items()}
+        if not run.progress.is_planned:
+            plan_epochs(run, from_main(lambda: stopper.epochs_that_fit(run.progress.epoch + 1)))
         _end_epoch(run, log, row, metrics)
-        state.epoch, state.metrics = epoch, dict(row)
+        state.epoch, state.epochs, state.metrics = epoch, run.settings.epochs, dict(row)
         listeners.call("on_fit_epoch_end", state)
         if from_main(lambda: state.stop):
             say("a callback ends the run here")
@@ -156,7 +174,7 @@ def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
         if draws and run.progress.step < 3:
             picture = run.run_dir / f"train_batch{run.progress.step}.jpg"
             draw_batch(picture, batches[0], run.data.train.names)
-        with explain_out_of_memory(batches, run.settings):
+        with explain_out_of_memory(batches, run.settings), explain_failed_compile():
             sums.add(train_step(run, criterion, *batches))
         sums.waited += waited
         sums.seconds, mark = sums.seconds + time.perf_counter() - mark, time.perf_counter()

@@ -1,4 +1,4 @@
-"""Functions of the user are told of a run and may end it; TensorBoard is one of them."""
+"""Functions of the user are told of a run and may end it."""
 
 from __future__ import annotations
 
@@ -35,14 +35,3 @@ def test_a_callback_sees_every_epoch_and_may_end_the_run(tiny_yaml, squares, tmp
 def test_an_unknown_event_is_named(tiny_yaml):
     with pytest.raises(UsageError, match="did you mean on_train_end"):
         RTDETR(str(tiny_yaml)).add_callback("on_train_ends", print)
-
-
-def test_tensorboard_gets_every_number_of_every_epoch(tiny_yaml, squares, tmp_path):
-    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    RTDETR(str(tiny_yaml)).train(**small(squares, tmp_path, epochs=2, tensorboard=True))
-    events = EventAccumulator(str(tmp_path / "train")).Reload()
-    written = [event.value for event in events.Scalars("train/loss")]
-    logged = [float(row["train/loss"]) for row in read_rows(tmp_path / "train")]
-    assert written == pytest.approx(logged, rel=1e-5)

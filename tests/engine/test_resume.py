@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.engine import stopping
 from rtdetr_cli.engine import train as loop
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
@@ -298,3 +299,40 @@ def test_a_finished_run_says_so(whole, module_yaml, squares, tmp_path, capsys):
     assert run(["train", "resume=true", f"project={tmp_path / 'copy'}"]) == 0
     assert "is finished, all 3 epochs are done" in capsys.readouterr().err
     assert ends_alike(tmp_path / "copy", whole)
+
+
+def test_the_epochs_that_time_holds_are_decided_once_and_stay_when_resumed(
+    module_yaml, squares, tmp_path, monkeypatch, capsys
+):
+    real, steps = loop.train_step, []
+    pace = [100.0]
+
+    def counted(run, criterion, batch):
+        steps.append(run.progress.step)
+        return real(run, criterion, batch)
+
+    monkeypatch.setattr(loop, "train_step", counted)
+    monkeypatch.setattr(stopping, "clock", lambda: pace[0] * len(steps))
+    words = command(module_yaml, squares, tmp_path, "batch=4", "time=0.25", "patience=9")
+    words.remove("epochs=1")  # two steps of 100 s are an epoch: 900 s hold 4
+    words.remove(f"project={tmp_path}")
+    assert run([*words, f"project={tmp_path / 'whole'}"]) == 0
+    said = capsys.readouterr().err
+    assert "200 s an epoch: time=0.25 hours hold 4 epochs" in said
+    assert "cosine after 0 of 8 steps" in said
+    assert "epoch 4/4" in said
+    last = load_checkpoint(tmp_path / "whole/train/weights/last.pt").training
+    assert (last["step"], last["settings"]["epochs"], last["settings"]["patience"]) == (8, 4, 0)
+    assert last["rows"][-1]["lr"] < 0.1 * 1e-3  # the end of the cosine
+    steps.clear()
+    with monkeypatch.context() as patch:
+        raise_at({5}, KeyboardInterrupt, patch)
+        assert run([*words, f"project={tmp_path / 'broken'}"]) == 130
+    pace[0] = 1.0  # a faster machine changes nothing
+    assert run(["train", "resume=true", f"project={tmp_path / 'broken'}"]) == 0
+    assert ends_alike(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_epochs_beside_time_are_refused(module_yaml, squares, tmp_path, capsys):
+    assert run(command(module_yaml, squares, tmp_path, "time=2")) == 2
+    assert "epochs=1 has no effect with time=2" in capsys.readouterr().err

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.engine import stopping
+from rtdetr_cli.engine.run import EpochSums, Progress
 from rtdetr_cli.engine.stopping import Stopper
 
 
@@ -15,7 +19,7 @@ def rows(*aps: float | None) -> list[dict[str, float]]:
 
 
 def test_patience_counts_epochs_since_the_best():
-    stopper = Stopper(TrainSettings(data="x", patience=3), [])
+    stopper = Stopper(TrainSettings(data="x", patience=3), Progress())
     assert stopper.reason([]) is None
     assert stopper.reason(rows(None, None, None, None, None)) is None
     assert stopper.reason(rows(0.1, 0.5, 0.4, 0.3)) is None
@@ -24,14 +28,53 @@ def test_patience_counts_epochs_since_the_best():
 
 
 def test_patience_is_off_by_default():
-    assert Stopper(TrainSettings(data="x"), []).reason(rows(0.5, *[0.1] * 60)) is None
+    assert Stopper(TrainSettings(data="x"), Progress()).reason(rows(0.5, *[0.1] * 60)) is None
 
 
 def test_the_clock_goes_on_from_the_epochs_before_a_resume():
     settings = TrainSettings(data="x", time=0.5)
-    fresh, resumed = Stopper(settings, rows(0.1)), Stopper(settings, [{"time": 1801.0}])
+    fresh = Stopper(settings, Progress(rows=rows(0.1)))
+    resumed = Stopper(settings, Progress(rows=[{"time": 1800.0}], sums=EpochSums(seconds=1.0)))
     assert not fresh.time_is_over()
     assert fresh.reason(rows(0.1)) is None
     assert resumed.reason(rows(0.1)) is None  # nobody has read the clock yet
     assert resumed.time_is_over()
     assert "time=0.5 hours" in str(resumed.reason(rows(0.1)))
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The time in seconds, in its only entry."""
+    now = [1000.0]
+    monkeypatch.setattr(stopping, "clock", lambda: now[0])
+    return now
+
+
+def planned(stopper: Stopper, clock: list[float], *seconds: float, done: int = 0) -> list[object]:
+    """What is said after epochs that take so long."""
+    answers = []
+    for number, duration in enumerate(seconds, start=done + 1):
+        clock[0] += duration
+        stopper.time_is_over()
+        answers.append(stopper.epochs_that_fit(number))
+    return answers
+
+
+def test_the_hours_hold_as_many_epochs_as_their_pace_says(clock, capsys):
+    hour = TrainSettings(data="x", time=1)
+    # 200 s are more than a twentieth of the hour: the first epoch must do, 3400 s hold 17 more
+    assert planned(Stopper(hour, Progress()), clock, 200) == [18]
+    assert "200 s an epoch: time=1 hours hold 18 epochs" in capsys.readouterr().err
+    # 100, 50 and 50 s: the first is not counted, 3400 s hold 68 of 50 s
+    assert planned(Stopper(hour, Progress()), clock, 100, 50, 50) == [None, None, 71]
+    # an epoch that leaves no room for another one: the next ends the run
+    assert planned(Stopper(hour, Progress()), clock, 2000) == [2]
+    assert planned(Stopper(hour, Progress()), clock, 4000) == [None]
+    assert planned(Stopper(TrainSettings(data="x"), Progress()), clock, 4000) == [None]
+
+
+def test_a_resumed_epoch_counts_with_what_it_took_before(clock):
+    hour = TrainSettings(data="x", time=1)
+    progress = Progress(epoch=1, rows=[{"time": 90.0}], sums=EpochSums(seconds=60.0))
+    # 90 s and an epoch of 60 + 40 s: 3410 s hold 34 more
+    assert planned(Stopper(hour, progress), clock, 40, done=1) == [36]

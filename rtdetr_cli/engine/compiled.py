@@ -47,6 +47,6 @@ def explain_failed_compile() -> Iterator[None]:
     except TorchDynamoException as error:
         reason = " ".join(str(error).split("\n\n", maxsplit=1)[0].split())
         raise BackendError(
-            f"compile=true needs a C++ compiler (g++ or clang, which CXX names; on GPUs triton and "
-            f"a C compiler as well): {reason[:200]}; install it, or leave compile out"
+            f"compile=true made no graph: {reason[:200]}; it needs a C++ compiler (g++ or clang, "
+            "which CXX may name; on GPUs triton as well), or leave compile out"
         ) from error

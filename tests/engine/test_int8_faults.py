@@ -129,9 +129,13 @@ def test_a_decoder_in_8_bits_is_caught(trained):
         kinds,
         {"ActivationSymmetric": True},
     )
-    agreement = trained.judge(quantizer.quantize_model())
+    wrong = quantizer.quantize_model()
+    for entry in list(wrong.metadata_props):
+        if entry.key == "onnx.infer":  # theirs, no JSON
+            wrong.metadata_props.remove(entry)
+    agreement = trained.judge(wrong)
     assert not agreement.passes
-    assert agreement.matched < 0.7
+    assert agreement.matched < 0.7, str(agreement)
 
 
 class One(CalibrationDataReader):

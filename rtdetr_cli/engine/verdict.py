@@ -74,8 +74,9 @@ LIMITS = {
     "bf16": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.25 / 640),
     # 8 bits in backbone and encoder move every box a little, 3 px of 640 at p99 in a trained
     # model (docs/export.md); what counts is half a point of AP. Letterboxed pictures or other
-    # colours lose most detections, not one in ten; a decoder of 4 bits loses AP.
-    "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005),
+    # colours lose most detections, not one in ten; a decoder of 4 bits loses AP, one of 8 bits
+    # moves boxes by 3.3 px of 640 in the median, where 0.5 to 1.3 are usual.
+    "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005, shift=2 / 640),
 }
 
 

@@ -151,7 +151,7 @@ def test_nodes_are_named_after_their_modules(model):
     of_conv = [node.name for node in model.graph.node if node.op_type == "Conv"]
     assert of_conv[0].startswith("backbone/stem/stem1/")
     last = next(node for node in model.graph.node if "scores" in node.output)
-    assert last.name == "post/TopK"
+    assert last.name == "post/Sigmoid"
     assert str(Path.cwd()).encode() not in model.SerializeToString()
 
 

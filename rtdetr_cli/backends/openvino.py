@@ -217,7 +217,7 @@ class _Port:
 
 
 def _ports(side: list[Any]) -> list[Value]:
-    """Outputs of graphs that were converted from PyTorch have no names, or one that says nothing."""
+    """Outputs of graphs converted from PyTorch have no names, or one that says nothing."""
     ports: list[Value] = []
     for index, port in enumerate(side):
         kind = port.element_type.get_type_name()

@@ -125,7 +125,7 @@ def test_a_folder_that_answers_otherwise_is_kept_apart(
     [
         ({"format": "torchscript"}, r"must be one of onnx, engine, openvino \(PyTorch deprecates"),
         ({"format": "coreml"}, r"\(Core ML runs on macOS only"),
-        ({"format": "trt"}, r"\(TensorRT is called engine\), found trt"),
+        ({"format": "trt"}, r"\(TensorRT is called engine\), found 'trt'"),
         ({"format": "ncnn"}, r"\(ncnn could not be compared with PyTorch"),
         ({"format": "openvino", "opset": 18}, "opset has no effect with format=openvino"),
         ({"format": "openvino", "batch": 8}, "batch has no effect with format=openvino"),

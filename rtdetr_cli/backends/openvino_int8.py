@@ -41,6 +41,7 @@ def quantize(model: Any, calibration: Iterable[Feed], kept_float: Collection[str
     Raises:
         BackendError: NNCF is not installed.
     """
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA
     with needs_openvino_extra():
         import nncf
         from nncf.quantization.advanced_parameters import QuantizerPropagationRule

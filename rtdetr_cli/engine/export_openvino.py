@@ -130,7 +130,7 @@ def _quantise(
     reference: TorchDetector,
     pictures: Pictures,
 ) -> tuple[dict[str, Any], Agreement]:
-    """Front blocks move boxes most and cost least, so they are the first to become float."""
+    """Blocks become float from the front: their rounding passes through all that follow."""
     chosen = find_calibration(str(settings.data), pictures)
     calibration = _Calibration(chosen, reference.preprocessing)
     answers = ask(reference, pictures, reference.preprocessing)

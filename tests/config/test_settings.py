@@ -159,7 +159,7 @@ def test_lists(text: str) -> None:
         (
             ExportSettings,
             {"format": "onx"},
-            "format must be one of onnx, engine, found 'onx'; did you",
+            "format must be one of onnx, engine, openvino, found 'onx'; did you",
         ),
         (PredictSettings, {"source": "x", "save_conf": True}, "save_conf has no effect without"),
         (PredictSettings, {"source": "x", "classes": "a,b"}, "classes must be a list of whole n"),

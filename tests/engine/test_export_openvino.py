@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from rtdetr_cli.backends.load import load_detector
@@ -120,12 +122,50 @@ def test_a_folder_that_answers_otherwise_is_kept_apart(
     assert json.loads((failed / "metadata.json").read_text())["verdict"] == "failed"
 
 
+@pytest.mark.slow
+def test_blocks_become_float_from_the_front_until_int8_passes(
+    exported, weights, tmp_path, monkeypatch, capsys
+):
+    tries: list[list[str]] = []
+
+    class Rounded(OpenVINODetector):
+        def detect(self, images, sizes_hw, max_det=300):
+            return super().detect(images if len(tries) > 2 else images.flip(1), sizes_hw, max_det)
+
+    def write(folder, onnx_path, half, calibration, kept_float):
+        (first, *_) = calibration
+        assert first["images"].shape == (1, 3, *SIZE_HW)
+        assert first["orig_target_sizes"].tolist() == [[80, 60]]
+        tries.append(list(kept_float))
+        for file in exported.iterdir():
+            (folder / file.name.replace("tiny", "x")).write_bytes(file.read_bytes())
+        return {**json.loads((exported / "metadata.json").read_text()), "precision": "int8"}
+
+    monkeypatch.setattr(module, "OpenVINODetector", Rounded)
+    monkeypatch.setattr(module, "write_onnx", lambda *_: 0)
+    monkeypatch.setattr(module, "int8_blocks", lambda _: ["a", "b", "c"])
+    monkeypatch.setattr(module, "write_openvino", write)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for n in range(3):
+        noise = np.random.default_rng(n).integers(0, 256, (60, 80, 3), np.uint8)
+        Image.fromarray(noise).save(pictures / f"{n}.png")
+    words = [f"model={weights}", "format=openvino", "int8", f"data={pictures}"]
+    output = tmp_path / "x_openvino_model"
+    assert run(["export", *words, f"output={output}"]) == 0
+    assert tries == [[], ["a"], ["a", "b"]]
+    assert "a stays float: " in capsys.readouterr().err
+    notes = json.loads((output / "metadata.json").read_text())
+    assert list(notes["float"]) == ["decoder", "a", "b"]
+    assert notes["calibration_pictures"] == 3
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
         ({"format": "torchscript"}, r"must be one of onnx, engine, openvino \(PyTorch deprecates"),
         ({"format": "coreml"}, r"\(Core ML runs on macOS only"),
-        ({"format": "trt"}, r"\(TensorRT is called engine\), found trt"),
+        ({"format": "trt"}, r"\(TensorRT is called engine\), found 'trt'"),
         ({"format": "ncnn"}, r"\(ncnn could not be compared with PyTorch"),
         ({"format": "openvino", "opset": 18}, "opset has no effect with format=openvino"),
         ({"format": "openvino", "batch": 8}, "batch has no effect with format=openvino"),

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -151,19 +152,20 @@ def _accuracy(files: dict[str, str], options: argparse.Namespace) -> dict[str, f
     from rtdetr_cli import RTDETR
 
     keys = {"data": options.data, "imgsz": options.imgsz, "plots": False, "json": True}
-    return {
-        kind: RTDETR(file, device="cpu").val(half=kind == "torch-half", **keys).box.map
-        for kind, file in files.items()
-        if kind not in EXTRA
-    }
+    with redirect_stdout(sys.stderr):
+        return {
+            kind: RTDETR(file, device="cpu").val(half=kind == "torch-half", **keys).box.map
+            for kind, file in files.items()
+            if kind not in EXTRA
+        }
 
 
 def _report(times: dict[str, list[Times]], accuracy: dict[str, float]) -> None:
-    """A Markdown table; ratios are to the last contestant, the peer."""
+    """A Markdown table; ratios are to the peer, or to the first where there is none."""
     medians = {
         name: statistics.median(row["picture"] for row in rows) for name, rows in times.items()
     }
-    base = list(medians.values())[-1]
+    base = medians.get("peer", next(iter(medians.values())))
     lines = [
         "| contender | median ms | ratio | mark (L) | pictures/s | AP | calls |",
         "|---" * 7 + "|",

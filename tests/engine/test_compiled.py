@@ -19,14 +19,15 @@ from rtdetr_cli.weights.checkpoint import load_checkpoint
 from .test_resume import equal, raise_at
 from .test_train import command
 
-ONE_SIZE = ("multi_scale=false", "batch=4", "amp=off")
+# Adam's first steps are as long for a rounding error as for a gradient, so the rate is low.
+ONE_SIZE = ("multi_scale=false", "batch=4", "amp=off", "lr=1e-5")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch warns of its own tracing
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize(("backend", "rounding"), [("aot_eager", 1e-6), ("inductor", 1e-3)])
 def test_a_compiled_run_has_the_losses_of_one_that_is_not_and_resumes(
-    backend, tiny_yaml, squares, tmp_path, monkeypatch, capsys
+    backend, rounding, tiny_yaml, squares, tmp_path, monkeypatch, capsys
 ):
     losses, denoising = [], []
     real = loop.train_step
@@ -50,7 +51,9 @@ def test_a_compiled_run_has_the_losses_of_one_that_is_not_and_resumes(
     assert train("plain") == 0
     assert train("whole", "compile") == 0
     assert "the first step makes graphs, which takes minutes" in capsys.readouterr().err
-    assert losses[4:] == pytest.approx(losses[:4], rel=1e-4)  # two batches in each of two epochs
+    assert losses[4:] == pytest.approx(
+        losses[:4], rel=rounding
+    )  # two batches in each of two epochs
     assert denoising == [3] * 8  # every decoder layer
     raise_at({3}, KeyboardInterrupt, monkeypatch)
     assert train("broken", "compile") == 130

@@ -23,7 +23,12 @@ from rtdetr_cli.backends.onnx import FORMAT_VERSION
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.backends.openvino_graph import keep_float32, mark_float32
 from rtdetr_cli.backends.openvino_int8 import blocks, quantize
-from rtdetr_cli.backends.openvino_package import openvino_package, runtime_errors, version
+from rtdetr_cli.backends.openvino_package import (
+    openvino_package,
+    runtime_errors,
+    same_signal_stack,
+    version,
+)
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
@@ -103,7 +108,7 @@ class OpenVINODetector:
 
     def _run(self, feed: Feed) -> list[Tensor]:
         """One call of the runtime."""
-        with runtime_errors(BackendError, f"{self._path.name} failed"):
+        with runtime_errors(BackendError, f"{self._path.name} failed"), same_signal_stack():
             answers = self._compiled(feed).to_tuple()
         return [torch.from_numpy(answers[index]) for index in self._outputs]
 
@@ -197,7 +202,8 @@ def _compile(xml: Path, floats: str) -> tuple[Any, Any, str]:
     with runtime_errors(WeightsError, f"{xml} cannot be opened by OpenVINO"):
         # Not mapped: the file may be replaced while it runs.
         model = core.read_model(xml, config={"ENABLE_MMAP": False})
-        compiled = core.compile_model(model, "CPU", options)
+        with same_signal_stack():
+            compiled = core.compile_model(model, "CPU", options)
     shown = {"bf16": "bf16", "f32": "float32"}[floats]
     return model, compiled, f"OpenVINO {version()}, CPU, {shown}"
 

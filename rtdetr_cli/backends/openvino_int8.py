@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.backends.detecting import Feed
-from rtdetr_cli.backends.openvino_package import needs_openvino_extra
+from rtdetr_cli.backends.openvino_package import needs_openvino_extra, same_signal_stack
 from rtdetr_cli.backends.quantize import block_at
 
 _ATTENTION = "encoder/encoder/"
@@ -49,7 +49,7 @@ def quantize(model: Any, calibration: Iterable[Feed], kept_float: Collection[str
     nodes = [node for node in model.get_ops() if node.get_type_name() not in {"Constant", "Result"}]
     floats = [node.get_friendly_name() for node in nodes if _block(node) not in ours]
     nncf.set_log_level(logging.ERROR)
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # its bars
+    with same_signal_stack(), Path(os.devnull).open("w") as bars, redirect_stdout(bars):
         return nncf.quantize(
             model,
             nncf.Dataset(calibration),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,3 +59,28 @@ def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
     except RuntimeError as error:
         reasons = [line for line in str(error).splitlines() if line.strip()]
         raise kind(f"{what}: {reasons[-1].strip()}") from error
+
+
+class _SignalStack(ctypes.Structure):
+    """What `sigaltstack` of libc reads and writes."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def same_signal_stack() -> Iterator[None]:
+    """Around work of OpenVINO: signals are handled where they were handled before.
+
+    On CPUs with AMX the first thread at work gets a stack of 20 kB, on which its signal handlers
+    run from then on. With the registers that the system stores there at each signal it overflows: a
+    loading process that ends, or Ctrl-C, would end the program by SIGSEGV.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)

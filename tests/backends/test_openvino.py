@@ -253,3 +253,28 @@ def test_nothing_is_reported_to_anybody(tmp_path):
     assert lines[-2:] == ["reporter None MagicMock", "threads 1"]
     assert "NETWORK" not in lines
     assert not (tmp_path / "intel").exists()  # where the reporter keeps its consent and its id
+
+
+STACKS = """
+import ctypes, sys
+import torch
+from rtdetr_cli.backends.load import load_detector
+
+def stack():
+    found = ctypes.create_string_buffer(24)
+    ctypes.CDLL(None).sigaltstack(None, found)
+    return found.raw
+
+before = stack()
+detector = load_detector(sys.argv[1])
+assert stack() == before, "after opening"
+detector.detect(torch.zeros(1, 3, 32, 64), [(32, 64)])
+assert stack() == before, "after a call"
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack of Linux")
+def test_signals_are_handled_where_they_were_before(toy):
+    """A stack of 20 kB, as OpenVINO leaves it on CPUs with AMX, overflows in Python's handlers."""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", STACKS, str(toy)], check=True, cwd=root)

@@ -172,7 +172,9 @@ def _open_openvino(path: Path) -> _Opened:
 
 def _by_others(detector: OnnxDetector | OpenVINODetector, file: FileInfo) -> _Opened:
     origin = "exported by others"
-    return _Opened(origin, detector.names, detector.preprocessing, None, file=file)
+    return _Opened(
+        origin, detector.names, detector.preprocessing, None, file=file, size_is_fixed=True
+    )
 
 
 def _open_engine(path: Path) -> _Opened:

@@ -55,7 +55,7 @@ def _try_lock(file: IO[bytes], lock: Path) -> bool:
 
 @contextmanager
 def claimed(folder: Path, doing: str) -> Iterator[None]:
-    """Be the only process that writes into a folder; its lock is `.lock` in it and stays there.
+    """Be the only process that writes into a folder; its lock is `.lock` in it for so long.
 
     The lock is the process' own: children that outlive it, as loading processes may, do not keep
     it. Where the file system has no locks a warning says so.
@@ -83,4 +83,8 @@ def claimed(folder: Path, doing: str) -> Iterator[None]:
             ) from None
         except OSError as error:
             warn(f"{folder} cannot be locked ({error.strerror}); start no second process on it")
-        yield
+        try:
+            yield
+        finally:
+            if sys.platform != "win32":  # where open files cannot be removed
+                lock.unlink(missing_ok=True)

@@ -81,7 +81,7 @@ CLASS_ATTRIBUTES = """
 
 DOCUMENTED = {"property": PROPERTIES.split(), "class-attrs-all": CLASS_ATTRIBUTES.split()}
 
-"""Keys of Gst-nvinfer that a detector may have (DeepStream 6.2 to 9.0, Gst-nvinfer's page)."""
+"""Keys of Gst-nvinfer that a detector may have (from a public copy of its property parser)."""
 
 
 @pytest.fixture

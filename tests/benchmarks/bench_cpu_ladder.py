@@ -211,11 +211,11 @@ def _other_torch(kind: str, detector: object, images: object) -> Callable[[], ob
     import torch
     from torch._inductor import aoti_compile_and_package, aoti_load_package, config
 
-    from rtdetr_cli.backends.onnx import DetectionGraph
+    from rtdetr_cli.backends.onnx_graph import DetectionGraph, GraphOptions
 
     config.freezing = True
-    graph = DetectionGraph(detector.network, tuple(images.shape[-2:])).eval().requires_grad_(False)
-    graph = graph.to(memory_format=torch.channels_last)
+    graph = DetectionGraph(detector.network, tuple(images.shape[-2:]), GraphOptions())
+    graph = graph.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     example = (images.contiguous(memory_format=torch.channels_last), torch.tensor([[640, 480]]))
     with torch.inference_mode(kind != "aotinductor"):
         if kind == "torchscript":

@@ -22,7 +22,7 @@ from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import allowed_texts, field_types
 from rtdetr_cli.core.errors import BackendError, RTDETRError, UsageError, nearest
-from rtdetr_cli.engine.export import PRECISION, export, report_file
+from rtdetr_cli.engine.export import PRECISION, export, megabytes, report_file
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino", "nncf")}
 """What a format needs; nncf is for 8 bits."""
@@ -150,9 +150,4 @@ def _exported(name: str, model: str, settings: BenchmarkSettings, run_dir: Path)
 
 
 def _with_file(row: Row, path: Path) -> Row:
-    size = (
-        path.stat().st_size
-        if path.is_file()
-        else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    )
-    return replace(row, path=str(path), megabytes=size / 1e6)
+    return replace(row, path=str(path), megabytes=megabytes(path))

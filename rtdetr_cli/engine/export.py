@@ -69,9 +69,7 @@ class Report:
     def to_dict(self, path: Path) -> dict[str, Any]:
         """For the file at its last place."""
         compared = self.agreement.to_dict() if self.agreement else None
-        files = path.iterdir() if path.is_dir() else [path]
-        megabytes = sum(file.stat().st_size for file in files) / 1e6
-        facts = {"path": str(path), "megabytes": megabytes, **self.facts}
+        facts = {"path": str(path), "megabytes": megabytes(path), **self.facts}
         return {**facts, "verdict": self.verdict, "pictures": self.origin, "agreement": compared}
 
     def write(self, path: Path) -> Path:
@@ -80,6 +78,12 @@ class Report:
         with atomic_write(place) as temporary:
             temporary.write_text(json.dumps(self.to_dict(path), indent=2) + "\n")
         return place
+
+
+def megabytes(path: Path) -> float:
+    """Size of a file, or of the files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def report_file(path: Path) -> Path:
@@ -243,21 +247,23 @@ def _precision(settings: ExportSettings) -> str:
 
 
 def output_path(settings: ExportSettings) -> Path:
-    """Beside the weights, for an architecture in this folder; `best_half.onnx`, `best_int8.onnx`.
+    """Beside the weights, for an architecture in this folder.
+
+    `best.onnx`, `best_half.onnx`, `best_int8.engine`, `best_int8_half_openvino_model`.
 
     Raises:
-        UsageError: `output` has another suffix than the format.
+        UsageError: `output` ends otherwise than the format.
     """
-    suffix = f".{settings.format}"
+    ending = FOLDER if settings.format == "openvino" else f".{settings.format}"
     if settings.output is not None:
         path = Path(settings.output).expanduser()
-        if path.suffix != suffix:
-            raise UsageError(f"output={settings.output} must end in {suffix}")
+        if not path.name.endswith(ending) or path.name == ending:
+            raise UsageError(f"output={settings.output} must end in {ending}")
         return path
     is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
     model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
-    ending = {"fp16": "_half", "int8": "_int8"}.get(_precision(settings), "")
-    return model.with_name(f"{model.stem}{ending}{suffix}")
+    kinds = f"{'_int8' if settings.int8 else ''}{'_half' if settings.half else ''}"
+    return model.with_name(f"{model.stem}{kinds}{ending}")
 
 
 def print_report(settings: ExportSettings, path: Path, report: Report) -> None:

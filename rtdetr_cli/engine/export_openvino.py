@@ -30,12 +30,16 @@ from rtdetr_cli.backends.openvino import (
 from rtdetr_cli.backends.openvino_package import openvino_package, version
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
-from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import result, say, warn
-from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.files import atomic_folder
-from rtdetr_cli.engine.export import Report, open_weights_to_export, pictures_to_compare
+from rtdetr_cli.engine.export import (
+    Report,
+    open_weights_to_export,
+    output_path,
+    pictures_to_compare,
+)
 from rtdetr_cli.engine.quantize import find_calibration
 from rtdetr_cli.engine.verdict import (
     LIMITS,
@@ -48,7 +52,6 @@ from rtdetr_cli.engine.verdict import (
     warn_if_other_classes,
     warn_if_unsure,
 )
-from rtdetr_cli.weights.store import resolve_weights
 
 
 def export_openvino(settings: ExportSettings) -> Path:
@@ -65,7 +68,7 @@ def export_openvino(settings: ExportSettings) -> Path:
         BackendError: a package is missing, or the folder does not answer as PyTorch does; it is
             then kept as `<name>_failed_openvino_model`.
     """
-    path = _output_path(settings)
+    path = output_path(settings)
     openvino_package()  # missing: said before the network is traced
     detector, preprocessing = open_weights_to_export(settings)
     reference = TorchDetector(
@@ -158,23 +161,6 @@ def _report(settings: ExportSettings, notes: dict[str, Any], agreement: Agreemen
     facts |= {key: value for key, value in notes.items() if key in told}
     origin = settings.data or Pictures(()).origin
     return Report(facts, agreement, origin if agreement else None)
-
-
-def _output_path(settings: ExportSettings) -> Path:
-    """`best_openvino_model` beside the weights; for an architecture in this folder.
-
-    Raises:
-        UsageError: `output` has another ending.
-    """
-    if settings.output is not None:
-        path = Path(settings.output).expanduser()
-        if not path.name.endswith(FOLDER):
-            raise UsageError(f"output={settings.output} must end in {FOLDER}")
-        return path
-    is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
-    model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
-    kind = f"{'_int8' if settings.int8 else ''}{'_half' if settings.half else ''}"
-    return model.with_name(f"{model.stem}{kind}{FOLDER}")
 
 
 def _print(settings: ExportSettings, path: Path, report: Report, report_path: Path) -> None:

@@ -7,13 +7,14 @@ RTDETR := .venv/bin/rtdetr
 PYTEST := .venv/bin/python -m pytest
 INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: help demo test check lint slow clean
+.PHONY: help demo test check lint slow fuzz clean
 
 help:
 	@echo "make demo    install, train on drawn shapes, validate, predict, export: about 14 minutes"
 	@echo "make test    install, run the tests that take seconds, show their coverage"
 	@echo "make check   formatter, linter, types and those tests: green before each commit"
 	@echo "make slow    the tests that take minutes: whole trainings, exports of large networks"
+	@echo "make fuzz    2,000 seeded mutations of every kind of input from outside"
 	@echo "make clean   remove .venv and what tools left behind; runs/ stays"
 
 # The data set and all results stay in runs/.
@@ -48,6 +49,9 @@ lint: .venv/with-dev
 slow: .venv/with-dev
 	$(PYTEST) -m slow --ignore=tests/weights/test_parity.py
 	MKL_ENABLE_INSTRUCTIONS=AVX ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m slow tests/weights/test_parity.py
+
+fuzz: .venv/with-dev
+	.venv/bin/python tests/fuzz/campaign.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage htmlcov build dist

@@ -45,6 +45,19 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
         yield
 
 
+@pytest.fixture
+def set_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes core/cpu.py see a CPU with the given flags of /proc/cpuinfo, and no other."""
+
+    def set_flags(*flags: str) -> None:
+        cpuinfo = tmp_path / "cpuinfo"
+        cpuinfo.write_text(f"model name : made up\nflags : {' '.join(flags)}\n", encoding="utf-8")
+        monkeypatch.setattr("rtdetr_cli.core.cpu._CPUINFO", cpuinfo)
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+
+    return set_flags
+
+
 @pytest.fixture(scope="session")
 def fake_tensorrt() -> dict[str, Any]:
     """What tests/fake_tensorrt.py holds."""

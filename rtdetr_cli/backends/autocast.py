@@ -5,16 +5,14 @@ engine/precision.py decides for training, by the same look at the CPU.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
+from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 DTYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "float32"}
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 class Exact(nn.Module):
@@ -41,7 +39,7 @@ def half_dtype(device: torch.device) -> torch.dtype:
         return torch.float16
     if device.type != "cpu":
         raise BackendError(f"half=true is for CUDA and for CPUs, not for device={device}")
-    if not cpu_has_bf16():
+    if not cpu_features().has_bf16:
         raise BackendError(
             "half=true: this CPU has no instructions for bfloat16 (avx512_bf16, amx_bf16), and "
             "without them it would be slower; leave half out"
@@ -61,8 +59,3 @@ def keep_exact(network: RTDETRNetwork) -> None:
     backbone.set_submodule(first, Exact(backbone.get_submodule(first)))
     decoder.set_submodule("enc_score_head", Exact(decoder.enc_score_head))
     decoder.dec_score_head = nn.ModuleList(map(Exact, decoder.dec_score_head))
-
-
-def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Elsewhere than on Linux nobody says, and torch itself would compute it in software."""
-    return cpuinfo.is_file() and bool(_BF16_FLAGS & set(cpuinfo.read_text().split()))

@@ -27,6 +27,8 @@ def open_session(path: Path, device: str | None, model: bytes | None = None) -> 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only, which come as exceptions too
     options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
+    # Without it x86 CPUs that lack VNNI add products of uint8 and int8 in 16 bits, which saturate.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
         restated = restated_for_cpu(path) if provider == _CPU and model is None else None
         source = model or restated or str(path)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.cpu import available_cores
 from rtdetr_cli.core.distributed import local_world_size, rank, world_size
 from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
@@ -339,7 +340,7 @@ def explain_lost_worker() -> Iterator[None]:
 
 def _num_workers(wanted: int | None) -> int:
     """More processes than cores only get in each other's way."""
-    cores = (os.cpu_count() or 1) // local_world_size()
+    cores = available_cores() // local_world_size()
     return max(1, min(4, cores)) if wanted is None else wanted
 
 

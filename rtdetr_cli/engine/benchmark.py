@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import result, say, table, warn
+from rtdetr_cli.core.cpu import cpu_features, cpu_name
 from rtdetr_cli.core.errors import RTDETRError, UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.engine.benchmark_rows import Row, chosen_formats, written
@@ -67,7 +67,7 @@ def machine() -> str:
     """What the numbers were measured on, for people."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
     return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"{platform.system()} {platform.machine()}, {cpu_name()} ({cpu_features().describe()}), "
         f"{torch.get_num_threads()} threads, {cuda}, PyTorch {torch.__version__}"
     )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.console import say
+from rtdetr_cli.core.cpu import available_cores
 from rtdetr_cli.core.distributed import is_main_process
 from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError, UsageError, WeightsError
 from rtdetr_cli.engine.run_log import primitives
@@ -96,7 +97,7 @@ def _typed(value: object) -> str:
 def _surroundings(workers: int) -> Iterator[None]:
     """An environment that workers inherit; afterwards this process' own, and its signals."""
     before = dict(os.environ)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
     numbers = [getattr(signal, name) for name in _TAKEN if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.amp import GradScaler
 
-from rtdetr_cli.backends.autocast import DTYPE_NAMES, cpu_has_bf16
+from rtdetr_cli.backends.autocast import DTYPE_NAMES
+from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError
 
 _SMALLEST_SCALE = 1.0
@@ -50,7 +51,7 @@ class Precision:
 
     def describe(self) -> str:
         """For the line of the recipe."""
-        is_slow = self.device_type == "cpu" and self.dtype and not cpu_has_bf16()
+        is_slow = self.device_type == "cpu" and self.dtype and not cpu_features().has_bf16
         return DTYPE_NAMES[self.dtype] + (" without instructions for it (slow)" if is_slow else "")
 
 
@@ -80,4 +81,4 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
 def _fast_dtype(device_type: str) -> torch.dtype | None:
     if device_type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    return torch.bfloat16 if device_type == "cpu" and cpu_has_bf16() else None
+    return torch.bfloat16 if device_type == "cpu" and cpu_features().has_bf16 else None

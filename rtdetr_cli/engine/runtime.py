@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rtdetr_cli import __version__
-from rtdetr_cli.backends.autocast import cpu_has_bf16
 from rtdetr_cli.backends.load import Detector, load_detector
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra
 from rtdetr_cli.backends.openvino_package import version as openvino_version
@@ -24,6 +23,7 @@ from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.settings import PredictSettings, ValSettings
 from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import rtdetr_home, sha256, storage_errors
 from rtdetr_cli.core.lock import file_lock
@@ -64,7 +64,7 @@ def open_detector(settings: PredictSettings | ValSettings) -> Detector:
         return _in_torch(settings, half=False)
     if backend != "auto":
         return _opened(settings, Runtime(backend, settings.half))
-    for runtime in WITH_BF16 if cpu_has_bf16() else WITHOUT_BF16:
+    for runtime in WITH_BF16 if cpu_features().has_bf16 else WITHOUT_BF16:
         if find_spec(PACKAGES[runtime.name]):
             try:
                 return _opened(settings, runtime)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rtdetr_cli.backends import autocast
 from rtdetr_cli.backends import torch as torch_backend
 from rtdetr_cli.backends.autocast import half_dtype, keep_exact
 from rtdetr_cli.backends.load import load_detector
@@ -19,9 +18,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def any_cpu(monkeypatch):
+def any_cpu(set_cpu):
     """Without instructions for it bfloat16 is slow here and has the same results."""
-    monkeypatch.setattr(autocast, "cpu_has_bf16", lambda: True)
+    set_cpu("avx2", "avx512_bf16")
 
 
 def test_half_is_float16_on_cuda_and_bfloat16_on_a_cpu():
@@ -35,10 +34,10 @@ def detector(config: ModelConfig, half: bool, network: RTDETRNetwork | None = No
     return TorchDetector(network, {0: "a", 1: "b", 2: "c"}, Preprocessing(), CPU, half=half)
 
 
-def test_a_device_without_instructions_for_half_is_refused(monkeypatch, tiny_config):
+def test_a_device_without_instructions_for_half_is_refused(set_cpu, tiny_config):
     with pytest.raises(BackendError, match="not for device=mps"):
         half_dtype(torch.device("mps"))
-    monkeypatch.setattr(autocast, "cpu_has_bf16", lambda: False)
+    set_cpu("avx2")
     with pytest.raises(BackendError, match="half=true: this CPU has no instructions for bfloat16"):
         detector(tiny_config, half=True)
 

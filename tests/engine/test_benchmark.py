@@ -40,10 +40,12 @@ def test_formats_are_torch_and_what_is_asked_for():
         ("torch-half", "this CPU has no instructions for bfloat16"),
     ],
 )
-def test_what_cannot_run_is_named_before_anything_is_traced(name, sentence, tmp_path, monkeypatch):
+def test_what_cannot_run_is_named_before_anything_is_traced(
+    name, sentence, tmp_path, monkeypatch, set_cpu
+):
     monkeypatch.setattr(rows, "export", lambda settings: pytest.fail("traced"))
     monkeypatch.setattr(rows, "find_spec", lambda package: None)
-    monkeypatch.setattr("rtdetr_cli.backends.autocast.cpu_has_bf16", lambda: False)
+    set_cpu("avx2")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     row = rows.written(name, "x.pt", BenchmarkSettings(), tmp_path, torch.device("cpu"))
     assert re.search(sentence, row.reason)

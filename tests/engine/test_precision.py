@@ -31,11 +31,8 @@ def test_a_given_type_is_taken_on_any_cpu(amp, dtype):
     ("flags", "dtype"),
     [("fpu avx2 avx512f", None), ("avx512_bf16 sse", torch.bfloat16), ("amx_bf16", torch.bfloat16)],
 )
-def test_auto_takes_bf16_on_a_cpu_that_has_instructions_for_it(flags, dtype, tmp_path, monkeypatch):
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"flags : {flags}\n")
-    has_bf16 = precision_module.cpu_has_bf16
-    monkeypatch.setattr(precision_module, "cpu_has_bf16", lambda: has_bf16(cpuinfo))
+def test_auto_takes_bf16_on_a_cpu_that_has_instructions_for_it(flags, dtype, set_cpu):
+    set_cpu(*flags.split())
     chosen = choose_precision("auto", CPU)
     assert chosen.dtype is dtype
     assert chosen.describe() == ("bf16" if dtype else "float32")

@@ -108,12 +108,12 @@ def test_a_file_that_answered_otherwise_is_not_written_again(weights, monkeypatc
     assert len(calls) == 1
 
 
-def test_auto_goes_on_with_the_next_one_after_a_failure(weights, monkeypatch, capsys):
+def test_auto_goes_on_with_the_next_one_after_a_failure(weights, monkeypatch, capsys, set_cpu):
     def fail(settings) -> Path:
         raise BackendError("12 lost")
 
     monkeypatch.setattr("rtdetr_cli.engine.export.export", fail)
-    monkeypatch.setattr(module, "cpu_has_bf16", lambda: False)
+    set_cpu("avx2")
     monkeypatch.setattr(module, "find_spec", lambda name: name == "onnxruntime" or None)
     detector = open_detector(keys(weights, backend="auto"))
     assert isinstance(detector, TorchDetector)
@@ -121,11 +121,12 @@ def test_auto_goes_on_with_the_next_one_after_a_failure(weights, monkeypatch, ca
     assert "backend=auto goes on without onnx: 12 lost" in " ".join(capsys.readouterr().err.split())
 
 
-def test_auto_without_openvino_takes_bfloat16_where_the_cpu_has_it(weights, exports, monkeypatch):
+def test_auto_without_openvino_takes_bfloat16_where_the_cpu_has_it(
+    weights, exports, monkeypatch, set_cpu
+):
     monkeypatch.setattr(module, "find_spec", lambda name: name != "openvino" or None)
-    monkeypatch.setattr("rtdetr_cli.backends.autocast.cpu_has_bf16", lambda: True)
     for has_bf16, kind in ((True, TorchDetector), (False, OnnxDetector)):
-        monkeypatch.setattr(module, "cpu_has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        set_cpu("avx2", *(["avx512_bf16"] if has_bf16 else []))
         detector = open_detector(keys(weights, backend="auto"))
         assert isinstance(detector, kind)
         assert detector.description.endswith("bf16") == has_bf16

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx_session import session_options
 
 BINS = 2048
 _PART = 1 << 24
@@ -83,11 +84,8 @@ class _ObservedSession:
         kind = onnx.TypeProto(tensor_type=onnx.TypeProto.Tensor(elem_type=1))
         for name in self._hidden:
             model.graph.output.append(onnx.ValueInfoProto(name=name, type=kind))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
         self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
         )
         self.get_inputs, self.get_modelmeta = self._session.get_inputs, self._session.get_modelmeta
 

@@ -24,11 +24,7 @@ def open_session(path: Path, device: str | None, model: bytes | None = None) -> 
         import onnxruntime
     _warn_of_twins()
     provider = _choose_provider(device, onnxruntime.get_available_providers())
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only, which come as exceptions too
-    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
-    # Without it x86 CPUs that lack VNNI add products of uint8 and int8 in 16 bits, which saturate.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options = session_options()
     with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
         restated = restated_for_cpu(path) if provider == _CPU and model is None else None
         source = model or restated or str(path)
@@ -42,6 +38,20 @@ def open_session(path: Path, device: str | None, model: bytes | None = None) -> 
         warn(f"{fault}: {path.name} runs on the CPU")
     place = running.removesuffix("ExecutionProvider")
     return session, f"ONNX Runtime {onnxruntime.__version__}, {place}"
+
+
+def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
+    """Options of every session of this toolkit."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only, which come as exceptions too
+    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
+    # Without it x86 CPUs that lack VNNI add products of uint8 and int8 in 16 bits, which saturate.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Threads that wait for work sleep: spinning keeps other processes from running (core/cpu.py).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _choose_provider(device: str | None, available: list[str]) -> str | tuple[str, dict[str, int]]:

@@ -16,7 +16,7 @@ import typer
 import typer.main
 
 from rtdetr_cli import __version__
-from rtdetr_cli.cli import benchmark, check, convert, export, info, models, predict, train, val
+from rtdetr_cli.cli import benchmark, check, convert, env, export, info, models, predict, train, val
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.cli.help import mode_help, overview
 from rtdetr_cli.config.given import settings_from_pairs
@@ -35,6 +35,7 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
     "convert": (convert.run, convert.EXAMPLES),
     "check": (check.run, check.EXAMPLES),
     "models": (models.run, models.EXAMPLES),
+    "env": (env.run, env.EXAMPLES),
 }
 
 

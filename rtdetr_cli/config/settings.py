@@ -353,6 +353,17 @@ class ModelsSettings(Settings):
     """Print as JSON, with addresses and paths."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnvSettings(Settings):
+    """Say what this machine has: CPU, cores, devices, runtimes, cache; for a bug report."""
+
+    mode = "env"
+    groups: ClassVar[dict[str, str]] = {"json": "Output"}
+
+    json: bool = False
+    """Print as JSON."""
+
+
 MODES: dict[str, type[Settings]] = {
     cls.mode: cls
     for cls in (
@@ -365,6 +376,7 @@ MODES: dict[str, type[Settings]] = {
         ConvertSettings,
         CheckSettings,
         ModelsSettings,
+        EnvSettings,
     )
 }
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtdetr_cli.backends.quantize import LEVELS, largest_pairs
+
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
 
@@ -53,6 +55,20 @@ def restate_for_cpu(model: ModelProto) -> None:
         if constant.name in zeros:
             value = np.array(zeros[constant.name], np.uint8)
             constant.CopyFrom(numpy_helper.from_array(value, constant.name))
+
+
+def may_saturate(content: bytes) -> bool:
+    """Whether products of a file's int8 weights can exceed 16 bits when two of them are added.
+
+    Files by `quantize` never do; others run with uint8 weights on x86 without VNNI, which costs
+    time (docs/benchmarks.md).
+    """
+    from onnx import load_model_from_string, numpy_helper
+
+    graph = load_model_from_string(content).graph
+    weights = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    int8 = [one for one in graph.initializer if one.name in weights and len(one.dims) == 4]
+    return any(largest_pairs(numpy_helper.to_array(one)).max() > LEVELS + 1 for one in int8)
 
 
 def _without_negative_values(graph: GraphProto) -> set[str]:

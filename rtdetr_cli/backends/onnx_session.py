@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from rtdetr_cli.backends.cpu_integers import restated_for_cpu
+from rtdetr_cli.backends.cpu_integers import may_saturate, restated_for_cpu
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -27,6 +28,9 @@ def open_session(path: Path, device: str | None, model: bytes | None = None) -> 
     options = session_options()
     with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
         restated = restated_for_cpu(path) if provider == _CPU and model is None else None
+        if not cpu_features().has_int8_dot and (restated is None or may_saturate(restated)):
+            # x86 without VNNI adds two products of uint8 and int8 in 16 bits unless told otherwise.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         source = model or restated or str(path)
         session = onnxruntime.InferenceSession(source, options, providers=[provider])
     running = session.get_providers()[0]
@@ -47,8 +51,6 @@ def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only, which come as exceptions too
     options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
-    # Without it x86 CPUs that lack VNNI add products of uint8 and int8 in 16 bits, which saturate.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     # Threads that wait for work sleep: spinning keeps other processes from running (core/cpu.py).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
 LEVELS = 127
-"""The largest int8; -128 has no partner and stays unused."""
+"""The largest int8; -128 has no partner and stays unused. Two neighbouring weights of an output
+channel share it: x86 without VNNI adds their products with uint8 in 16 bits, where 255 * 129 would
+saturate."""
 _BIAS_LIMIT = 2.0**30
 _BLOCK = re.compile(r"(?:backbone|encoder)/[a-z]\w*(?:/\d+)?(?=/)")
 _SAME_SCALE = {"AveragePool", "Concat", "MaxPool", "Resize", "Pad"}
@@ -143,6 +145,27 @@ def quantize(
     return model
 
 
+def largest_pairs(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The largest |a| + |b| of two weights that one instruction multiplies, or the largest weight.
+
+    Neighbours are those in the order of a matrix product on maps in channels-last and on maps in
+    planes.
+
+    Args:
+        weight: (C_out, C_in, K, K), of any number type.
+
+    Returns:
+        (C_out,)
+    """
+    magnitudes = np.abs(weight.astype(np.float64))
+    largest = magnitudes.max((1, 2, 3))
+    for order in ((0, 2, 3, 1), (0, 1, 2, 3)):
+        rows = magnitudes.transpose(order).reshape(len(weight), -1)
+        sums = rows[:, :-1] + rows[:, 1:]
+        largest = np.maximum(largest, sums.max(1, initial=0))
+    return largest
+
+
 def _scales(pairs: Pairs, largest: Mapping[str, float]) -> dict[str, float]:
     """A scale for each tensor; those that share one get the largest of theirs."""
     values = {tensor: largest[tensor] for tensor in pairs.readers}
@@ -187,6 +210,8 @@ class _Writer:
     def quantize_weight(self, conv: NodeProto, input_scale: float) -> None:
         """Store a convolution's weights as int8, one scale for each output channel.
 
+        No pair of neighbours exceeds LEVELS, so that every CPU computes the same (docs/export.md).
+
         ONNX Runtime counts the bias in units of both scales, in 32 bits, which are too few where a
         channel has almost no weights: its scale is larger then.
         """
@@ -194,7 +219,7 @@ class _Writer:
 
         weight = conv.input[1]
         values = self.to_array(self.constants.pop(weight))  # (C_out, C_in, K, K)
-        scale = np.abs(values).max((1, 2, 3)) / LEVELS
+        scale = largest_pairs(values) / LEVELS
         if len(conv.input) > 2:
             bias = np.abs(self.to_array(self.constants[conv.input[2]]))
             scale = np.maximum(scale, bias / (input_scale * _BIAS_LIMIT))

@@ -13,10 +13,10 @@ from onnx import helper, numpy_helper, parser
 from torch.nn import functional as F
 
 from rtdetr_cli.backends.calibrate import BINS, Histogram, Observer
-from rtdetr_cli.backends.cpu_integers import restate_for_cpu, restated_for_cpu
+from rtdetr_cli.backends.cpu_integers import may_saturate, restate_for_cpu, restated_for_cpu
 from rtdetr_cli.backends.onnx import write_onnx
 from rtdetr_cli.backends.onnx_session import open_session
-from rtdetr_cli.backends.quantize import blocks, plan, quantize
+from rtdetr_cli.backends.quantize import blocks, largest_pairs, plan, quantize
 from rtdetr_cli.backends.tensorrt_graph import find_faults
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -114,7 +114,9 @@ def test_the_graph_is_what_tensorrt_takes(largest):
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     assert constants["w0_int8"].dtype == np.int8
     assert constants["w0_scale"].shape == (4,)
-    assert (np.abs(constants["w0_int8"]).max((1, 2, 3)) == 127).all()
+    pairs = largest_pairs(constants["w0_int8"])
+    assert (pairs <= 128).all()  # each of two weights may be rounded up
+    assert (pairs >= 126).all()
     assert constants["b0"].dtype == constants["w3"].dtype == np.float32
     assert "w0" not in constants
     names = [node.name for node in model.graph.node]
@@ -130,7 +132,7 @@ def test_the_numbers_are_those_of_rounding_by_hand(largest, images):
     }
     scale = largest["images"] / 127
     rounded = torch.fake_quantize_per_tensor_affine(torch.tensor(images), scale, 0, -128, 127)
-    scales = given["w0"].abs().amax((1, 2, 3)) / 127
+    scales = torch.tensor(largest_pairs(given["w0"].numpy()) / 127, dtype=torch.float32)
     zeros = torch.zeros(4, dtype=torch.int32)
     weight = torch.fake_quantize_per_channel_affine(given["w0"], scales, zeros, 0, -128, 127)
     expected = F.conv2d(rounded, weight, given["b0"], padding=1)
@@ -158,6 +160,46 @@ def test_the_cpu_computes_the_same_in_its_own_integers(largest, images, tmp_path
     operators = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
     assert operators.count("QLinearConv") == 2
     assert restated_for_cpu(tmp_path / "absent.onnx") is None
+
+
+def test_the_largest_pair_is_found_in_both_orders():
+    weight = np.zeros((3, 2, 1, 3), np.float32)
+    weight[0, 0, 0] = (5, -3, 0)  # side by side in a plane
+    weight[1, :, 0, 2] = (4, 6)  # one pixel of two channels
+    weight[2, 1, 0, 0] = -2  # alone
+    assert largest_pairs(weight).tolist() == [8, 10, 2]
+
+
+def test_files_whose_products_may_saturate_are_told_from_ours(largest):
+    model = quantize(make_model(), largest)
+    assert not may_saturate(model.SerializeToString())
+    stored = next(one for one in model.graph.initializer if one.name == "w1_int8")
+    values = numpy_helper.to_array(stored).copy()
+    values[1, :2] = 127
+    stored.CopyFrom(numpy_helper.from_array(values, stored.name))
+    assert may_saturate(model.SerializeToString())
+
+
+@pytest.mark.parametrize(("flag", "entry"), [("avx2", "1"), ("avx512_vnni", "")])
+def test_foreign_int8_is_exact_on_cpus_without_8_bit_dot_products(
+    flag, entry, tmp_path, monkeypatch, set_cpu
+):
+    set_cpu(flag)
+    path = tmp_path / "foreign.onnx"
+    onnx.save(make_model(), path)
+    seen = []
+    real = onnxruntime.InferenceSession
+
+    def note(source, options, **keys):
+        try:
+            seen.append(options.get_session_config_entry("session.x64quantprecision"))
+        except RuntimeError:  # it is not set
+            seen.append("")
+        return real(source, options, **keys)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", note)
+    open_session(path, "cpu")
+    assert seen == [entry]
 
 
 def test_only_activations_get_other_zero_points(largest):

@@ -58,7 +58,7 @@ def quantize(model: Any, calibration: Iterable[Feed], kept_float: Collection[str
             ignored_scope=nncf.IgnoredScope(names=floats, validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 quantizer_propagation_rule=QuantizerPropagationRule.DO_NOT_MERGE_BRANCHES,
-                # Weights of 7 bits: x86 without VNNI adds products in 16 bits, and 8 saturate there.
+                # Weights of 7 bits: with 8, x86 without VNNI saturates sums of products.
                 overflow_fix=nncf.OverflowFix.ENABLE,
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),
             ),

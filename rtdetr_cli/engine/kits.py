@@ -14,6 +14,7 @@ from shutil import copyfile
 from typing import Any
 
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS, read_names, recognise
+from rtdetr_cli.backends.cpu_integers import restated_for_cpu
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra
 from rtdetr_cli.backends.tensorrt import read_notes
@@ -89,8 +90,17 @@ def write_kit(kit: str, path: Path) -> Path:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8", newline="\n")
-        copyfile(path, temporary / model)
+        _write_model(kit, path, temporary / model)
     return folder
+
+
+def _write_model(kit: str, path: Path, target: Path) -> None:
+    """The file; for a CPU with int8 in the form that `rtdetr export` judged for it as well."""
+    restated = restated_for_cpu(path) if kit.startswith("onnxruntime-") else None
+    if restated is None:
+        copyfile(path, target)
+    else:
+        target.write_bytes(restated)
 
 
 def _texts(kit: str, path: Path, exported: _Exported, values: Mapping[str, str]) -> dict[str, str]:

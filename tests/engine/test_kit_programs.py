@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import platform
 import runpy
 import shutil
 import subprocess
@@ -17,10 +18,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from PIL import Image
 
+from rtdetr_cli.backends.quantize import quantize
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.core.image import read_image, resize_image
@@ -159,6 +163,60 @@ def picture(tmp_path: Path) -> Path:
     pixels[::9] = 255
     cv2.imwrite(str(tmp_path / "picture.png"), pixels)
     return tmp_path / "picture.png"
+
+
+@pytest.fixture
+def int8(fake_tensorrt: dict[str, Any], tmp_path: Path) -> Path:
+    """The toy with its mean computed by a convolution in int8, all of whose weights are 127.
+
+    For white, products of 255 * 127 are added: without VNNI two of them exceed 16 bits.
+    """
+    mean = "mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>"
+    layers = "a = Conv(images, w0)\n  r = Relu(a)\n  m = Conv(r, w1)\n  "
+    text = fake_tensorrt["TOY"].replace(f"{mean}(images)", f"{layers}{mean}(m)")
+    path = fake_tensorrt["save_toy"](tmp_path / "int8.onnx", text, precision="int8")
+    model = onnx.load(path)
+    names = {"a": "backbone/stem/Conv", "m": "backbone/stages/0/Conv"}
+    for node in model.graph.node:
+        node.name = names.get(node.output[0], node.output[0])
+    for name, shape in {"w0": (4, 3, 1, 1), "w1": (1, 4, 1, 1)}.items():
+        weight = np.full(shape, 1 / shape[1], np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, name))
+    onnx.save(quantize(model, {"images": 1.0, "r": 1.0}), path)
+    return path
+
+
+@pytest.mark.parametrize("kit", ["onnxruntime-python", "onnxruntime-cpp", "onnxruntime-web"])
+def test_on_a_cpu_int8_has_activations_of_uint8(int8, kit):
+    zeros = {
+        one.name: numpy_helper.to_array(one)
+        for one in onnx.load(write(int8, kit) / "model.onnx").graph.initializer
+        if one.name.endswith("_zero")
+    }
+    assert {name: str(value.dtype) for name, value in zeros.items()} == {
+        **dict.fromkeys(("images_zero", "r_zero"), "uint8"),
+        **dict.fromkeys(("w0_zero", "w1_zero"), "int8"),
+    }
+    assert (zeros["images_zero"], zeros["r_zero"]) == (128, 0)
+
+
+def test_triton_gets_int8_as_it_is(int8):
+    copied = write(int8, "triton") / "int8" / "1" / "model.onnx"
+    assert copied.read_bytes() == int8.read_bytes()
+
+
+@pytest.mark.slow
+def test_python_computes_int8_exactly_on_a_cpu_without_vnni(int8, check_kits, tmp_path):
+    """On Intel's Haswell of 2013 as QEMU emulates it (`apt-get install qemu-user`)."""
+    if shutil.which("qemu-x86_64") is None or platform.machine() != "x86_64":
+        pytest.skip("needs qemu-x86_64 on x86-64")
+    white = tmp_path / "white.png"
+    Image.new("RGB", (90, 110), "white").save(white)
+    program_of_kit = write(int8, "onnxruntime-python") / "detect.py"
+    emulated = ("qemu-x86_64", "-cpu", "Haswell")
+    printed = program(*emulated, sys.executable, program_of_kit, white)
+    # Without the entry for the session 34 %: the sums end at 32767.
+    assert check_kits["parse"](printed) == [("100 %", 1.0, [90.0, 110.0, 90.0, 110.0])]
 
 
 @pytest.mark.parametrize("antialias", [True, False])

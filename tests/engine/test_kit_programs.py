@@ -167,9 +167,10 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def int8(fake_tensorrt: dict[str, Any], tmp_path: Path) -> Path:
-    """The toy with its mean computed by a convolution in int8, all of whose weights are 127.
+    """The toy with its mean computed by a convolution in int8, all of whose weights are equal.
 
-    For white, products of 255 * 127 are added: without VNNI two of them exceed 16 bits.
+    For white, products with 255 are added: with weights of 127 two of them exceed 16 bits, and
+    the score is 34 % on a CPU without VNNI.
     """
     mean = "mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>"
     layers = "a = Conv(images, w0)\n  r = Relu(a)\n  m = Conv(r, w1)\n  "
@@ -215,7 +216,6 @@ def test_python_computes_int8_exactly_on_a_cpu_without_vnni(int8, check_kits, tm
     program_of_kit = write(int8, "onnxruntime-python") / "detect.py"
     emulated = ("qemu-x86_64", "-cpu", "Haswell")
     printed = program(*emulated, sys.executable, program_of_kit, white)
-    # Without the entry for the session 34 %: the sums end at 32767.
     assert check_kits["parse"](printed) == [("100 %", 1.0, [90.0, 110.0, 90.0, 110.0])]
 
 

@@ -26,7 +26,7 @@ struct Detection {
 class Detector {
  public:
   explicit Detector(const std::filesystem::path& model)
-      : session_(env_, model.c_str(), session_options()) {}
+      : session_(env_, model.c_str(), Ort::SessionOptions{}) {}
 
   // Objects above `conf` in an 8-bit BGR picture, as OpenCV reads it, best first.
   std::vector<Detection> detect(const cv::Mat& bgr, float conf) {
@@ -57,14 +57,6 @@ class Detector {
   }
 
  private:
-  static Ort::SessionOptions session_options() {
-    Ort::SessionOptions options;
-    // int8: x86 without VNNI adds products in 16 bits, which saturate, unless this is set;
-    // on CPUs with VNNI it costs time and changes nothing.
-    options.AddConfigEntry("session.x64quantprecision", "1");
-    return options;
-  }
-
   // Stretches to the model's size; planar RGB in 0..1.
   static std::vector<float> prepare(const cv::Mat& bgr) {
     cv::Mat rgb;

@@ -21,12 +21,8 @@ class Detector:
     def __init__(self, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
         """Open the two files; CUDAExecutionProvider needs onnxruntime-gpu."""
         self.facts = json.loads((HERE / "model.json").read_text("utf-8"))
-        options = onnxruntime.SessionOptions()
-        # int8: x86 without VNNI adds products in 16 bits, which saturate, unless this is set;
-        # on CPUs with VNNI it costs time and changes nothing.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         self.session = onnxruntime.InferenceSession(
-            str(HERE / "model.onnx"), options, providers=list(providers)
+            str(HERE / "model.onnx"), providers=list(providers)
         )
 
     def __call__(self, picture: Image.Image, conf: float = 0.25) -> list[tuple]:

@@ -9,7 +9,6 @@ import copy
 import csv
 import io
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from rtdetr_cli.core.box_ops import xyxy_to_cxcywh
 from rtdetr_cli.core.errors import BackendError, UsageError, nearest
+from rtdetr_cli.core.file_names import class_folders, safe_name
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import Pixels
 
@@ -35,9 +35,6 @@ Array: TypeAlias = "Tensor | NDArray[Any]"
 Index: TypeAlias = "int | slice | list[int] | Array"
 Style: TypeAlias = "bool | float | str | None"
 Painter: TypeAlias = "Callable[[Pixels, Boxes, Mapping[int, str], DrawStyle], Pixels]"
-
-_UNSAFE_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]+|[. ]+$')
-"""What no folder may be called, `..` among it."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +211,8 @@ class Results:
 
     def save(self, filename: str | Path | None = None, **style: Style) -> str:
         """Write the annotated picture and answer its path; `style` as in `plot`."""
-        filename = filename or f"results_{Path(self.path).name}"
+        own = Path(self.path)
+        filename = filename or f"results_{safe_name(own.stem)}{own.suffix}"
         _write_picture(Path(filename), self._draw(self.orig_img, **style))
         return str(filename)
 
@@ -238,12 +236,17 @@ class Results:
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
-        """Write each box's part of the picture as `save_dir/<class>/<stem>-<row>.jpg`."""
-        stem = Path(file_name).stem
+        """Write each box's part of the picture as `save_dir/<class>/<stem>-<row>.jpg`.
+
+        Names are changed where a file system would not take them (core/file_names.py).
+        """
+        stem = safe_name(Path(file_name).stem)
+        labels = {int(label) for label in self.boxes.cls.tolist()}
+        folders = class_folders({label: self._name(label) for label in labels | set(self.names)})
         for row, box in enumerate(self.boxes.clipped().numpy(), start=1):
             x1, y1, x2, y2 = (round(float(value)) for value in box.xyxy[0])
             if x2 > x1 and y2 > y1:
-                folder = _UNSAFE_IN_NAMES.sub("_", self._name(float(box.cls[0])))
+                folder = folders[int(box.cls[0])]
                 target = Path(save_dir) / folder / f"{stem}-{row}.jpg"
                 _write_picture(target, self.orig_img[y1:y2, x1:x2])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rtdetr_cli.core.file_names import safe_name, same_name
 from rtdetr_cli.core.results import DrawStyle, Results
 
 _JPEG_SIDE_LIMIT = 65500
@@ -44,11 +45,11 @@ class RunWriter:
             results.save_crop(self.run_dir / "crops", f"{stem}.jpg")
 
     def _free_stem(self, stem: str) -> str:
-        """The stem, shortened to what file systems take, with `-2`, `-3`... where it is taken."""
-        stem = stem.encode(errors="surrogateescape")[:200].decode(errors="ignore")
+        """The stem as file systems take it, with `-2`, `-3`... where it is taken."""
+        stem = safe_name(stem)
         free, number = stem, 1
-        while free.casefold() in self._stems:
+        while same_name(free) in self._stems:
             number += 1
             free = f"{stem}-{number}"
-        self._stems.add(free.casefold())
+        self._stems.add(same_name(free))
         return free

@@ -17,6 +17,13 @@ ROWS = torch.tensor([[10.0, 20.0, 50.0, 40.0, 0.9, 1.0], [-5.0, 90.0, 30.0, 110.
 NAMES = {0: "person", 1: "traffic light"}
 
 
+HOSTILE_NAMES = (
+    *("", " ", ".", "..", "../..", "/etc/passwd", "a/../../b", "C:\\x", "a\0b", "a\nb"),
+    *("\x1b[31m", "\udcff", "\ud800", "\u202egpj", "CON", "nul.txt", "lpt1", "com¹", "aux ."),
+    *("x.", "x ", ".x", "a" * 5000, "画" * 300, "e\u0301" * 150, '?*<>|"', "~", "-rf"),
+)
+
+
 def make_results(rows=ROWS, **options):
     image = np.arange(100 * 200 * 3, dtype=np.uint32).astype(np.uint8).reshape(100, 200, 3)
     return Results(image, "folder/street.png", NAMES, rows, **options)
@@ -133,6 +140,38 @@ def test_crops_go_to_class_folders_with_the_row_of_the_box(name, folder, tmp_pat
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg"))
     assert found == [f"{folder}/street-1.jpg", "person/street-2.jpg"]
     assert cv2.imread(str(tmp_path / found[0])).shape == (20, 40, 3)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {0: "a/b", 1: "a:b"},
+        {0: "Car", 1: "car"},
+        {0: "caf\u00e9", 1: "cafe\u0301"},  # composed and decomposed
+        {0: "cell", 1: "cell"},
+        {0: "", 1: "."},
+        {0: "画" * 300, 1: "画" * 301},
+        {0: "car-1", 1: "car", 2: "CAR"},
+        {1: "0"},  # class 0 has no name
+    ],
+)
+def test_crops_of_two_classes_never_share_a_folder(names, tmp_path):
+    results = make_results()  # of the classes 1 and 0
+    results.names = names
+    results.save_crop(tmp_path, "a.jpg")
+    folders = [path.parent.name for path in tmp_path.rglob("*.jpg")]
+    assert len({folder.casefold() for folder in folders}) == 2
+
+
+def test_crops_are_written_for_every_class_name(tmp_path):
+    results = make_results()
+    for number, name in enumerate(HOSTILE_NAMES):
+        results.names = {0: name, 1: "b"}
+        results.save_crop(tmp_path / str(number), f"{name}.jpg")
+        inside = list((tmp_path / str(number)).rglob("*.jpg"))
+        assert len(inside) == 2, ascii(name)
+        assert all(len(path.relative_to(tmp_path).parts) == 3 for path in inside), ascii(name)
+    assert all(path.name.isdecimal() for path in tmp_path.iterdir())  # nothing beside them
 
 
 def test_plot_needs_a_painter_and_knows_its_options(tmp_path):

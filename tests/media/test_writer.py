@@ -48,4 +48,4 @@ def test_very_long_and_undecodable_names_become_names_that_can_be_written(tmp_pa
     writer = RunWriter(tmp_path)
     writer.write(results(f"{'画' * 80}.jpg"))
     writer.write(results("a\udcff.jpg"))
-    assert written(tmp_path) == ["a.jpg", f"{'画' * 66}.jpg"]
+    assert written(tmp_path) == ["a_.jpg", f"{'画' * 66}.jpg"]

@@ -9,16 +9,18 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rtdetr_cli.backends.notes import check_size, noted_names
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.core.structures import Detections, ModelOutput
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.weights.catalog import COCO_NAMES
+from rtdetr_cli.weights.claims import MAX_COUNT
 
 INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
 OUTPUTS = {"labels": "tensor(int64)", "boxes": "tensor(float)", "scores": "tensor(float)"}
@@ -37,7 +39,8 @@ _TAKES_PIXELS = (
 )
 
 
-class Value(Protocol):
+@dataclass(frozen=True)
+class Value:
     """An input or an output of a graph, as ONNX Runtime describes it."""
 
     name: str
@@ -79,6 +82,16 @@ class Contract:
     decode: Decode
     takes_bytes: bool = False
 
+    def expected_shapes(self, answers: Sequence[Tensor], batch: int) -> list[tuple[int, ...]]:
+        """Shapes that go together: those of `answers` where they are right, else others."""
+        _, count, columns, *_ = (*answers[0].shape, 1, 1, 1)
+        rows = (batch, count)
+        if len(self.outputs) == len(OUTPUTS):
+            return [rows, (*rows, 4), rows]
+        if len(self.outputs) == 1:
+            return [(*rows, max(columns, 5))]  # a box and one score
+        return [(*rows, self.num_classes or max(columns, 1)), (*rows, 4)]
+
     def to_input(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in 0..1 as the graph takes them."""
         if not self.takes_bytes:
@@ -98,7 +111,8 @@ def recognise(
         name: of the file, for the error only.
 
     Raises:
-        WeightsError: it is none that is known; the sentence lists inputs and outputs.
+        WeightsError: it is none that is known, and the sentence lists inputs and outputs; or a size
+            is out of range.
     """
     found = (
         _ours(inputs, outputs, notes)
@@ -107,6 +121,7 @@ def recognise(
         or _ultralytics(inputs, outputs, notes)
     )
     if found:
+        _check_limits(found, name)
         return found
     takes, gives = (", ".join(f"{v.name} {v.type}{v.shape}" for v in s) for s in (inputs, outputs))
     raise WeightsError(
@@ -117,6 +132,17 @@ def recognise(
     )
 
 
+def _check_limits(contract: Contract, name: str) -> None:
+    """Refuse sizes that no detector has.
+
+    Raises:
+        WeightsError: there is one.
+    """
+    check_size(contract.size_hw, contract.batch, name)
+    if contract.num_classes is not None and not 1 <= contract.num_classes <= MAX_COUNT:
+        raise WeightsError(f"{name} has {contract.num_classes} classes; 1 to {MAX_COUNT} are known")
+
+
 def read_names(
     contract: Contract, notes: Mapping[str, str], own: Mapping[str, Any]
 ) -> tuple[dict[int, str], str]:
@@ -125,42 +151,39 @@ def read_names(
     Args:
         contract: of the graph.
         notes: the file's metadata as it stands there; Ultralytics writes Python, others JSON.
-        own: what `rtdetr export` noted, decoded; empty in files by others.
+        own: what `rtdetr export` noted, checked; empty in files by others.
     """
     names = own["names"] if "names" in own else _parse_names(notes.get("names"))
     if names and contract.num_classes in {None, len(names)}:
-        return {int(index): str(text) for index, text in names.items()}, "those of the file"
+        return names, "those of the file"
     if contract.num_classes in {None, len(COCO_NAMES)}:
         return dict(COCO_NAMES), "COCO's (the file has none)"
     return {n: str(n) for n in range(contract.num_classes or 0)}, "numbers (the file has none)"
 
 
-def _parse_names(text: str | None) -> dict[Any, Any] | None:
-    """A mapping or a list of texts; None where it is something else."""
+def _parse_names(text: str | None) -> dict[int, str] | None:
+    """Class names by index; None where the text is something else."""
     try:
         value = ast.literal_eval(text) if text else None  # reads JSON's objects of texts as well
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if not isinstance(value, dict) or not value:
-        return None
-    is_sound = all(str(index).isdecimal() for index in value)
-    return value if is_sound and {int(n) for n in value} == set(range(len(value))) else None
+    return noted_names(value)
 
 
 def _ours(
     inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str]
 ) -> Contract | None:
     """`rtdetr export` with bytes for pictures, with free sides, or without post-processing."""
-    given = {value.name: value for value in inputs}
-    image, names = given.get("images"), [value.name for value in outputs]
-    if "rtdetr_format" not in notes or image is None or len(image.shape) != 4:
+    types = _types(inputs)
+    takes_bytes = types.get("images") == _BYTES
+    wanted = {**INPUTS, "images": _BYTES if takes_bytes else _FLOAT}
+    is_raw = _types(outputs) == RAW_OUTPUTS and types == {"images": wanted["images"]}
+    is_whole = _types(outputs) == OUTPUTS and types == wanted
+    if "rtdetr_format" not in notes or not (is_raw or is_whole):
         return None
-    is_raw = names == list(RAW_OUTPUTS) and len(inputs) == 1
-    if not is_raw and (names != list(OUTPUTS) or list(given) != list(INPUTS)):
+    image, names = inputs[list(types).index("images")], [value.name for value in outputs]
+    if len(image.shape) != 4:
         return None
-    takes_bytes = image.type == _BYTES
     sides = image.shape[1:3] if takes_bytes else image.shape[2:]
     fixed = [side for side in sides if isinstance(side, int)]
     batch = image.shape[0]
@@ -179,17 +202,20 @@ def _ours(
     )
 
 
+def _types(side: Sequence[Value]) -> dict[str, str]:
+    return {value.name: value.type for value in side}
+
+
 def _official(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract | None:
     """lyuwenyu/RT-DETR, D-FINE and DEIM, and the same by `rtdetr export`."""
-    types = ({value.name: value.type for value in side} for side in (inputs, outputs))
-    if tuple(types) != (INPUTS, OUTPUTS):
+    if (_types(inputs), _types(outputs)) != (INPUTS, OUTPUTS):
         return None
     values = {value.name: value for value in inputs}
     image = values["images"]
     size_hw = _fixed_size(image)
     if size_hw is None:  # their anchors are constants of a size, so free sides cannot be right
         return None
-    batches = (image.shape[0], values["orig_target_sizes"].shape[0])
+    batches = (image.shape[0], *values["orig_target_sizes"].shape[:1])
     return Contract(
         family="the official contract",
         image="images",

@@ -41,6 +41,7 @@ def load_detector(
     decoder_layers: int | None = None,
     num_queries: int | None = None,
     half: bool = False,
+    timeout: float | None = None,
 ) -> Detector:
     """Open a detector.
 
@@ -51,6 +52,8 @@ def load_detector(
         decoder_layers: decoder layers that run; None means all that the model uses.
         num_queries: queries that run; None means those of the architecture.
         half: compute in 16 bits; for weights, an exported file has its own precision.
+        timeout: seconds that a picture may take in an ONNX file or with OpenVINO; PyTorch and
+            TensorRT cannot be interrupted.
 
     Raises:
         WeightsError: the file is absent, damaged or foreign.
@@ -63,7 +66,7 @@ def load_detector(
                 f"decoder_layers and num_queries are fixed inside {model}; "
                 "give them to `rtdetr export` instead"
             )
-        return _open_exported(resolve_weights(model), device)
+        return _open_exported(resolve_weights(model), device, timeout)
     if Path(model).suffix.lower() in YAML_SUFFIXES:
         warn(f"{model} is an architecture without weights: the answers will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
@@ -74,15 +77,15 @@ def load_detector(
     return torch_detector(checkpoint, device, decoder_layers, num_queries, half)
 
 
-def _open_exported(path: Path, device: str | None) -> Detector:
+def _open_exported(path: Path, device: str | None, timeout: float | None) -> Detector:
     if path.suffix.lower() == ".onnx":
         from rtdetr_cli.backends.onnx import OnnxDetector
 
-        return OnnxDetector(path, device)
+        return OnnxDetector(path, device, timeout)
     if path.is_dir() or path.suffix.lower() == ".xml":
         from rtdetr_cli.backends.openvino import OpenVINODetector
 
-        return OpenVINODetector(path, device)
+        return OpenVINODetector(path, device, timeout)
     from rtdetr_cli.backends.tensorrt import open_engine
 
     return open_engine(path, device)

@@ -9,16 +9,19 @@ GraphOptions (onnx_graph.py) has the variants.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from rtdetr_cli.backends.contract import read_names, recognise
-from rtdetr_cli.backends.detecting import Feed, check_labels, detect_in_parts
+from rtdetr_cli.backends.contract import Value, read_names, recognise
+from rtdetr_cli.backends.detecting import Feed, OutputFilter, detect_in_parts, too_slow
+from rtdetr_cli.backends.external_data import check_file
+from rtdetr_cli.backends.notes import check_size, checked_notes
 from rtdetr_cli.backends.onnx_graph import (
     TOP_PAIRS,
     DetectionGraph,
@@ -125,24 +128,31 @@ class OnnxDetector:
         metadata: what `rtdetr export` noted in the file; empty in files by others.
     """
 
-    def __init__(self, path: Path, device: str | None = None) -> None:
+    def __init__(self, path: Path, device: str | None = None, timeout: float | None = None) -> None:
         """Open a file.
 
         Args:
             path: the file.
             device: `cpu`, `cuda`, `0`...; None takes CUDA where ONNX Runtime has it.
+            timeout: seconds that a picture may take; the runtime stops between two operators, in
+                loops too.
 
         Raises:
             WeightsError: no ONNX file, or its inputs and outputs are others.
             BackendError: ONNX Runtime or the device is missing.
         """
-        self._path = path
+        check_file(path)
+        self._path, self._timeout = path, timeout
         self._session, runtime = self._open(path, device)
-        notes = self._session.get_modelmeta().custom_metadata_map
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):  # texts are decoded
+            notes = self._session.get_modelmeta().custom_metadata_map
+            inputs, outputs = map(
+                _values, (self._session.get_inputs(), self._session.get_outputs())
+            )
         self._contract = recognise(inputs, outputs, notes, path.name)
         self.metadata = _read_metadata(notes, path)
-        self.names, self._names_from = read_names(self._contract, notes, self.metadata)
+        self.names, whose = read_names(self._contract, notes, self.metadata)
+        self._filter = OutputFilter(path.name, self.names, whose)
         own = self.metadata.get("preprocessing", {})
         antialias = own.get("antialias", self._contract.antialias)
         self.size_is_free = self._contract.size_is_free
@@ -150,10 +160,11 @@ class OnnxDetector:
         height, width = self._contract.size_hw
         if self.size_is_free and "size_hw" in own:
             height, width = own["size_hw"]
+            check_size((height, width), self._contract.batch, path.name)
         self.preprocessing = Preprocessing((height, width), antialias)
         self.description = f"{path.name}, {runtime}"
         if not self.metadata:
-            self.description += f"; {self._contract.family}, class names: {self._names_from}"
+            self.description += f"; {self._contract.family}, class names: {whose}"
 
     def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
         """A session on the file, and for people what runs it."""
@@ -174,19 +185,47 @@ class OnnxDetector:
             One Detections per picture, on the CPU.
 
         Raises:
-            BackendError: the runtime failed, for lack of memory perhaps.
-            WeightsError: an answer is of a class that has no name.
+            BackendError: the runtime failed, for lack of memory perhaps, or took too long.
+            WeightsError: the outputs are not those of a detector.
         """
-        found = detect_in_parts(self._contract, images, sizes_hw, max_det, self._run)
-        check_labels(found, self.names, self._path, self._names_from)
-        return found
+        return detect_in_parts(self._contract, images, sizes_hw, max_det, self._run, self._filter)
 
-    def _run(self, feed: Feed) -> list[Tensor]:
-        """One call of the runtime."""
+    def _run(self, feed: Feed) -> list[Any]:
+        """One call of the runtime, ended by a timer where there is a limit."""
+        from onnxruntime import RunOptions
+
+        names, options = list(self._contract.outputs), RunOptions()
         count = len(feed[self._contract.image])
-        with runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"):
-            answers = self._session.run(list(self._contract.outputs), feed)
-        return [torch.from_numpy(answer) for answer in answers]
+        try:
+            with (
+                runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"),
+                _timer(self._timeout, count, options),
+            ):
+                answers: list[Any] = self._session.run(names, feed, options)
+        except BackendError as error:
+            if self._timeout is not None and options.terminate:
+                raise too_slow(self._path.name, count, self._timeout) from error
+            raise
+        return answers
+
+
+def _values(side: Sequence[Any]) -> list[Value]:
+    return [Value(value.name, value.type, list(value.shape or ())) for value in side]
+
+
+@contextmanager
+def _timer(timeout: float | None, count: int, options: Any) -> Iterator[None]:  # noqa: ANN401
+    """Set the flag at which ONNX Runtime ends a run, once `count` pictures took too long."""
+    if timeout is None:
+        yield
+        return
+    timer = Timer(timeout * count, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class UnchangedDetector(OnnxDetector):
@@ -206,6 +245,7 @@ def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
             f"{path.name} has format version {version}; this rtdetr reads {FORMAT_VERSION}"
         )
     try:
-        return {key: json.loads(value) for key, value in stored.items()}
-    except json.JSONDecodeError as error:
+        notes = {key: json.loads(value) for key, value in stored.items()}
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path.name} has damaged metadata: {error}") from error
+    return checked_notes(notes, path.name)

@@ -14,7 +14,7 @@ from rtdetr_cli.backends.cpu_integers import may_saturate, restated_for_cpu
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.cpu import cpu_features
-from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError
+from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError, printable
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -32,7 +32,9 @@ def open_session(path: Path, device: str | None, model: bytes | None = None) -> 
             # x86 without VNNI adds two products of uint8 and int8 in 16 bits unless told otherwise.
             options.add_session_config_entry("session.x64quantprecision", "1")
         source = model or restated or str(path)
-        session = onnxruntime.InferenceSession(source, options, providers=[provider])
+        session = onnxruntime.InferenceSession(
+            source, options, providers=[provider], enable_fallback=0
+        )
     running = session.get_providers()[0]
     if provider != _CPU and running == _CPU:
         # A missing library is only logged by the runtime, which goes on without CUDA.
@@ -49,7 +51,7 @@ def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only, which come as exceptions too
+    options.log_severity_level = 4  # errors come as exceptions, and hold texts of the file
     options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
     # Threads that wait for work sleep: spinning keeps other processes from running (core/cpu.py).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -99,9 +101,14 @@ def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
     """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    while_opening = (state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile)
-    any_time = (state.Fail, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
+    own = (
+        *(state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph),
+        *(state.InvalidProtobuf, state.NoModel, state.NoSuchFile, state.NotImplemented),
+        *(state.EPFail, state.RuntimeException),
+    )
+    # What pybind11 makes of C++'s: UnicodeDecodeError, a ValueError, for texts of the file.
     try:
         yield
-    except (*while_opening, *any_time) as error:
-        raise kind(f"{what}: {str(error).splitlines()[0]}") from error
+    except (*own, RuntimeError, ValueError, MemoryError, OverflowError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise kind(printable(f"{what}: {reason}")) from error

@@ -8,8 +8,9 @@ float32 in 16 bits, and float in int8, is chosen in openvino_graph.py and openvi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import yaml
 from torch import Tensor
 
 from rtdetr_cli.backends.contract import Value, read_names, recognise
-from rtdetr_cli.backends.detecting import Feed, check_labels, detect_in_parts
+from rtdetr_cli.backends.detecting import Feed, OutputFilter, detect_in_parts, too_slow
+from rtdetr_cli.backends.notes import checked_notes
 from rtdetr_cli.backends.onnx import FORMAT_VERSION
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.backends.openvino_graph import keep_float32, mark_float32
@@ -54,15 +56,17 @@ class OpenVINODetector:
         metadata: what `rtdetr export` noted; empty in folders by others.
     """
 
-    def __init__(self, path: Path, device: str | None = None) -> None:
+    def __init__(self, path: Path, device: str | None = None, timeout: float | None = None) -> None:
         """Open a folder.
 
         Args:
             path: the folder, or the .xml in it.
             device: `cpu` or None; nothing else runs it.
+            timeout: seconds that a picture may take; the runtime stops between two operators.
 
         Raises:
-            WeightsError: no such folder, damaged, or its inputs and outputs are others.
+            WeightsError: no such folder, damaged, or its inputs and outputs are others; with a
+                timeout also a graph with loops, which OpenVINO does not interrupt.
             BackendError: OpenVINO is missing, or the device is no CPU.
         """
         if device is not None and choose_device(device).type != "cpu":
@@ -72,18 +76,23 @@ class OpenVINODetector:
         self.metadata, notes = read_notes_beside(xml)
         floats = self.metadata.get("floats", "f32")
         model, self._compiled, runtime = _compile(xml, floats)
-        inputs, outputs = _ports(model.inputs), _ports(model.outputs)
+        self._timeout = timeout
+        if timeout is not None:
+            _refuse_loops(model, self._path.name)
+        with runtime_errors(WeightsError, f"{xml} cannot be opened by OpenVINO"):
+            inputs, outputs = _ports(model.inputs), _ports(model.outputs)
         self._contract = recognise(inputs, outputs, notes, self._path.name)
         by_name = {port.name: index for index, port in enumerate(outputs)}
         self._outputs = [by_name[name] for name in self._contract.outputs]
-        self.names, self._names_from = read_names(self._contract, notes, self.metadata)
+        self.names, whose = read_names(self._contract, notes, self.metadata)
+        self._filter = OutputFilter(self._path.name, self.names, whose)
         own = self.metadata.get("preprocessing", {})
         antialias = own.get("antialias", self._contract.antialias)
         self.preprocessing = Preprocessing(self._contract.size_hw, antialias)
         self.size_is_free = self._contract.size_is_free
         self.description = f"{self._path.name}, {runtime}"
         if not self.metadata:
-            self.description += f"; {self._contract.family}, class names: {self._names_from}"
+            self.description += f"; {self._contract.family}, class names: {whose}"
 
     def detect(
         self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
@@ -99,18 +108,32 @@ class OpenVINODetector:
             One Detections per picture, on the CPU.
 
         Raises:
-            BackendError: the runtime failed, for lack of memory perhaps.
-            WeightsError: an answer is of a class that has no name.
+            BackendError: the runtime failed, for lack of memory perhaps, or took too long.
+            WeightsError: the outputs are not those of a detector.
         """
-        found = detect_in_parts(self._contract, images, sizes_hw, max_det, self._run)
-        check_labels(found, self.names, self._path, self._names_from)
-        return found
+        return detect_in_parts(self._contract, images, sizes_hw, max_det, self._run, self._filter)
 
-    def _run(self, feed: Feed) -> list[Tensor]:
+    def _run(self, feed: Feed) -> list[Any]:
         """One call of the runtime."""
         with runtime_errors(BackendError, f"{self._path.name} failed"), same_signal_stack():
-            answers = self._compiled(feed).to_tuple()
-        return [torch.from_numpy(answers[index]) for index in self._outputs]
+            if self._timeout is None:
+                answers = self._compiled(feed).to_tuple()
+            else:
+                answers = self._run_within(self._timeout, feed)
+        return [answers[index] for index in self._outputs]
+
+    def _run_within(self, timeout: float, feed: Feed) -> tuple[Any, ...]:
+        count = len(feed[self._contract.image])
+        request = self._compiled.create_infer_request()
+        request.start_async(feed)
+        if not request.wait_for(math.ceil(1000 * timeout * count)):
+            request.cancel()
+            with suppress(RuntimeError):  # says that it was cancelled
+                request.wait()
+            raise too_slow(self._path.name, count, timeout)
+        request.wait()
+        answers: tuple[Any, ...] = request.results.to_tuple()
+        return answers
 
 
 def graph_file(path: Path) -> Path:
@@ -208,13 +231,18 @@ def _compile(xml: Path, floats: str) -> tuple[Any, Any, str]:
     return model, compiled, f"OpenVINO {version()}, CPU, {shown}"
 
 
-@dataclass
-class _Port:
-    """An input or output as contract.py wants it."""
+def _refuse_loops(model: Any, name: str) -> None:  # noqa: ANN401
+    """Refuse operators with a graph of their own, which may take for ever.
 
-    name: str
-    type: str
-    shape: list[int | str | None]
+    Raises:
+        WeightsError: there is one.
+    """
+    found = {"If", "Loop", "TensorIterator"} & {op.get_type_name() for op in model.get_ops()}
+    if found:
+        raise WeightsError(
+            f"{name} has the operator {min(found)}, which OpenVINO does not interrupt: run it "
+            "without timeout, or as ONNX"
+        )
 
 
 def _ports(side: list[Any]) -> list[Value]:
@@ -225,7 +253,7 @@ def _ports(side: list[Any]) -> list[Value]:
         sizes = [size.get_length() if size.is_static else "?" for size in port.partial_shape]
         name = port.any_name if port.names else "Result_"
         name = f"output{index}" if name.startswith("Result_") else name
-        ports.append(_Port(name, _ONNX_TYPES.get(kind, f"tensor({kind})"), sizes))
+        ports.append(Value(name, _ONNX_TYPES.get(kind, f"tensor({kind})"), sizes))
     return ports
 
 
@@ -249,7 +277,7 @@ def read_notes_beside(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise WeightsError(
             f"{ours} has format version {found_version}; this rtdetr reads {FORMAT_VERSION}"
         )
-    return notes, {}
+    return checked_notes(notes, folder.name), {}
 
 
 def _tell_model_api(model: Any, notes: dict[str, Any]) -> None:  # noqa: ANN401

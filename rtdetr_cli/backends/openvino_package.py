@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from rtdetr_cli.core.errors import BackendError, RTDETRError
+from rtdetr_cli.core.errors import BackendError, RTDETRError, printable
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -53,12 +53,13 @@ def needs_openvino_extra() -> Iterator[None]:
 
 @contextmanager
 def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
-    """Turn the exceptions of OpenVINO, which are all RuntimeErrors, into one sentence."""
+    """Turn the exceptions of OpenVINO, RuntimeErrors as a rule, into one sentence."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, MemoryError, OverflowError) as error:
         reasons = [line for line in str(error).splitlines() if line.strip()]
-        raise kind(f"{what}: {reasons[-1].strip()}") from error
+        reason = reasons[-1].strip() if reasons else type(error).__name__
+        raise kind(printable(f"{what}: {reason}")) from error
 
 
 class _SignalStack(ctypes.Structure):

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS
+from rtdetr_cli.backends.detecting import OutputFilter
 from rtdetr_cli.backends.gpu import Gpu
+from rtdetr_cli.backends.notes import check_size, checked_notes
 from rtdetr_cli.backends.onnx import FORMAT_VERSION
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.config.model import Preprocessing
@@ -28,6 +30,7 @@ from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.weights.catalog import COCO_NAMES
+from rtdetr_cli.weights.claims import MAX_COUNT
 
 OLDEST = (8, 6)
 MAX_RUNS = 4
@@ -59,8 +62,9 @@ class TensorRTDetector:
         self._limits, size_hw = _read_contract(self._engine, name)
         self._runs: dict[int, _Run] = {}
         self.metadata = metadata
-        names = metadata.get("names", COCO_NAMES)
-        self.names = {int(index): str(value) for index, value in names.items()}
+        self.names: dict[int, str] = metadata.get("names") or dict(COCO_NAMES)
+        whose = "those beside it" if "names" in metadata else "COCO's (it has no notes beside it)"
+        self._filter = OutputFilter(name, self.names, whose)
         antialias = metadata.get("preprocessing", {}).get("antialias", True)
         self.preprocessing = Preprocessing(size_hw, antialias)
         self.description = f"{name}, {running()}, {gpu.name}"
@@ -80,19 +84,15 @@ class TensorRTDetector:
 
         Raises:
             BackendError: TensorRT failed, for lack of memory perhaps.
-            WeightsError: an answer is of a class that has no name.
+            WeightsError: the outputs are not those of a detector.
         """
         if not sizes_hw:
             return []
         sizes_wh = torch.tensor([(width, height) for height, width in sizes_hw])
-        labels, boxes, scores = (one[:, :max_det].cpu() for one in self.answer(images, sizes_wh))
-        if labels.numel() and int(labels.max()) > max(self.names):
-            raise WeightsError(
-                f"{self._name} answers with class {int(labels.max())}, which has no name: "
-                f"{notes_file(Path(self._name))} is missing, and COCO's end at {max(self.names)}"
-            )
-        found = zip(boxes, scores, labels.long(), strict=True)
-        return [Detections(*one) for one in found]
+        labels, boxes, scores = (one.cpu() for one in self.answer(images, sizes_wh))
+        rows = zip(boxes, scores, labels.long(), sizes_hw, strict=True)
+        found = [self._filter.sound(Detections(*one), size_hw) for *one, size_hw in rows]
+        return [one.keep(torch.arange(min(len(one), max_det))) for one in found]
 
     def answer(self, images: Tensor, sizes_wh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The outputs of the engine as they are, on the GPU.
@@ -127,7 +127,7 @@ class _Run:
     """
 
     def __init__(self, engine: Any, batch: int, name: str, gpu: Gpu) -> None:  # noqa: ANN401
-        self._gpu, self._what = gpu, f"{name} failed on {batch} pictures"
+        self._gpu, self._name, self._what = gpu, name, f"{name} failed on {batch} pictures"
         with gpu.work():
             self._context = engine.create_execution_context()
             if self._context is None:
@@ -138,11 +138,29 @@ class _Run:
                     shape = (batch, *tuple(engine.get_tensor_shape(tensor))[1:])
                     self._context.set_input_shape(tensor, shape)
                 shape = tuple(self._context.get_tensor_shape(tensor))
+                self._check_shape(tensor, shape, batch)
                 dtype = _DTYPES[engine.get_tensor_dtype(tensor).name]
                 self._buffers[tensor] = torch.zeros(shape, dtype=dtype, device=gpu.device)
                 self._context.set_tensor_address(tensor, self._buffers[tensor].data_ptr())
             self._enqueue()
             self._launch = gpu.capture(self._enqueue)
+
+    def _check_shape(self, tensor: str, shape: tuple[int, ...], batch: int) -> None:
+        """Check an output before memory is taken for it; inputs have the shape they were given.
+
+        Raises:
+            WeightsError: it is not (B, R), or (B, R, 4) for boxes, with the rows of the others.
+        """
+        if tensor in INPUTS:
+            return
+        rows = shape[1] if len(shape) > 1 else 0
+        known = {len(one[0]) for name, one in self._buffers.items() if name in OUTPUTS} | {rows}
+        expected = (batch, rows, 4) if tensor == "boxes" else (batch, rows)
+        if shape != expected or not 1 <= rows <= MAX_COUNT or len(known) > 1:
+            raise WeightsError(
+                f"{self._name} gives {tensor} {list(shape)} for {batch} pictures; expected are "
+                "labels [B, R], boxes [B, R, 4] and scores [B, R]"
+            )
 
     def __call__(self, images: Tensor, sizes_wh: Tensor) -> list[Tensor]:
         """Labels, boxes and scores of at most `batch` pictures; the last one fills up the rest."""
@@ -213,8 +231,7 @@ def read_notes(path: Path, plan: bytes) -> dict[str, Any]:
         raise WeightsError(f"{file} has format version {version}; rtdetr reads {FORMAT_VERSION}")
     if notes.get("plan_sha256") != hashlib.sha256(plan).hexdigest():
         raise WeightsError(f"{file} describes another engine than {path.name}; export it again")
-    found: dict[str, Any] = notes
-    return found
+    return checked_notes(notes, file.name)
 
 
 def _check_fit(notes: dict[str, Any], name: str, gpu: Gpu) -> None:
@@ -268,11 +285,12 @@ def _read_contract(engine: Any, name: str) -> tuple[tuple[int, int], tuple[int, 
             f"{name} has {shown}; expected is what `rtdetr export` writes: images[batch, 3, "
             "height, width] and orig_target_sizes[batch, 2] give labels, boxes and scores"
         )
-    batch, _, height, width = shapes["images"]
-    if batch > 0:
-        return (batch, batch), (height, width)
-    smallest, _, largest = engine.get_tensor_profile_shape("images", 0)
-    return (smallest[0], largest[0]), (height, width)
+    batch, _, *size_hw = shapes["images"]
+    smallest = largest = batch
+    if batch < 1:
+        (smallest, *_), _, (largest, *_) = engine.get_tensor_profile_shape("images", 0)
+    check_size((size_hw[0], size_hw[1]), largest, name)
+    return (max(smallest, 1), largest), (size_hw[0], size_hw[1])
 
 
 def open_gpu(device: str | None) -> Gpu:

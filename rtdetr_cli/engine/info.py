@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rtdetr_cli.backends.notes import require_notes
 from rtdetr_cli.backends.onnx import OnnxDetector
 from rtdetr_cli.backends.openvino import OpenVINODetector, graph_file, read_notes_beside
 from rtdetr_cli.backends.tensorrt import notes_file, read_notes
@@ -18,7 +19,7 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.runtime_rules import is_exported
 from rtdetr_cli.config.settings import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, table
-from rtdetr_cli.core.errors import UsageError, WeightsError
+from rtdetr_cli.core.errors import ConfigError, UsageError, WeightsError
 from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
@@ -161,6 +162,7 @@ def _open_openvino(path: Path) -> _Opened:
     if not notes:
         file = FileInfo(sha256(weights), weights.stat().st_size)
         return _by_others(OpenVINODetector(path), file)
+    require_notes(notes, ("precision", "floats", "openvino"), path.name)
     kinds = dict.fromkeys((notes["precision"], notes["floats"]))
     shown = (
         f"OpenVINO {notes['openvino']}, {' and '.join(kinds)}",
@@ -182,6 +184,10 @@ def _open_engine(path: Path) -> _Opened:
     notes = read_notes(path, path.read_bytes())
     if not notes:
         raise WeightsError(f"{path.name} says nothing of itself without {notes_file(path).name}")
+    needed = ("batch", "tensorrt", "gpu", "verdict")
+    require_notes(notes, needed, notes_file(path).name)
+    if not isinstance(notes["batch"], tuple):
+        raise WeightsError(f"{notes_file(path).name}: batch must be smallest, usual and largest")
     least, tuned, most = notes["batch"]
     built = f"TensorRT {notes['tensorrt']} on {notes['gpu']}"
     shown = (
@@ -194,11 +200,21 @@ def _open_engine(path: Path) -> _Opened:
 
 
 def _from_notes(notes: dict[str, Any], path: Path, file: FileInfo) -> _Opened:
-    """A file that `rtdetr export` wrote."""
-    names = {int(index): str(name) for index, name in notes["names"].items()}
+    """A file that `rtdetr export` wrote.
+
+    Raises:
+        WeightsError: what it notes about itself is incomplete or wrong.
+    """
+    needed = ("names", "architecture", "decoder_layers", "num_queries", "preprocessing")
+    sizes = ("preprocessing.size_hw", "preprocessing.antialias")
+    require_notes(notes, (*needed, *sizes), path.name)
+    names: dict[int, str] = notes["names"]
     height, width = notes["preprocessing"]["size_hw"]
     preprocessing = Preprocessing((height, width), notes["preprocessing"]["antialias"])
-    config = model_config_from_dict(notes["architecture"], path.name)
+    try:
+        config = model_config_from_dict(notes["architecture"], path.name)
+    except ConfigError as error:
+        raise WeightsError(str(error)) from None
     speed = (notes["decoder_layers"], notes["num_queries"])
     is_fixed = not notes.get("dynamic", False)
     return _Opened("rtdetr export", names, preprocessing, config, *speed, file, is_fixed)

@@ -104,12 +104,13 @@ def test_the_paper_s_ap_stands_beside_the_depth(capsys):
     assert lines[-4].split()[-1] == "51.3"  # RT-DETR-R50-m, as published
 
 
-def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
-    notes = {
+def engine_notes(config):
+    """What the export writes beside an engine."""
+    return {
         "rtdetr_format": 1,
         "names": {"0": "cell"},
         "preprocessing": {"size_hw": [64, 96], "antialias": True},
-        "architecture": model_config_to_dict(tiny_config),
+        "architecture": model_config_to_dict(config),
         "decoder_layers": 2,
         "num_queries": 15,
         "batch": [1, 2, 8],
@@ -118,6 +119,10 @@ def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
         "verdict": "passed",
         "plan_sha256": hashlib.sha256(b"plan").hexdigest(),
     }
+
+
+def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
+    notes = engine_notes(tiny_config)
     path = tmp_path / "x.engine"
     save_engine(path, b"plan", notes)
     assert run(["info", f"model={path}", "json"]) == 0
@@ -133,6 +138,26 @@ def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
     notes_file(path).unlink()
     assert run(["info", f"model={path}"]) == 4
     assert "says nothing of itself without x.engine.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, None) for key in ("names", "preprocessing", "architecture", "decoder_layers")),
+        *((key, None) for key in ("num_queries", "batch", "tensorrt", "gpu", "verdict")),
+        ("preprocessing", {"size_hw": [64, 96]}),
+        ("architecture", {"name": "tiny"}),
+        ("batch", 8),
+    ],
+)
+def test_notes_that_are_incomplete_are_one_sentence(key, value, tiny_config, tmp_path, capsys):
+    changed = {**engine_notes(tiny_config), key: value}
+    notes = {key: value for key, value in changed.items() if value is not None}
+    save_engine(tmp_path / "x.engine", b"plan", notes)
+    assert run(["info", f"model={tmp_path}/x.engine"]) == 4
+    printed = capsys.readouterr().err
+    assert printed.startswith("Error: x.engine")
+    assert printed.count("\n") == 1
 
 
 def test_an_exported_file_by_others_says_what_it_can(shared_data, capsys):

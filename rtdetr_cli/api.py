@@ -243,8 +243,8 @@ class RTDETR:
         speed = (settings.decoder_layers, settings.num_queries, settings.half)
         is_written = settings.backend != "torch"  # as a file, which has one size
         size = settings.imgsz if is_written else None
-        wanted = (settings.device, *speed, settings.backend, size)
-        if wanted == (self._device, None, None, False, "torch", None):
+        wanted = (settings.device, *speed, settings.backend, size, settings.timeout)
+        if wanted == (self._device, None, None, False, "torch", None, None):
             return self._open()
         if self._adapted is None or self._adapted[0] != wanted:
             self._adapted = (wanted, adapt(self._open(), settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rtdetr_cli.config.fields import Count, ImageSize, Settings
+from rtdetr_cli.config.fields import Count, ImageSize, Seconds, Settings
 from rtdetr_cli.core.errors import UsageError
 
 
@@ -37,6 +37,8 @@ class BenchmarkSettings(Settings):
     """Pictures in a batch where throughput is measured; latency is that of one."""
     runs: Count = 50
     """Calls of each format whose latency counts, in turns of five; rounded up."""
+    timeout: Seconds | None = None
+    """Seconds that ONNX and OpenVINO files may take for an image; None: no limit."""
 
     project: str = "runs"
     """Folder of all runs."""

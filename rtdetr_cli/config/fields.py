@@ -70,6 +70,7 @@ ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
 Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1)]
 NonNegative = Annotated[float, Range(0)]
+Seconds = Annotated[float, Range(0.001, 1e6)]
 
 
 class FieldError(Exception):

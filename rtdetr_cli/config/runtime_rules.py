@@ -17,8 +17,10 @@ def is_exported(model: str) -> bool:
     return path.suffix.lower() in _EXPORTED or path.name.endswith(_FOLDER)
 
 
-def refuse_runtime_keys(mode: str, model: str, half: bool, backend: str) -> None:
-    """Refuse `half` and `backend` where they change nothing.
+def refuse_runtime_keys(
+    mode: str, model: str, half: bool, backend: str, timeout: float | None
+) -> None:
+    """Refuse `half`, `backend` and `timeout` where they change nothing.
 
     Raises:
         UsageError: the model is an exported file, has no weights, or its runtime chooses.
@@ -28,6 +30,12 @@ def refuse_runtime_keys(mode: str, model: str, half: bool, backend: str) -> None
     reasons = {
         f"half {fixed}; give it to `rtdetr export`": is_fixed and half,
         f"backend={backend} {fixed}": is_fixed and backend != "torch",
+        f"timeout has no effect on {model}, which is no exported file": (
+            timeout is not None and not is_fixed
+        ),
+        f"timeout has no effect on {model}: TensorRT cannot be interrupted": (
+            timeout is not None and Path(model).suffix.lower() == ".engine"
+        ),
         f"backend={backend} needs weights; {model} is an architecture": (
             Path(model).suffix in YAML_SUFFIXES and backend != "torch"
         ),

@@ -19,6 +19,7 @@ from rtdetr_cli.config.fields import (
     NonNegative,
     OneOf,
     Range,
+    Seconds,
     Settings,
 )
 from rtdetr_cli.config.runtime_rules import refuse_runtime_keys
@@ -208,6 +209,8 @@ class ValSettings(Settings):
     """16-bit floats, boxes in float32: float16 on CUDA, bfloat16 on CPUs that have it."""
     backend: Annotated[str, OneOf(("torch", "auto", "onnx", "openvino"))] = "torch"
     """What weights (.pt) run in on a CPU: torch, onnx, openvino; auto takes the fastest there."""
+    timeout: Seconds | None = None
+    """Seconds that an exported file may take for an image before it is stopped; None: no limit."""
 
     project: str = "runs"
     """Folder of all runs."""
@@ -224,7 +227,7 @@ class ValSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_runtime_keys(self.mode, self.model, self.half, self.backend)
+        refuse_runtime_keys(self.mode, self.model, self.half, self.backend, self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +268,8 @@ class PredictSettings(Settings):
     """16-bit floats, boxes in float32: float16 on CUDA, bfloat16 on CPUs that have it."""
     backend: Annotated[str, OneOf(("torch", "auto", "onnx", "openvino"))] = "torch"
     """What weights (.pt) run in on a CPU: torch, onnx, openvino; auto takes the fastest there."""
+    timeout: Seconds | None = None
+    """Seconds that an exported file may take for an image before it is stopped; None: no limit."""
 
     save: bool = True
     """Write pictures with boxes drawn."""
@@ -295,7 +300,7 @@ class PredictSettings(Settings):
         super().__post_init__()
         if self.save_conf and not self.save_txt:
             raise UsageError("predict: save_conf has no effect without save_txt")
-        refuse_runtime_keys(self.mode, self.model, self.half, self.backend)
+        refuse_runtime_keys(self.mode, self.model, self.half, self.backend, self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,8 +56,8 @@ def benchmark(settings: BenchmarkSettings) -> list[Row]:
     say(f"{reference.description}; {machine()}")
     rows = [written(name, model, settings, run_dir, reference.device) for name in formats]
     pictures = pictures or find_pictures(None)
-    ours, device = ask(reference, pictures, preprocessing), settings.device
-    rows = [_accuracy(row, ours, pictures, preprocessing, device) for row in rows]
+    ours = ask(reference, pictures, preprocessing)
+    rows = [_accuracy(row, ours, pictures, preprocessing, settings) for row in rows]
     rows = race(rows, settings, preprocessing.size_hw)
     _report(settings, rows, run_dir, pictures)
     return rows
@@ -87,7 +87,11 @@ def _open(settings: BenchmarkSettings, run_dir: Path) -> tuple[str, TorchDetecto
 
 
 def _accuracy(
-    row: Row, ours: Answers, pictures: Pictures, preprocessing: Preprocessing, device: str | None
+    row: Row,
+    ours: Answers,
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    settings: BenchmarkSettings,
 ) -> Row:
     """AP, and how far the answers are from PyTorch's; or the reason why it does not answer."""
     if row.reason:
@@ -95,7 +99,8 @@ def _accuracy(
     if row.format == "torch":
         return replace(row, ap=ours.ap)
     try:
-        detector = load_detector(str(row.path), device, half=row.format == "torch-half")
+        half, timeout = row.format == "torch-half", settings.timeout
+        detector = load_detector(str(row.path), settings.device, half=half, timeout=timeout)
         theirs = ask(detector, pictures, preprocessing)
     except RTDETRError as error:
         return replace(row, reason=str(error))

@@ -31,7 +31,7 @@ def race(rows: list[Row], settings: BenchmarkSettings, size_hw: tuple[int, int])
     contestants: list[Contestant] = []
     try:
         for row in rows:
-            contestants.append(Contestant(row, settings.device, size_hw))
+            contestants.append(Contestant(row, settings, size_hw))
             contestants[-1].run(WARM_UP)
         turns = -(-settings.runs // CALLS_IN_TURN)
         for _ in progress(range(turns), turns, "benchmark"):
@@ -73,7 +73,7 @@ class Contestant:
         peak_bytes: of its memory so far.
     """
 
-    def __init__(self, row: Row, device: str | None, size_hw: tuple[int, int]) -> None:
+    def __init__(self, row: Row, settings: BenchmarkSettings, size_hw: tuple[int, int]) -> None:
         self.row = row
         self.times_ms: list[float] = []
         self.batch_times_ms: list[float] = []
@@ -86,8 +86,15 @@ class Contestant:
             stdout=subprocess.PIPE,
             text=True,
         )
-        half = row.format == "torch-half"
-        self._tell({"model": row.path, "device": device, "half": half, "size_hw": size_hw})
+        self._tell(
+            {
+                "model": row.path,
+                "device": settings.device,
+                "half": row.format == "torch-half",
+                "timeout": settings.timeout,
+                "size_hw": size_hw,
+            }
+        )
 
     def run(self, calls: int, batch: int = 1) -> list[float]:
         """Times in milliseconds; none once it has failed."""

@@ -1,8 +1,8 @@
 """One contestant of `rtdetr benchmark`: a fresh process that opens one file and runs when told.
 
-`python -m rtdetr_cli.engine.contestant` reads one line of JSON (model, device, half, size_hw),
-answers `{"ready": ...}`, then answers each line `{"batch": B, "calls": N}` with N times and the
-peak of its memory. contest.py stands at the other end.
+`python -m rtdetr_cli.engine.contestant` reads one line of JSON (model, device, half, timeout,
+size_hw), returns `{"ready": ...}`, then for each line `{"batch": B, "calls": N}` N times and the
+peak of its memory. contest.py is at the other end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def serve(orders: IO[str], answers: IO[str]) -> None:
     """Open what the first line names and work until the orders end."""
     first = json.loads(orders.readline())
     try:
-        detector = load_detector(first["model"], first["device"], half=first["half"])
+        detector = load_detector(
+            first["model"], first["device"], half=first["half"], timeout=first["timeout"]
+        )
     except RTDETRError as error:
         _answer(answers, {"error": str(error)})
         return

@@ -75,7 +75,7 @@ def open_detector(settings: PredictSettings | ValSettings) -> Detector:
 
 def _in_torch(settings: PredictSettings | ValSettings, half: bool) -> Detector:
     layers, queries = settings.decoder_layers, settings.num_queries
-    return load_detector(settings.model, settings.device, layers, queries, half)
+    return load_detector(settings.model, settings.device, layers, queries, half, settings.timeout)
 
 
 def _opened(settings: PredictSettings | ValSettings, runtime: Runtime) -> Detector:

@@ -77,8 +77,11 @@ def test_images_without_data_have_no_effect():
         BenchmarkSettings(images=3)
 
 
+OPENED = {"device": "cpu", "half": False, "timeout": None, "size_hw": [64, 64]}
+
+
 def test_a_contestant_opens_a_file_and_answers_orders(tiny_yaml):
-    first = {"model": str(tiny_yaml), "device": "cpu", "half": False, "size_hw": [64, 64]}
+    first = {**OPENED, "model": str(tiny_yaml)}
     orders = [first, {"batch": 2, "calls": 3}, {"batch": 1, "calls": 1}]
     answers = io.StringIO()
     serve(io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), answers)
@@ -90,14 +93,15 @@ def test_a_contestant_opens_a_file_and_answers_orders(tiny_yaml):
 
 def test_a_contestant_that_cannot_open_its_file_says_why(tmp_path):
     answers = io.StringIO()
-    first = {"model": str(tmp_path / "x.pt"), "device": "cpu", "half": False, "size_hw": [64, 64]}
+    first = {**OPENED, "model": str(tmp_path / "x.pt")}
     serve(io.StringIO(json.dumps(first) + "\n"), answers)
     assert "x.pt" in json.loads(answers.getvalue())["error"]
 
 
 @pytest.mark.slow
 def test_a_process_that_fails_is_one_sentence_and_rests(tmp_path):
-    contestant = Contestant(Row("onnx", path=str(tmp_path / "x.onnx")), "cpu", (64, 64))
+    row = Row("onnx", path=str(tmp_path / "x.onnx"))
+    contestant = Contestant(row, BenchmarkSettings(device="cpu"), (64, 64))
     contestant.close()
     assert "x.onnx" in contestant.row.reason
     assert contestant.run(3) == []

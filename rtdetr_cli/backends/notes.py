@@ -19,6 +19,7 @@ _SIDE = Annotated[int, Range(1, MAX_SIDE)]
 _TYPES: dict[str, object] = {
     "architecture": dict,
     "preprocessing": dict,
+    "names": dict,
     "decoder_layers": _COUNT,
     "num_queries": _COUNT,
     "precision": Annotated[str, OneOf(("fp32", "fp16", "tf32", "bf16", "int8"))],

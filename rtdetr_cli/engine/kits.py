@@ -13,8 +13,16 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS, read_names, recognise
+from rtdetr_cli.backends.contract import (
+    INPUTS,
+    OUTPUTS,
+    RAW_OUTPUTS,
+    Value,
+    read_names,
+    recognise,
+)
 from rtdetr_cli.backends.cpu_integers import restated_for_cpu
+from rtdetr_cli.backends.notes import checked_notes
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra
 from rtdetr_cli.backends.tensorrt import read_notes
@@ -24,15 +32,6 @@ from rtdetr_cli.core.files import asset_dir, atomic_folder
 
 _BATCH = 8
 """Most pictures in a call where the file itself has no limit."""
-
-
-@dataclass
-class _Value:
-    """An input or an output of a graph; the batch is the first side, free sides are texts."""
-
-    name: str
-    type: str
-    shape: list[int | str | None]
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ def _read_onnx(path: Path) -> _Exported:
         raise UsageError(f"{path.name} has a fixed batch; kits need a free one")
     notes = {entry.key: entry.value for entry in model.metadata_props}
     if "rtdetr_format" in notes:
-        own = {key: json.loads(value) for key, value in notes.items()}
+        own = checked_notes({key: json.loads(value) for key, value in notes.items()}, path.name)
         verdict = own.get("verdict", "passed")
         if verdict != "passed":
             warn(f"{path.name} itself was {verdict}; its kit can only be as good")
@@ -233,17 +232,17 @@ def _read_onnx(path: Path) -> _Exported:
     return _exported(inputs, outputs, names, shrinks)
 
 
-def _described(onnx: Any, value: Any) -> _Value:  # noqa: ANN401  (protobuf has no types)
+def _described(onnx: Any, value: Any) -> Value:  # noqa: ANN401  (protobuf has no types)
     kinds = {onnx.TensorProto.FLOAT: "tensor(float)", onnx.TensorProto.INT64: "tensor(int64)"}
     tensor = value.type.tensor_type
     kind = kinds.get(tensor.elem_type, onnx.TensorProto.DataType.Name(tensor.elem_type))
     sides = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim]
-    return _Value(value.name, kind, sides)
+    return Value(value.name, kind, sides)
 
 
 def _exported(
-    inputs: list[_Value],
-    outputs: list[_Value],
+    inputs: list[Value],
+    outputs: list[Value],
     names: Mapping[Any, str],
     preprocessing: Mapping[str, Any],
 ) -> _Exported:

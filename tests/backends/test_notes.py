@@ -26,10 +26,10 @@ def test_known_values_get_their_types_and_unknown_ones_stay():
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
-        ("names", ["a", ["b"]], "names are no texts"),
+        ("names", ["a", "b"], "names must be a mapping"),
+        ("names", {"0": ["b"]}, "names are no texts"),
         ("names", {"0": "a", "2": "b"}, "names are no texts"),
         ("names", {}, "names are no texts"),
-        ("names", "abc", "names are no texts"),
         ("preprocessing", [], "preprocessing must be a mapping"),
         ("preprocessing", {"size_hw": [10**9, 32]}, r"size_hw\[0\] must be at most 16384"),
         ("preprocessing", {"size_hw": [0, 32]}, r"size_hw\[0\] must be at least 1"),

@@ -348,7 +348,8 @@ def _decode_rows(
         WeightsError: the boxes are in pixels.
     """
     rows = answers[0][: len(sizes_hw)]
-    if bool((rows[..., :4] > _MAX_FRACTION).any()):
+    boxes = rows[..., :4]
+    if bool(((boxes > _MAX_FRACTION) & boxes.isfinite()).any()):
         raise WeightsError(f"the file cannot be read: {_TAKES_PIXELS}")
     if has_class_column(rows):
         return [

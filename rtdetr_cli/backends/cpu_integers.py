@@ -29,9 +29,13 @@ def restated_for_cpu(path: Path) -> bytes | None:
     content = path.read_bytes() if path.is_file() else b""
     if b"QuantizeLinear" not in content or b"rtdetr_format" not in content:
         return None
+    from google.protobuf.message import DecodeError
     from onnx import load_model_from_string
 
-    model = load_model_from_string(content)
+    try:
+        model = load_model_from_string(content)
+    except DecodeError:  # ONNX Runtime says what is wrong
+        return None
     restate_for_cpu(model)
     restated: bytes = model.SerializeToString()
     return restated
@@ -49,7 +53,7 @@ def restate_for_cpu(model: ModelProto) -> None:
     zeros = {
         node.input[2]: 0 if node.input[0] in positive else 128
         for node in model.graph.node
-        if node.op_type == "QuantizeLinear"
+        if node.op_type == "QuantizeLinear" and len(node.input) > 2
     }
     for constant in model.graph.initializer:
         if constant.name in zeros:

@@ -14,7 +14,7 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.runtime_rules import is_exported
 from rtdetr_cli.config.settings import size_hw
 from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.reader import open_weights
@@ -78,6 +78,15 @@ def load_detector(
 
 
 def _open_exported(path: Path, device: str | None, timeout: float | None) -> Detector:
+    if not (path.is_file() or path.is_dir()):
+        raise WeightsError(f"{path} is no regular file")
+    try:
+        return _opened(path, device, timeout)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _opened(path: Path, device: str | None, timeout: float | None) -> Detector:
     if path.suffix.lower() == ".onnx":
         from rtdetr_cli.backends.onnx import OnnxDetector
 

@@ -143,7 +143,7 @@ def graph_file(path: Path) -> Path:
         WeightsError: there is none, several, or no .bin beside it.
     """
     found = sorted(path.glob("*.xml")) if path.is_dir() else [path]
-    if len(found) != 1:
+    if len(found) != 1 or not found[0].is_file():
         raise WeightsError(f"{path} must hold one .xml of OpenVINO, found {len(found)}")
     if not found[0].with_suffix(".bin").is_file():
         raise WeightsError(f"{found[0].with_suffix('.bin').name} is not beside {found[0]}")

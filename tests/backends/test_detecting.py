@@ -112,6 +112,12 @@ def test_outputs_that_are_no_numbers_are_one_sentence(labels, kind):
         detect(OFFICIAL, labels, *official()[1:])
 
 
+def test_rows_with_an_infinite_box_lose_that_one_only(capsys):
+    rows = np.array([[[INF, 0.5, 0.1, 0.1, 0.9, 0], [0.5, 0.5, 0.1, 0.1, 0.8, 1]]], np.float32)
+    assert detect(ROWS, rows)[0].labels.tolist() == [1]
+    assert "a box [inf, " in capsys.readouterr().err
+
+
 def test_other_types_of_numbers_are_read_and_empty_outputs_too():
     labels, boxes, scores = official()
     answers = (labels.astype(np.int32), boxes.astype(np.float64), scores.astype(np.float16))

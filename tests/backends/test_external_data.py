@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from rtdetr_cli.backends.external_data import check_file
+from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.onnx import OnnxDetector
 from rtdetr_cli.core.errors import WeightsError
 
@@ -67,6 +68,13 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
     for name in ("fifo.onnx", "absent.onnx", "."):
         with pytest.raises(WeightsError, match="is no regular file"):
             OnnxDetector(tmp_path / name, "cpu")
+    for name in ("x.engine", "x.xml"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(WeightsError, match="is no regular file"):
+            load_detector(str(tmp_path / name), "cpu")
+    (tmp_path / "int8.onnx").write_bytes(b"rtdetr_format QuantizeLinear")
+    with pytest.raises(WeightsError, match="cannot be opened as ONNX"):
+        OnnxDetector(tmp_path / "int8.onnx", "cpu")
     (tmp_path / "empty.onnx").touch()
     with pytest.raises(WeightsError, match="cannot be opened as ONNX"):
         OnnxDetector(tmp_path / "empty.onnx", "cpu")

@@ -294,6 +294,17 @@ def test_another_contract_is_refused_with_what_was_found(
         TensorRTDetector(plan, {}, "other.engine", open_gpu(None))
 
 
+def test_an_engine_of_impossible_size_is_refused_before_memory_is_taken(
+    tensorrt, fake_tensorrt, tmp_path
+):
+    tensorrt()
+    text = fake_tensorrt["TOY"].replace("float[N,3,32,64]", "float[N,3,1000000,1000000]")
+    other = fake_tensorrt["save_toy"](tmp_path / "other.onnx", text)
+    plan = build_plan(other, SIZE_HW, EngineOptions(), open_gpu(None))
+    with pytest.raises(WeightsError, match="takes pictures of 1000000x1000000 in batches of 8"):
+        TensorRTDetector(plan, {}, "other.engine", open_gpu(None))
+
+
 def test_the_speed_of_an_engine_cannot_be_chosen(tensorrt, toy):
     tensorrt()
     with pytest.raises(UsageError, match="fixed inside"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from rtdetr_cli.config.fields import FieldError, build, show
 from rtdetr_cli.core.errors import ConfigError
 from rtdetr_cli.core.files import asset_dir, rtdetr_home
+from rtdetr_cli.core.places import fault
+from rtdetr_cli.core.urls import ascii_url
 
 SPLITS = ("train", "val", "test")
 _DESCRIPTIVE = {"description", "license", "roboflow", "url", "version"}  # notes of other tools
@@ -22,9 +25,21 @@ class Download:
     url: str
     """Where the archive or file comes from."""
     sha256: str
-    """Checksum that it must have."""
+    """Checksum that it must have, 64 hexadecimal digits."""
     to: str | None = None
     """Folder below the data set's `path` to unpack into; None is `path` itself."""
+
+    def __post_init__(self) -> None:
+        try:
+            ascii_url(self.url)
+        except ValueError as error:
+            raise FieldError("url", f"{error}, found {show(self.url)}") from None
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
+            raise FieldError("sha256", f"must be 64 hexadecimal digits, found {show(self.sha256)}")
+        object.__setattr__(self, "sha256", self.sha256.lower())
+        reason = fault(self.to or ".")
+        if reason:
+            raise FieldError("to", f"must be a folder below path; {show(self.to)} {reason}")
 
 
 @dataclass(frozen=True)

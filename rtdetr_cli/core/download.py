@@ -1,7 +1,8 @@
 """The one downloader: resumes, verifies, and gives a file its name only when it is right.
 
-Half of a file lies beside its place as `.NAME.part` with a note of what it is the half of. The
-checksum of a whole one is kept as `NAME.sha256` and held to from then on. Standard library only.
+Half of a file is kept beside its place as `.NAME.part` with a note of what it is the half of. The
+checksum of a whole one is kept as `NAME.sha256` and compared from then on. connection.py asks the
+server. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,44 +12,29 @@ import json
 import os
 import re
 import shutil
-import socket
-import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, cast
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from typing import IO
 
+from rtdetr_cli.core.connection import MIN_PACE, BrokenError, DownloadError, connect
 from rtdetr_cli.core.console import progress, say
-from rtdetr_cli.core.errors import RTDETRError, StorageError
+from rtdetr_cli.core.errors import RTDETRError, StorageError, printable
 from rtdetr_cli.core.files import atomic_write, sha256, storage_errors
 from rtdetr_cli.core.lock import file_lock
 
 OFFLINE = "RTDETR_OFFLINE"
 MAX_BYTES = 1 << 36
 """64 GiB, more than any file of ours."""
-TIMEOUT_S = 30.0
-"""Silence of a server that ends an attempt, seconds."""
 PAUSES_S = (1.0, 2.0, 4.0)
-"""Waiting before another attempt; an attempt that brought something starts the row again."""
+"""Waiting before another attempt; an attempt at a pace of `MIN_PACE` starts the row again."""
 
 _MB = 1_000_000
 _BLOCK = 1 << 16
 _RESERVE = 32 * _MB  # left free on the disk
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _LINE_EVERY_S = 10.0
-
-
-class DownloadError(Exception):
-    """Why a file could not be had, in words; the caller adds what to do and its exit code."""
-
-
-class _BrokenError(Exception):
-    """An attempt failed in a way that another one may mend."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +54,7 @@ class _Job:
     path: Path
     known_sum: str | None
     max_bytes: int
+    label: str
 
     @property
     def part(self) -> Path:
@@ -94,15 +81,18 @@ def download(
     known_sum: str | None = None,
     max_bytes: int = MAX_BYTES,
     check: Callable[[Path], object] | None = None,
+    label: str = "",
 ) -> Path:
     """Fetch a file, unless it is there already; of several processes one fetches, all wait.
 
     Args:
         url: http or https; redirects never lead from https to http.
-        path: where the whole, verified file is to lie.
-        known_sum: its SHA-256 in hexadecimal, where it is known beforehand.
+        path: of the whole, verified file.
+        known_sum: its SHA-256 in hexadecimal, where it is known beforehand; a file that is there
+            and has another one is fetched again.
         max_bytes: a larger file is refused.
         check: looks into the whole file under its temporary name; what it raises refuses the file.
+        label: what log output calls the file; its name if empty.
 
     Returns:
         `path`.
@@ -111,17 +101,25 @@ def download(
         DownloadError: offline, no connection, a refusal of the server, a wrong length or checksum.
         StorageError: no space left, no permission.
     """
-    job = _Job(url, path, known_sum, max_bytes)
+    job = _Job(url, path, known_sum, max_bytes, printable(label or path.name, 80))
     with file_lock(path):
-        if path.is_file():
+        if path.is_file() and (known_sum is None or sha256(path) == known_sum):
             return path
         if is_offline():
             raise DownloadError(f"{OFFLINE} is set")
-        if urlsplit(url).scheme not in {"http", "https"}:
-            raise DownloadError("the address begins with neither https:// nor http://")
         with storage_errors(path):
-            _keep(job, _fetch_right(job, check))
+            try:
+                _keep(job, _fetch_right(job, check))
+            finally:
+                if not job.notes.is_file():  # such a half cannot be continued
+                    job.forget()
     return path
+
+
+def discard(path: Path) -> None:
+    """Remove a downloaded file and its recorded checksum."""
+    path.unlink(missing_ok=True)
+    _sum_file(path).unlink(missing_ok=True)
 
 
 def hold_to_sum(file: Path, path: Path, known_sum: str | None) -> str:
@@ -163,7 +161,7 @@ def _sum_file(path: Path) -> Path:
 
 
 def _fetch_right(job: _Job, check: Callable[[Path], object] | None) -> str:
-    """Bring the whole file and prove it; pieced together and wrong, it is fetched once anew."""
+    """Bring the whole file and prove it; pieced together and wrong, it is fetched once more."""
     is_pieced = _fetch(job)
     while True:
         try:
@@ -174,7 +172,7 @@ def _fetch_right(job: _Job, check: Callable[[Path], object] | None) -> str:
             job.forget()
             if not is_pieced:
                 raise
-            say(f"{job.path.name} does not fit together; fetching it anew")
+            say(f"{job.label}: checksum mismatch after resuming; downloading again")
             _fetch(job)
             is_pieced = False
         else:
@@ -189,85 +187,56 @@ def _keep(job: _Job, found: str) -> None:
 
 
 def _fetch(job: _Job) -> bool:
-    """Try until the file is whole; answers whether it came in more than one piece."""
-    failures, most = 0, _size(job.part)
+    """Try until the file is whole; returns whether it came in more than one piece."""
+    failures, most, since = 0, _size(job.part), time.monotonic()
     is_pieced = most > 0
     while True:
         try:
             _receive(job)
-        except _BrokenError as error:
-            reached = _size(job.part)
-            failures = 0 if reached > most else failures + 1
-            most, is_pieced = max(most, reached), True
+        except BrokenError as error:
+            reached, ended = _size(job.part), time.monotonic()
+            is_slow = reached - most <= MIN_PACE * (ended - since)
+            failures = failures + 1 if is_slow else 0
+            most, is_pieced, since = max(most, reached), True, ended
             if failures > len(PAUSES_S):
                 raise DownloadError(str(error)) from None
             pause = PAUSES_S[max(failures - 1, 0)]
-            say(f"{job.path.name}: {error}; trying again in {pause:g} s")
+            say(f"{job.label}: {error}; trying again in {pause:g} s")
             time.sleep(pause)
         else:
             return is_pieced
 
 
 def _receive(job: _Job) -> None:
-    """One attempt: go on where the last one ended, or begin anew."""
+    """One attempt: continue where the last one ended, or start from the first byte."""
     notes = _read_notes(job)
-    with _connect(job, notes) as response:
+    with _ask(job, notes) as response:
         start, total = _place(response, job, notes)
         _check_room(job, (total or 0) - start)
         _write_notes(job, response, total)
         size = "of unknown size" if total is None else f"{total / _MB:.1f} MB"
-        say(f"downloading {job.url} ({size}{f', from {start / _MB:.1f} MB on' if start else ''})")
+        resumed = f", from {start / _MB:.1f} MB on" if start else ""
+        say(f"downloading {printable(job.url, 200)} ({size}{resumed})")
         with job.part.open("r+b" if start else "wb") as file:
             file.seek(start)
             copied = _copy(response, file, job, total)
             whole = None if total is None else -(-(total - start) // _MB)
-            for _ in progress(copied, whole, f"{job.path.name}, MB"):
+            for _ in progress(copied, whole, f"{job.label}, MB"):
                 pass
             file.flush()
             os.fsync(file.fileno())
 
 
-def _connect(job: _Job, notes: _Notes | None) -> http.client.HTTPResponse:
+def _ask(job: _Job, notes: _Notes | None) -> http.client.HTTPResponse:
     headers = {"User-Agent": "rtdetr", "Accept-Encoding": "identity"}
     if notes:
         headers |= {"Range": f"bytes={_size(job.part)}-", "If-Range": notes.validator}
     try:
-        opener = build_opener(_SafeRedirects)
-        answer = opener.open(Request(job.url, headers=headers), timeout=TIMEOUT_S)
-        return cast("http.client.HTTPResponse", answer)
-    except HTTPError as error:
-        error.close()
-        sentence = f"the server answered {error.code} {str(error.reason).splitlines()[0]}"
+        return connect(job.url, headers)
+    except BrokenError as error:
         if error.code == 416:  # it has less than we have
             job.forget()
-        if error.code in {416, *_TRANSIENT}:
-            raise _BrokenError(sentence) from None
-        raise DownloadError(sentence) from None
-    except URLError as error:
-        if isinstance(error.reason, socket.gaierror | ssl.SSLCertVerificationError):
-            raise DownloadError(f"no connection ({error.reason})") from None
-        raise _BrokenError(f"no connection ({error.reason})") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(f"no connection ({error})") from None
-
-
-class _SafeRedirects(HTTPRedirectHandler):
-    """Follows to http and https only, and never from https to http."""
-
-    def redirect_request(
-        self,
-        req: Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> Request | None:
-        allowed = {"https"} if req.type == "https" else {"http", "https"}
-        if urlsplit(newurl).scheme not in allowed:
-            fp.close()
-            raise DownloadError(f"the server leads to {newurl}, which is less safe")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        raise
 
 
 def _place(
@@ -283,7 +252,7 @@ def _place(
         if response.headers.get("Content-Range") == expected and is_same:
             return start, notes.total
         job.forget()
-        raise _BrokenError("the server went on with another file")
+        raise BrokenError("the server resumed with another file")
     if response.status != 200:
         raise DownloadError(f"the server answered {response.status} {response.reason}")
     total = response.length
@@ -305,23 +274,25 @@ def _copy(
         if not block and total is None:
             return
         if not block:
-            raise _BrokenError(f"the connection broke off at {position:,} of {total:,} bytes")
+            raise BrokenError(f"the connection broke off at {position:,} of {total:,} bytes")
         position += file.write(block)
         if position > job.max_bytes:
             raise DownloadError(f"it is longer than the {job.max_bytes / _MB:.0f} MB it may have")
         if position // _MB > told:
             told = position // _MB
+            if total is None:
+                _check_room(job, 0)
             yield told
         if time.monotonic() > due and not sys.stderr.isatty():
             due = time.monotonic() + _LINE_EVERY_S
-            say(f"{job.path.name}: {told} MB" + (f" of {total / _MB:.0f}" if total else ""))
+            say(f"{job.label}: {told} MB" + (f" of {total / _MB:.0f}" if total else ""))
 
 
 def _read(response: http.client.HTTPResponse, limit: int) -> bytes:
     try:
         return response.read1(limit)
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(f"the connection broke off ({error})") from None
+        raise BrokenError(f"the connection broke off ({error})") from None
 
 
 def _check_room(job: _Job, needed: int) -> None:
@@ -335,13 +306,14 @@ def _check_room(job: _Job, needed: int) -> None:
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
     """What If-Range may name: a strong ETag (RFC 9110, 13.1.5), else the date."""
-    etag = response.headers.get("ETag", "")
-    is_strong = re.fullmatch(r'"[^"]*"', etag) is not None
-    return etag if is_strong else response.headers.get("Last-Modified")
+    etag, date = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
+    if re.fullmatch(r'"[!#-~]{0,200}"', etag):
+        return str(etag)
+    return str(date) if re.fullmatch(r"[ -~]{1,100}", date) else None
 
 
 def _write_notes(job: _Job, response: http.client.HTTPResponse, total: int | None) -> None:
-    """Say what the half file is; without a length or a validator it cannot be gone on with."""
+    """Say what the half file is; without a length or a validator it cannot be resumed."""
     validator = _validator(response)
     if response.status != 200:
         return

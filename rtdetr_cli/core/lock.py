@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -29,7 +31,7 @@ def file_lock(path: Path) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     with storage_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("ab")
+        file = os.fdopen(_open_itself(lock), "ab")
     with file:
         is_told = False
         while not _try_lock(file, lock):
@@ -38,6 +40,17 @@ def file_lock(path: Path) -> Iterator[None]:
             is_told = True
             time.sleep(0.1)
         yield
+
+
+def _open_itself(lock: Path) -> int:
+    """Open a file, never what a link of that name leads to, nor a pipe that nobody reads."""
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        return os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_APPEND | careful, 0o666)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise StorageError(f"cannot lock {lock}: a link or a pipe is in the way") from None
+        raise
 
 
 def _try_lock(file: IO[bytes], lock: Path) -> bool:

@@ -6,40 +6,44 @@ core/download.py fetches and verifies; a folder gets its name only when all of i
 from __future__ import annotations
 
 import shutil
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from rtdetr_cli.config.dataset import DatasetConfig, Download
-from rtdetr_cli.core.download import DownloadError, download, is_offline
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.connection import DownloadError
+from rtdetr_cli.core.download import discard, download, is_offline
+from rtdetr_cli.core.errors import DataError, printable
 from rtdetr_cli.core.files import rtdetr_home, storage_errors
 from rtdetr_cli.core.lock import file_lock
-from rtdetr_cli.data.unpack import is_below, unpack
+from rtdetr_cli.core.places import fault
+from rtdetr_cli.data.unpack import PROGRAMS, is_zip, unpack
 
 _OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_SHOWN_URLS = 3
 
 
 def fetch(config: DatasetConfig) -> None:
     """Make the folder of a data set from what its YAML lists; of several processes one does it.
 
     Raises:
-        DataError: nothing is listed, the network is off or fails, an archive is not what it
-            should be.
+        DataError: nothing is listed, the network is off or fails, `path` is a folder that no
+            download may write, an archive is not what it should be.
         StorageError: no space left or no permission.
     """
     if not config.download or is_offline():
         raise absent(config)
+    _check_place(config)
     with file_lock(config.path):
         if config.path.exists():
             return
         half = config.path.with_name(f".{config.path.name}.unpacking")
-        with storage_errors(config.path):
-            shutil.rmtree(half, ignore_errors=True)
+        with storage_errors(config.path), _own_folder(half):
             archives = [_bring(one, half, config) for one in config.download]
             half.replace(config.path)
-            for archive in archives:
-                archive.unlink()
+        for archive in archives:
+            discard(archive)
 
 
 def absent(config: DatasetConfig) -> DataError:
@@ -50,26 +54,75 @@ def absent(config: DatasetConfig) -> DataError:
             f"{name}: its folder {config.path} does not exist; the head of {name} may say "
             "where the data set comes from"
         )
-    urls = ", ".join(download.url for download in config.download)
-    return DataError(f"{name}: not on this machine; unpack {urls} into {config.path}")
+    return DataError(f"{name}: not on this machine; unpack {_urls(config)} into {config.path}")
+
+
+def _urls(config: DatasetConfig) -> str:
+    """The first addresses, cut: they are as many and as long as a stranger likes."""
+    urls = [printable(one.url, 200) for one in config.download or ()]
+    more = f" and {len(urls) - _SHOWN_URLS} more" if len(urls) > _SHOWN_URLS else ""
+    return ", ".join(urls[:_SHOWN_URLS]) + more
+
+
+def _check_place(config: DatasetConfig) -> None:
+    """A download writes below two folders, wherever links lead, and into no hidden one.
+
+    Programs keep their settings and plug-ins in hidden folders, and a YAML may be in the home
+    folder of its user.
+    """
+    allowed = [rtdetr_home() / "datasets"]
+    allowed += [config.origin.absolute().parent] if config.origin else []
+    target = config.path.resolve()
+    for folder in (folder.resolve() for folder in allowed):
+        if folder in target.parents:
+            place = target.relative_to(folder)
+            if not (fault(place.as_posix()) or any(part[0] == "." for part in place.parts)):
+                return
+    name = config.origin.name if config.origin else "the data set"
+    raise DataError(
+        f"{name}: nothing is downloaded into {printable(str(target), 200)}, only into a folder "
+        f"that is not hidden below {' or '.join(map(str, allowed))}; unpack {_urls(config)} there "
+        "yourself, or change path"
+    )
+
+
+@contextmanager
+def _own_folder(folder: Path) -> Iterator[None]:
+    """A new folder in the place of what a killed process left; it goes if it has kept its name."""
+    shutil.rmtree(folder, ignore_errors=True)  # a link stays, and is refused by the next line
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bring(one: Download, half: Path, config: DatasetConfig) -> Path:
     """Fetch one file and unpack it (a zip) or put it (anything else) into the half-made folder."""
-    name = Path(urlsplit(one.url).path).name
-    if not is_below(one.to or "."):
-        raise DataError(f"{config.path.name}: download.to {one.to} leads out of {config.path}")
-    if name.endswith(_OTHER_ARCHIVES):
-        raise DataError(f"{one.url} is no zip archive; unpack it into {config.path} yourself")
-    archive = rtdetr_home() / "downloads" / f"{one.sha256[:16]}-{name}"
+    url, name = printable(one.url, 200), Path(urlsplit(one.url).path).name
+    if name.lower().endswith(_OTHER_ARCHIVES):
+        raise DataError(f"{url} is no zip archive; unpack it into {config.path} yourself")
+    archive = rtdetr_home() / "downloads" / one.sha256
     try:
-        download(one.url, archive, known_sum=one.sha256.lower())
+        download(one.url, archive, known_sum=one.sha256, label=name)
     except DownloadError as error:
-        raise DataError(f"{one.url} could not be downloaded ({error}); {absent(config)}") from None
-    target = half / (one.to or ".")
-    if zipfile.is_zipfile(archive):
-        unpack(archive, target, strip="" if one.to else config.path.name)
-    else:
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(archive, target / name)
+        raise DataError(f"{url} could not be downloaded ({error}); {absent(config)}") from None
+    try:
+        _put(archive, name, half / (one.to or "."), "" if one.to else config.path.name)
+    except DataError:
+        discard(archive)
+        raise
     return archive
+
+
+def _put(archive: Path, name: str, target: Path, strip: str) -> None:
+    shown = printable(name, 80)
+    if is_zip(archive):
+        unpack(archive, target, strip, shown)
+        return
+    if name.lower().endswith(".zip"):
+        raise DataError(f"{shown} is no zip archive, although its address says so")
+    if not name or fault(name) or name.lower().endswith(PROGRAMS):
+        raise DataError(f"{shown!r} cannot be the name of a file of a data set")
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(archive, target / name)

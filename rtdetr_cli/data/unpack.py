@@ -1,75 +1,218 @@
-"""Unpacks the zip archive of a data set: nothing lands outside its folder, nothing is a link."""
+"""Unpacks the zip archive of a data set: within its folder, within bounds, no links, no programs.
+
+Every entry is checked before the first one is written. What zipfile does not check of a hostile
+archive is checked here: names, sizes, ratio, and the memory that reading takes.
+"""
 
 from __future__ import annotations
 
+import bz2
+import copy
+import errno
+import io
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-from rtdetr_cli.core.errors import DataError, StorageError
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.errors import DataError, StorageError, printable
+from rtdetr_cli.core.places import fault, folded
 
-MAX_ENTRIES = 2_000_000
+MAX_ENTRIES = 1_000_000
+MAX_DIRECTORY = 1 << 27
+"""Bytes of the archive's table of contents: 134 for each of the entries."""
 MAX_BYTES = 1 << 40
-_DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, OverflowError)
+MAX_RATIO = 200
+"""Unpacked by packed size of a whole archive above `_SMALL`; label files compress tenfold."""
+PROGRAMS = (".py", ".pyc", ".pyw", ".pyd", ".pth", ".so", ".dll", ".dylib")
+"""Endings of what Python would import from a folder that it is started in; left out."""
+
+_SMALL = 100_000_000
+_ON_DISK = 4096  # bytes that even an empty file takes
+_BLOCK = 1 << 20
+_LZMA_MEMORY = 1 << 28  # bytes; the largest dictionary of the usual programs is 64 MiB
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
+_NO_NAME = {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG}
 
 
-def unpack(archive: Path, folder: Path, strip: str = "") -> None:
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive, damaged or not."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
+
+
+def unpack(archive: Path, folder: Path, strip: str = "", name: str = "") -> None:
     """Unpack a zip archive.
 
     Args:
         archive: the file.
         folder: where to; made if it is absent.
-        strip: name of a top folder that is left out if the whole archive lies in it.
+        strip: name of a top folder that is left out if the whole archive is in it.
+        name: what messages call the archive; its own name if empty.
 
     Raises:
-        DataError: it is damaged, encrypted or too large, or an entry leads outside or is a link.
+        DataError: it is damaged, encrypted or too large, or an entry leads outside, is a link or
+            has the name of another one.
         StorageError: it needs more space than there is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    name = name or archive.name
     try:
-        with zipfile.ZipFile(archive) as opened:
-            places = _places(opened, archive.name, strip)
-            _check_room(opened, archive.name, folder)
+        with _Bounded(archive) as file, zipfile.ZipFile(file) as opened:
+            places = _places(opened, name, strip)
+            _check_size(places, name, archive, folder)
             for entry, place in places.items():
-                target = folder / place
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(entry) as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
+                _write(opened, entry, folder / place)
     except _DAMAGE as error:
-        raise DataError(f"{archive.name} cannot be unpacked: {error}") from None
+        reason = printable(str(error) or type(error).__name__, 200)
+        raise DataError(f"{name} cannot be unpacked: {reason}") from None
 
 
-def is_below(place: str) -> bool:
-    """Whether a relative place stays below the folder it counts from, on every system."""
-    path = PurePosixPath(place)
-    is_plain = not any(character in place for character in "\\:\0")
-    return is_plain and not path.is_absolute() and ".." not in path.parts
+class _Bounded(io.FileIO):
+    """An archive whose table of contents is bounded, since zipfile reads it in one piece."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"its table of contents has {size} bytes")
+        return super().read(size) or b""
 
 
 def _places(opened: zipfile.ZipFile, name: str, strip: str) -> dict[zipfile.ZipInfo, PurePosixPath]:
     """Where each file goes, all of them checked before the first one is written."""
+    if len(opened.infolist()) > MAX_ENTRIES:
+        raise DataError(f"{name} is not unpacked: it has more than {MAX_ENTRIES} entries")
     entries = [entry for entry in opened.infolist() if not entry.is_dir()]
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if not is_below(entry.filename):
-            raise DataError(f"{name} is not unpacked: {entry.filename!r} leads out of its folder")
-        if kind not in {0, stat.S_IFREG}:
-            raise DataError(f"{name} is not unpacked: {entry.filename} is a link or a device")
+        reason = None if kind in {0, stat.S_IFREG} else "is a link or a device"
+        if reason := fault(entry.filename) or reason:
+            raise DataError(f"{name} is not unpacked: {_shown(entry)} {reason}")
+    programs = [entry for entry in entries if entry.filename.lower().endswith(PROGRAMS)]
+    if programs:
+        entries = [entry for entry in entries if not entry.filename.lower().endswith(PROGRAMS)]
+        say(f"{name}: {len(programs)} programs are left out, for example {_shown(programs[0])}")
     paths = [PurePosixPath(entry.filename) for entry in entries]
     if strip and all(len(path.parts) > 1 and path.parts[0] == strip for path in paths):
         paths = [path.relative_to(strip) for path in paths]
-    return dict(zip(entries, paths, strict=True))
+    places = dict(zip(entries, paths, strict=True))
+    _check_names(places, name)
+    return places
 
 
-def _check_room(opened: zipfile.ZipFile, name: str, folder: Path) -> None:
+def _check_names(places: dict[zipfile.ZipInfo, PurePosixPath], name: str) -> None:
+    """No two entries may be one file on any system, nor may a file be the folder of another."""
+    files = set[str]()
+    for entry, path in places.items():
+        key = folded(path.as_posix())
+        if key in files:
+            raise DataError(f"{name} is not unpacked: {_shown(entry)} has the name of another one")
+        files.add(key)
+    folders = dict[str, PurePosixPath]()
+    for last in {path.parent for path in places.values()}:
+        for path in (last, *last.parents):
+            other, shown = folders.setdefault(folded(path.as_posix()), path), _shown(path)
+            if other != path:
+                raise DataError(f"{name} is not unpacked: {shown} and {_shown(other)} are alike")
+    both = files & folders.keys()
+    if both:
+        raise DataError(f"{name} is not unpacked: {_shown(min(both))} is a file and a folder")
+
+
+def _shown(place: zipfile.ZipInfo | PurePosixPath | str) -> str:
+    text = place.filename if isinstance(place, zipfile.ZipInfo) else str(place)
+    return repr(printable(text, 80))
+
+
+def _check_size(
+    places: dict[zipfile.ZipInfo, PurePosixPath], name: str, archive: Path, folder: Path
+) -> None:
     """Declared sizes count: zipfile never writes more of an entry than it declares."""
-    entries = opened.infolist()
-    needed = sum(entry.file_size for entry in entries)
-    if len(entries) > MAX_ENTRIES or needed > MAX_BYTES:
-        raise DataError(f"{name} is not unpacked: {len(entries)} files of {needed} bytes")
+    packed, unpacked = archive.stat().st_size, sum(entry.file_size for entry in places)
+    if unpacked > MAX_BYTES or unpacked > max(MAX_RATIO * packed, _SMALL):
+        raise DataError(
+            f"{name} is not unpacked: its {packed} bytes would become {len(places)} files of "
+            f"{unpacked} bytes"
+        )
+    needed = unpacked + len(places) * _ON_DISK
+    folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StorageError(
             f"cannot unpack {name}: it needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free"
         )
+
+
+def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            written = sum(file.write(block) for block in _blocks(opened, entry))
+    except OSError as error:
+        if error.errno not in _NO_NAME:
+            raise
+        raise zipfile.BadZipFile(f"{_shown(entry)} is no file name here") from None
+    if written != entry.file_size:
+        raise zipfile.BadZipFile(f"{_shown(entry)} is shorter than it declares")
+
+
+def _blocks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """What an entry holds; of zstd, which Python has from 3.14 on, 4 KiB may become 134 MB."""
+    try:
+        if entry.compress_type in {zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}:
+            yield from _bounded_blocks(opened, entry)
+            return
+        is_bounded = entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+        with opened.open(entry) as source:
+            while block := source.read(_BLOCK if is_bounded else 4096):
+                yield block
+    except OSError as error:  # bzip2's damage has no number
+        if error.errno is not None:
+            raise
+        raise zipfile.BadZipFile(f"{_shown(entry)}: {error}") from None
+
+
+def _bounded_blocks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """What an entry of bzip2 or LZMA holds.
+
+    zipfile unpacks in one piece whatever it has read of these: 213 bytes of bzip2 become 100 MB.
+    """
+    raw = copy.copy(entry)  # the packed bytes, as if they were stored
+    raw.compress_type, raw.file_size = zipfile.ZIP_STORED, entry.compress_size
+    del raw.CRC
+    left, checksum, packed = entry.file_size, 0, b""
+    with opened.open(raw) as source:
+        is_lzma = entry.compress_type == zipfile.ZIP_LZMA
+        unpacker = _lzma_decompressor(source) if is_lzma else bz2.BZ2Decompressor()
+        while left > 0 and not unpacker.eof:
+            if unpacker.needs_input and not (packed := source.read(_BLOCK)):
+                raise EOFError(f"{_shown(entry)} ends early")
+            block, packed = unpacker.decompress(packed, min(left, _BLOCK)), b""
+            left, checksum = left - len(block), zlib.crc32(block, checksum)
+            yield block
+    if checksum != entry.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {_shown(entry)}")
+
+
+def _lzma_decompressor(source: IO[bytes]) -> lzma.LZMADecompressor:
+    """One that has read the head of an entry: version, length of the properties, properties.
+
+    The same properties and an unknown length of the content begin a file of the `.lzma` format.
+    """
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY)
+    unpacker.decompress(source.read(9)[4:] + b"\xff" * 8)
+    return unpacker

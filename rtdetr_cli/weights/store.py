@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.console import say
-from rtdetr_cli.core.download import DownloadError, download, hold_to_sum, is_offline, record_sum
-from rtdetr_cli.core.errors import UsageError, WeightsError, nearest
+from rtdetr_cli.core.download import download, hold_to_sum, is_offline, record_sum
+from rtdetr_cli.core.errors import UsageError, WeightsError, nearest, printable
 from rtdetr_cli.core.lock import file_lock
+from rtdetr_cli.core.urls import ascii_url
 from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import (
     BACKBONES,
@@ -69,8 +70,10 @@ def mirrored(entry: PublishedFile) -> str:
     mirror = os.environ.get(MIRROR)
     if not mirror:
         return entry.url
-    if urlsplit(mirror).scheme not in {"http", "https"}:
-        raise UsageError(f"{MIRROR} must begin with https:// or http://, found {mirror}")
+    try:
+        ascii_url(mirror)
+    except ValueError as error:
+        raise UsageError(f"{MIRROR} {error}, found {printable(mirror, 200)}") from None
     return f"{mirror.rstrip('/')}/{entry.file}"
 
 

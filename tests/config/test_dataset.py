@@ -35,9 +35,38 @@ def test_coco_json_brings_its_names(tmp_path: Path) -> None:
 
 
 def test_downloads_have_checksums(tmp_path: Path) -> None:
-    entry = "[{url: 'https://example.org/a.zip', sha256: abc, to: labels}]"
+    entry = f"[{{url: 'https://example.org/a.zip', sha256: {'AB' * 32}, to: labels}}]"
     config = load_dataset_config(write(tmp_path, f"val: x\nnames: [a]\ndownload: {entry}\n"))
-    assert config.download == (Download("https://example.org/a.zip", "abc", "labels"),)
+    assert config.download == (Download("https://example.org/a.zip", "ab" * 32, "labels"),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("sha256: abc", "download[0].sha256 must be 64 hexadecimal digits, found 'abc'"),
+        (f"sha256: /home/me/{'0' * 55}", "download[0].sha256 must be 64 hexadecimal digits"),
+        (f"sha256: '{'٣' * 64}'", "download[0].sha256 must be 64 hexadecimal digits"),
+        ("to: ../x", "download[0].to must be a folder below path; '../x' leads out of its folder"),
+        ("to: /etc", "download[0].to must be a folder below path; '/etc' leads out of its folder"),
+        ("to: a/con", "download[0].to must be a folder below path; 'a/con' is a name that Windows"),
+        ("url: file:///etc/passwd", "download[0].url must begin with https:// or http://, found"),
+        ("url: https:///x.zip", "download[0].url must name a server, found 'https:///x.zip'"),
+        ("url: 'http://me:pw@x.org/a'", "download[0].url must hold no user name or password"),
+        ("url: 'http://[x/a.zip'", "download[0].url must be a web address"),
+        ('url: "http://x.org/\\e[2J"', "download[0].url must hold no control characters"),
+        (f"url: http://x.org/{'a' * 2000}", "download[0].url must have at most 2000 characters"),
+    ],
+)
+def test_a_download_section_is_checked_when_it_is_read(
+    tmp_path: Path, entry: str, sentence: str
+) -> None:
+    values = {"url": "https://example.org/a.zip", "sha256": "0" * 64}
+    rest = ", ".join(f"{key}: '{value}'" for key, value in values.items() if key not in entry[:7])
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_config(
+            write(tmp_path, f"val: x\nnames: [a]\ndownload: [{{{entry}, {rest}}}]\n")
+        )
+    assert sentence in str(caught.value)
 
 
 def test_drawn_data_set(tmp_path: Path) -> None:

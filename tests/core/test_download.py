@@ -15,8 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from rtdetr_cli.core import connection
 from rtdetr_cli.core import download as module
-from rtdetr_cli.core.download import DownloadError, download, hold_to_sum, is_offline
+from rtdetr_cli.core.connection import DownloadError
+from rtdetr_cli.core.download import download, hold_to_sum, is_offline
 from rtdetr_cli.core.errors import DataError, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +31,7 @@ def digest(body: bytes) -> str:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSES_S", (0.01, 0.01))
-    monkeypatch.setattr(module, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connection, "TIMEOUT_S", 0.5)
 
 
 @pytest.fixture
@@ -151,7 +153,7 @@ def test_without_a_validator_nothing_is_gone_on_with(server, fetch):
 
 def test_more_declared_than_sent_is_never_kept(server, fetch):
     server.extra_length = 5
-    with pytest.raises(DownloadError, match="went on with another file"):
+    with pytest.raises(DownloadError, match="resumed with another file"):
         fetch()
     assert not fetch.path.exists()
 
@@ -232,18 +234,18 @@ def test_https_never_becomes_http(tmp_path):
     safe = SimpleNamespace(type="https")
     answer = (tmp_path / "x").open("wb")
     with pytest.raises(DownloadError, match="less safe"):
-        module._SafeRedirects().redirect_request(safe, answer, 302, "", None, "http://example.org/")
+        connection._SafeRedirects().redirect_request(safe, answer, 302, "", None, "http://example.org/")
     assert answer.closed
 
 
 def test_a_redirect_leads_to_the_file(server, fetch, monkeypatch):
-    handler = module._SafeRedirects.redirect_request
+    handler = connection._SafeRedirects.redirect_request
 
     def once(self, *arguments):
         server.redirect = None
         return handler(self, *arguments)
 
-    monkeypatch.setattr(module._SafeRedirects, "redirect_request", once)
+    monkeypatch.setattr(connection._SafeRedirects, "redirect_request", once)
     server.redirect = f"{server.url}/elsewhere"
     fetch()
     assert fetch.path.read_bytes() == server.body
@@ -301,7 +303,7 @@ def test_offline_asks_nobody(server, fetch, monkeypatch):
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "x.pt"])
 def test_other_addresses_are_refused(url, tmp_path, server):
-    with pytest.raises(DownloadError, match="neither https:// nor http://"):
+    with pytest.raises(DownloadError, match="the address must begin with https:// or http://"):
         download(url, tmp_path / "x")
 
 

@@ -131,9 +131,12 @@ def _resolve_root(root: str, origin: Path) -> Path:
     home = rtdetr_home() / "datasets"
     places = [Path.cwd(), Path.cwd() / "datasets", home]
     places = [*places] if shipped else [origin.absolute().parent, *places]
-    candidates = [(place / Path(root).expanduser()).resolve() for place in places]
-    default = candidates[-1] if shipped else candidates[0]
-    return next((path for path in candidates if path.is_dir()), default)
+    try:
+        candidates = [(place / Path(root).expanduser()).resolve() for place in places]
+        default = candidates[-1] if shipped else candidates[0]
+        return next((path for path in candidates if path.is_dir()), default)
+    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, ~nobody, a NUL
+        raise FieldError("path", f"cannot be a folder, found {show(root)}") from None
 
 
 def _named(names: object, origin: Path) -> dict[int, str] | None:

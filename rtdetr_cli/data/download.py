@@ -123,6 +123,6 @@ def _put(archive: Path, name: str, target: Path, strip: str) -> None:
     if name.lower().endswith(".zip"):
         raise DataError(f"{shown} is no zip archive, although its address says so")
     if not name or fault(name) or name.lower().endswith(PROGRAMS):
-        raise DataError(f"{shown!r} cannot be the name of a file of a data set")
+        raise DataError(f"'{shown}' cannot be the name of a file of a data set")
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(archive, target / name)

@@ -96,10 +96,11 @@ def _places(opened: zipfile.ZipFile, name: str, strip: str) -> dict[zipfile.ZipI
     """Where each file goes, all of them checked before the first one is written."""
     if len(opened.infolist()) > MAX_ENTRIES:
         raise DataError(f"{name} is not unpacked: it has more than {MAX_ENTRIES} entries")
-    entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+    entries = [entry for entry in opened.infolist() if not entry.filename.endswith("/")]
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         reason = None if kind in {0, stat.S_IFREG} else "is a link or a device"
+        reason = reason if PurePosixPath(entry.filename).parts else "is no file name"
         if reason := fault(entry.filename) or reason:
             raise DataError(f"{name} is not unpacked: {_shown(entry)} {reason}")
     programs = [entry for entry in entries if entry.filename.lower().endswith(PROGRAMS)]
@@ -135,7 +136,7 @@ def _check_names(places: dict[zipfile.ZipInfo, PurePosixPath], name: str) -> Non
 
 def _shown(place: zipfile.ZipInfo | PurePosixPath | str) -> str:
     text = place.filename if isinstance(place, zipfile.ZipInfo) else str(place)
-    return repr(printable(text, 80))
+    return f"'{printable(text, 80)}'"
 
 
 def _check_size(

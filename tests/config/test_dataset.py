@@ -101,10 +101,15 @@ def test_relative_root_is_looked_for_here_and_at_home(
         ("train: x\nnames: [a]\nvla: y\n", "vla is no key; did you mean val?"),
         ("train: x\nnames: [a]\ndownload: wget x\n", "download must list url and sha256, never a"),
         ("source: shapes\nnum_trains: 3\n", "num_trains is no key; did you mean num_train?"),
+        ("path: loop/x\ntrain: x\nnames: [a]\n", "path cannot be a folder, found 'loop/x'"),
+        ("path: ~nobody-here/x\ntrain: x\nnames: [a]\n", "path cannot be a folder, found '~nobo"),
+        (f"path: {'x' * 300}\ntrain: x\nnames: [a]\n", "path cannot be a folder, found 'xxx"),
+        ('path: "a\\0"\ntrain: x\nnames: [a]\n', "path cannot be a folder, found 'a\\x00'"),
         ("source: paintings\n", "source must be shapes, found 'paintings'"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(ConfigError) as caught:
         load_dataset_config(write(tmp_path, text))
     assert sentence in str(caught.value)

@@ -234,7 +234,9 @@ def test_https_never_becomes_http(tmp_path):
     safe = SimpleNamespace(type="https")
     answer = (tmp_path / "x").open("wb")
     with pytest.raises(DownloadError, match="less safe"):
-        connection._SafeRedirects().redirect_request(safe, answer, 302, "", None, "http://example.org/")
+        connection._SafeRedirects().redirect_request(
+            safe, answer, 302, "", None, "http://example.org/"
+        )
     assert answer.closed
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from pathlib import PurePosixPath
 
 MAX_PART, MAX_PLACE = 240, 1000
 """Bytes of one name and of a whole place; file systems allow 255 and 4,096, Windows less."""
@@ -18,16 +17,16 @@ def fault(place: str) -> str | None:
     Returns:
         None for a place that stays below the folder it counts from.
     """
-    path = PurePosixPath(place)
-    if path.is_absolute() or ".." in path.parts or any(letter in place for letter in "\\:"):
+    parts = [part for part in place.split("/") if part not in {"", "."}]
+    if place.startswith("/") or ".." in parts or "\\" in place or ":" in place:
         return "leads out of its folder"
-    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in place):
+    if not place.isprintable() and any(unicodedata.category(c) in {"Cc", "Cs"} for c in place):
         return "holds control characters"
-    if len(place.encode()) > MAX_PLACE or any(len(part.encode()) > MAX_PART for part in path.parts):
+    if len(place.encode()) > MAX_PLACE or any(len(part.encode()) > MAX_PART for part in parts):
         return "is too long"
-    if any(part.partition(".")[0].rstrip().upper() in _RESERVED for part in path.parts):
+    if any(part.partition(".")[0].rstrip().upper() in _RESERVED for part in parts):
         return "is a name that Windows reserves"
-    if any(part[-1] in ". " for part in path.parts):
+    if any(part.endswith((".", " ")) for part in parts):
         return "ends in a dot or a space"
     return None
 

@@ -20,7 +20,7 @@ def ascii_url(url: str) -> str:
     """
     if len(url) > MAX_LENGTH:
         raise ValueError(f"must have at most {MAX_LENGTH} characters")
-    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in url):
+    if not url.isprintable() and any(unicodedata.category(c) in {"Cc", "Cs"} for c in url):
         raise ValueError("must hold no control characters")
     try:
         parts = urlsplit(url)

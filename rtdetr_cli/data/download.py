@@ -48,13 +48,17 @@ def fetch(config: DatasetConfig) -> None:
 
 def absent(config: DatasetConfig) -> DataError:
     """The error that says where the data set belongs and from where it comes."""
-    name = config.origin.name if config.origin else "the data set"
+    name, folder = _name(config), printable(str(config.path), 200)
     if not config.download:
         return DataError(
-            f"{name}: its folder {config.path} does not exist; the head of {name} may say "
+            f"{name}: its folder {folder} does not exist; the head of {name} may say "
             "where the data set comes from"
         )
-    return DataError(f"{name}: not on this machine; unpack {_urls(config)} into {config.path}")
+    return DataError(f"{name}: not on this machine; unpack {_urls(config)} into {folder}")
+
+
+def _name(config: DatasetConfig) -> str:
+    return config.origin.name if config.origin else "the data set"
 
 
 def _urls(config: DatasetConfig) -> str:
@@ -78,11 +82,10 @@ def _check_place(config: DatasetConfig) -> None:
             place = target.relative_to(folder)
             if not (fault(place.as_posix()) or any(part[0] == "." for part in place.parts)):
                 return
-    name = config.origin.name if config.origin else "the data set"
     raise DataError(
-        f"{name}: nothing is downloaded into {printable(str(target), 200)}, only into a folder "
-        f"that is not hidden below {' or '.join(map(str, allowed))}; unpack {_urls(config)} there "
-        "yourself, or change path"
+        f"{_name(config)}: nothing is downloaded into {printable(str(target), 200)}, only into a "
+        f"folder that is not hidden below {' or '.join(map(str, allowed))}; unpack {_urls(config)} "
+        "there yourself, or change path"
     )
 
 

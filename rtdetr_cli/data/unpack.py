@@ -100,7 +100,7 @@ def _places(opened: zipfile.ZipFile, name: str, strip: str) -> dict[zipfile.ZipI
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         reason = None if kind in {0, stat.S_IFREG} else "is a link or a device"
-        reason = reason if PurePosixPath(entry.filename).parts else "is no file name"
+        reason = reason if entry.filename.strip("./") else "is no file name"
         if reason := fault(entry.filename) or reason:
             raise DataError(f"{name} is not unpacked: {_shown(entry)} {reason}")
     programs = [entry for entry in entries if entry.filename.lower().endswith(PROGRAMS)]
@@ -181,8 +181,8 @@ def _blocks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
         with opened.open(entry) as source:
             while block := source.read(_BLOCK if is_bounded else 4096):
                 yield block
-    except OSError as error:  # bzip2's damage has no number
-        if error.errno is not None:
+    except OSError as error:  # bzip2's damage has no number; an offset may be below zero
+        if error.errno not in {None, errno.EINVAL}:
             raise
         raise zipfile.BadZipFile(f"{_shown(entry)}: {error}") from None
 

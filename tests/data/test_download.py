@@ -316,6 +316,13 @@ def test_a_download_writes_below_its_yaml_and_its_home(config, server, tmp_path,
     assert [file.name[0] for file in (tmp_path / "home" / "downloads").iterdir()] == ["."]  # a lock
 
 
+def test_a_folder_that_is_absent_is_named_without_control_characters(tmp_path):
+    absent = DatasetConfig(tmp_path / "\x1b[31m", val=("x",), names={0: "cat"})
+    with pytest.raises(DataError, match=r"its folder .* does not exist") as caught:
+        open_split(absent, "val")
+    assert str(caught.value).isprintable()
+
+
 def test_what_exists_is_used_wherever_it_is(config, server, tmp_path):
     (tmp_path / "elsewhere" / "images" / "val").mkdir(parents=True)
     (tmp_path / "elsewhere" / "images" / "val" / "1.png").write_bytes(picture())

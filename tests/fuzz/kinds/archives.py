@@ -12,6 +12,7 @@ from rtdetr_cli.core.errors import RTDETRError
 from rtdetr_cli.data.unpack import is_zip, unpack
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+PLAIN = ("a.txt", "sub/b.jpg", "sub/c/d.txt", "sub/e.txt", "folder/", "code.py")
 NAMES = (
     "a.txt",
     "A.TXT",
@@ -60,7 +61,8 @@ def _check_sentence(sentence: str) -> None:
 def _write(rng: random.Random, archive: Path) -> None:
     with warnings.catch_warnings(), zipfile.ZipFile(archive, "w") as opened:
         warnings.simplefilter("ignore")  # a name that is there twice
-        for name in rng.choices(NAMES, k=rng.randrange(5)):
+        plain = rng.random() < 0.7
+        for name in rng.choices(PLAIN if plain else NAMES, k=rng.randrange(5)):
             entry = zipfile.ZipInfo(name)
             entry.compress_type = rng.choice(METHODS)
             if rng.random() < 0.1:
@@ -73,7 +75,7 @@ def _damage(rng: random.Random, body: bytearray) -> None:
     """Exchange a few bytes, mostly those of a header; or cut, double or drop a part."""
     marks = [place for place in range(len(body)) if body[place : place + 2] == b"PK"]
     place = rng.randrange(len(body))
-    if marks and rng.random() < 0.7:
+    if marks and rng.random() < 0.6:
         place = min(rng.choice(marks) + rng.randrange(50), len(body) - 1)
     kind = rng.random()
     if kind < 0.8:

@@ -130,7 +130,8 @@ def _entry(rng: random.Random, folder: Path) -> object:
     if rng.random() < 0.8:
         cached = content if rng.random() < 0.8 else b"another file"
         (folder / "home" / "downloads" / checksum).write_bytes(cached)
-    entry: dict[str, object] = {"url": SERVER + rng.choice(ENDS), "sha256": checksum}
+    end = rng.choice(ENDS if rng.random() < 0.3 else ("x.zip", "x.txt"))
+    entry: dict[str, object] = {"url": SERVER + end, "sha256": checksum}
     kind = rng.random()
     if kind < 0.1:
         entry["url"] = rng.choice(URLS)

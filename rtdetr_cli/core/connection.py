@@ -1,7 +1,7 @@
-"""One answer of a web server: where redirects lead, how slow and how long its head may be.
+"""One response of a web server: where redirects lead, how slow and how long its head may be.
 
-Everything that a server sends passes `_Paced`, so that nothing it does keeps a download for ever.
-download.py makes a file of the answer. Standard library only.
+Everything that a server sends passes `_Paced`, so that no server keeps a download busy for ever.
+download.py makes a file of the response. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MIN_PACE = 1000.0
 """Bytes a second on average over `PACE_WINDOW_S`; a slower server ends the attempt."""
 PACE_WINDOW_S = 60.0
 MAX_HEAD = 1 << 18
-"""Bytes of status lines and headers, those of interim answers included; browsers take as many."""
+"""Bytes of status lines and headers, those of interim responses included, as in browsers."""
 
 _TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # 416: it has less than we asked for
 _SHOWN = 300  # characters of a server's own words
@@ -48,7 +48,7 @@ class BrokenError(Exception):
 
 
 def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-    """Ask for a file; the body of the answer is read by the caller.
+    """Request a file; the body of the response is read by the caller.
 
     Raises:
         DownloadError: the server refuses, or leads to where we do not follow.
@@ -142,7 +142,7 @@ class _Paced(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer that is read through `_Paced`."""
+    """A response that is read through `_Paced`."""
 
     def __init__(self, sock: socket.socket, *arguments: object, **keys: object) -> None:
         super().__init__(sock, *arguments, **keys)  # type: ignore[arg-type]

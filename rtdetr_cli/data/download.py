@@ -83,9 +83,9 @@ def _check_place(config: DatasetConfig) -> None:
             if not (fault(place.as_posix()) or any(part[0] == "." for part in place.parts)):
                 return
     raise DataError(
-        f"{_name(config)}: nothing is downloaded into {printable(str(target), 200)}, only into a "
-        f"folder that is not hidden below {' or '.join(map(str, allowed))}; unpack {_urls(config)} "
-        "there yourself, or change path"
+        f"{_name(config)}: nothing is downloaded into {printable(str(target), 200)}, only below "
+        f"{' or '.join(map(str, allowed))} and into no hidden or reserved folder; unpack "
+        f"{_urls(config)} there yourself, or change path"
     )
 
 

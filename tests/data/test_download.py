@@ -295,8 +295,8 @@ def test_a_download_writes_below_two_folders_only(config, server, tmp_path, monk
         open_split(load_data(yaml), "val")
     sentence = str(caught.value)
     assert sentence.startswith("cats.yaml: nothing is downloaded into ")
-    assert f"below {tmp_path / 'home' / 'datasets'} or {own}; unpack {server.url}" in sentence
-    assert sentence.endswith("there yourself, or change path")
+    assert f"only below {tmp_path / 'home' / 'datasets'} or {own} and into no hidden" in sentence
+    assert f"; unpack {server.url}/cats.zip there yourself, or change path" in sentence
     assert tree(tmp_path) == before
     assert server.requests == []
 

@@ -1,6 +1,6 @@
-"""Download sections of data set YAMLs: odd addresses, checksums and places; nobody is asked.
+"""Download sections of data set YAMLs: odd addresses, checksums and places; no server is used.
 
-The only server is port 9 of this machine, where nobody listens; what would be fetched is mostly
+The only address is port 9 of this machine, where nothing listens; what would be fetched is mostly
 in the folder of downloads already.
 """
 

@@ -6,7 +6,6 @@ R rows.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rtdetr_cli.backends.notes import check_size, noted_names
+from rtdetr_cli.core.bounded_text import parse_literal
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.core.structures import Detections, ModelOutput
@@ -164,7 +164,7 @@ def read_names(
 def _parse_names(text: str | None) -> dict[int, str] | None:
     """Class names by index; None where the text is something else."""
     try:
-        value = ast.literal_eval(text) if text else None  # reads JSON's objects of texts as well
+        value = parse_literal(text) if text else None  # reads JSON's objects of texts as well
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     return noted_names(value)

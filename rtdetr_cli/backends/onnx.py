@@ -35,6 +35,7 @@ from rtdetr_cli.backends.onnx_session import open_session, runtime_errors
 from rtdetr_cli.backends.sampling import used_sampler
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.bounded_text import parse_json
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -245,7 +246,7 @@ def _read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
             f"{path.name} has format version {version}; this rtdetr reads {FORMAT_VERSION}"
         )
     try:
-        notes = {key: json.loads(value) for key, value in stored.items()}
-    except (ValueError, RecursionError) as error:
+        notes = {key: parse_json(value) for key, value in stored.items()}
+    except json.JSONDecodeError as error:
         raise WeightsError(f"{path.name} has damaged metadata: {error}") from error
     return checked_notes(notes, path.name)

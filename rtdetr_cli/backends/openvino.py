@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from rtdetr_cli.backends.contract import Value, read_names, recognise
@@ -33,6 +32,8 @@ from rtdetr_cli.backends.openvino_package import (
 )
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.bounded_text import parse_json, read_bounded
+from rtdetr_cli.core.bounded_yaml import parse_yaml
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.structures import Detections
@@ -267,10 +268,10 @@ def read_notes_beside(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     ours, theirs = folder / NOTES, folder / _THEIR_NOTES
     try:
         if theirs.is_file() and not ours.is_file():
-            found = yaml.safe_load(theirs.read_text(encoding="utf-8")) or {}
+            found = parse_yaml(read_bounded(theirs)) or {}
             return {}, {str(key): str(value) for key, value in dict(found).items()}
-        notes = json.loads(ours.read_text(encoding="utf-8")) if ours.is_file() else {}
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+        notes = parse_json(read_bounded(ours)) if ours.is_file() else {}
+    except (ValueError, TypeError) as error:
         raise WeightsError(f"{folder.name} has damaged metadata: {error}") from error
     found_version = notes.get("rtdetr_format") if isinstance(notes, dict) else None
     if notes and found_version != FORMAT_VERSION:

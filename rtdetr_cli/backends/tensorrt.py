@@ -25,6 +25,7 @@ from rtdetr_cli.backends.notes import check_size, checked_notes
 from rtdetr_cli.backends.onnx import FORMAT_VERSION
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.bounded_text import parse_json, read_bounded
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.files import atomic_write
@@ -223,7 +224,7 @@ def read_notes(path: Path, plan: bytes) -> dict[str, Any]:
         warn(f"{file.name} is not beside {path.name}: class names are COCO's, and nothing is known")
         return {}
     try:
-        notes = json.loads(file.read_text(encoding="utf-8"))
+        notes = parse_json(read_bounded(file))
     except ValueError as error:
         raise WeightsError(f"{file} is damaged: {error}") from error
     version = notes.get("rtdetr_format") if isinstance(notes, dict) else None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtdetr_cli.config.fields import FieldError, build, show
+from rtdetr_cli.config.fields import FieldError, build
+from rtdetr_cli.core.bounded_text import show
 from rtdetr_cli.core.errors import ConfigError
 from rtdetr_cli.core.files import asset_dir, rtdetr_home
 from rtdetr_cli.core.places import fault

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from rtdetr_cli.core.bounded_text import show, show_key
 from rtdetr_cli.core.errors import UsageError, nearest
 
 T = TypeVar("T")
@@ -130,7 +131,7 @@ def build(cls: type[T], values: object) -> T:
     hints = field_types(cls)
     for key in values:
         if key not in hints:
-            raise FieldError(str(key), f"is no key{nearest(str(key), hints)}")
+            raise FieldError(show_key(key), f"is no key{nearest(show_key(key), hints)}")
     for key in required_fields(cls):
         if key not in values:
             raise FieldError(key, "is missing")
@@ -204,7 +205,7 @@ def _check_limits(key: str, value: object, limits: list[Range | OneOf]) -> objec
             if complaint:
                 known = limit.values if isinstance(limit, OneOf) else ()
                 raise FieldError(
-                    key, f"{complaint}, found {show(value)}{nearest(str(item), known)}"
+                    key, f"{complaint}, found {show(value)}{nearest(show_key(item), known)}"
                 )
     return value
 
@@ -260,9 +261,3 @@ def describe(hint: object) -> str:
         number = "" if items[-1] is Ellipsis else f"{len(items)} "
         return f"a list of {number}{describe(items[0]).removeprefix('a ')}s"
     return _NAMES.get(hint, "a mapping of keys")
-
-
-def show(value: object) -> str:
-    """A value as it may stand in a message: short, texts in quotes."""
-    text = repr(list(value)) if isinstance(value, tuple) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,16 +6,14 @@ Every mistake is named with its file, its line or key, and the nearest valid nam
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
-from yaml import MappingNode, MarkedYAMLError, SafeLoader, ScalarNode, YAMLError, load
-from yaml.constructor import ConstructorError
-
 from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
-from rtdetr_cli.config.fields import YAML_SUFFIXES, FieldError, build, show
+from rtdetr_cli.config.fields import YAML_SUFFIXES, FieldError, build
 from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
+from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show
+from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
 from rtdetr_cli.core.errors import ConfigError, nearest
 from rtdetr_cli.core.files import asset_dir
 
@@ -25,37 +23,6 @@ _BACKBONES: dict[str, type[HGNetv2Config | PResNetConfig]] = {
 }
 
 
-class _Loader(SafeLoader):
-    """YAML 1.2 core schema (`1e-4` is a number, `no` a text), no key twice, nothing executed."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (typed by the base class)
-
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice, which YAML would silently let win."""
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                raise ConstructorError(
-                    problem=f"{key.value} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value if isinstance(key, ScalarNode) else id(key))
-        return super().construct_mapping(node, deep)
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.?[0-9]*)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-    ("merge", r"<<", ["<"]),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
-    )
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
-
-
 def load_yaml(path: Path | str) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
@@ -63,21 +30,17 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable, broken (with its line) or no mapping.
     """
     try:
-        values = load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: broken YAML: {error.problem or error.context}") from error
-    except (YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: broken YAML: {error}") from error
+        values = parse_yaml(read_bounded(path))
+    except UnreadableFileError as error:
+        raise ConfigError(f"{path} {error}") from None
+    except BrokenYamlError as error:
+        line = f":{error.line}" if error.line else ""
+        raise ConfigError(f"{path}{line}: broken YAML: {error.problem}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys and values, found {show(values)}")
+    number = next((key for key in values if not isinstance(key, str)), None)
+    if number is not None:
+        raise ConfigError(f"{path}: {number} is no key; keys are texts")
     return values
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from rtdetr_cli.core.bounded_text import parse_large_json
 from rtdetr_cli.core.errors import DataError, nearest
 from rtdetr_cli.core.image import read_image_size
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, Problems, make_record
@@ -59,7 +60,7 @@ def read_coco(
 
 def _load(path: Path) -> Json:
     try:
-        content: Json = json.loads(path.read_text(encoding="utf-8-sig"))
+        content: Json = parse_large_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: broken json, {error.msg}") from error
     except UnicodeDecodeError as error:

@@ -26,6 +26,7 @@ from rtdetr_cli.backends.notes import checked_notes
 from rtdetr_cli.backends.onnx_graph import TOP_PAIRS
 from rtdetr_cli.backends.onnx_session import needs_onnx_extra
 from rtdetr_cli.backends.tensorrt import read_notes
+from rtdetr_cli.core.bounded_text import parse_json
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError, printable
 from rtdetr_cli.core.files import asset_dir, atomic_folder
@@ -221,7 +222,7 @@ def _read_onnx(path: Path) -> _Exported:
         raise UsageError(f"{path.name} has a fixed batch; kits need a free one")
     notes = {entry.key: entry.value for entry in model.metadata_props}
     if "rtdetr_format" in notes:
-        own = checked_notes({key: json.loads(value) for key, value in notes.items()}, path.name)
+        own = checked_notes({key: parse_json(value) for key, value in notes.items()}, path.name)
         verdict = own.get("verdict", "passed")
         if verdict != "passed":
             warn(f"{path.name} itself was {verdict}; its kit can only be as good")

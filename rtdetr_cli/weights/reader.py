@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rtdetr_cli.core.bounded_text import parse_json, read_bounded
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts, shipped_configs
 from rtdetr_cli.weights.archive import TorchArchive
@@ -28,8 +28,6 @@ from rtdetr_cli.weights.writers import read_safetensors
 
 MAX_HEADER_BYTES = 2 * 2**20
 """Of safetensors; 1000 tensors need 0.12 MB."""
-MAX_CONFIG_BYTES = 2**20
-"""Of a config.json; 365 class names need 0.02 MB."""
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
@@ -196,12 +194,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise WeightsError(f"{path} is larger than any {path.name} of a model")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise WeightsError(f"{path} is damaged: it is nested too deep") from None
-    except (OSError, ValueError) as error:
+        values = parse_json(read_bounded(path))
+    except ValueError as error:
         raise WeightsError(f"{path} is damaged: {error}") from None
     if not isinstance(values, dict):
         raise WeightsError(f"{path} is damaged: it holds no mapping")

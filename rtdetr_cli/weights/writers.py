@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from rtdetr_cli.core.bounded_text import parse_json
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, header, stored, with_header
@@ -58,7 +59,7 @@ def read_safetensors(described: str, weights: dict[str, Tensor], origin: str) ->
         WeightsError: The description is damaged.
     """
     try:
-        values = json.loads(described)
+        values = parse_json(described)
         values["names"] = {int(index): name for index, name in values["names"].items()}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise WeightsError(f"{origin} is damaged: its description is no checkpoint's") from None

@@ -138,7 +138,7 @@ def test_unknown_architecture_names_the_nearest() -> None:
         ("a: 1\nb: 2\na: 3\n", "bad.yaml:3: broken YAML: a stands twice"),
         ("- 1\n", "bad.yaml must hold keys and values, found [1]"),
         ("", "bad.yaml must hold keys and values, found None"),
-        ("a: !!python/object:os.system {}\n", "bad.yaml:1: broken YAML: could not determine"),
+        ("a: !!python/object:os.system {}\n", "bad.yaml:1: broken YAML: the tag python/object:os.sy"),
     ],
 )
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:

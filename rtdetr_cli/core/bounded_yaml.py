@@ -1,0 +1,197 @@
+"""YAML from outside, bounded while it is parsed: depth, values, and what aliases stand for.
+
+YAML 1.2 core schema (`1e-4` is a number, `no` a text, dates are texts): nulls, truth values,
+numbers, texts, lists and mappings, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from yaml import (
+    AliasEvent,
+    CollectionNode,
+    MappingNode,
+    Mark,
+    MarkedYAMLError,
+    Node,
+    SafeLoader,
+    ScalarNode,
+    SequenceNode,
+    YAMLError,
+)
+from yaml.reader import ReaderError
+
+from rtdetr_cli.core.bounded_text import MAX_DEPTH, MAX_DIGITS, MAX_NODES, show, show_key
+
+MAX_ALIASES = 1000
+"""`*name` in one file."""
+
+_TAG = "tag:yaml.org,2002:"
+_PATTERNS = {
+    "null": re.compile(r"~|null|Null|NULL|"),
+    "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
+    "int": re.compile(r"[-+]?[0-9]+"),
+    "float": re.compile(
+        r"[-+]?(\.[0-9]+|[0-9]+\.?[0-9]*)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+    "merge": re.compile(r"<<"),
+    "str": re.compile(".*", re.DOTALL),
+}
+_UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class BrokenYamlError(ValueError):
+    """Text that is no YAML, or more of it than is read; `line` counts from 1."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(f"line {line}: {problem}" if line else problem)
+        self.problem = problem
+        self.line = line
+
+
+def parse_yaml(text: str) -> Any:  # noqa: ANN401  (whatever it holds)
+    """Decode one YAML document; no value is shared between two places of the result.
+
+    Raises:
+        BrokenYamlError: it is broken, beyond a limit, has a key twice, or a tag of its own.
+    """
+    try:
+        root = _Composer(text).get_single_node()
+        return None if root is None else _value(root)
+    except BrokenYamlError:
+        raise
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise BrokenYamlError(f"U+{error.character:04X} is not allowed", line) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = show_key(error.problem or error.context or "")
+        raise BrokenYamlError(problem, mark.line + 1 if mark else None) from None
+    except (YAMLError, ValueError, OverflowError, IndexError) as error:
+        raise BrokenYamlError(show_key(str(error))) from None
+
+
+class _Composer(SafeLoader):
+    """Nodes without values, each checked as it is made."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (typed by the base class)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._aliases = 0
+        self._sizes: dict[int, int] = {}
+        self._num_nodes = 0
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        """One node and what is below it."""
+        event = self.peek_event()
+        mark = event.start_mark
+        self._depth += 1
+        self._aliases += isinstance(event, AliasEvent)
+        self._num_nodes += 1
+        _require(self._depth <= MAX_DEPTH, f"more than {MAX_DEPTH} levels deep", mark)
+        _require(self._aliases <= MAX_ALIASES, f"more than {MAX_ALIASES} aliases", mark)
+        _require(self._num_nodes <= MAX_NODES, f"more than {MAX_NODES} values", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(event, AliasEvent):
+            _require(id(node) in self._sizes, f"*{event.anchor} is inside what it names", mark)
+        elif node is not None:
+            _check(node)
+            self._sizes[id(node)] = self._size(node)
+        return node
+
+    def _size(self, node: Node) -> int:
+        """How many values a node stands for, aliases followed."""
+        if not isinstance(node, CollectionNode):
+            return 1
+        pairs = node.value if isinstance(node, MappingNode) else [(item,) for item in node.value]
+        size = 1 + sum(self._sizes[id(item)] for pair in pairs for item in pair)
+        _require(
+            size <= MAX_NODES, f"aliases stand for more than {MAX_NODES} values", node.start_mark
+        )
+        return size
+
+
+for _name, _first in (
+    ("null", ["~", "n", "N", ""]),
+    ("bool", list("tTfF")),
+    ("int", list("-+0123456789")),
+    ("float", list("-+.0123456789")),
+    ("merge", ["<"]),
+):
+    _whole = re.compile(f"^(?:{_PATTERNS[_name].pattern})$")
+    _Composer.add_implicit_resolver(f"{_TAG}{_name}", _whole, _first)
+
+
+def _require(holds: bool, problem: str, mark: Mark | None) -> None:
+    if not holds:
+        raise BrokenYamlError(problem, mark.line + 1 if mark else None)
+
+
+def _check(node: Node) -> None:
+    """Refuse a tag that does not fit its node, a number without end, a key that stands twice."""
+    tag, mark = node.tag.removeprefix(_TAG), node.start_mark
+    if isinstance(node, SequenceNode):
+        _require(tag == "seq", f"the tag {show_key(tag)} is not read", mark)
+    elif isinstance(node, MappingNode):
+        _require(tag == "map", f"the tag {show_key(tag)} is not read", mark)
+        _check_keys(node)
+    else:
+        _require(tag in _PATTERNS, f"the tag {show_key(tag)} is not read", mark)
+        text = node.value
+        _require(bool(_PATTERNS[tag].fullmatch(text)), f"{show(text)} is no {tag}", mark)
+        _require(not _UNPRINTABLE.search(text), f"{show(text)} is no text that can be stored", mark)
+        is_short = tag != "int" or len(text.lstrip("-+").lstrip("0")) <= MAX_DIGITS
+        _require(is_short, f"{show_key(text)} has more than {MAX_DIGITS} digits", mark)
+
+
+def _check_keys(node: MappingNode) -> None:
+    """Keys are texts or whole numbers, each once; YAML would silently let the last one win."""
+    seen = set()
+    for key, _ in node.value:
+        is_plain = isinstance(key, ScalarNode) and key.tag.removeprefix(_TAG) in _KEY_TAGS
+        _require(is_plain, "a key must be a text or a whole number", key.start_mark)
+        value = _scalar(key)
+        _require(value not in seen, f"{show_key(value)} stands twice", key.start_mark)
+        seen.add(value)
+
+
+_KEY_TAGS = {"str", "int", "merge"}
+
+
+def _value(node: Node) -> Any:  # noqa: ANN401  (whatever it holds)
+    if isinstance(node, SequenceNode):
+        return [_value(item) for item in node.value]
+    return _mapping(node) if isinstance(node, MappingNode) else _scalar(node)
+
+
+def _mapping(node: MappingNode) -> dict[str | int, Any]:
+    """Keys and values; those of `<<` come first and lose against the mapping's own."""
+    merged: dict[str | int, Any] = {}
+    for key, value in node.value:
+        if key.tag == f"{_TAG}merge":
+            sources = value.value if isinstance(value, SequenceNode) else [value]
+            for source in reversed(sources):
+                is_mapping = isinstance(source, MappingNode)
+                _require(is_mapping, "<< needs a mapping or a list of mappings", key.start_mark)
+                merged |= _mapping(source)
+    own = {_scalar(key): _value(value) for key, value in node.value if key.tag != f"{_TAG}merge"}
+    return {**merged, **own}
+
+
+def _scalar(node: Node) -> Any:  # noqa: ANN401  (whatever it holds)
+    text: str = node.value
+    match node.tag.removeprefix(_TAG):
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text)
+        case "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        case _:
+            return text

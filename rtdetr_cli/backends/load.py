@@ -12,6 +12,7 @@ from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.runtime_rules import is_exported
+from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError, WeightsError
@@ -104,7 +105,7 @@ def preprocessing_for(detector: Detector, imgsz: int | tuple[int, int] | None) -
     """The detector's own preprocessing, at the size the user asks for.
 
     Raises:
-        UsageError: an exported file has one size only.
+        UsageError: an exported file has one size only, or the network's maps would be too large.
     """
     own = detector.preprocessing
     if imgsz is None or size_hw(imgsz) == own.size_hw:
@@ -114,4 +115,6 @@ def preprocessing_for(detector: Detector, imgsz: int | tuple[int, int] | None) -
             f"imgsz={imgsz}: the exported file takes {own.size_hw[0]}x{own.size_hw[1]} only; "
             "export it again with the size you need"
         )
+    if isinstance(detector, TorchDetector):
+        check_activations(detector.network.config, size_hw(imgsz), f"imgsz={imgsz}")
     return Preprocessing(size_hw(imgsz), own.antialias)

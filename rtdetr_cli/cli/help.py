@@ -118,5 +118,5 @@ def _limited_type(plain: object, limit: Range | OneOf) -> str:
     if isinstance(limit, OneOf):
         values = " or ".join(limit.values)
         return values if len(values) <= _WIDEST_TYPE else "name"  # the text lists them then
-    bounds = "" if limit.high is None else f" {limit.low:g}..{limit.high:g}"
-    return _short_type(plain) + bounds
+    is_wide = limit.high is None or limit.high >= 10**6  # more than anyone means
+    return _short_type(plain) + ("" if is_wide else f" {limit.low:g}..{limit.high:g}")

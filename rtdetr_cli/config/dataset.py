@@ -6,16 +6,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rtdetr_cli.config.fields import FieldError, build
-from rtdetr_cli.core.bounded_text import show
+from rtdetr_cli.config.fields import FieldError, Range, build
+from rtdetr_cli.core.bounded_text import show, show_key
 from rtdetr_cli.core.errors import ConfigError
 from rtdetr_cli.core.files import asset_dir, rtdetr_home
 from rtdetr_cli.core.places import fault
 from rtdetr_cli.core.urls import ascii_url
 
 SPLITS = ("train", "val", "test")
+MAX_CLASSES = 2**16
+"""ImageNet has 21,841."""
+MAX_NAME = 200
+"""Characters of a class name."""
+MAX_PART, MAX_PLACE = 255, 4000
+"""Bytes of a file name and of a path, which file systems bound."""
+_DERIVED = {"shapes", "origin"}  # fields that no YAML may set
 _DESCRIPTIVE = {"description", "license", "roboflow", "url", "version"}  # notes of other tools
 
 
@@ -47,15 +54,15 @@ class Download:
 class ShapesConfig:
     """How our drawn data set is made."""
 
-    num_train: int = 300
+    num_train: Annotated[int, Range(1, 10**5)] = 300
     """Pictures to train on."""
-    num_val: int = 60
+    num_val: Annotated[int, Range(0, 10**5)] = 60
     """Pictures to validate on."""
-    num_test: int = 40
+    num_test: Annotated[int, Range(0, 10**5)] = 40
     """Pictures held out."""
-    size: int = 320
+    size: Annotated[int, Range(32, 4096)] = 320
     """Height and width, pixels."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Start of the random generator; the same seed draws the same pictures."""
 
 
@@ -113,17 +120,46 @@ def _drawn(values: dict[str, Any], origin: Path) -> DatasetConfig:
 
 def _normalised(values: dict[str, Any], origin: Path) -> dict[str, Any]:
     """The forms that people write, as the one form of the dataclass."""
+    derived = next((key for key in values if key in _DERIVED), None)
+    if derived:
+        raise FieldError(derived, "is no key")
     if isinstance(values.get("download"), str):
         raise FieldError(
             "download", "must list url and sha256, never a command; fetch it and remove the key"
         )
+    splits = {key: [values[key]] for key in SPLITS if isinstance(values.get(key), str)}
+    for key, entries in {**values, **splits}.items():
+        if key in SPLITS and isinstance(entries, list):
+            for entry in entries:
+                _require_place(key, entry)
     return {
         **values,
-        **{key: [values[key]] for key in SPLITS if isinstance(values.get(key), str)},
-        "path": _resolve_root(str(values.get("path") or "."), origin),
-        "names": _named(values.get("names"), origin),
+        **splits,
+        "path": _root(values.get("path"), origin),
+        "names": _named(values.get("names")),
         "origin": origin,
     }
+
+
+def _root(value: object, origin: Path) -> Path:
+    """The root folder that a YAML names, a text or a number; the file's own where it names none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | None):
+        raise FieldError("path", f"must be a text, found {show(value)}")
+    root = str(value or ".")
+    _require_place("path", root)
+    try:
+        return _resolve_root(root, origin)
+    except (OSError, RuntimeError, ValueError) as error:  # ~nobody, a loop of links
+        raise FieldError("path", f"names no folder: {show_key(str(error))}") from None
+
+
+def _require_place(key: str, place: object) -> None:
+    """A name that no file can have would fail wherever it is looked for."""
+    if not isinstance(place, str):
+        return
+    parts = [part.encode(errors="replace") for part in place.split("/")]
+    if "\0" in place or max(map(len, parts)) > MAX_PART or len(b"/".join(parts)) > MAX_PLACE:
+        raise FieldError(key, f"is no name that a file can have: {show(place)}")
 
 
 def _resolve_root(root: str, origin: Path) -> Path:
@@ -140,19 +176,31 @@ def _resolve_root(root: str, origin: Path) -> Path:
         raise FieldError("path", f"cannot be a folder, found {show(root)}") from None
 
 
-def _named(names: object, origin: Path) -> dict[int, str] | None:
+def _named(names: object) -> dict[int, str] | None:
     """Class names from a list or a mapping of indices, in order."""
     if names is None:
         return None
     indexed = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(indexed, dict) or not indexed:
-        raise ConfigError(f"{origin.name}: names must list the classes, found {show(names)}")
+        raise FieldError("names", f"must list the classes, found {show(names)}")
     missing = next((index for index in range(len(indexed)) if index not in indexed), None)
+    if len(indexed) > MAX_CLASSES:
+        raise FieldError("names", f"lists {len(indexed)} classes; at most {MAX_CLASSES} are read")
     if missing is not None:
-        raise ConfigError(
-            f"{origin.name}: names must count from 0 without a gap; {missing} is missing"
+        raise FieldError("names", f"must count from 0 without a gap; {missing} is missing")
+    return {index: _name(index, indexed[index]) for index in range(len(indexed))}
+
+
+def _name(index: int, value: object) -> str:
+    """A class name; numbers and truth values are what YAML makes of some."""
+    if not isinstance(value, str | int | float) or (isinstance(value, str) and not value.strip()):
+        raise FieldError(f"names[{index}]", f"must be a text, found {show(value)}")
+    name = str(value)
+    if len(name) > MAX_NAME:
+        raise FieldError(
+            f"names[{index}]", f"has {len(name)} characters; at most {MAX_NAME} are read"
         )
-    return {index: str(indexed[index]) for index in range(len(indexed))}
+    return name
 
 
 def _check(config: DatasetConfig, num_names: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rtdetr_cli.config.fields import Count, ImageSize, Seconds, Settings
+from rtdetr_cli.config.fields import Batch, Count, ImageSize, Seconds, Settings
 from rtdetr_cli.core.errors import UsageError
 
 
@@ -33,7 +33,7 @@ class BenchmarkSettings(Settings):
     """Input size in pixels, one number or height,width; None: the model's own."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
-    batch: Count = 8
+    batch: Batch = 8
     """Pictures in a batch where throughput is measured; latency is that of one."""
     runs: Count = 50
     """Calls of each format whose latency counts, in turns of five; rounded up."""

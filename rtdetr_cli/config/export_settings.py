@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Range, Settings
+from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Queries, Range, Settings
 from rtdetr_cli.core.errors import UsageError
 
 KITS = ("triton", "deepstream", "onnxruntime-cpp", "onnxruntime-python", "onnxruntime-web")
@@ -50,7 +50,7 @@ class ExportSettings(Settings):
     """Input size in pixels, one number or height,width; None: the model's own."""
     decoder_layers: Count | None = None
     """Decoder layers to keep; None: all that the model runs at inference."""
-    num_queries: Count | None = None
+    num_queries: Queries | None = None
     """Queries to select; None: the model's own."""
     half: bool = False
     """16-bit floats where they are safe; boxes, where they look and scores stay float32."""
@@ -67,9 +67,9 @@ class ExportSettings(Settings):
     sampler: Annotated[str, OneOf(("grid_sample", "gather"))] | None = None
     """How the decoder looks values up; None: grid_sample, for engines whichever is right."""
 
-    batch: Annotated[int | tuple[int, int, int], Range(1)] | None = None
+    batch: Annotated[int | tuple[int, int, int], Range(1, 2**16)] | None = None
     """Pictures per call: of an engine the most, or least,tuned,most; None: 1,1,8; of onnx all."""
-    workspace: Annotated[float, Range(0.1)] | None = None
+    workspace: Annotated[float, Range(0.1, 10**6)] | None = None
     """Most working memory, GiB; None: all that the GPU has."""
     tf32: bool = True
     """Let float32 products run as TF32 on Ampere and later; false is exact and slower."""

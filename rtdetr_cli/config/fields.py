@@ -6,6 +6,7 @@ A field's limits stand in its annotation: `Annotated[float, Range(0, 1)]`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,13 +44,17 @@ class Range:
             return None
         if self.low is not None and not value >= self.low:
             more = "" if self.besides is None else f", or {self.besides}"
-            return f"must be at least {self.low:g}{more}"
+            return f"must be at least {_plain(self.low)}{more}"
         if self.high is not None and not value <= self.high:
-            return f"must be at most {self.high:g}"
+            return f"must be at most {_plain(self.high)}"
         if self.multiple_of and value % self.multiple_of:
             close = max(1, round(value / self.multiple_of)) * self.multiple_of
             return f"must be a multiple of {self.multiple_of}, for example {close}"
         return None
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,15 @@ class OneOf:
         return f"must be one of {', '.join(self.values)}{f' ({why})' if why else ''}"
 
 
-ImageSize = Annotated[int | tuple[int, int], Range(32, multiple_of=32)]
+MAX_SIDE = 2**14
+"""Pixels of an input's side; networks are trained at 640."""
+ImageSize = Annotated[int | tuple[int, int], Range(32, MAX_SIDE, multiple_of=32)]
 Fraction = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(1)]
+Count = Annotated[int, Range(1, 10**9)]
+CountFromZero = Annotated[int, Range(0, 10**9)]
+Batch = Annotated[int, Range(1, 2**16)]
+Workers = Annotated[int, Range(0, 1024)]
+Queries = Annotated[int, Range(1, 2**14)]
 NonNegative = Annotated[float, Range(0)]
 Seconds = Annotated[float, Range(0.001, 1e6)]
 
@@ -153,12 +164,22 @@ def convert(key: str, value: object, hint: object) -> object:
         return _convert_tuple(key, value, hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
         return _build_nested(key, value, hint)
-    if hint is float and type(value) is int:
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(key, value)
     kind = get_origin(hint) or hint
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):  # type: ignore[arg-type]
         return value
     raise FieldError(key, f"must be {describe(hint)}, found {show(value)}")
+
+
+def _finite(key: str, value: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond 1e308
+        number = math.inf
+    if not math.isfinite(number):
+        raise FieldError(key, f"must be a finite number, found {show(value)}")
+    return number
 
 
 def _build_nested(key: str, value: object, cls: type) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rtdetr_cli.config.fields import (
@@ -14,6 +15,7 @@ from rtdetr_cli.config.fields import (
     required_fields,
 )
 from rtdetr_cli.config.settings import MODES
+from rtdetr_cli.core.bounded_text import show_key
 from rtdetr_cli.core.errors import UsageError, nearest
 
 S = TypeVar("S", bound=Settings)
@@ -47,12 +49,12 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
 
 def _recipe(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
     """What the recipe sets; it is not opened where every key is given, as when a run is resumed."""
-    keys = field_types(cls).keys()
-    if not given.get("recipe") or not keys - given.keys() or "recipe" not in keys:
+    keys, recipe = field_types(cls).keys(), given.get("recipe")
+    if "recipe" not in keys or not isinstance(recipe, str | Path) or not keys - given.keys():
         return {}
     from rtdetr_cli.config.load import load_recipe
 
-    name, values = load_recipe(str(given["recipe"]))
+    name, values = load_recipe(recipe)
     if "recipe" in values:
         raise UsageError(f"{name}: a recipe cannot name another recipe")
     return _known(cls, values, f"{name}: ")
@@ -68,8 +70,8 @@ def require_key(cls: type[Settings], key: str, origin: str = "") -> None:
     if key in hints or (key == "cfg" and not origin):
         return
     owners = [mode for mode, other in MODES.items() if key in field_types(other)]
-    hint = f"; it is one of {', '.join(owners)}" if owners else nearest(key, hints)
-    raise UsageError(f"{origin}{key} is no key of {cls.mode}{hint}")
+    hint = f"; it is one of {', '.join(owners)}" if owners else nearest(show_key(key), hints)
+    raise UsageError(f"{origin}{show_key(key)} is no key of {cls.mode}{hint}")
 
 
 def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -88,4 +90,7 @@ def _read(value: object, hint: object) -> object:
         return parse(value, hint)
     if value is None or isinstance(value, bool) or not accepts(hint, str):
         return value
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    items = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(item, Mapping | list | tuple | set | None) for item in items):
+        return value  # no text; the field's own check names it
+    return ",".join(map(str, items))

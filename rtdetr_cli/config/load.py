@@ -12,7 +12,8 @@ from typing import Any
 from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
 from rtdetr_cli.config.fields import YAML_SUFFIXES, FieldError, build
 from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
-from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show
+from rtdetr_cli.config.scale import check_architecture
+from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
 from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
 from rtdetr_cli.core.errors import ConfigError, nearest
 from rtdetr_cli.core.files import asset_dir
@@ -100,29 +101,15 @@ def model_config_from_dict(values: dict[str, Any], origin: str) -> ModelConfig:
         if isinstance(backbone, dict):
             values = {**values, "backbone": _build_backbone(backbone)}
         config = build(ModelConfig, values)
-        _require_positive("", model_config_to_dict(config))
     except FieldError as error:
         raise ConfigError(f"{origin}: {error}") from None
+    check_architecture(config, origin)
     return config
-
-
-def _require_positive(key: str, value: object) -> None:
-    """Every whole number in an architecture counts something, and no number is negative."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _require_positive(f"{key}.{name}".lstrip("."), item)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _require_positive(f"{key}[{index}]", item)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        least = 1 if isinstance(value, int) else 0
-        if not value >= least:
-            raise FieldError(key, f"must be at least {least}, found {value}")
 
 
 def _build_backbone(values: dict[str, Any]) -> HGNetv2Config | PResNetConfig:
     kind = values.get("type")
-    if kind not in _BACKBONES:
+    if not isinstance(kind, str) or kind not in _BACKBONES:
         raise FieldError("backbone.type", f"must be {' or '.join(_BACKBONES)}, found {show(kind)}")
     fields = {key: value for key, value in values.items() if key != "type"}
     try:
@@ -141,11 +128,28 @@ def _listed(value: object) -> object:
 
 def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
     """The file itself, or the shipped one of that name, with or without `.yaml`."""
-    given = Path(name_or_path).expanduser()
-    named = given if given.suffix in YAML_SUFFIXES else given.with_name(f"{given.name}.yaml")
-    for path in (given, named, folder / named.name if given.name == str(given) else named):
-        if path.is_file():
+    given = _expanded(name_or_path)
+    named = given if given.suffix in YAML_SUFFIXES else Path(f"{given}.yaml")
+    shipped = folder / named.name if given.name == str(given) else named
+    for path in (given, named, shipped):
+        if _is_there(path):
             return path
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     hint = nearest(named.stem, known) or f"; known are {', '.join(known)}"
-    raise ConfigError(f"{noun} {name_or_path} does not exist{hint}")
+    raise ConfigError(f"{noun} {show_key(str(name_or_path), 200)} does not exist{hint}")
+
+
+def _expanded(name_or_path: str | Path) -> Path:
+    try:
+        return Path(name_or_path).expanduser()
+    except RuntimeError:  # ~ with nobody's name
+        return Path(name_or_path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file has that name, or a FIFO or device, which is named and not opened."""
+    try:
+        is_odd = path.suffix in YAML_SUFFIXES and path.exists() and not path.is_dir()
+        return path.is_file() or is_odd
+    except (OSError, ValueError):  # longer than any name, or a NUL in it
+        return False

@@ -1,28 +1,47 @@
 """The typed shadow of models/*.yaml: what one RT-DETR is made of. Torch-free.
 
-Everything derivable (input channels, strides, number of classes) is left out on purpose.
+Everything derivable (input channels, strides, number of classes) is left out on purpose. Each
+limit is several times what the largest published network has; scale.py bounds them together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from rtdetr_cli.core.errors import ConfigError
+from rtdetr_cli.config.fields import FieldError, NonNegative, OneOf, Queries, Range
+from rtdetr_cli.core.bounded_text import show
+
+Width = Annotated[int, Range(1, 2**14)]
+"""Channels; 2048 in RT-DETR-X and H."""
+PairedWidth = Annotated[int, Range(2, 2**14)]
+"""Channels of which half are needed too."""
+Blocks = Annotated[int, Range(1, 512)]
+"""Blocks of a stage; 23 in RT-DETR-R101."""
+Layers = Annotated[int, Range(1, 64)]
+"""Layers or small blocks in a row; 6 in all of them."""
+Heads = Annotated[int, Range(1, 256)]
+"""Attention heads; 8 in all of them."""
+FeedForward = Annotated[int, Range(1, 2**16)]
+"""Width of a feed-forward network; 2048 in RT-DETR-H."""
+Points = Annotated[int, Range(1, 64)]
+"""Sampling points of a head on a map; 4 in all of them."""
+Precision = Annotated[str, OneOf(("float16", "float32", "float64"))]
 
 
 @dataclass(frozen=True)
 class HGStage:
     """One stage of HGNetv2: a row of the paper's table."""
 
-    mid: int
+    mid: Width
     """Channels of the convolutions inside a block."""
-    out: int
+    out: PairedWidth
     """Channels that leave the stage."""
-    blocks: int
+    blocks: Blocks
     """Number of HG blocks; those after the first add an identity residual."""
-    kernel: int = 3
-    """Kernel size of the block's convolutions, pixels."""
-    layers: int = 6
+    kernel: Annotated[int, Range(1, 31)] = 3
+    """Kernel size of the block's convolutions, pixels, odd; 5 in RT-DETR-H."""
+    layers: Layers = 6
     """Convolutions per block."""
     light: bool = False
     """True: each convolution is a 1x1 followed by a depthwise one."""
@@ -32,7 +51,7 @@ class HGStage:
 class HGNetv2Config:
     """Backbone of RT-DETR-L, X, H and n."""
 
-    stem: tuple[int, int]
+    stem: tuple[PairedWidth, Width]
     """Channels (middle, out) of the stem, which has stride 4."""
     stages: tuple[HGStage, ...]
     """Four stages; the last three give S3, S4 and S5."""
@@ -42,13 +61,13 @@ class HGNetv2Config:
 class PResNetConfig:
     """ResNet-vd backbone of RT-DETR-R18, R34, R50 and R101."""
 
-    blocks: tuple[int, int, int, int]
+    blocks: tuple[Blocks, Blocks, Blocks, Blocks]
     """Residual blocks per stage."""
     bottleneck: bool
     """True: 1x1, 3x3, 1x1 with four-fold expansion (R50, R101); False: two 3x3 (R18, R34)."""
-    stem: tuple[int, int, int] = (32, 32, 64)
+    stem: tuple[Width, Width, Width] = (32, 32, 64)
     """Channels of the stem's three 3x3 convolutions."""
-    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    widths: tuple[Width, Width, Width, Width] = (64, 128, 256, 512)
     """Channels of the 3x3 convolutions of each stage."""
 
 
@@ -56,19 +75,19 @@ class PResNetConfig:
 class EncoderConfig:
     """Hybrid encoder: AIFI on S5, then CCFF."""
 
-    hidden_dim: int = 256
+    hidden_dim: Width = 256
     """Width of the three maps."""
-    ffn_dim: int = 1024
+    ffn_dim: FeedForward = 1024
     """Width of AIFI's feed-forward network."""
-    num_layers: int = 1
+    num_layers: Layers = 1
     """AIFI layers (2 in RT-DETR-H)."""
-    num_heads: int = 8
+    num_heads: Heads = 8
     """Attention heads of AIFI."""
-    num_csp_blocks: int = 3
+    num_csp_blocks: Layers = 3
     """RepVGG blocks in each CSP fusion block."""
-    expansion: float = 1.0
+    expansion: Annotated[float, Range(0.01, 16)] = 1.0
     """Width inside a fusion block over `hidden_dim`."""
-    position_precision: str = "float32"
+    position_precision: Precision = "float32"
     """What AIFI's position embedding is rounded to: float32, or float64 as in Hugging Face."""
 
 
@@ -76,23 +95,23 @@ class EncoderConfig:
 class DecoderConfig:
     """Query selection and the deformable decoder."""
 
-    hidden_dim: int = 256
+    hidden_dim: Width = 256
     """Width of the queries."""
-    ffn_dim: int = 1024
+    ffn_dim: FeedForward = 1024
     """Width of each layer's feed-forward network."""
-    num_layers: int = 6
+    num_layers: Layers = 6
     """Decoder layers that are trained."""
-    eval_layers: int | None = None
+    eval_layers: Layers | None = None
     """Decoder layers that run at inference; None means all."""
-    num_heads: int = 8
+    num_heads: Heads = 8
     """Attention heads."""
-    num_queries: int = 300
+    num_queries: Queries = 300
     """Queries chosen from the encoder's memory."""
-    num_points: tuple[int, int, int] = (4, 4, 4)
+    num_points: tuple[Points, Points, Points] = (4, 4, 4)
     """Sampling points per head on the maps of stride 8, 16 and 32."""
-    sampling: str = "bilinear"
+    sampling: Annotated[str, OneOf(("bilinear", "discrete"))] = "bilinear"
     """`bilinear`, or `discrete` for the official "dsp" variants, which round to whole pixels."""
-    anchor_precision: str = "float32"
+    anchor_precision: Precision = "float32"
     """What the anchors' logits are rounded to: float32 official, float64 exact, float16 in files
     that were trained with anchors cast to half. Only float64 shows the difference."""
 
@@ -101,9 +120,9 @@ class DecoderConfig:
 class RecipeConfig:
     """What the official recipe sets per architecture (reference: the v2 configs)."""
 
-    epochs: int = 72
+    epochs: Annotated[int, Range(1, 10**6)] = 72
     """Epochs on COCO that reach the published AP."""
-    backbone_lr: float = 1e-5
+    backbone_lr: NonNegative = 1e-5
     """Learning rate of a pretrained backbone; the rest has 1e-4."""
     freeze_backbone_norm: bool = False
     """Keep the BatchNorms of a pretrained backbone as they are."""
@@ -123,51 +142,34 @@ class ModelConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
-    norm_eps: float = 1e-5
+    norm_eps: Annotated[float, Range(1e-12, 1)] = 1e-5
     """BatchNorm epsilon: 1e-5 official, 1e-3 in networks built by Ultralytics."""
 
     def __post_init__(self) -> None:
-        decoder, encoder = self.decoder, self.encoder
-        _require(
-            decoder.num_heads >= 1 and decoder.hidden_dim % decoder.num_heads == 0,
-            self.name,
-            "decoder.hidden_dim must be a multiple of decoder.num_heads",
-        )
-        _require(
-            encoder.num_heads >= 1 and encoder.hidden_dim % encoder.num_heads == 0,
-            self.name,
-            "encoder.hidden_dim must be a multiple of encoder.num_heads",
-        )
-        _require(
-            encoder.hidden_dim % 4 == 0, self.name, "encoder.hidden_dim must be a multiple of 4"
-        )
-        _require(
-            decoder.sampling in {"bilinear", "discrete"},
-            self.name,
-            "decoder.sampling must be bilinear or discrete",
-        )
-        for key, value in (
-            ("encoder.position_precision", encoder.position_precision),
-            ("decoder.anchor_precision", decoder.anchor_precision),
-        ):
-            known = value in {"float16", "float32", "float64"}
-            _require(known, self.name, f"{key} must be float16, float32 or float64")
-        _require(decoder.num_layers >= 1, self.name, "decoder.num_layers must be at least 1")
-        _require(
-            1 <= (decoder.eval_layers or 1) <= decoder.num_layers,
-            self.name,
-            "decoder.eval_layers must lie in 1..num_layers",
-        )
-        _require(decoder.num_queries >= 1, self.name, "decoder.num_queries must be at least 1")
-        if isinstance(self.backbone, HGNetv2Config):
+        """How the fields fit together; the range of each is in its type."""
+        encoder, decoder = self.encoder, self.decoder
+        for part, section in (("encoder", encoder), ("decoder", decoder)):
+            width, heads = section.hidden_dim, section.num_heads
             _require(
-                len(self.backbone.stages) == 4, self.name, "backbone.stages must list four stages"
+                heads >= 1 and width % heads == 0,
+                f"{part}.hidden_dim",
+                f"must be a multiple of {part}.num_heads, found {show(width)} and {show(heads)}",
             )
+        _require(encoder.hidden_dim % 4 == 0, "encoder.hidden_dim", "must be a multiple of 4")
+        has_channels = int(encoder.hidden_dim * encoder.expansion) >= 1
+        _require(has_channels, "encoder.expansion", "leaves no channel of encoder.hidden_dim")
+        is_within = 1 <= (decoder.eval_layers or 1) <= decoder.num_layers
+        _require(is_within, "decoder.eval_layers", "must lie in 1..num_layers")
+        if isinstance(self.backbone, HGNetv2Config):
+            stages = self.backbone.stages
+            _require(len(stages) == 4, "backbone.stages", "must list four stages")
+            is_odd = all(stage.kernel % 2 for stage in stages)
+            _require(is_odd, "backbone.stages", "must have odd kernels")
 
 
-def _require(holds: bool, name: str, sentence: str) -> None:
+def _require(holds: bool, key: str, complaint: str) -> None:
     if not holds:
-        raise ConfigError(f"{name}: {sentence}")
+        raise FieldError(key, complaint)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,18 @@ from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import (
     YAML_SUFFIXES,
+    Batch,
     Count,
+    CountFromZero,
     Fraction,
     ImageSize,
     NonNegative,
     OneOf,
+    Queries,
     Range,
     Seconds,
     Settings,
+    Workers,
 )
 from rtdetr_cli.config.runtime_rules import refuse_runtime_keys
 from rtdetr_cli.config.train_rules import refuse_without_effect
@@ -54,7 +58,7 @@ class TrainSettings(Settings):
     """Settings to start from: a name of cfg/recipes or a .yaml; other keys win over it."""
     freeze: str | None = None
     """Parts not to train: number of leading backbone stages, backbone, or names; 0 none at all."""
-    classes: tuple[Annotated[int, Range(0)], ...] | None = None
+    classes: tuple[CountFromZero, ...] | None = None
     """Class indices to train and validate on, for example 0,2,5; None: all."""
     single_cls: bool = False
     """Treat all classes as one, named object."""
@@ -63,22 +67,22 @@ class TrainSettings(Settings):
 
     epochs: Count = 72
     """Passes over the training images."""
-    time: Annotated[float, Range(0)] | None = None
+    time: Annotated[float, Range(0, 10**6)] | None = None
     """Hours that the run may take: sets epochs, and with them the schedule, by their pace."""
-    patience: Annotated[int, Range(0)] = 0
+    patience: CountFromZero = 0
     """Epochs without a better AP after which the run ends; 0 is never."""
-    batch: Annotated[int, Range(1, besides=-1)] = 16
+    batch: Annotated[int, Range(1, 2**16, besides=-1)] = 16
     """Images per batch, shared by all devices; -1: as many as fit the memory of one CUDA device."""
     accumulate: Count = 1
     """Batches whose gradients make one step: batch=4 accumulate=4 learns as batch=16."""
     imgsz: ImageSize = 640
     """Input size in pixels, one number or height,width; multiples of 32."""
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Start of every random generator."""
 
     device: str | None = None
     """cpu, cuda, cuda:1, mps, 0, or 0,1 to train on both; None: cuda, then mps, then cpu."""
-    workers: Annotated[int, Range(0)] | None = None
+    workers: Workers | None = None
     """Processes that load images for each device, 0 is none; None: one per core, at most 4."""
     cache: Annotated[str, OneOf(("off", "ram", "disk"))] = "off"
     """Keep decoded training images in memory (ram) or in RTDETR_HOME/cache (disk); off: decode."""
@@ -97,7 +101,7 @@ class TrainSettings(Settings):
     """Validate after every so many epochs, and after the last one."""
     save_steps: Count = 1000
     """Save all that resuming needs after every so many steps, and after each epoch."""
-    save_period: Annotated[int, Range(0)] = 0
+    save_period: CountFromZero = 0
     """Keep the weights of every so many epochs as epochN.pt; 0 keeps best.pt and last.pt only."""
     plots: bool = True
     """Draw curves and sample batches into the run folder."""
@@ -116,7 +120,7 @@ class TrainSettings(Settings):
     """Multiplies the official lr and backbone_lr that a pretrained model gets where left open."""
     weight_decay: NonNegative = 1e-4
     """Decay of the weights; norms have none."""
-    warmup_steps: Annotated[int, Range(0)] | None = None
+    warmup_steps: CountFromZero | None = None
     """Steps of linear warm-up."""
     schedule: Annotated[str, OneOf(("constant", "cosine", "flat_cosine"))] | None = None
     """Learning rate after the warm-up: constant, cosine (to 1 %) or flat_cosine (to a half)."""
@@ -129,7 +133,7 @@ class TrainSettings(Settings):
     loss: Annotated[str, OneOf(("vfl", "mal"))] = "vfl"
     """Classification loss: varifocal, or DEIM's matchability-aware."""
 
-    num_denoising: Annotated[int, Range(0)] = 100
+    num_denoising: Annotated[int, Range(0, 10_000)] = 100
     """Denoising queries, shared by all groups; 0 turns denoising off."""
     label_noise: Fraction = 0.5
     """Half of this share of the denoising labels is drawn anew."""
@@ -146,13 +150,13 @@ class TrainSettings(Settings):
     """Probability of a left-right flip."""
     multi_scale: bool | None = None
     """Draw the input size of each batch from 0.75 to 1.25 times imgsz."""
-    clean_epochs: Annotated[int, Range(0)] | None = None
+    clean_epochs: CountFromZero | None = None
     """Last epochs without strong augmentation and multi-scale."""
     mosaic: Fraction = 0.0
     """Probability of four images in one, in place of zoom-out and IoU crop (DEIM)."""
     mixup: Fraction = 0.0
     """Probability that the images of a batch are laid over one another, two and two (DEIM)."""
-    dense_epochs: tuple[Annotated[int, Range(0)], Annotated[int, Range(0)]] | None = None
+    dense_epochs: tuple[CountFromZero, CountFromZero] | None = None
     """Epochs after which mosaic and mixup begin (no strong augmentation before) and end."""
 
     def __post_init__(self) -> None:
@@ -184,26 +188,26 @@ class ValSettings(Settings):
     """Data set: YAML, folder or COCO json."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Which part of the data set: train, val or test."""
-    classes: tuple[Annotated[int, Range(0)], ...] | None = None
+    classes: tuple[CountFromZero, ...] | None = None
     """Class indices to measure, for example 0,2,5; None: all."""
     single_cls: bool = False
     """Treat all classes as one, as in a training with single_cls."""
 
     imgsz: ImageSize | None = None
     """Input size in pixels, one number or height,width; None: the model's own."""
-    batch: Count = 16
+    batch: Batch = 16
     """Images per step."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
-    workers: Annotated[int, Range(0)] | None = None
+    workers: Workers | None = None
     """Processes that load images, 0 is none beside the main one; None: one per core, at most 4."""
     conf: Fraction = 0.0
     """Lowest score that counts; above 0 AP falls."""
-    max_det: Annotated[int, Range(1)] = 300
+    max_det: Count = 300
     """Most detections per image."""
     decoder_layers: Count | None = None
     """Decoder layers to run, fewer is faster; None: all that the model runs at inference."""
-    num_queries: Count | None = None
+    num_queries: Queries | None = None
     """Queries to select, fewer is faster; None: the model's own."""
     half: bool = False
     """16-bit floats, boxes in float32: float16 on CUDA, bfloat16 on CPUs that have it."""
@@ -252,17 +256,17 @@ class PredictSettings(Settings):
     """Input size in pixels, one number or height,width; None: the model's own."""
     conf: Fraction = 0.25
     """Lowest score that is shown."""
-    max_det: Annotated[int, Range(1)] = 300
+    max_det: Count = 300
     """Most detections per picture."""
-    classes: tuple[Annotated[int, Range(0)], ...] | None = None
+    classes: tuple[CountFromZero, ...] | None = None
     """Class indices to keep, for example 0,2,5; None: all."""
-    batch: Count = 1
+    batch: Batch = 1
     """Pictures per step."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
     decoder_layers: Count | None = None
     """Decoder layers to run, fewer is faster; None: all that the model runs at inference."""
-    num_queries: Count | None = None
+    num_queries: Queries | None = None
     """Queries to select, fewer is faster; None: the model's own."""
     half: bool = False
     """16-bit floats, boxes in float32: float16 on CUDA, bfloat16 on CPUs that have it."""
@@ -286,7 +290,7 @@ class PredictSettings(Settings):
     """Write class names at the boxes."""
     show_conf: bool = True
     """Write scores at the boxes."""
-    line_width: Count | None = None
+    line_width: Annotated[int, Range(1, 1000)] | None = None
     """Width of the boxes' lines, pixels; None: from the size of the picture."""
 
     project: str = "runs"

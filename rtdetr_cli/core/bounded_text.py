@@ -143,6 +143,6 @@ def show(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def show_key(key: object) -> str:
-    """A key as it may stand in a message: short, one line, without quotes."""
-    return printable(key, 60) if isinstance(key, str) else show(key)
+def show_key(key: object, limit: int = 60) -> str:
+    """A key or a name as it may stand in a message: short, one line, without quotes."""
+    return printable(key, limit) if isinstance(key, str) else show(key, limit)

@@ -12,8 +12,8 @@ from typing import Any
 from yaml import (
     AliasEvent,
     CollectionNode,
+    Event,
     MappingNode,
-    Mark,
     MarkedYAMLError,
     Node,
     SafeLoader,
@@ -86,18 +86,17 @@ class _Composer(SafeLoader):
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         """One node and what is below it."""
-        event = self.peek_event()
-        mark = event.start_mark
+        event: Event = self.peek_event()  # type: ignore[no-untyped-call]  # not in the stubs
         self._depth += 1
         self._aliases += isinstance(event, AliasEvent)
         self._num_nodes += 1
-        _require(self._depth <= MAX_DEPTH, f"more than {MAX_DEPTH} levels deep", mark)
-        _require(self._aliases <= MAX_ALIASES, f"more than {MAX_ALIASES} aliases", mark)
-        _require(self._num_nodes <= MAX_NODES, f"more than {MAX_NODES} values", mark)
+        _require(self._depth <= MAX_DEPTH, f"more than {MAX_DEPTH} levels deep", event)
+        _require(self._aliases <= MAX_ALIASES, f"more than {MAX_ALIASES} aliases", event)
+        _require(self._num_nodes <= MAX_NODES, f"more than {MAX_NODES} values", event)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, AliasEvent):
-            _require(id(node) in self._sizes, f"*{event.anchor} is inside what it names", mark)
+            _require(id(node) in self._sizes, f"*{event.anchor} is inside what it names", event)
         elif node is not None:
             _check(node)
             self._sizes[id(node)] = self._size(node)
@@ -109,9 +108,7 @@ class _Composer(SafeLoader):
             return 1
         pairs = node.value if isinstance(node, MappingNode) else [(item,) for item in node.value]
         size = 1 + sum(self._sizes[id(item)] for pair in pairs for item in pair)
-        _require(
-            size <= MAX_NODES, f"aliases stand for more than {MAX_NODES} values", node.start_mark
-        )
+        _require(size <= MAX_NODES, f"aliases stand for more than {MAX_NODES} values", node)
         return size
 
 
@@ -126,26 +123,27 @@ for _name, _first in (
     _Composer.add_implicit_resolver(f"{_TAG}{_name}", _whole, _first)
 
 
-def _require(holds: bool, problem: str, mark: Mark | None) -> None:
+def _require(holds: bool, problem: str, place: Node | Event) -> None:
     if not holds:
+        mark = place.start_mark
         raise BrokenYamlError(problem, mark.line + 1 if mark else None)
 
 
 def _check(node: Node) -> None:
     """Refuse a tag that does not fit its node, a number without end, a key that stands twice."""
-    tag, mark = node.tag.removeprefix(_TAG), node.start_mark
+    tag = node.tag.removeprefix(_TAG)
     if isinstance(node, SequenceNode):
-        _require(tag == "seq", f"the tag {show_key(tag)} is not read", mark)
+        _require(tag == "seq", f"the tag {show_key(tag)} is not read", node)
     elif isinstance(node, MappingNode):
-        _require(tag == "map", f"the tag {show_key(tag)} is not read", mark)
+        _require(tag == "map", f"the tag {show_key(tag)} is not read", node)
         _check_keys(node)
     else:
-        _require(tag in _PATTERNS, f"the tag {show_key(tag)} is not read", mark)
+        _require(tag in _PATTERNS, f"the tag {show_key(tag)} is not read", node)
         text = node.value
-        _require(bool(_PATTERNS[tag].fullmatch(text)), f"{show(text)} is no {tag}", mark)
-        _require(not _UNPRINTABLE.search(text), f"{show(text)} is no text that can be stored", mark)
+        _require(bool(_PATTERNS[tag].fullmatch(text)), f"{show(text)} is no {tag}", node)
+        _require(not _UNPRINTABLE.search(text), f"{show(text)} is no text that can be stored", node)
         is_short = tag != "int" or len(text.lstrip("-+").lstrip("0")) <= MAX_DIGITS
-        _require(is_short, f"{show_key(text)} has more than {MAX_DIGITS} digits", mark)
+        _require(is_short, f"{show_key(text)} has more than {MAX_DIGITS} digits", node)
 
 
 def _check_keys(node: MappingNode) -> None:
@@ -153,9 +151,9 @@ def _check_keys(node: MappingNode) -> None:
     seen = set()
     for key, _ in node.value:
         is_plain = isinstance(key, ScalarNode) and key.tag.removeprefix(_TAG) in _KEY_TAGS
-        _require(is_plain, "a key must be a text or a whole number", key.start_mark)
+        _require(is_plain, "a key must be a text or a whole number", key)
         value = _scalar(key)
-        _require(value not in seen, f"{show_key(value)} stands twice", key.start_mark)
+        _require(value not in seen, f"{show_key(value)} stands twice", key)
         seen.add(value)
 
 
@@ -176,7 +174,7 @@ def _mapping(node: MappingNode) -> dict[str | int, Any]:
             sources = value.value if isinstance(value, SequenceNode) else [value]
             for source in reversed(sources):
                 is_mapping = isinstance(source, MappingNode)
-                _require(is_mapping, "<< needs a mapping or a list of mappings", key.start_mark)
+                _require(is_mapping, "<< needs a mapping or a list of mappings", key)
                 merged |= _mapping(source)
     own = {_scalar(key): _value(value) for key, value in node.value if key.tag != f"{_TAG}merge"}
     return {**merged, **own}

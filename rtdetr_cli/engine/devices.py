@@ -24,7 +24,8 @@ def devices_to_launch(settings: TrainSettings) -> list[str]:
     device = settings.device
     if device is None and settings.resume:
         args = run_folder(settings) / "args.yaml"
-        device = load_yaml(args).get("device") if args.is_file() else None
+        stored = load_yaml(args).get("device") if args.is_file() else None
+        device = stored if isinstance(stored, str) else None
     names = _names(device)
     if len(names) < 2:
         return []

@@ -17,6 +17,7 @@ from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.runtime_rules import is_exported
+from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, table
 from rtdetr_cli.core.errors import ConfigError, UsageError, WeightsError
@@ -248,6 +249,7 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
         return ModelInfo(
             model, opened.origin, nothing[0], size, opened.names, *nothing[1:], file=opened.file
         )
+    check_activations(config, size, Path(model).name)
     with torch.device("meta"):
         network = RTDETRNetwork(config, len(opened.names)).eval()
     network.set_speed(opened.decoder_layers, opened.num_queries)

@@ -11,6 +11,7 @@ from rtdetr_cli.backends.torch import build_network
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.distributed import from_main, rank, together, world_size
@@ -77,6 +78,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = _start_network(settings, train_split.names, stopped)
+    check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
     _place(network, settings, device, precision)
     settings = with_batch(settings, network, is_pretrained, train_split, device)
     steps = _steps_per_epoch(settings, train_split)

@@ -12,7 +12,12 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.fields import FieldError
+from rtdetr_cli.config.load import (
+    load_model_config,
+    model_config_from_dict,
+    model_config_to_dict,
+)
 from rtdetr_cli.config.model import (
     DecoderConfig,
     EncoderConfig,
@@ -61,8 +66,12 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
         )
     except KeyError as error:
         raise WeightsError(f"{origin} is no complete RT-DETR: {error.args[0]} is absent") from None
-    except (ConfigError, ValueError, IndexError, ZeroDivisionError) as error:
+    except (FieldError, ValueError, IndexError, ZeroDivisionError) as error:
         raise WeightsError(f"{origin} is no RT-DETR of ours: {error}") from None
+    try:
+        found = model_config_from_dict(model_config_to_dict(found), origin)  # checks each range
+    except ConfigError as error:
+        raise WeightsError(str(error)) from None
     twin = next(
         (shipped for shipped in shipped_configs() if _shapes(shipped) == _shapes(found)), None
     )

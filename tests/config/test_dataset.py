@@ -123,3 +123,37 @@ def test_unknown_data_set() -> None:
 @pytest.mark.parametrize("path", sorted((asset_dir("cfg") / "datasets").glob("*.yaml")), ids=str)
 def test_shipped_data_sets_open(path: Path) -> None:
     assert load_dataset_config(path.name).origin == path
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("train: x\nnames: [a, [b]]\n", "names[1] must be a text, found ['b']"),
+        ("train: x\nnames: [a, ~]\n", "names[1] must be a text, found None"),
+        ("train: x\nnames: {0: a, 1: {b: c}}\n", "names[1] must be a text, found {'b': 'c'}"),
+        ("train: x\nnames: [' ']\n", "names[0] must be a text, found ' '"),
+        (f"train: x\nnames: [{'n' * 201}]\n", "names[0] has 201 characters; at most 200 are read"),
+        ("train: x\nnames: [a]\npath: [b]\n", "path must be a text, found ['b']"),
+        ("train: x\nnames: [a]\npath: ~nobody-here/x\n", "path names no folder: Could not"),
+        (f"train: x\nnames: [a]\npath: {'p' * 300}\n", "path is no name that a file can have: 'p"),
+        (f"train: [x, {'t' * 300}]\nnames: [a]\n", "train is no name that a file can have: 't"),
+        ("train: x\nnames: [a]\nshapes: {num_train: 1}\npath: /\n", "shapes is no key"),
+        ("train: x\nnames: [a]\norigin: /etc/passwd\n", "origin is no key"),
+        ("source: shapes\nnum_train: 1000000000\n", "num_train must be at most 100000, found 1000"),
+        ("source: shapes\nsize: 0\n", "size must be at least 32, found 0"),
+        ("source: [shapes]\n", "source must be shapes, found ['shapes']"),
+    ],
+)
+def test_values_that_no_data_set_has_are_named(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_config(write(tmp_path, text))
+    assert sentence in str(caught.value)
+
+
+def test_a_loop_of_links_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    config = load_dataset_config(write(tmp_path, "path: c\ntrain: x\nnames: [a]\n"))
+    assert config.path == tmp_path / "c"
+    with pytest.raises(ConfigError, match="path names no folder"):
+        load_dataset_config(write(tmp_path, "path: a\ntrain: x\nnames: [a]\n"))

@@ -1,6 +1,7 @@
 """Architectures: what the files say, and what is said about a wrong one."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,12 +99,12 @@ def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"decoder": 6}, "decoder must be a mapping of keys, found 6"),
         ({"encoder": {"hidden_dim": 250}}, "encoder.hidden_dim must be a multiple of"),
         (
-            {"encoder": {"num_heads": 0}},
-            "encoder.hidden_dim must be a multiple of encoder.num_heads",
+            {"encoder": {"num_heads": 7}},
+            "encoder.hidden_dim must be a multiple of encoder.num_heads, found 256 and 7",
         ),
         (
-            {"decoder": {"num_heads": 0}},
-            "decoder.hidden_dim must be a multiple of decoder.num_heads",
+            {"decoder": {"num_heads": 3}},
+            "decoder.hidden_dim must be a multiple of decoder.num_heads, found 256 and 3",
         ),
         ({"encodr": {}}, "encodr is no key; did you mean encoder?"),
         ({"backbone": {"stem": [32, 48]}}, "backbone.type must be hgnetv2 or presnet, found None"),
@@ -138,7 +139,10 @@ def test_unknown_architecture_names_the_nearest() -> None:
         ("a: 1\nb: 2\na: 3\n", "bad.yaml:3: broken YAML: a stands twice"),
         ("- 1\n", "bad.yaml must hold keys and values, found [1]"),
         ("", "bad.yaml must hold keys and values, found None"),
-        ("a: !!python/object:os.system {}\n", "bad.yaml:1: broken YAML: the tag python/object:os.sy"),
+        (
+            "a: !!python/object:os.system {}\n",
+            "bad.yaml:1: broken YAML: the tag python/object:os.sy",
+        ),
     ],
 )
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
@@ -157,6 +161,20 @@ def test_unreadable_yaml(tmp_path: Path) -> None:
         load_yaml(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_yaml(tmp_path)
+    os.mkfifo(tmp_path / "fifo.yaml")
+    for open_file in (load_yaml, load_model_config):
+        with pytest.raises(ConfigError, match=r"fifo\.yaml is no regular file"):
+            open_file(tmp_path / "fifo.yaml")
+    (tmp_path / "numbers.yaml").write_text("1: 2\n")
+    with pytest.raises(ConfigError, match=r"numbers\.yaml: 1 is no key; keys are texts"):
+        load_yaml(tmp_path / "numbers.yaml")
+
+
+@pytest.mark.parametrize("name", ["", "/", "~nobody-here/x.yaml", "a\0b", "n" * 5000, "x\ud800"])
+def test_names_that_no_file_can_have_do_not_exist(name: str) -> None:
+    with pytest.raises(ConfigError, match="does not exist; known are") as caught:
+        load_model_config(name)
+    assert len(str(caught.value)) < 500
 
 
 def test_yaml_means_what_people_mean(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_lists(text: str) -> None:
         (TrainSettings, {"data": "x", "epochs": True}, "epochs must be a whole number, found True"),
         (TrainSettings, {"data": "x", "epochs": "none"}, "epochs must be a whole number"),
         (TrainSettings, {"data": "x", "flip": "1.5"}, "flip must be at most 1, found 1.5"),
-        (TrainSettings, {"data": "x", "lr": "nan"}, "lr must be at least 0, found nan"),
+        (TrainSettings, {"data": "x", "lr": "nan"}, "lr must be a finite number, found nan"),
         (TrainSettings, {"data": "x", "schedule": "cosin"}, "found 'cosin'; did you mean cosine?"),
         (TrainSettings, {"data": "x", "plots": "maybe"}, "plots must be true or false, found 'may"),
         (TrainSettings, {"data": "x", "pretrained": "a.pt"}, "pretrained=a.pt has no effect with"),

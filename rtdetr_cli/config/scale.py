@@ -1,0 +1,166 @@
+"""How large a network would be, by arithmetic on its architecture: asked before it is built.
+
+A file of a kilobyte can say that its convolutions have 10^9 channels; a network made after it would
+fill the memory. The counts leave out biases and norms, so that no good file is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rtdetr_cli.config.model import (
+    DecoderConfig,
+    EncoderConfig,
+    HGNetv2Config,
+    HGStage,
+    ModelConfig,
+    PResNetConfig,
+)
+from rtdetr_cli.core.errors import ConfigError
+
+MAX_PARAMETERS = 10**9
+"""RT-DETR-H, the largest published, has 126 million."""
+MAX_TENSORS = 10_000
+"""Weights of convolutions and linear layers; RT-DETR-H has 212."""
+MAX_ACTIVATIONS = 2**33
+"""Values in the maps of the largest block for one image, 32 GiB as float32; RT-DETR-H has 25
+million at 640 pixels and 4.0 billion at 8192."""
+
+Amount = tuple[int, float]
+"""How many weight tensors and how many values in them."""
+
+
+def check_architecture(config: ModelConfig, origin: str) -> None:
+    """Make sure that a network is no larger than any real one, at 640 pixels and 80 classes.
+
+    Raises:
+        ConfigError: names the part that is too large, what it has and what is allowed.
+    """
+    parts = _parts(config, 80)
+    for limit, index, noun in ((MAX_TENSORS, 0, "layers"), (MAX_PARAMETERS, 1, "parameters")):
+        total = sum(amount[index] for amount in parts.values())
+        if not total <= limit:
+            largest = max(parts, key=lambda part: parts[part][index])
+            raise ConfigError(
+                f"{origin}: {largest} makes this a network of {total:.3g} {noun}; "
+                f"at most {limit} are built"
+            )
+    check_activations(config, (640, 640), origin)
+
+
+def check_activations(config: ModelConfig, size_hw: tuple[int, int], origin: str) -> None:
+    """Make sure that one image of a size fits through a network.
+
+    Raises:
+        ConfigError: names the part that is too large and what is allowed.
+    """
+    activations = largest_activations(config, size_hw)
+    largest = max(activations, key=lambda part: activations[part])
+    if not activations[largest] <= MAX_ACTIVATIONS:
+        height, width = size_hw
+        raise ConfigError(
+            f"{origin}: at {height}x{width} pixels {largest} has {activations[largest]:.3g} values "
+            f"for one image; at most {MAX_ACTIVATIONS} are computed"
+        )
+
+
+def largest_activations(config: ModelConfig, size_hw: tuple[int, int]) -> dict[str, int]:
+    """Values in the maps of the largest block of each part, for one image."""
+    backbone, encoder, decoder = config.backbone, config.encoder, config.decoder
+    pixels = size_hw[0] * size_hw[1]
+    outs = _stage_outs(backbone)
+    if isinstance(backbone, HGNetv2Config):
+        stem, entering = 2 * backbone.stem[0], [backbone.stem[1], *outs]
+        widths = [
+            max(width, stage.out) + stage.layers * stage.mid + stage.out
+            for width, stage in zip(entering, backbone.stages, strict=False)
+        ]
+    else:
+        stem, widths = max(backbone.stem), [3 * out for out in outs]
+    maps = [pixels // 4 * stem]
+    maps += [pixels // 16 // 4**index * width for index, width in enumerate(widths)]
+    fused = int(encoder.hidden_dim * encoder.expansion)
+    tokens = sum(pixels // stride**2 for stride in (8, 16, 32))
+    queries = min(decoder.num_queries, tokens)
+    samples = queries * sum(decoder.num_points) * decoder.hidden_dim
+    return {
+        "backbone": max(maps),
+        "encoder": pixels // 64 * (3 * encoder.hidden_dim + 3 * fused),
+        "encoder.ffn_dim": pixels // 1024 * encoder.ffn_dim,
+        "decoder": max(tokens * decoder.hidden_dim, queries**2 * decoder.num_heads, samples),
+        "decoder.ffn_dim": queries * decoder.ffn_dim,
+    }
+
+
+def least_amount(config: ModelConfig, num_classes: int) -> Amount:
+    """What the convolutions and linear layers of a network hold."""
+    parts = _parts(config, num_classes).values()
+    return sum(count for count, _ in parts), sum(values for _, values in parts)
+
+
+def _parts(config: ModelConfig, num_classes: int) -> dict[str, Amount]:
+    backbone, width = config.backbone, config.encoder.hidden_dim
+    layers = [*_backbone(backbone)]
+    tensors, values = _encoder(config.encoder)
+    return {
+        "backbone": (sum(count for count, _ in layers), sum(amount for _, amount in layers)),
+        "encoder": (tensors + 3, values + sum(_stage_outs(backbone)[-3:]) * width),
+        "decoder": _decoder(config.decoder, width, num_classes),
+    }
+
+
+def _stage_outs(config: HGNetv2Config | PResNetConfig) -> list[int]:
+    """Channels that leave each stage."""
+    if isinstance(config, HGNetv2Config):
+        return [stage.out for stage in config.stages]
+    return [width * (4 if config.bottleneck else 1) for width in config.widths]
+
+
+def _backbone(config: HGNetv2Config | PResNetConfig) -> Iterator[Amount]:
+    return _hgnetv2(config) if isinstance(config, HGNetv2Config) else _presnet(config)
+
+
+def _hgnetv2(config: HGNetv2Config) -> Iterator[Amount]:
+    mid, width = config.stem
+    yield 5, 27 * mid + 2 * 4 * mid * (mid // 2) + 18 * mid * mid + mid * width
+    for stage in config.stages:
+        convolutions = stage.layers + 2
+        yield convolutions, _hg_block(stage, width)
+        yield (stage.blocks - 1) * convolutions, (stage.blocks - 1) * _hg_block(stage, stage.out)
+        width = stage.out
+
+
+def _hg_block(stage: HGStage, width: int) -> int:
+    area, mid, squeezed = stage.kernel**2, stage.mid, stage.out // 2
+    layers = width * mid + (stage.layers - 1) * mid * mid
+    layers = layers + stage.layers * mid * area if stage.light else layers * area
+    return layers + (width + stage.layers * mid) * squeezed + squeezed * stage.out
+
+
+def _presnet(config: PResNetConfig) -> Iterator[Amount]:
+    first, second, width = config.stem
+    yield 3, 9 * (3 * first + first * second + second * width)
+    for mid, blocks in zip(config.widths, config.blocks, strict=True):
+        out = 4 * mid if config.bottleneck else mid
+        inner = mid * (9 * mid + out) if config.bottleneck else 9 * mid * mid
+        enter = mid if config.bottleneck else 9 * mid
+        yield 3, width * (enter + out) + inner
+        yield 2 * (blocks - 1), (blocks - 1) * (out * enter + inner)
+        width = out
+
+
+def _encoder(config: EncoderConfig) -> Amount:
+    """AIFI and CCFF."""
+    width, mid = config.hidden_dim, config.hidden_dim * config.expansion - 1
+    layer = 4 * width * width + 2 * width * config.ffn_dim
+    fusion = 4 * width * mid + config.num_csp_blocks * 10 * mid * mid
+    tensors = 4 * config.num_layers + 8 * config.num_csp_blocks
+    return tensors, config.num_layers * layer + 4 * fusion + 20 * width * width
+
+
+def _decoder(config: DecoderConfig, in_channels: int, num_classes: int) -> Amount:
+    width, points = config.hidden_dim, 3 * config.num_heads * sum(config.num_points)
+    layer = width * (6 * width + points + 2 * config.ffn_dim)
+    heads = (config.num_layers + 1) * width * (num_classes + 2 * width)
+    rest = 3 * in_channels * width + width * (8 + 3 * width) + num_classes * width
+    return 10 * config.num_layers, config.num_layers * layer + heads + rest

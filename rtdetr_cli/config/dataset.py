@@ -193,7 +193,7 @@ def _named(names: object) -> dict[int, str] | None:
 
 def _name(index: int, value: object) -> str:
     """A class name; numbers and truth values are what YAML makes of some."""
-    if not isinstance(value, str | int | float) or (isinstance(value, str) and not value.strip()):
+    if not isinstance(value, str | int | float):
         raise FieldError(f"names[{index}]", f"must be a text, found {show(value)}")
     name = str(value)
     if len(name) > MAX_NAME:

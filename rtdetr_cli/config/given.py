@@ -50,11 +50,12 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
 def _recipe(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
     """What the recipe sets; it is not opened where every key is given, as when a run is resumed."""
     keys, recipe = field_types(cls).keys(), given.get("recipe")
-    if "recipe" not in keys or not isinstance(recipe, str | Path) or not keys - given.keys():
+    is_named = isinstance(recipe, str | Path) and recipe != ""
+    if "recipe" not in keys or not is_named or not keys - given.keys():
         return {}
     from rtdetr_cli.config.load import load_recipe
 
-    name, values = load_recipe(recipe)
+    name, values = load_recipe(str(recipe))
     if "recipe" in values:
         raise UsageError(f"{name}: a recipe cannot name another recipe")
     return _known(cls, values, f"{name}: ")

@@ -7,6 +7,7 @@ import torch
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.load import load_yaml
 from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.core.bounded_text import show
 from rtdetr_cli.core.distributed import is_worker, local_rank, local_world_size
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.snapshot import run_folder
@@ -24,8 +25,9 @@ def devices_to_launch(settings: TrainSettings) -> list[str]:
     device = settings.device
     if device is None and settings.resume:
         args = run_folder(settings) / "args.yaml"
-        stored = load_yaml(args).get("device") if args.is_file() else None
-        device = stored if isinstance(stored, str) else None
+        device = load_yaml(args).get("device") if args.is_file() else None
+        if not isinstance(device, str | None):
+            raise UsageError(f"{args}: device must be a text, found {show(device)}")
     names = _names(device)
     if len(names) < 2:
         return []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from rtdetr_cli.config.fields import MAX_SIDE
 from rtdetr_cli.core.errors import printable
 
 MAX_COUNT = 2**16
 """Of queries, heads and layers."""
-MAX_SIDE = 2**14
-"""Pixels of an input's side."""
 
 
 def class_names(names: object) -> dict[int, str] | None:

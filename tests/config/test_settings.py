@@ -211,3 +211,30 @@ def test_every_mode_is_listed() -> None:
         "check",
         "models",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("1: 2\n", "my.yaml: 1 is no key; keys are texts"),
+        ("epochs: 1000000000000\n", "train: epochs must be at most 1000000000, found 10000000000"),
+        ("imgsz: 1048576\n", "train: imgsz must be at most 16384, found 1048576"),
+        ("workers: 100000\n", "train: workers must be at most 1024, found 100000"),
+        ("num_denoising: 1000000\n", "train: num_denoising must be at most 10000, found 1000000"),
+        ("lr: .inf\n", "train: lr must be a finite number, found inf"),
+        ("lr: 1e999\n", "train: lr must be a finite number, found inf"),
+        ("device: [[0]]\n", "train: device must be a text, found [[0]]"),
+        ("device: {a: 1}\n", "train: device must be a text, found {'a': 1}"),
+        ("cache: [a, b]\n", "train: cache must be one of off, ram, disk, found 'a,b'"),
+        ("recipe: {a: 1}\n", "train: recipe must be a text, found {'a': 1}"),
+        (f"{'k' * 1000}: 1\n", f"{'k' * 57}... is no key of train"),
+    ],
+)
+def test_settings_files_have_the_same_keys_and_ranges(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "my.yaml").write_text(f"data: x\n{text}")
+    with pytest.raises(UsageError) as caught:
+        settings_from_pairs(TrainSettings, {"cfg": str(tmp_path / "my.yaml")})
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 300

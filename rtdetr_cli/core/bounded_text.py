@@ -21,8 +21,8 @@ MAX_DEPTH = 32
 """Levels of nesting; a checkpoint's description has 5."""
 MAX_NODES = 100_000
 """Values, keys included; the class names of ImageNet are 43,682, twice that in a config.json."""
-MAX_DIGITS = 18
-"""Of a whole number: what 64 bits hold."""
+MAX_DIGITS = 100
+"""Of a whole number: more than any field takes, so that the field's own range is what is named."""
 
 _JSON_PARTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]', re.DOTALL)
 _LITERAL = re.compile(

@@ -94,10 +94,12 @@ class _ObservedSession:
         own: list[Any] = self._session.get_outputs()[: self._count]
         return own
 
-    def run(self, names: list[str], feed: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def run(
+        self, names: list[str], feed: dict[str, npt.NDArray[Any]], options: object = None
+    ) -> list[npt.NDArray[Any]]:
         """The answers, after the observed tensors were counted."""
         hidden = self._hidden
-        answers: list[npt.NDArray[Any]] = self._session.run([*hidden, *names], feed)
+        answers: list[npt.NDArray[Any]] = self._session.run([*hidden, *names], feed, options)
         found = {**feed, **dict(zip([*hidden, *names], answers, strict=True))}
         for name, histogram in self._histograms.items():
             histogram.add(torch.from_numpy(found[name]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from rtdetr_cli.config.fields import FieldError, OneOf, Range, convert
+from rtdetr_cli.config.fields import MAX_SIDE, FieldError, OneOf, Range, convert
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.claims import MAX_COUNT, MAX_SIDE, class_names
+from rtdetr_cli.weights.claims import MAX_COUNT, class_names
 
 MAX_PIXELS = 2**27
 """Of a batch whose size the file fixes: 1.6 GB as float32, 327 pictures of 640x640."""

@@ -158,7 +158,7 @@ def largest_pairs(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         (C_out,)
     """
     magnitudes = np.abs(weight.astype(np.float64))
-    largest = magnitudes.max((1, 2, 3))
+    largest: npt.NDArray[np.float64] = magnitudes.max((1, 2, 3))
     for order in ((0, 2, 3, 1), (0, 1, 2, 3)):
         rows = magnitudes.transpose(order).reshape(len(weight), -1)
         sums = rows[:, :-1] + rows[:, 1:]
@@ -223,10 +223,10 @@ class _Writer:
         if len(conv.input) > 2:
             bias = np.abs(self.to_array(self.constants[conv.input[2]]))
             scale = np.maximum(scale, bias / (input_scale * _BIAS_LIMIT))
-        scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+        scale = np.where(scale > 0, scale, 1.0)
         low = np.rint(values / scale[:, None, None, None]).astype(np.int8)
         self._add(f"{weight}_int8", low)
-        inputs = [f"{weight}_int8", *self._constants(weight, scale)]
+        inputs = [f"{weight}_int8", *self._constants(weight, scale.astype(np.float32))]
         conv.input[1] = f"{weight}_rounded"
         name = f"{conv.name}/Weight"
         node = helper.make_node("DequantizeLinear", inputs, [conv.input[1]], name, axis=0)

@@ -25,10 +25,13 @@ _EXIT_CODES = """\
 | 2 | a key, a value or a settings file is wrong |
 | 3 | a data set or a picture cannot be used |
 | 4 | a checkpoint cannot be used |
-| 5 | a device, a runtime, an export or the disk failed |
-| 130 | interrupted |
+| 5 | a device, a runtime, an export, the disk or stdout failed; a name is too long |
+| 129, 130, 143 | interrupted by SIGHUP (in training), SIGINT, SIGTERM |
+| 141 | the program that reads stdout has ended, as `head` does |
 
-Results go to stdout, everything else to stderr. `RTDETR_DEBUG=1` shows the traceback of an error.
+Results go to stdout, everything else to stderr. An error is one line. Control characters in names,
+keys and messages are printed as text (`\\x1b`); JSON has them escaped, with the same values.
+`RTDETR_DEBUG=1` shows the traceback of an error.
 """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import tempfile
@@ -21,8 +20,9 @@ from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.cli.help import mode_help, overview
 from rtdetr_cli.config.given import settings_from_pairs
 from rtdetr_cli.config.settings import MODES
-from rtdetr_cli.core.console import result
-from rtdetr_cli.core.errors import RTDETRError, UsageError, nearest
+from rtdetr_cli.core import console
+from rtdetr_cli.core.errors import RTDETRError, StorageError, UsageError, nearest, printable
+from rtdetr_cli.core.files import is_refusal, reason_of
 
 HELP = {"--help", "-h"}
 RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
@@ -43,10 +43,11 @@ def main() -> None:
     """Entry point of the command `rtdetr`."""
     if not os.environ.get("RTDETR_DEBUG"):
         sys.excepthook = _keep_traceback
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
-    sys.exit(run(sys.argv[1:]))
+    console.open_streams()
+    try:
+        sys.exit(run(sys.argv[1:]))
+    finally:
+        console.close_streams()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -55,22 +56,38 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: what was typed after `rtdetr`.
     """
-    first = arguments[0] if arguments else "--help"
     try:
-        if first in {*HELP, "--version"}:
-            result(overview(MODES) if first in HELP else __version__)
-            return 0
-        if first not in RUN:
-            hint = nearest(first, RUN) or f"; modes are {', '.join(RUN)}"
-            raise UsageError(f"{first} is no mode{hint}")
-        return typer.main.get_command(_app())(list(arguments), standalone_mode=False) or 0
-    except RTDETRError as error:
-        if os.environ.get("RTDETR_DEBUG"):
+        return _run(arguments)
+    except (RTDETRError, OSError) as error:
+        is_known = isinstance(error, RTDETRError) or is_refusal(error)
+        if os.environ.get("RTDETR_DEBUG") or not is_known:
             raise
-        sys.stderr.write(f"Error: {error}\n")
-        return error.exit_code
+        return _explain(error)
+    except console.ReaderGone:
+        return 128 + 13  # as if SIGPIPE had ended us
     except (KeyboardInterrupt, typer.Abort):
         return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    first = arguments[0] if arguments else "--help"
+    if first in {*HELP, "--version"}:
+        console.result(*(overview(MODES).splitlines() if first in HELP else [__version__]))
+        return 0
+    if first not in RUN:
+        hint = nearest(first, RUN) or f"; modes are {', '.join(RUN)}"
+        raise UsageError(f"{first} is no mode{hint}")
+    return typer.main.get_command(_app())(list(arguments), standalone_mode=False) or 0
+
+
+def _explain(error: RTDETRError | OSError) -> int:
+    """Print the sentence of an error; returns its exit code."""
+    if isinstance(error, RTDETRError):
+        console.error(str(error))
+        return error.exit_code
+    what = f"{error.filename}: " if error.filename else ""
+    console.error(f"{what}{reason_of(error)}")
+    return StorageError.exit_code
 
 
 def _app() -> typer.Typer:
@@ -94,19 +111,34 @@ def _command(mode: str) -> Callable[[typer.Context], None]:
     def command(context: typer.Context) -> None:
         run_mode, examples = RUN[mode]
         if HELP & set(context.args):
-            result(mode_help(MODES[mode], examples))
+            console.result(*mode_help(MODES[mode], examples).splitlines())
             return
+        _require_folder()
         settings = settings_from_pairs(MODES[mode], parse_arguments(MODES[mode], context.args))
         raise typer.Exit(run_mode(settings))
 
     return command
 
 
+def _require_folder() -> None:
+    """Libraries end the process where the current folder does not exist."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise StorageError(f"the current folder cannot be used: {reason_of(error)}") from error
+
+
 def _keep_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """What nobody expected: the traceback goes to a file, one sentence to the user."""
-    file = Path(tempfile.gettempdir()) / f"rtdetr-{os.getpid()}.log"
-    file.write_text("".join(traceback.format_exception(kind, error, trace)), encoding="utf-8")
+    text = "".join(traceback.format_exception(kind, error, trace))
+    try:
+        number, name = tempfile.mkstemp(prefix="rtdetr-", suffix=".log")  # 0600, nobody's before
+        with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        where = f"details are in {name}"
+    except OSError as refused:
+        where = f"no file for details: {reason_of(refused)}; RTDETR_DEBUG=1 shows them"
     first_line = (str(error).splitlines() or [""])[0]
-    sys.stderr.write(f"Error: {kind.__name__}: {first_line} (a defect; details are in {file})\n")
+    console.error(f"{kind.__name__}: {printable(first_line)} (a defect; {where})")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from rtdetr_cli.config.fields import FieldError, Range, build
 from rtdetr_cli.core.bounded_text import show, show_key
 from rtdetr_cli.core.errors import ConfigError
-from rtdetr_cli.core.files import asset_dir, rtdetr_home
+from rtdetr_cli.core.files import asset_dir, rtdetr_home, user_path
 from rtdetr_cli.core.places import fault
 from rtdetr_cli.core.urls import ascii_url
 
@@ -169,10 +169,10 @@ def _resolve_root(root: str, origin: Path) -> Path:
     places = [Path.cwd(), Path.cwd() / "datasets", home]
     places = [*places] if shipped else [origin.absolute().parent, *places]
     try:
-        candidates = [(place / Path(root).expanduser()).resolve() for place in places]
+        candidates = [(place / user_path(root)).resolve() for place in places]
         default = candidates[-1] if shipped else candidates[0]
         return next((path for path in candidates if path.is_dir()), default)
-    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, ~nobody, a NUL
+    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a NUL
         raise FieldError("path", f"cannot be a folder, found {show(root)}") from None
 
 

@@ -16,7 +16,7 @@ from rtdetr_cli.config.scale import check_architecture
 from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
 from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
 from rtdetr_cli.core.errors import ConfigError, nearest
-from rtdetr_cli.core.files import asset_dir
+from rtdetr_cli.core.files import asset_dir, refuse_special, special_file, user_path
 
 _BACKBONES: dict[str, type[HGNetv2Config | PResNetConfig]] = {
     "hgnetv2": HGNetv2Config,
@@ -30,6 +30,7 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, broken (with its line) or no mapping.
     """
+    refuse_special(path, ConfigError)
     try:
         values = parse_yaml(read_bounded(path))
     except UnreadableFileError as error:
@@ -128,7 +129,7 @@ def _listed(value: object) -> object:
 
 def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
     """The file itself, or the shipped one of that name, with or without `.yaml`."""
-    given = _expanded(name_or_path)
+    given = user_path(name_or_path)
     named = given if given.suffix in YAML_SUFFIXES else Path(f"{given}.yaml")
     shipped = folder / named.name if given.name == str(given) else named
     for path in (given, named, shipped):
@@ -139,17 +140,9 @@ def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
     raise ConfigError(f"{noun} {show_key(str(name_or_path), 200)} does not exist{hint}")
 
 
-def _expanded(name_or_path: str | Path) -> Path:
-    try:
-        return Path(name_or_path).expanduser()
-    except RuntimeError:  # ~ with nobody's name
-        return Path(name_or_path)
-
-
 def _is_there(path: Path) -> bool:
     """Whether a file has that name, or a FIFO or device, which is named and not opened."""
     try:
-        is_odd = path.suffix in YAML_SUFFIXES and path.exists() and not path.is_dir()
-        return path.is_file() or is_odd
+        return path.is_file() or special_file(path) is not None
     except (OSError, ValueError):  # longer than any name, or a NUL in it
         return False

@@ -1,55 +1,140 @@
-"""All that the toolkit says: results to stdout, talk and the progress bar to stderr.
+r"""All that the toolkit prints: results to stdout, log output and the progress bar to stderr.
 
-Only the main process speaks. Not a terminal: plain lines, no control codes. rich is imported when a
-bar or a table is drawn, torch never.
+Only the main process prints. Whatever comes from outside is printed as text: control characters as
+`\x1b`, rich's markup as it is. Not a terminal: plain lines, no control codes. rich is imported when
+a bar or a table is drawn, torch never.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+
+from rtdetr_cli.core.errors import StorageError, printable
+from rtdetr_cli.core.files import reason_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
 
 T = TypeVar("T")
+_LONGEST = 10_000
+"""Characters of a line; names from outside may have any length."""
 _bars: list[Progress] = []  # bars on screen; lines must be printed above them
 
 
+class ReaderGone(Exception):  # noqa: N818  (no error: nobody needs to read of it)
+    """The program that reads stdout has ended, as `head` does after its lines."""
+
+
+class _Lossy:
+    """A stream whose text may be lost: closed, full, or a terminal that was hung up."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever the stream has)
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written; a run does not end because nobody reads its log output."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As `write`."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def open_streams() -> None:
+    """Make stdout and stderr fit for a command, whatever they are connected to.
+
+    Descriptors 0 to 2 that are closed are opened on the null device: else the next file to be
+    opened takes such a number, and what libraries print goes into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
+    sys.stderr = cast("TextIO", _Lossy(sys.stderr or os.fdopen(2, "w", closefd=False)))
+    warnings.showwarning = _show_warning
+
+
+def close_streams() -> None:
+    """Drop what stdout could not take: Python would try again and end with a code of its own."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str) -> None:
-    """One line of talk on stderr."""
-    _write(sys.stderr, text)
+    """One line of log output on stderr."""
+    _write(sys.stderr, _line(text))
 
 
 def warn(text: str) -> None:
     """One line on stderr that begins with `Warning:`."""
-    _write(sys.stderr, f"Warning: {text}")
+    _write(sys.stderr, f"Warning: {_line(text)}")
 
 
-def result(text: str) -> None:
-    """Lines of results on stdout, as they are: never wrapped, never coloured."""
-    _write(sys.stdout, text)
+def error(text: str) -> None:
+    """One line on stderr that begins with `Error:`, from any process."""
+    sys.stderr.write(f"Error: {_line(text)}\n")
+
+
+def result(*lines: str) -> None:
+    """Lines of results on stdout, as they are: never wrapped, never coloured.
+
+    Raises:
+        ReaderGone: the program that reads them has ended.
+        StorageError: stdout is closed or full.
+    """
+    _write(sys.stdout, "\n".join(map(_line, lines)))
+
+
+def result_json(text: str) -> None:
+    """A JSON text on stdout; raises as `result`.
+
+    What JSON does not escape by itself (DEL, C1, bidi overrides) is escaped as JSON does: the
+    values that a program reads are the same.
+    """
+    _write(sys.stdout, "\n".join(map(_json_line, text.split("\n"))))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout: the first column to the left, the others to the right."""
     if not _speaks():
         return
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    heading = Text(title, "table.title") if title else None
+    drawn = Table(title=heading, title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
+        drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))
-    console = _console(sys.stdout)
-    if not console.is_terminal:
+        drawn.add_row(*(Text(_line(str(cell))) for cell in row))
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    text = io.StringIO()
+    console = Console(file=text, highlight=False, force_terminal=is_terminal)
+    if not is_terminal:
         console.width = 10_000  # a file has no edge; the table takes what it needs
     console.print(drawn)
+    _write(sys.stdout, text.getvalue().removesuffix("\n"))
 
 
 def progress(
@@ -65,6 +150,7 @@ def progress(
     if not (_speaks() and sys.stderr.isatty()):
         yield from items
         return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -74,10 +160,13 @@ def progress(
         TimeRemainingColumn,
     )
 
-    text = label if callable(label) else lambda: label
+    def text() -> str:
+        return _line(label() if callable(label) else label)
+
+    console = Console(file=cast("TextIO", _Lossy(sys.stderr)), highlight=False)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *times, console=_console(sys.stderr), transient=True) as bar:
+    with Progress(*columns, *times, console=console, transient=True) as bar:
         _bars.append(bar)
         try:
             task = bar.add_task(text(), total=total)
@@ -93,9 +182,38 @@ def _speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _line(text: str) -> str:
+    return printable(text, _LONGEST)
+
+
+def _json_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    letters = zip(text, map(_line, text), strict=True)
+    return "".join(old if old == new else _json_escape(old) for old, new in letters)
+
+
+def _json_escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
     if not _speaks():
         return
+    try:
+        _print(stream, text)
+    except OSError as problem:
+        if stream is sys.stderr:
+            return  # nobody reads the log output: no reason to end a run
+        if problem.errno == errno.EPIPE:
+            raise ReaderGone("nobody reads stdout") from None
+        raise StorageError(f"cannot write to stdout: {reason_of(problem)}") from problem
+
+
+def _print(stream: TextIO | None, text: str) -> None:
+    if stream is None:
+        raise OSError(errno.EBADF, "closed")
     if _bars and stream.isatty():
         _bars[-1].console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
@@ -103,7 +221,5 @@ def _write(stream: TextIO, text: str) -> None:
         stream.flush()
 
 
-def _console(stream: TextIO) -> Console:
-    from rich.console import Console
-
-    return Console(file=stream, highlight=False)
+def _show_warning(message: Warning | str, *_: object) -> None:
+    warn(str(message))

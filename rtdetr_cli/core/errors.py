@@ -9,18 +9,28 @@ RTDETRError               exit code 1, never raised itself
      └─ StorageError      5  no space left, no permission to write
 
 The message is one sentence: what was found, where, what was expected, the nearest valid value.
+It may quote a third-party file, so it is made one printable line.
 """
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories of control characters, bidi overrides, lone surrogates, line separators."""
+_JOINERS = "\u200c\u200d"
+"""Invisible too, but words of Persian and of Indian scripts are misspelt without them."""
 
 
 class RTDETRError(Exception):
     """Base of all errors that end a command with one sentence instead of a traceback."""
 
     exit_code = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence, 1000))
 
 
 class UsageError(RTDETRError):
@@ -40,15 +50,9 @@ class DataError(RTDETRError):
 
 
 class WeightsError(RTDETRError):
-    """A checkpoint is absent, damaged, unsafe or does not fit the architecture.
-
-    The sentence may quote a stranger's file, so it is made one printable line.
-    """
+    """A checkpoint is absent, damaged, unsafe or does not fit the architecture."""
 
     exit_code = 4
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(printable(sentence))
 
 
 class BackendError(RTDETRError):
@@ -62,9 +66,16 @@ class StorageError(BackendError):
 
 
 def printable(text: str, limit: int = 600) -> str:
-    """A text of a stranger as one line without control characters, cut to `limit` characters."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text[: limit + 1])
+    r"""Text from outside as one line: control characters as `\x1b`, at most `limit` characters."""
+    head = text[: limit + 1]
+    line = head if head.isprintable() else "".join(map(_visible, head))
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def _visible(letter: str) -> str:
+    if unicodedata.category(letter) not in _INVISIBLE or letter in _JOINERS:
+        return letter
+    return letter.encode("unicode_escape").decode()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

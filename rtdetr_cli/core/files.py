@@ -8,14 +8,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from rtdetr_cli.core.errors import StorageError
+from rtdetr_cli.core.errors import RTDETRError, StorageError, UsageError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _REASONS = {
@@ -28,7 +30,23 @@ _REASONS = {
     errno.EEXIST: "a file is in the way of its folder",
     errno.ENOTDIR: "a file is in the way of its folder",
     errno.EISDIR: "a folder is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its links lead in a circle",
+    errno.EIO: "the device failed",
+    errno.EBADF: "it is closed",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+    errno.ESTALE: "the file system is gone",
+    errno.ENOTCONN: "the file system is gone",
 }
+"""What the machine around us refuses, which is no defect of the toolkit."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def asset_dir(kind: Literal["models", "cfg"]) -> Path:
@@ -39,8 +57,56 @@ def asset_dir(kind: Literal["models", "cfg"]) -> Path:
 
 def rtdetr_home() -> Path:
     """Where downloads and drawn data sets are kept: `RTDETR_HOME` or `~/.cache/rtdetr`."""
-    home = os.environ.get("RTDETR_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "rtdetr"
+    return user_path(os.environ.get("RTDETR_HOME") or "~/.cache/rtdetr")
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as a user types it, with `~` and `~name` replaced.
+
+    Raises:
+        UsageError: there is no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise UsageError(
+            f"{path}: the home folder of {user} is not known; set HOME, or RTDETR_HOME for "
+            "downloads, or type the whole path"
+        ) from None
+
+
+def special_file(path: Path | str) -> str | None:
+    """What kind of file it is that opening would wait for or never end: `a device`; else None."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # absent, a NUL in its name: whoever opens it says so
+        return None
+    return next((noun for is_kind, noun in _SPECIAL if is_kind(mode)), None)
+
+
+def refuse_special(path: Path | str, error: type[RTDETRError]) -> None:
+    """Name a FIFO, a device or a socket and do not open it.
+
+    Raises:
+        RTDETRError: of the kind `error`.
+    """
+    noun = special_file(path)
+    if noun:
+        raise error(f"{path}: is {noun}, expected a file")
+
+
+def reason_of(error: OSError) -> str:
+    """Why the operating system refused, in words."""
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether it is the machine that refused: a full disk, no permission, no temporary folder.
+
+    A file that is missing is none, as whoever opens it must say what it was for.
+    """
+    return error.errno in _REASONS or (error.errno == errno.ENOENT and error.filename is None)
 
 
 @contextmanager
@@ -55,7 +121,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _REASONS:
             raise
-        raise StorageError(f"cannot write {path}: {_REASONS[error.errno]}") from error
+        raise StorageError(f"cannot write {path}: {reason_of(error)}") from error
 
 
 @contextmanager
@@ -116,25 +182,50 @@ def _files_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in found}
 
 
+def run_path(project: Path | str, name: str) -> Path:
+    """`project/name`, which is inside the folder `project` also after links.
+
+    Raises:
+        UsageError: it is not, or a file system cannot have such a name.
+    """
+    for key, text in (("project", str(project)), ("name", name)):
+        if _CONTROL.search(text):
+            raise UsageError(f"{key}={text}: a folder cannot have control characters in its name")
+    folder = user_path(project) / name
+    root, real = (Path(os.path.realpath(path)) for path in (user_path(project), folder))
+    if ".." in Path(name).parts or root not in real.parents:
+        raise UsageError(
+            f"name={name}: is not a folder inside project={project}; use project= for another place"
+        )
+    return folder
+
+
 def new_run_dir(project: Path | str, name: str, exist_ok: bool = False) -> Path:
     """Make and return `project/name`, or the first free of `name2`, `name3`... unless `exist_ok`.
 
     Raises:
+        UsageError: `name` leads out of `project`.
         StorageError: no space left or no permission.
     """
-    first = Path(project) / name
-    with storage_errors(first):
-        if exist_ok:
-            first.mkdir(parents=True, exist_ok=True)
-            return first
-        first.parent.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            folder = first if number == 1 else first.with_name(f"{first.name}{number}")
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+    first = run_path(project, name)
+    try:
+        with storage_errors(first):
+            return _make_run_dir(first, exist_ok)
+    except FileNotFoundError:
+        raise StorageError(f"cannot write {first}: its file system takes no folders") from None
+
+
+def _make_run_dir(first: Path, exist_ok: bool) -> Path:
+    first.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}{number}")
+        try:
+            folder.mkdir(exist_ok=exist_ok)
+        except FileExistsError:
+            if exist_ok:  # and a file has the name
+                raise
+            continue
+        return folder
     raise AssertionError("count() does not end")
 
 

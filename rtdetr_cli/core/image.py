@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.files import refuse_special, user_path
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -30,6 +31,12 @@ IMAGE_SUFFIXES = frozenset(
 
 _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _EXIF_ORIENTATION = 0x0112
+
+
+def pictures_in(folder: str) -> list[Path]:
+    """The pictures of a folder as a user types it, without its sub-folders; sorted by name."""
+    found = user_path(folder).glob("*")
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_image(path: str | Path) -> Pixels:
@@ -102,6 +109,7 @@ def to_tensor(image: Pixels) -> Tensor:
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open with Pillow, quietly; whatever goes wrong inside becomes one sentence."""
     path = Path(path)
+    refuse_special(path, DataError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

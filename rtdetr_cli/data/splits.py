@@ -7,6 +7,7 @@ from pathlib import Path
 from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
 from rtdetr_cli.config.load import load_dataset_config
 from rtdetr_cli.core.errors import DataError, nearest
+from rtdetr_cli.core.files import user_path
 from rtdetr_cli.data.coco import read_coco
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.download import fetch
@@ -19,7 +20,7 @@ ROBOFLOW_JSON = "_annotations.coco.json"
 
 def load_data(data: str | Path) -> DatasetConfig:
     """Open what a user calls a data set: a YAML, a shipped name, a folder or a COCO json."""
-    path = Path(data).expanduser()
+    path = user_path(data)
     if path.suffix == ".json" and path.is_file():
         root = path.absolute().parent
         root = root.parent if root.name == "annotations" else root

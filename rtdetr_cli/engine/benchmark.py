@@ -18,7 +18,7 @@ from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.console import result, say, table, warn
+from rtdetr_cli.core.console import result_json, say, table, warn
 from rtdetr_cli.core.cpu import cpu_features, cpu_name
 from rtdetr_cli.core.errors import RTDETRError, UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir
@@ -132,7 +132,7 @@ def _report(
         path.write_text(json.dumps(values, indent=2) + "\n")
     save_tradeoff(run_dir / "benchmark.png", *_points(rows))
     if settings.json:
-        result(json.dumps(values))
+        result_json(json.dumps(values))
     else:
         table("", COLUMNS, [_cells(row) for row in rows if not row.reason])
         for row in rows:

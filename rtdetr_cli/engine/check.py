@@ -7,7 +7,7 @@ from collections import Counter
 
 from rtdetr_cli.config.dataset import SPLITS
 from rtdetr_cli.config.settings import CheckSettings
-from rtdetr_cli.core.console import progress, result, table, warn
+from rtdetr_cli.core.console import progress, result_json, table, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import read_image
 from rtdetr_cli.data.dataset import DetectionDataset
@@ -36,7 +36,7 @@ def check(settings: CheckSettings) -> None:
     for split, dataset in datasets.items():
         problems += _undecodable(split, dataset)
     if settings.json:
-        result(json.dumps({"splits": _counts(datasets), "problems": problems}))
+        result_json(json.dumps({"splits": _counts(datasets), "problems": problems}))
     else:
         _print(datasets)
     for problem in problems:

@@ -13,6 +13,7 @@ from rtdetr_cli.backends.torch import shipped_states
 from rtdetr_cli.config.settings import ConvertSettings
 from rtdetr_cli.core.console import result, say
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.files import user_path
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
 from rtdetr_cli.weights.hugging_face import write_hugging_face
@@ -78,7 +79,7 @@ def _output(source: Path, settings: ConvertSettings) -> Path:
         if output.exists():
             raise UsageError(f"{output} exists already; name what to write with out=")
         return output
-    output = Path(settings.out).expanduser()
+    output = user_path(settings.out)
     if (output.suffix == ".safetensors") != (settings.format == "safetensors"):
         raise UsageError(
             f"out={settings.out} does not fit format={settings.format}, which writes *{ending}"

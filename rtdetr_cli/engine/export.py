@@ -23,9 +23,9 @@ from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.console import result, say, warn
+from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.core.files import atomic_write, user_path
 from rtdetr_cli.engine.quantize import quantize_file
 from rtdetr_cli.engine.verdict import (
     LIMITS,
@@ -256,7 +256,7 @@ def output_path(settings: ExportSettings) -> Path:
     """
     ending = FOLDER if settings.format == "openvino" else f".{settings.format}"
     if settings.output is not None:
-        path = Path(settings.output).expanduser()
+        path = user_path(settings.output)
         if not path.name.endswith(ending) or path.name == ending:
             raise UsageError(f"output={settings.output} must end in {ending}")
         return path
@@ -275,7 +275,7 @@ def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
     else:
         warn_if_unsure(agreement)
     if settings.json:
-        result(json.dumps(values))
+        result_json(json.dumps(values))
         return
     result(
         f"{path}: opset {values['opset']}, {values['nodes']} nodes, {values['megabytes']:.1f} MB"

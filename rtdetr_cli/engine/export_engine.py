@@ -26,7 +26,7 @@ from rtdetr_cli.backends.tensorrt_build import (
 )
 from rtdetr_cli.backends.tensorrt_graph import check_for_tensorrt
 from rtdetr_cli.config.export_settings import ExportSettings
-from rtdetr_cli.core.console import result, say, warn
+from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine.export import export_onnx, output_path, pictures_to_compare, print_report
 from rtdetr_cli.engine.verdict import LIMITS, Agreement, compare, warn_if_unsure
@@ -217,7 +217,7 @@ def _print(
     megabytes = path.stat().st_size / 1e6
     if settings.json:
         facts = {"path": str(path), "megabytes": megabytes, "format": "engine"}
-        result(json.dumps({**facts, **notes}))
+        result_json(json.dumps({**facts, **notes}))
         return
     least, tuned, most = settings.batch_range
     shown = f"{least} to {most} pictures, tuned for {tuned}"

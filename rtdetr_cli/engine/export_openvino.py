@@ -31,7 +31,7 @@ from rtdetr_cli.backends.openvino_package import openvino_package, version
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.console import result, say, warn
+from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.files import atomic_folder
 from rtdetr_cli.engine.export import (
@@ -171,7 +171,7 @@ def _print(settings: ExportSettings, path: Path, report: Report, report_path: Pa
     else:
         warn_if_unsure(report.agreement)
     if settings.json:
-        result(json.dumps(values))
+        result_json(json.dumps(values))
         return
     floats = {"f32": "float32", "bf16": "bf16"}[values["floats"]]
     kind = f"int8 and {floats}" if values["precision"] == "int8" else floats

@@ -19,7 +19,7 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.runtime_rules import is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings import InfoSettings, size_hw
-from rtdetr_cli.core.console import result, table
+from rtdetr_cli.core.console import result, result_json, table
 from rtdetr_cli.core.errors import ConfigError, UsageError, WeightsError
 from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
@@ -120,7 +120,7 @@ def info(settings: InfoSettings) -> ModelInfo:
     size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
     found = _measure(settings.model, opened, size)
     if settings.json:
-        result(json.dumps(asdict(found), ensure_ascii=False))
+        result_json(json.dumps(asdict(found), ensure_ascii=False))
     else:
         _print(found)
     return found
@@ -307,7 +307,7 @@ def _print(found: ModelInfo) -> None:
         ]
     if found.file:
         rows += _file_rows(found.file)
-    result("\n".join(f"{name:<18} {value}" for name, value in rows))
+    result(*(f"{name:<18} {value}" for name, value in rows))
     if found.depths:
         columns = ("decoder layers", "GFLOPs", "COCO AP in the paper")
         depths = ((d.decoder_layers, f"{d.gflops:.1f}", d.paper_ap or "-") for d in found.depths)

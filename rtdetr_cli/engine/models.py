@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from rtdetr_cli.config.settings import ModelsSettings
-from rtdetr_cli.core.console import result, table
+from rtdetr_cli.core.console import result_json, table
 from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedBackbone
 
 
@@ -16,7 +16,7 @@ def models(settings: ModelsSettings) -> list[Published]:
     backbones = list(BACKBONES.values())
     if settings.json:
         everything = [*map(_described, entries), *map(_described, backbones)]
-        result(json.dumps(everything))
+        result_json(json.dumps(everything))
         return entries
     columns = ("model", "architecture", "AP", "AP50", "trained on", "licence", "here")
     table("", columns, [_row(entry) for entry in entries])

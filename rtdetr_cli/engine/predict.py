@@ -18,7 +18,7 @@ import torch
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.settings import PredictSettings
-from rtdetr_cli.core.console import result, say, warn
+from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
@@ -60,7 +60,7 @@ def predict(settings: PredictSettings) -> int:
         elif len(source) > 1:
             warn(outcome.error)
     if settings.json:
-        result(json.dumps(rows, indent=2, ensure_ascii=False))
+        result_json(json.dumps(rows, indent=2, ensure_ascii=False))
     _require_any([row["error"] for row in rows if "error" in row], len(source))
     height, width = preprocessing_for(detector, settings.imgsz).size_hw
     stages = ", ".join(

@@ -18,7 +18,7 @@ from rtdetr_cli.backends.quantize import blocks, plan, quantize
 from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import say, warn
-from rtdetr_cli.core.image import IMAGE_SUFFIXES
+from rtdetr_cli.core.image import pictures_in
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.verdict import (
     LIMITS,
@@ -77,8 +77,7 @@ def quantize_file(
 
 def find_calibration(data: str, compared: Pictures) -> Pictures:
     """At most 300 pictures: of the train split, of the only one that there is, or of a folder."""
-    folder = Path(data).expanduser()
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = pictures_in(data)
     name = data
     if not paths:
         config = load_data(data)

@@ -20,6 +20,7 @@ from rtdetr_cli.config.settings import TrainSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.distributed import is_worker, rank
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.files import run_path
 from rtdetr_cli.engine.ema import EMA
 from rtdetr_cli.engine.last import LAST, PREVIOUS, open_last, remove_leftovers
 from rtdetr_cli.engine.run import EpochSums, Progress, Run
@@ -204,5 +205,6 @@ def _last_checkpoint(settings: TrainSettings) -> Path:
 
 
 def _newest(settings: TrainSettings) -> Path | None:
-    found = Path(settings.project).glob(f"{settings.name}*/weights/last*.pt")
+    first = run_path(settings.project, settings.name)
+    found = first.parent.glob(f"{first.name}*/weights/last*.pt")
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

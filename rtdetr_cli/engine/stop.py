@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during training: the first asks to stop, the second ends at once."""
+"""SIGINT, SIGTERM and SIGHUP in training: the first asks to stop, the second ends at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
 from rtdetr_cli.core.distributed import is_distributed, is_main_process, largest
 
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Those that ask to stop; SIGHUP comes when a terminal is closed, and Windows has none."""
 ASKED = b"\nstopping after this step and saving; a second signal ends at once\n"
 
 
@@ -20,7 +24,7 @@ class StopRequest(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Takes the two signals while it is entered; in another thread than the first it does nothing.
+    """Takes the signals while it is entered; in another thread than the first it does nothing.
 
     Attributes:
         number: the signal that came, None before.
@@ -33,7 +37,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:  # nohup and `&` mean it
                     self._former[number] = signal.signal(number, self._ask)
         return self
@@ -74,7 +78,8 @@ class StopSignals:
         self.number = number
         self._give_back()
         if is_main_process():
-            os.write(2, ASKED)  # a stream may be in the middle of a write of its own
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, ASKED)  # a stream may be in the middle of a write of its own
         if self._raises:
             raise StopRequest
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from rtdetr_cli.backends.torch import TorchDetector, torch_detector
 from rtdetr_cli.config.settings import TrainSettings
-from rtdetr_cli.core.console import progress, result, say
+from rtdetr_cli.core.console import progress, result_json, say
 from rtdetr_cli.core.distributed import copy_from_main, from_main, is_main_process, joined
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
@@ -233,15 +233,15 @@ def _save(run: Run, is_best: bool) -> None:
 
 
 def _leave(run: Run) -> NoReturn:
-    """Save and end as the signal says: 130 after SIGINT, 143 after SIGTERM."""
+    """Save and end as the signal says: 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP."""
     from_main(lambda: save_last(run.run_dir / "weights", run_checkpoint(run)))
     say(
         f"stopped in epoch {run.progress.epoch + 1} after step {run.progress.step} and saved; "
         f"`rtdetr train resume={run.run_dir}` goes on"
     )
-    if run.stop.number == signal.SIGTERM:
-        raise SystemExit(128 + signal.SIGTERM)
-    raise KeyboardInterrupt
+    if run.stop.number in {None, signal.SIGINT}:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + run.stop.number)
 
 
 def _say_epoch(row: Row, epochs: int) -> None:
@@ -276,14 +276,14 @@ def _best(run: Run) -> Checkpoint:
 
 
 def _report(run: Run, log: RunLog, detector: TorchDetector, metrics: Metrics) -> None:
-    """Print the metrics, draw the curves, say where everything is."""
-    if run.settings.json:
-        result(json.dumps(metrics.to_dict()))
-    else:
-        print_metrics(metrics)
+    """Draw the curves, then print the metrics, which may fail, and say where everything is."""
     if run.settings.plots:
         log.plot()
         draw_curves(run.run_dir, metrics)
         draw_validation(run.run_dir, run.data.val_batches, detector)
+    if run.settings.json:
+        result_json(json.dumps(metrics.to_dict()))
+    else:
+        print_metrics(metrics)
     best = run.run_dir / "weights" / "best.pt"
     say(f"saved to {run.run_dir}; try `rtdetr predict model={best} source=your.jpg`")

@@ -9,7 +9,7 @@ from typing import Any
 
 from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.config.settings import ValSettings
-from rtdetr_cli.core.console import progress, result, say, table, warn
+from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import from_main, gathered
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir
@@ -47,12 +47,12 @@ def validate(settings: ValSettings) -> Metrics:
     loader = eval_loader(dataset, settings.batch, preprocessing, settings.workers)
     rows: list[dict[str, Any]] | None = [] if settings.save_json else None
     metrics = evaluate(detector, dataset, loader, settings.conf, settings.max_det, rows)
-    if settings.json:
-        result(json.dumps(metrics.to_dict()))
-    else:
-        print_metrics(metrics)
     if settings.plots or rows is not None:
         _write(settings, metrics, rows)
+    if settings.json:
+        result_json(json.dumps(metrics.to_dict()))
+    else:
+        print_metrics(metrics)
     return metrics
 
 

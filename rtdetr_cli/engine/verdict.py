@@ -20,7 +20,7 @@ from torch import Tensor
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import progress, warn
-from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, resize_image, to_tensor
+from rtdetr_cli.core.image import Pixels, pictures_in, read_image, resize_image, to_tensor
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.selection import take_pictures
@@ -198,8 +198,7 @@ def find_pictures(data: str | None, count: int = NUM_PICTURES) -> Pictures:
         drawn = (draw_picture(np.random.default_rng(n), 480)[0] for n in range(count))
         # Not all square: otherwise exchanged width and height would go unnoticed.
         return Pictures([picture[: 480 - 24 * (n % 8)] for n, picture in enumerate(drawn)])
-    folder = Path(data).expanduser()
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = pictures_in(data)
     if paths:
         return Pictures([paths[n] for n in evenly(len(paths), count)], origin=data)
     dataset = open_split(load_data(data), "val")

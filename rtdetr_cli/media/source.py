@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from rtdetr_cli.core.errors import DataError, UsageError, nearest
+from rtdetr_cli.core.files import refuse_special, special_file, user_path
 from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, read_image_size, to_rgb
 
 SourceLike: TypeAlias = "str | Path | NDArray[Any] | Image.Image | Tensor | Sequence[SourceLike]"
@@ -111,9 +112,10 @@ def _find_files(source: str) -> list[Path]:
 
 
 def _matching_files(source: str) -> list[Path]:
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         return _pictures_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")
+    refuse_special(path, DataError)
     if path.suffix.lower() == ".txt" and path.is_file():
         return _listed(path)
     if path.exists():
@@ -139,7 +141,7 @@ def _pictures_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]
 
 def _looks_like_picture(path: Path) -> bool:
     """By suffix; a file without one by its header. Hidden files are no pictures."""
-    if path.name.startswith(".") or not path.is_file():
+    if path.name.startswith(".") or not (path.is_file() or special_file(path)):
         return False
     if path.suffix:
         return path.suffix.lower() in IMAGE_SUFFIXES | _FOREIGN_SUFFIXES | _VIDEO_SUFFIXES
@@ -160,7 +162,8 @@ def _listed(list_file: Path) -> list[Path]:
     for number, line in enumerate(lines, start=1):
         if name := line.strip():
             beside = list_file.parent / name
-            path = beside if beside.is_file() else Path(name)
+            path = beside if beside.exists() else Path(name)
+            refuse_special(path, DataError)
             if not path.is_file():
                 raise DataError(f"{list_file}:{number}: no such picture: {name}")
             paths.append(path)

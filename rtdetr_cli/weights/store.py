@@ -17,6 +17,7 @@ from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.download import download, hold_to_sum, is_offline, record_sum
 from rtdetr_cli.core.errors import UsageError, WeightsError, nearest, printable
+from rtdetr_cli.core.files import refuse_special, user_path
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.core.urls import ascii_url
 from rtdetr_cli.weights.backbone import Backbone
@@ -50,7 +51,8 @@ def resolve_weights(name: str | Path) -> Path:
             message says where it comes from and where to put it.
         StorageError: No space left or no permission.
     """
-    given = Path(name).expanduser()
+    given = user_path(name)
+    refuse_special(given, WeightsError)
     if given.exists():
         return given
     entry = find_published(str(name))
@@ -91,7 +93,7 @@ def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:
     """
     if name == "backbone":
         return _open_published(_backbone_of(config))
-    entry = None if Path(name).expanduser().exists() else find_backbone(name)
+    entry = None if user_path(name).exists() else find_backbone(name)
     return open_pretrained(resolve_weights(name)) if entry is None else _open_published(entry)
 
 

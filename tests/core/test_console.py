@@ -1,11 +1,12 @@
 """Results to stdout, talk to stderr, from the main process only, plain without a terminal."""
 
 import io
+import json
 import sys
 
 import pytest
 
-from rtdetr_cli.core.console import progress, result, say, table, warn
+from rtdetr_cli.core.console import error, progress, result, result_json, say, table, warn
 
 Captured = pytest.CaptureFixture[str]
 
@@ -62,3 +63,78 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a line above [the] bar" in text
     assert "loss [3]" in text
     assert "3/3" in text
+
+
+HOSTILE = "a\x1b[31m\x9b2J\u202e\x7f\n[red]b"
+SHOWN = r"a\x1b[31m\x9b2J\u202e\x7f\n[red]b"
+
+
+def test_what_comes_from_outside_is_one_line_of_text(capsys: Captured) -> None:
+    for write in (say, warn, error, result):
+        write(HOSTILE)
+    out, err = capsys.readouterr()
+    assert err == f"{SHOWN}\nWarning: {SHOWN}\nError: {SHOWN}\n"
+    assert out == f"{SHOWN}\n"
+
+
+def test_results_may_have_many_lines(capsys: Captured) -> None:
+    result("a", "b\nc")
+    assert capsys.readouterr().out == "a\nb\\nc\n"
+
+
+def test_table_cells_are_text(capsys: Captured) -> None:
+    table("[b]t", ["[i]class"], [[HOSTILE]])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["[b]t", "[i]class", SHOWN]
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+@pytest.mark.parametrize("text", [HOSTILE, "\U000e0041", "\udcff", "käse 猫\u200d"])
+def test_json_has_the_same_values_and_no_control_characters(
+    text: str, ensure_ascii: bool, capsys: Captured
+) -> None:
+    result_json(json.dumps({text: text}, ensure_ascii=ensure_ascii, indent=1))
+    out = capsys.readouterr().out
+    assert json.loads(out) == {text: text}
+    assert out.replace("\n", "").replace("\u200d", "").isprintable()
+
+
+def test_json_without_control_characters_is_not_changed(capsys: Captured) -> None:
+    text = json.dumps({"käse": "猫", "path": "C:\\x1b"}, ensure_ascii=False, indent=2)
+    result_json(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+class Gone(io.StringIO):
+    """A stream whose other end is gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_log_output_that_nobody_reads_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    say("epoch 1")
+
+
+class HungUp(Terminal):
+    """A terminal whose window was closed."""
+
+    def write(self, _: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_bar_on_a_terminal_that_was_closed_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", HungUp())
+    monkeypatch.setenv("TERM", "xterm")
+    for _ in progress(range(3), 3, "epoch"):
+        say("above the bar")
+
+
+def test_a_label_of_a_bar_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(progress(range(2), 2, "a\x1b]0;owned\x07")) == [0, 1]
+    assert r"a\x1b]0;owned\x07" in terminal.getvalue()
+    assert "\x1b]0" not in terminal.getvalue()

@@ -29,8 +29,26 @@ def test_nearest() -> None:
 
 
 def test_what_a_stranger_wrote_becomes_one_printable_line() -> None:
-    error = errors.WeightsError("x.pt wants \x1b[2J\nos.system" + "m" * 1000)
-    assert str(error).startswith("x.pt wants  [2J os.systemm")
+    error = errors.DataError("x.pt wants \x1b[2J\nos.system" + "m" * 1000)
+    assert str(error).startswith(r"x.pt wants \x1b[2J\nos.systemm")
     assert str(error).endswith("m...")
-    assert len(str(error)) == 600
-    assert errors.printable("käse", 4) == "käse"
+    assert len(str(error)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("käse 猫 👩\u200d🚀 می\u200cشود [red]",) * 2,
+        ("\x1b]0;t\x07", r"\x1b]0;t\x07"),
+        ("a\tb\r\nc\x7f", r"a\tb\r\nc\x7f"),
+        ("\x9b31m", r"\x9b31m"),  # one-byte CSI of C1
+        ("gpj.\u202eexe", r"gpj.\u202eexe"),
+        ("a\u200bb\u2028\ufeff", r"a\u200bb\u2028\ufeff"),
+        ("\udcff.jpg", r"\udcff.jpg"),  # a file name that is not UTF-8
+        ("\U000e0041", r"\U000e0041"),
+    ],
+)
+def test_what_a_terminal_would_act_upon_is_text(text: str, line: str) -> None:
+    assert errors.printable(text) == line
+    assert errors.printable(line) == line
+    assert str(errors.UsageError(text)) == line

@@ -3,17 +3,21 @@
 import errno
 import hashlib
 import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from rtdetr_cli.core.errors import StorageError
+from rtdetr_cli.core.errors import DataError, StorageError, UsageError
 from rtdetr_cli.core.files import (
     asset_dir,
     atomic_folder,
     atomic_write,
     new_run_dir,
+    refuse_special,
     rtdetr_home,
+    run_path,
     sha256,
     storage_errors,
 )
@@ -141,6 +145,70 @@ def test_a_file_in_the_way_of_the_runs_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StorageError, match="a file is in the way"):
         new_run_dir(tmp_path / "runs", "train")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../../x", "..", ".", "", "/tmp/x", "link", "link/x", "up/x"]
+)
+@pytest.mark.parametrize("exist_ok", [True, False])
+def test_a_name_cannot_leave_the_project(name: str, exist_ok: bool, tmp_path: Path) -> None:
+    project = tmp_path / "runs"
+    (tmp_path / "elsewhere").mkdir()
+    project.mkdir()
+    (project / "link").symlink_to(tmp_path / "elsewhere")
+    (project / "up").symlink_to("..")
+    with pytest.raises(UsageError, match="is not a folder inside project="):
+        new_run_dir(project, name, exist_ok)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["elsewhere", "link", "runs", "up"]
+
+
+def test_a_project_may_be_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    run = new_run_dir(tmp_path / "link" / ".." / "link", "käse/a b")
+    assert run.is_dir()
+    assert (tmp_path / "real" / "käse" / "a b").is_dir()
+
+
+@pytest.mark.parametrize(("project", "name"), [("a", "x\0"), ("a\x1b", "x"), ("a", "b\nc")])
+def test_a_run_folder_has_no_control_characters(project: str, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot have control characters"):
+        run_path(project, name)
+
+
+def test_a_run_folder_whose_name_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="the name is too long"):
+        new_run_dir(tmp_path, "x" * 300)
+
+
+def test_a_file_has_the_name_of_a_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(StorageError, match="a file is in the way"):
+        new_run_dir(tmp_path, "a", exist_ok=True)
+    assert new_run_dir(tmp_path, "a").name == "a2"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system without folders")
+def test_a_file_system_that_takes_no_folders() -> None:
+    with pytest.raises(StorageError, match="cannot write /proc/runs/train"):
+        new_run_dir("/proc/runs", "train")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc and the special files of Unix")
+def test_special_files_are_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        server.bind(f"/proc/self/fd/{folder}/socket")  # a socket's path has 107 bytes at most
+        os.close(folder)
+        for name, noun in (("fifo", "a pipe"), ("link", "a pipe"), ("socket", "a socket")):
+            with pytest.raises(DataError, match=f"{name}: is {noun}"):
+                refuse_special(tmp_path / name, DataError)
+    with pytest.raises(UsageError, match="/dev/null: is a device"):
+        refuse_special("/dev/null", UsageError)
+    for name in (tmp_path, tmp_path / "absent", "a\0b", "x" * 5000):
+        refuse_special(name, DataError)
 
 
 def test_sha256(tmp_path: Path) -> None:

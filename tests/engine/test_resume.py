@@ -138,6 +138,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
     [
         pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
         (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
     ],
 )
 def test_a_signal_saves_between_two_steps_and_ends(

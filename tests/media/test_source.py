@@ -1,5 +1,7 @@
 """Everything a user calls a source becomes upright RGB pictures or one sentence."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -153,3 +155,16 @@ def test_a_video_or_a_damaged_file_does_not_stop_the_rest_of_a_folder(tmp_path):
     assert good.image is not None
     assert "b.png: cannot be read as a picture (the file is empty)" in empty.error
     assert "video sources are not supported" in video.error
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="special files of Unix")
+def test_a_fifo_is_named_and_does_not_stop_the_others(tmp_path):
+    write(tmp_path / "b.png")
+    os.mkfifo(tmp_path / "a.jpg")
+    fifo, picture = open_source(str(tmp_path))
+    assert fifo.error == f"{tmp_path}/a.jpg: is a pipe (FIFO), expected a file"
+    assert picture.image is not None
+    (tmp_path / "list.txt").write_text("a.jpg\nb.png\n")
+    for source in (tmp_path / "a.jpg", tmp_path / "list.txt", "/dev/zero"):
+        with pytest.raises(DataError, match="expected a file"):
+            open_source(str(source))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of control characters, bidi overrides, lone surrogates, line separators."""
@@ -80,5 +81,6 @@ def _visible(letter: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint `; did you mean X?` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    few = islice(known, 10_000) if len(name) <= 100 else ()  # the time grows with both
+    close = difflib.get_close_matches(name, list(few), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

@@ -29,7 +29,16 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, that make a file in a folder a picture."""
 
-_UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
+    *("PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
+)
+"""What Pillow may recognise a file as, whatever its suffix says. Not EPS and WMF: for these it runs
+Ghostscript or Windows' own interpreter on the file."""
+_UNDECODABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
+    *(RuntimeError, MemoryError),  # a damaged AVIF; a header that claims much
+)
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -113,7 +122,9 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            Image.init()
+            known = [kind for kind in _FORMATS if kind in Image.OPEN]
+            with Image.open(path, formats=known) as image:
                 yield image
     except FileNotFoundError:
         raise DataError(f"{path}: no such picture") from None
@@ -126,4 +137,6 @@ def _reason(path: Path, error: Exception) -> str:
         return "the file is empty" if path.stat().st_size == 0 else "no known picture format"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels"
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,22 +3,68 @@
 from __future__ import annotations
 
 import json
-import math
+import re
+import reprlib
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.core.bounded_text import parse_large_json
 from rtdetr_cli.core.errors import DataError, nearest
 from rtdetr_cli.core.image import read_image_size
-from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, Problems, make_record
+from rtdetr_cli.data.dataset import (
+    DetectionDataset,
+    LabelledBox,
+    Problems,
+    make_record,
+    read_text,
+)
 
 Json = dict[str, Any]
+
+MAX_JSON_BYTES = 8 << 30
 
 _NEEDED = {
     "images": ["id", "file_name"],
     "categories": ["id", "name"],
     "annotations": ["image_id", "category_id", "bbox"],
+}
+
+_TOO_LARGE = 2**53
+"""From here on a float64 skips whole numbers; NaN is not below it either."""
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401  (whatever JSON has)
+    return isinstance(value, int | float) and abs(value) < _TOO_LARGE
+
+
+def _is_id(value: Any) -> bool:  # noqa: ANN401
+    return _is_number(value) and value >= 0 and value == int(value) and not isinstance(value, bool)
+
+
+def _is_name(value: Any) -> bool:  # noqa: ANN401
+    return _is_id(value) or (isinstance(value, str) and not _LONE_SURROGATE.search(value))
+
+
+_LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
+_ID = (_is_id, "a whole number from 0 on")
+_SIZE = (lambda value: _is_id(value) and 0 < value <= 10**6, "1 to 1000000 pixels")
+_FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "images": {
+        "id": _ID,
+        "file_name": (lambda value: isinstance(value, str), "a text"),
+        "height": _SIZE,
+        "width": _SIZE,
+    },
+    "categories": {"id": _ID, "name": (_is_name, "a text")},
+    "annotations": {
+        "id": _ID,
+        "image_id": _ID,
+        "category_id": _ID,
+        "iscrowd": (_is_number, "0 or 1"),
+        "area": (_is_number, "a number"),
+    },
 }
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
@@ -52,34 +98,47 @@ def read_coco(
         records.append(make_record(int(entry["id"]), path, size_hw, boxes))
     for image_id in boxes_of:
         problems.error(f"image_id {image_id}", "annotated, but not among the images")
-    problems.errors = [f"{json_path}: {error}" for error in problems.errors]
-    problems.raise_if_any()
+    problems.raise_if_any(f"{json_path}: ")
     annotations = [_slim(entry, number) for number, entry in enumerate(content["annotations"], 1)]
     return DetectionDataset(names, category_ids, records, problems.notes(), annotations)
 
 
 def _load(path: Path) -> Json:
     try:
-        content: Json = parse_large_json(path.read_text(encoding="utf-8-sig"))
+        content: Json = parse_large_json(read_text(path, MAX_JSON_BYTES) or "")
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: broken json, {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text file") from error
+    except (RecursionError, ValueError) as error:  # ValueError: thousands of digits
+        what = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{path}: broken json, {what}") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path}: is no COCO json, it has no list of {key}")
-    for key, fields in _NEEDED.items():
+    for key in _FIELDS:
         for number, entry in enumerate(content[key]):
-            missing = [name for name in fields if name not in entry]
-            if missing:
-                raise DataError(f"{path}: {key}[{number}] has no {missing[0]}")
+            if wrong := _what_is_wrong(key, entry):
+                raise DataError(f"{path}: {key}[{number}]{wrong}")
     return content
+
+
+def _what_is_wrong(key: str, entry: object) -> str | None:
+    """The end of the sentence about an entry, or None; bbox is looked at later."""
+    if not isinstance(entry, dict):
+        return " is no mapping of keys"
+    for name in _NEEDED[key]:
+        if name not in entry:
+            return f" has no {name}"
+    for name, (is_right, noun) in _FIELDS[key].items():
+        if name in entry and not is_right(entry[name]):
+            return f".{name} is {reprlib.repr(entry[name])}, expected {noun}"
+    return None
 
 
 def _categories(content: Json) -> list[Json]:
     """By id, without the unused super-category that Roboflow puts first."""
     used = {annotation["category_id"] for annotation in content["annotations"]}
-    supers = {entry.get("supercategory") for entry in content["categories"]}
+    named = (entry.get("supercategory") for entry in content["categories"])
+    supers = {name for name in named if isinstance(name, str)}
     return sorted(
         (
             entry
@@ -117,7 +176,7 @@ def _boxes_by_image(
         if label is None:
             problems.error(where, f"category_id {annotation['category_id']} is not in categories")
         elif not _is_box(box):
-            problems.error(where, f"bbox {str(box)[:60]} is not four finite numbers x, y, w, h")
+            problems.error(where, f"bbox {reprlib.repr(box)} is not four finite numbers x, y, w, h")
         elif box[2] <= 0 or box[3] <= 0:
             problems.mend(where, "boxes without area not trained on")
         else:
@@ -129,11 +188,7 @@ def _boxes_by_image(
 
 
 def _is_box(box: object) -> bool:
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in box)
-    )
+    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
 
 
 def _image_paths(json_path: Path, images: list[Json], folders: list[Path]) -> list[Path]:

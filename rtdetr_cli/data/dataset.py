@@ -15,11 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.files import reason_of, refuse_special
 from rtdetr_cli.core.image import read_image_size
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+MAX_ANNOTATION_BYTES = 16 << 20
+"""Of one picture's labels: 400,000 boxes as text."""
+MAX_LIST_BYTES = 1 << 30
+"""Of a list of pictures: ten million paths."""
 
 
 @dataclass(frozen=True)
@@ -121,26 +127,63 @@ def _image_entry(record: Record) -> dict[str, Any]:
 class Problems:
     """Collects what is wrong with the labels, to say it in one sentence."""
 
-    errors: list[str] = field(default_factory=list)
-    mended: dict[str, list[str]] = field(default_factory=dict)
+    first: str = ""
+    """The first error."""
+    count: int = 0
+    """Errors; only the first is kept, as a damaged file may have millions."""
+    mended: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """What was put right: where first, how often."""
 
     def error(self, where: str, what: str) -> None:
         """Something that only the user can mend."""
-        self.errors.append(f"{where}: {what}")
+        self.add(f"{where}: {what}")
+
+    def add(self, sentence: str) -> None:
+        """The sentence of an error that only the user can mend."""
+        self.first = self.first or sentence
+        self.count += 1
 
     def mend(self, where: str, what: str) -> None:
         """Something that was put right; the user reads how often, and where first."""
-        self.mended.setdefault(what, []).append(where)
+        first, count = self.mended.get(what, (where, 0))
+        self.mended[what] = (first, count + 1)
 
     def notes(self) -> list[str]:
         """A sentence for each kind of mended thing."""
-        return [f"{what}: {len(at)} (first: {at[0]})" for what, at in self.mended.items()]
+        return [f"{what}: {count} (first: {at})" for what, (at, count) in self.mended.items()]
 
-    def raise_if_any(self) -> None:
-        """End with the first error and the number of further ones."""
-        if self.errors:
-            more = len(self.errors) - 1
-            raise DataError(self.errors[0] + (f" (and {more} more mistakes)" if more else ""))
+    def raise_if_any(self, origin: str = "") -> None:
+        """End with the first error, in the file `origin`, and the number of further ones."""
+        if self.count:
+            more = f" (and {self.count - 1} more mistakes)" if self.count > 1 else ""
+            raise DataError(origin + self.first + more)
+
+
+def read_bytes(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> bytes | None:
+    """A file of a data set; None where there is none.
+
+    Raises:
+        DataError: a FIFO or a device, larger than `limit` bytes, or it cannot be read.
+    """
+    refuse_special(path, DataError)
+    try:
+        if path.stat().st_size > limit:
+            raise DataError(f"{path}: is larger than the {limit >> 20} MiB that are read")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = reason_of(error) if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read, {reason}") from error
+
+
+def read_text(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> str | None:
+    """As `read_bytes`, and DataError if it is no UTF-8 text."""
+    content = read_bytes(path, limit)
+    try:
+        return None if content is None else content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text file") from error
 
 
 class LabelledBox(NamedTuple):
@@ -179,7 +222,7 @@ def read_sizes(images: list[Path]) -> list[tuple[int, int]]:
         try:
             return read_image_size(image)
         except DataError as error:
-            problems.errors.append(str(error))
+            problems.add(str(error))
             return (0, 0)
 
     with ThreadPoolExecutor(8) as pool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
 from rtdetr_cli.config.load import load_dataset_config
 from rtdetr_cli.core.errors import DataError, nearest
-from rtdetr_cli.core.files import user_path
+from rtdetr_cli.core.files import reason_of, refuse_special, user_path
 from rtdetr_cli.data.coco import read_coco
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.download import fetch
@@ -18,9 +20,20 @@ from rtdetr_cli.data.yolo import list_images, read_image_list, read_yolo
 ROBOFLOW_JSON = "_annotations.coco.json"
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """What the system refuses while a data set is read is a sentence about the data set."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename}: {reason_of(error)}") from error
+
+
+@_reading()
 def load_data(data: str | Path) -> DatasetConfig:
     """Open what a user calls a data set: a YAML, a shipped name, a folder or a COCO json."""
     path = user_path(data)
+    refuse_special(path, DataError)
     if path.suffix == ".json" and path.is_file():
         root = path.absolute().parent
         root = root.parent if root.name == "annotations" else root
@@ -31,6 +44,7 @@ def load_data(data: str | Path) -> DatasetConfig:
     return load_dataset_config(data)
 
 
+@_reading()
 def open_split(config: DatasetConfig, split: str) -> DetectionDataset:
     """Read one split of a data set.
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from rtdetr_cli.core.errors import DataError, nearest
-from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, Problems, make_record, read_sizes
+from rtdetr_cli.data.dataset import (
+    MAX_LIST_BYTES,
+    DetectionDataset,
+    LabelledBox,
+    Problems,
+    make_record,
+    read_bytes,
+    read_sizes,
+    read_text,
+)
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
 """How far a box may leave the picture: tools count from 0 or from 1."""
@@ -34,7 +43,7 @@ def read_voc(lists: list[Path], names: dict[int, str] | None) -> DetectionDatase
     stems = [
         (path.parents[2], line.split()[0])
         for path in lists
-        for line in path.read_text(encoding="utf-8").splitlines()
+        for line in (read_text(path, MAX_LIST_BYTES) or "").splitlines()
         if line.strip()
     ]
     if not stems:
@@ -57,13 +66,24 @@ def _all_names(roots: set[Path]) -> dict[int, str]:
     return dict(enumerate(sorted(found)))
 
 
+class _WithoutDoctype(ElementTree.TreeBuilder):
+    """Builds the tree of a document that declares no entities, which could grow without bound."""
+
+    def doctype(self, *_: str | None) -> None:
+        raise ElementTree.ParseError("a document type (DTD) is not read")
+
+
 def _parse(path: Path) -> ElementTree.Element:
+    content = read_bytes(path)
+    if content is None:
+        raise DataError(f"{path}: no such annotation")
+    parser = ElementTree.XMLParser(target=_WithoutDoctype())
     try:
-        return ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such annotation") from None
-    except ElementTree.ParseError as error:
+        parser.feed(content)
+        root: ElementTree.Element = parser.close()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # odd encodings
         raise DataError(f"{path}: broken XML, {error}") from error
+    return root
 
 
 def _read_boxes(
@@ -72,7 +92,7 @@ def _read_boxes(
     try:
         objects = _parse(path).findall("object")
     except DataError as error:
-        problems.errors.append(str(error))
+        problems.add(str(error))
         return []
     boxes = []
     for number, node in enumerate(objects):

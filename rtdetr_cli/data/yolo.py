@@ -7,7 +7,15 @@ from pathlib import Path
 
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import IMAGE_SUFFIXES
-from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, Problems, make_record, read_sizes
+from rtdetr_cli.data.dataset import (
+    MAX_LIST_BYTES,
+    DetectionDataset,
+    LabelledBox,
+    Problems,
+    make_record,
+    read_sizes,
+    read_text,
+)
 
 OUTSIDE_TOLERANCE = 1e-3
 """How far a box may leave the picture, as a fraction of it, before the label counts as wrong."""
@@ -39,9 +47,9 @@ def list_images(folder: Path) -> list[Path]:
 
 def read_image_list(list_path: Path, root: Path) -> list[Path]:
     """The pictures that a .txt file names, a path a line, relative to the file or to the root."""
-    lines = (line.strip() for line in list_path.read_text(encoding="utf-8").splitlines())
+    text = read_text(list_path, MAX_LIST_BYTES) or ""
     images = []
-    for line in filter(None, lines):
+    for line in filter(None, map(str.strip, text.splitlines())):
         candidates = [list_path.parent / line, root / line, Path(line)]
         images.append(next((path for path in candidates if path.is_file()), candidates[0]))
     return images
@@ -98,11 +106,9 @@ def _read_labels(
 
 def _lines(path: Path, problems: Problems) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        return []
-    except UnicodeDecodeError:
-        problems.error(str(path), "is no text file")
+        return (read_text(path) or "").splitlines()
+    except DataError as error:
+        problems.add(str(error))
         return []
 
 

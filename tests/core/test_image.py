@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import read_image, read_image_size, resize_image, to_rgb, to_tensor
@@ -105,3 +106,38 @@ def test_to_tensor_is_planes_in_zero_to_one():
     assert tensor.shape == (3, 3, 5)
     assert tensor.dtype == torch.float32
     assert tensor[2, 1, 4].item() == pytest.approx(image[1, 4, 2] / 255)
+
+
+def test_postscript_named_jpg_is_not_given_to_an_interpreter(tmp_path):
+    """Pillow runs Ghostscript on EPS files, whatever they are called."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(DataError, match="no known picture format"):
+        read_image_size(path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_damaged_avif_is_a_sentence(tmp_path):
+    path = tmp_path / "a.avif"
+    Image.linear_gradient("L").resize((19, 13)).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:-20] + bytes(20))
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        read_image(path)
+
+
+def test_a_picture_that_is_too_large_for_the_memory_is_a_sentence(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def refuse(_):
+        raise MemoryError
+
+    monkeypatch.setattr("rtdetr_cli.core.image.to_rgb", refuse)
+    with pytest.raises(DataError, match="it needs more memory than there is"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="special files of Unix")
+def test_a_device_is_not_read(tmp_path):
+    (tmp_path / "a.png").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="is a device, expected a file"):
+        read_image(tmp_path / "a.png")

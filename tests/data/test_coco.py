@@ -93,6 +93,57 @@ def test_wrong_annotation_is_named(coco_json, annotation, sentence):
         read(coco_json(annotations=[annotation]))
 
 
+IMAGE = {"id": 30, "file_name": "a.png", "height": 40, "width": 60}
+CATEGORY = {"id": 7, "name": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "sentence"),
+    [
+        ("images", "a.png", r"\[0\] is no mapping of keys"),
+        ("images", IMAGE | {"id": [1]}, r"\[0\]\.id is \[1\], expected a whole number from 0 on"),
+        ("images", IMAGE | {"id": "30"}, r"\[0\]\.id is '30', expected a whole number"),
+        ("images", IMAGE | {"id": True}, r"\[0\]\.id is True"),
+        ("images", IMAGE | {"file_name": None}, r"\[0\]\.file_name is None, expected a text"),
+        (
+            "images",
+            IMAGE | {"height": "40"},
+            r"\[0\]\.height is '40', expected 1 to 1000000 pixels",
+        ),
+        ("images", IMAGE | {"width": 10**400}, r"\[0\]\.width is 1000"),
+        ("images", IMAGE | {"width": float("nan")}, r"\[0\]\.width is nan"),
+        ("categories", CATEGORY | {"id": 1.5}, r"\[0\]\.id is 1\.5"),
+        ("categories", CATEGORY | {"name": {}}, r"\[0\]\.name is {}, expected a text"),
+        ("categories", CATEGORY | {"name": "\ud800"}, r"\[0\]\.name is '\\ud800', expected a text"),
+        ("annotations", box(category_id={}), r"\[0\]\.category_id is {}"),
+        ("annotations", box(id=-1), r"\[0\]\.id is -1, expected a whole number from 0 on"),
+        ("annotations", box(iscrowd=None), r"\[0\]\.iscrowd is None, expected 0 or 1"),
+        ("annotations", box(area="99"), r"\[0\]\.area is '99', expected a number"),
+        ("annotations", box(area=float("inf")), r"\[0\]\.area is inf"),
+        ("annotations", box(bbox=[10**400, 2, 3, 4]), r"\[0\]: bbox .* is not four finite numbers"),
+        ("annotations", box(bbox=[[[[]]]] * 4), r"\[0\]: bbox .* is not four finite numbers"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(coco_json, key, entry, sentence):
+    with pytest.raises(DataError, match=rf"instances_train\.json: {key}{sentence}"):
+        read(coco_json(**{key: [entry]}))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ("9" * 5000, "Exceeds the limit"),
+        ("", "Expecting value"),
+    ],
+)
+def test_json_without_bounds_is_a_sentence(tmp_path, text, sentence):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=rf"x\.json.*: broken json, {sentence}"):
+        read(tmp_path / "x.json")
+
+
 def test_broken_json_is_named_with_its_line(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"images": [],\n oops}', "utf-8")

@@ -76,3 +76,32 @@ def test_bccd_as_published_has_two_boxes_without_area(shared_data):
     assert sum(split.num_boxes for split in splits) == 4886
     notes = [note.rpartition("/")[2] for split in splits for note in split.notes]
     assert sorted(notes) == ["BloodImage_00338.xml)", "BloodImage_00343.xml)"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "<!DOCTYPE a>",
+        '<!DOCTYPE a SYSTEM "file:///etc/passwd">',
+        '<!DOCTYPE a [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;">]>',
+    ],
+)
+def test_a_document_type_is_refused(voc_list, head):
+    text = f"{head}<annotation>{voc_object()}</annotation>"
+    with pytest.raises(DataError, match=r"a\.xml: broken XML, a document type \(DTD\) is not read"):
+        read_voc([voc_list(text=text)], {0: "cat"})
+
+
+@pytest.mark.parametrize("encoding", ["zip", "shift_jis", "undefined"])
+def test_an_odd_encoding_is_a_sentence(voc_list, encoding):
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotation/>'
+    with pytest.raises(DataError, match=r"a\.xml: broken XML"):
+        read_voc([voc_list(text=text)], {0: "cat"})
+
+
+@pytest.mark.parametrize("stem", ["a\0", "x" * 300])
+def test_a_name_that_no_file_can_have_is_a_sentence(voc_list, stem):
+    listed = voc_list(voc_object())
+    listed.write_text(stem, "utf-8")
+    with pytest.raises(DataError):
+        read_voc([listed], {0: "cat"})

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rtdetr_cli.config.dataset import DatasetConfig
 from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.yolo import label_path, list_images, read_image_list, read_yolo
 
 NAMES = {0: "cat", 1: "dog"}
@@ -125,3 +128,34 @@ def test_ground_truth_has_coco_form(yolo_folder):
         "iscrowd": 0,
     }
     assert truth["annotations"][1]["id"] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="special files of Unix")
+def test_special_files_are_named_and_not_opened(yolo_folder):
+    folder = yolo_folder("0 .5 .5 .1 .1", "0 .5 .5 .1 .1")
+    os.mkfifo(folder / "images/train/2.png")
+    with pytest.raises(DataError, match=r"2\.png: is a pipe \(FIFO\), expected a file"):
+        read(folder)
+    (folder / "images/train/2.png").unlink()
+    (folder / "labels/train/1.txt").unlink()
+    (folder / "labels/train/1.txt").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"1\.txt: is a device, expected a file"):
+        read(folder)
+    with pytest.raises(DataError, match="/dev/zero: is a device"):
+        load_data("/dev/zero")
+
+
+def test_a_label_file_beyond_all_reason_is_not_read(yolo_folder):
+    folder = yolo_folder("0 .5 .5 .1 .1")
+    with (folder / "labels/train/0.txt").open("wb") as file:
+        file.truncate(1 << 40)  # sparse
+    with pytest.raises(DataError, match=r"0\.txt: is larger than the 16 MiB that are read"):
+        read(folder)
+
+
+@pytest.mark.parametrize("line", ["x" * 300, "images/" + "x/" * 3000, "a\0.png"])
+def test_a_listed_name_that_no_file_can_have_is_a_sentence(yolo_folder, line):
+    folder = yolo_folder("0 .5 .5 .1 .1")
+    (folder / "train.txt").write_text(line, "utf-8")
+    with pytest.raises(DataError):
+        open_split(DatasetConfig(folder, train=("train.txt",), names=NAMES), "train")

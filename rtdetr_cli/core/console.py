@@ -68,7 +68,7 @@ def open_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
     sys.stderr = cast("TextIO", _Lossy(sys.stderr or os.fdopen(2, "w", closefd=False)))
-    warnings.showwarning = _show_warning
+    warnings.showwarning = lambda message, *_, **__: warn(str(message))
 
 
 def close_streams() -> None:
@@ -80,9 +80,9 @@ def close_streams() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def say(text: str) -> None:
-    """One line of log output on stderr."""
-    _write(sys.stderr, _line(text))
+def say(*lines: str) -> None:
+    """Lines of log output on stderr."""
+    _write(sys.stderr, "\n".join(map(_line, lines)))
 
 
 def warn(text: str) -> None:
@@ -219,7 +219,3 @@ def _print(stream: TextIO | None, text: str) -> None:
     else:
         stream.write(f"{text}\n")
         stream.flush()
-
-
-def _show_warning(message: Warning | str, *_: object) -> None:
-    warn(str(message))

@@ -268,7 +268,7 @@ def plan_epochs(run: Run, epochs: int | None) -> None:
     if config != _loader_config(settings, previous):
         run.data.train_batches = train_loader(run.data.train, config)
     from_main(lambda: write_args(run.run_dir, run.settings))
-    say(run.recipe.describe(run.precision.describe()))
+    say(*run.recipe.describe(run.precision.describe()).splitlines())
 
 
 def _say_start(network: str, data: Data, recipe: str) -> None:
@@ -276,4 +276,4 @@ def _say_start(network: str, data: Data, recipe: str) -> None:
         f"{network}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
         f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
     )
-    say(recipe)
+    say(*recipe.splitlines())

@@ -17,6 +17,7 @@ from rtdetr_cli.core.results import Boxes, DrawStyle
 from rtdetr_cli.core.structures import Batch, Detections, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Floats
 from rtdetr_cli.data.loader import EvalLoader
+from rtdetr_cli.evaluation.report import save_figure, short_name
 from rtdetr_cli.media.draw import draw_boxes
 
 MOSAIC_PICTURES = 16
@@ -58,13 +59,13 @@ def draw_labels(run_dir: Path, dataset: DetectionDataset) -> None:
     left.bar(range(len(counts)), counts)
     left.set_ylabel("boxes")
     if len(counts) <= 30:
-        left.set_xticks(range(len(counts)), list(dataset.names.values()), rotation=60, ha="right")
+        names = [short_name(name) for name in dataset.names.values()]
+        left.set_xticks(range(len(counts)), names, rotation=60, ha="right", parse_math=False)
     histogram = right.hist2d(sizes[:, 0], sizes[:, 1], bins=50, range=((0, 1), (0, 1)), cmin=1)
     figure.colorbar(histogram[3], ax=right, label="boxes")
     right.set_xlabel("width / picture width")
     right.set_ylabel("height / picture height")
-    with atomic_write(run_dir / "labels.jpg") as path:
-        figure.savefig(path, dpi=100)
+    save_figure(run_dir / "labels.jpg", figure, dpi=100)
 
 
 def _relative_sizes(boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Floats:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdetr_cli.core.errors import printable
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.evaluation.matching import CONFIDENCES, CONFUSION_MIN_SCORE
 from rtdetr_cli.evaluation.metrics import Metrics
@@ -59,10 +60,7 @@ def save_plots(run_dir: Path, metrics: Metrics) -> list[Path]:
         "confusion_matrix_normalized.png": _draw_matrix(metrics, normalized=True),
     }
     for name, figure in figures.items():
-        with warnings.catch_warnings(), atomic_write(run_dir / name) as path:
-            # A class name in a script that matplotlib's font lacks is drawn as boxes.
-            warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-            figure.savefig(path, dpi=150)
+        save_figure(run_dir / name, figure)
     return [run_dir / name for name in figures]
 
 
@@ -94,8 +92,19 @@ def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: st
         )
     axes.margins(0.15)
     axes.set_xlim(left=0)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: Figure, dpi: int = 150) -> None:
+    """Write a figure whose texts may be class names.
+
+    Raises:
+        StorageError: no space left or no permission.
+    """
+    with warnings.catch_warnings(), atomic_write(path) as temporary:
+        # A class name in a script that matplotlib's font lacks is drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        figure.savefig(temporary, dpi=dpi)
 
 
 def _precision_recall(metrics: Metrics) -> _CurvePlot:
@@ -136,7 +145,7 @@ def _draw_curves(plot: _CurvePlot, metrics: Metrics) -> Figure:
     for number, (line, name, note) in enumerate(zip(plot.lines, names, plot.notes, strict=True)):
         color = palette(number % palette.N) if named else _MUTED
         handles += axes.plot(plot.x, line, color=color, linewidth=1.2 if named else 0.5, alpha=0.8)
-        labels.append(f"{_label(name)}  {note}")
+        labels.append(f"{short_name(name)}  {note}")
     mean = plot.lines.mean(axis=0)
     mean_handle = axes.plot(plot.x, mean, color=_ACCENT, linewidth=2.8)
     if plot.best is not None:
@@ -198,7 +207,7 @@ def _draw_matrix(metrics: Metrics, normalized: bool) -> Figure:
     axes.set_ylabel("True class", color=_INK)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, colors=_INK, labelsize=9 if len(values) <= _MAX_NUMBERED else 6)
-    names = [_label(name) for name in metrics.names.values()] + ["background"]
+    names = [short_name(name) for name in metrics.names.values()] + ["background"]
     shown = names if len(names) <= _MAX_NAMED else []
     axes.set_xticks(range(len(shown)), shown, rotation=90, parse_math=False)
     axes.set_yticks(range(len(shown)), shown, parse_math=False)
@@ -238,5 +247,7 @@ def _title(axes: Axes, title: str, condition: str) -> None:
     )
 
 
-def _label(name: str) -> str:
+def short_name(name: str) -> str:
+    """A class name beside a curve or at an axis, which must not read it as a formula."""
+    name = printable(name)
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"

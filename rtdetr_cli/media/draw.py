@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.errors import UsageError, printable
 from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.results import Boxes, DrawStyle
 
@@ -58,7 +58,7 @@ def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[_Ma
         if not np.isfinite(corners).all():
             continue
         x1, y1, x2, y2 = (round(corner) for corner in corners)
-        name = " ".join(names.get(int(label), str(int(label))).split())
+        name = printable(" ".join(names.get(int(label), str(int(label))).split()))
         text = f"{name} {score:.2f}" if style.conf else name
         colour = _colour(row if style.color_mode == "instance" else int(label))
         marks.append(_Mark((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), text, colour))

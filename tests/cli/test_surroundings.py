@@ -8,7 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from rtdetr_cli import __version__
 from rtdetr_cli.cli import main as door
@@ -176,3 +178,16 @@ def test_a_key_of_a_yaml_reaches_the_terminal_as_text(tmp_path: Path, capsys: Ca
     (tmp_path / "a.yaml").write_text('"\\e[31mkey\\e]0;owned\\a": 1\n')
     assert door.run(["predict", "source=x", f"cfg={tmp_path}/a.yaml"]) == 2
     assert r"\x1b[31mkey\x1b]0;owned\x07 is no key of predict" in capsys.readouterr().err
+
+
+@posix
+def test_a_full_disk_leaves_no_half_picture(tmp_path: Path) -> None:
+    """A limit of 4 KiB a file stands for the disk; the annotated picture has some more."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    words = "predict model=rtdetr-n.yaml source=a.png imgsz=32 device=cpu project=runs"
+    done = shell(f"ulimit -f 4; {COMMAND} {words}", tmp_path)
+    assert done.returncode == 5
+    sentence = "Error: cannot write runs/predict/a.jpg: the file would be larger than allowed"
+    assert done.stderr.splitlines()[-1] == sentence
+    assert list((tmp_path / "runs" / "predict").iterdir()) == []

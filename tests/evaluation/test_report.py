@@ -24,10 +24,10 @@ FOUND = [[10, 10, 40, 40, 0.9, 0], [70, 10, 40, 40, 0.8, 0], [70, 10, 40, 40, 0.
 
 @pytest.mark.parametrize("boxes", [BOXES, []], ids=["two classes", "no ground truth"])
 def test_six_pictures_are_written_whatever_the_classes_are_called(boxes, make_split, tmp_path):
-    """Formula signs, leading underscores, foreign scripts and length must not stop the drawing."""
+    """Formulas, control codes, leading underscores, foreign scripts, length: all are drawn."""
     split = make_split(boxes, FOUND)
     split.ground_truth["categories"][0]["name"] = "_$x_1 細胞 " + 40 * "long "
-    split.ground_truth["categories"][1]["name"] = "$"
+    split.ground_truth["categories"][1]["name"] = "$\x1b[31m\n\0"
     metrics = split.evaluator().compute()
     assert [path.name for path in save_plots(tmp_path, metrics)] == FILES
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)

@@ -86,3 +86,10 @@ def test_a_font_that_is_none_is_named(tmp_path):
     (tmp_path / "x.ttf").write_text("words")
     with pytest.raises(UsageError, match=r"x\.ttf cannot be read as a TrueType file"):
         draw((60, 80), [[1, 20, 40, 50, 0.9, 0]], font=str(tmp_path / "x.ttf"))
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m\0", "a\nb", "\udcff", "", "x" * 10_000])
+def test_any_class_name_can_be_drawn(name):
+    image = np.full((60, 80, 3), 40, np.uint8)
+    boxes = Boxes(torch.tensor([[10, 20, 50, 40, 0.9, 0]]), (60, 80))
+    assert draw_boxes(image, boxes, {0: name}, DrawStyle()).shape == (60, 80, 3)

@@ -12,7 +12,7 @@ from rtdetr_cli.config.settings import ValSettings
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import from_main, gathered
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.core.files import atomic_write, new_run_dir
+from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader, eval_loader, explain_lost_worker
@@ -36,6 +36,7 @@ def validate(settings: ValSettings) -> Metrics:
         WeightsError: the model cannot be opened, or knows other classes.
         BackendError: its runtime or device is missing.
     """
+    run_path(settings.project, settings.name)  # a wrong name is found before, not after
     dataset = open_split(load_data(settings.data), settings.split)
     for note in dataset.notes:
         warn(note)

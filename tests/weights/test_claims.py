@@ -12,7 +12,7 @@ from rtdetr_cli.weights.foreign import points_per_level
     [
         (["cat", "dog"], {0: "cat", 1: "dog"}),
         ({1: "dog", 0: "cat"}, {0: "cat", 1: "dog"}),
-        ({0: "cat\x1b[2J\n"}, {0: "cat [2J "}),
+        ({0: "cat\x1b[2J\n"}, {0: r"cat\x1b[2J\n"}),
         ({0: "cat", 7: "dog"}, None),
         ({"0": "cat"}, None),
         ({0: ["cat"]}, None),

@@ -76,7 +76,7 @@ def assert_harmless(verdict):
     for report in reports:
         for sentence in sentences(report):
             assert sentence.isprintable(), report["name"]
-            assert 10 < len(sentence) <= 600, report["name"]
+            assert 10 < len(sentence) <= 1000, report["name"]
 
 
 def built(reports):

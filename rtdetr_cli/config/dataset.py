@@ -147,10 +147,7 @@ def _root(value: object, origin: Path) -> Path:
         raise FieldError("path", f"must be a text, found {show(value)}")
     root = str(value or ".")
     _require_place("path", root)
-    try:
-        return _resolve_root(root, origin)
-    except (OSError, RuntimeError, ValueError) as error:  # ~nobody, a loop of links
-        raise FieldError("path", f"names no folder: {show_key(str(error))}") from None
+    return _resolve_root(root, origin)
 
 
 def _require_place(key: str, place: object) -> None:
@@ -172,7 +169,7 @@ def _resolve_root(root: str, origin: Path) -> Path:
         candidates = [(place / user_path(root)).resolve() for place in places]
         default = candidates[-1] if shipped else candidates[0]
         return next((path for path in candidates if path.is_dir()), default)
-    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a NUL
+    except (OSError, RuntimeError, ValueError):  # links in a circle, longer than any path
         raise FieldError("path", f"cannot be a folder, found {show(root)}") from None
 
 

@@ -16,7 +16,7 @@ from rtdetr_cli.config.scale import check_architecture
 from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
 from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
 from rtdetr_cli.core.errors import ConfigError, nearest
-from rtdetr_cli.core.files import asset_dir, refuse_special, special_file, user_path
+from rtdetr_cli.core.files import asset_dir, special_file, user_path
 
 _BACKBONES: dict[str, type[HGNetv2Config | PResNetConfig]] = {
     "hgnetv2": HGNetv2Config,
@@ -30,7 +30,6 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, broken (with its line) or no mapping.
     """
-    refuse_special(path, ConfigError)
     try:
         values = parse_yaml(read_bounded(path))
     except UnreadableFileError as error:

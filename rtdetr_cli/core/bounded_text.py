@@ -9,11 +9,11 @@ import ast
 import json
 import re
 import reprlib
-import stat
 from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.core.errors import printable
+from rtdetr_cli.core.files import special_file
 
 MAX_BYTES = 2**20
 """Of a settings file or of metadata; the 21,841 class names of ImageNet take 0.6 MB."""
@@ -42,20 +42,18 @@ def read_bounded(path: Path | str, limit: int = MAX_BYTES) -> str:
     Raises:
         UnreadableFileError: it is absent, larger, another kind of file, or no such text.
     """
-    path, content = Path(path), b""
+    noun = special_file(path)
+    if noun:  # opening a FIFO would wait for a writer
+        raise UnreadableFileError(f"is {noun}, expected a file")
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # opening a FIFO would wait for a writer
-            with path.open("rb") as file:
-                content = file.read(limit + 1)
+        with Path(path).open("rb") as file:
+            content = file.read(limit + 1)
     except FileNotFoundError:
         raise UnreadableFileError("does not exist") from None
     except OSError as error:
         raise UnreadableFileError(f"cannot be read: {error.strerror}") from None
     except ValueError:  # a NUL or a lone surrogate in it
         raise UnreadableFileError("is no name that a file can have") from None
-    if not stat.S_ISREG(mode):
-        raise UnreadableFileError("is no regular file")
     if len(content) > limit:
         raise UnreadableFileError(f"has more than {limit / 2**20:g} MiB, the most that is read")
     try:

@@ -13,7 +13,7 @@ import torch
 
 from rtdetr_cli import __version__
 from rtdetr_cli.config.settings import EnvSettings
-from rtdetr_cli.core.console import result
+from rtdetr_cli.core.console import result, result_json
 from rtdetr_cli.core.cpu import available_cores, cpu_features, cpu_name
 from rtdetr_cli.core.files import rtdetr_home
 
@@ -31,8 +31,10 @@ def env(settings: EnvSettings) -> dict[str, str]:
     """
     found = dict([*_machine(), *_packages(), *_surroundings()])
     width = max(map(len, found)) + 2
-    lines = [f"{name:<{width}}{text}" for name, text in found.items()]
-    result(json.dumps(found) if settings.json else "\n".join(lines))
+    if settings.json:
+        result_json(json.dumps(found))
+    else:
+        result(*(f"{name:<{width}}{text}" for name, text in found.items()))
     return found
 
 

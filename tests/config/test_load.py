@@ -163,14 +163,14 @@ def test_unreadable_yaml(tmp_path: Path) -> None:
         load_yaml(tmp_path)
     os.mkfifo(tmp_path / "fifo.yaml")
     for open_file in (load_yaml, load_model_config):
-        with pytest.raises(ConfigError, match=r"fifo\.yaml is no regular file"):
+        with pytest.raises(ConfigError, match=r"fifo\.yaml is a pipe \(FIFO\), expected a file"):
             open_file(tmp_path / "fifo.yaml")
     (tmp_path / "numbers.yaml").write_text("1: 2\n")
     with pytest.raises(ConfigError, match=r"numbers\.yaml: 1 is no key; keys are texts"):
         load_yaml(tmp_path / "numbers.yaml")
 
 
-@pytest.mark.parametrize("name", ["", "/", "~nobody-here/x.yaml", "a\0b", "n" * 5000, "x\ud800"])
+@pytest.mark.parametrize("name", ["", "/", "a\0b", "n" * 5000, "x\ud800"])
 def test_names_that_no_file_can_have_do_not_exist(name: str) -> None:
     with pytest.raises(ConfigError, match="does not exist; known are") as caught:
         load_model_config(name)

@@ -210,6 +210,7 @@ def test_every_mode_is_listed() -> None:
         "convert",
         "check",
         "models",
+        "env",
     ]
 
 

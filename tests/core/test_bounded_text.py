@@ -34,7 +34,7 @@ def test_what_is_no_text_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * (MAX_BYTES + 1))
     (tmp_path / "utf16").write_bytes("a: 1".encode("utf-16"))
     for name, words in (
-        ("fifo", "is no regular file"),
+        ("fifo", r"is a pipe \(FIFO\), expected a file"),
         ("large", "has more than 1 MiB"),
         ("utf16", "is not UTF-8 text"),
         ("absent", "does not exist"),

@@ -132,9 +132,9 @@ def test_a_value_of_another_kind_is_named(coco_json, key, entry, sentence):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[" * 100_000, "nested too deeply"),
-        ('{"a":' * 100_000, "nested too deeply"),
-        ("9" * 5000, "Exceeds the limit"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"a":' * 100_000, "nested too deep"),
+        ("9" * 5000, "a number with too many digits"),
         ("", "Expecting value"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rtdetr_cli.config.fields import FieldError, Range, build
-from rtdetr_cli.core.bounded_text import show, show_key
+from rtdetr_cli.core.bounded_text import show
 from rtdetr_cli.core.errors import ConfigError
 from rtdetr_cli.core.files import asset_dir, rtdetr_home, user_path
 from rtdetr_cli.core.places import fault

@@ -11,12 +11,10 @@ from torch import Tensor
 from rtdetr_cli.core.distributed import end_all, from_main, gathered
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch
-from rtdetr_cli.engine.run import Run
+from rtdetr_cli.engine.run import MAX_SKIPPED, Run
 from rtdetr_cli.engine.snapshot import run_checkpoint
 from rtdetr_cli.weights.checkpoint import save_checkpoint
 
-MAX_SKIPPED = 3
-"""Steps in a row that may not be finite, the last of which ends the run."""
 FLIGHT = "flight.pt"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import StorageError, WeightsError
 from rtdetr_cli.core.files import storage_errors
+from rtdetr_cli.engine.state_check import check_training
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 LAST, PREVIOUS, DAMAGED, NEXT = "last.pt", "last-previous.pt", "last-damaged.pt", ".last-next.pt"
@@ -37,16 +38,21 @@ def save_last(weights_dir: Path, checkpoint: Checkpoint) -> None:
 def open_last(path: Path) -> Checkpoint:
     """The state in a file; for a last.pt that is torn or absent the one before it, and says so.
 
+    Nothing in the file is trusted: state_check.py compares all of it with what the run needs.
+
     Raises:
         WeightsError: neither is whole, or the file holds no training state.
     """
     previous = path.with_name(PREVIOUS)
     if path.name != LAST or not previous.is_file():
-        return _with_state(path, load_checkpoint(path))
+        return _open(path)
     try:
-        return _with_state(path, load_checkpoint(path))
+        return _open(path)
     except WeightsError as error:
-        checkpoint = _with_state(previous, load_checkpoint(previous))
+        try:
+            checkpoint = _open(previous)
+        except WeightsError as earlier:
+            raise WeightsError(f"{error}; nor can the state before it: {earlier}") from None
         if path.is_file():
             path.replace(path.with_name(DAMAGED))  # it must not take the place of a whole one
         warn(f"{error}; going on from the state before it, {previous}")
@@ -59,9 +65,7 @@ def remove_leftovers(run_dir: Path) -> None:
         path.unlink()
 
 
-def _with_state(path: Path, checkpoint: Checkpoint) -> Checkpoint:
-    if checkpoint.training is None:
-        raise WeightsError(f"{path} holds weights only; resume needs the last.pt of a run")
-    if "fingerprint" not in checkpoint.training:
-        raise WeightsError(f"{path} was written by another version of rtdetr, which can resume it")
+def _open(path: Path) -> Checkpoint:
+    checkpoint = load_checkpoint(path)
+    check_training(checkpoint, str(path))
     return checkpoint

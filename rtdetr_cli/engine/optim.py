@@ -50,6 +50,15 @@ def build_optimizer(network: RTDETRNetwork, recipe: Recipe) -> Optimizer:
     Raises:
         UsageError: everything is frozen, or this PyTorch has no Muon.
     """
+    return make_optimizer(recipe, parameter_groups(network, recipe))
+
+
+def parameter_groups(network: RTDETRNetwork, recipe: Recipe) -> list[dict[str, Any]]:
+    """The groups of what is trained, those of Muon first.
+
+    Raises:
+        UsageError: everything is frozen.
+    """
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -58,22 +67,26 @@ def build_optimizer(network: RTDETRNetwork, recipe: Recipe) -> Optimizer:
             groups.setdefault(key, []).append(parameter)
     if not groups:
         raise UsageError(f"freeze={recipe.freeze} leaves nothing to train")
-    return _optimizer(
-        recipe,
-        [
-            {
-                "params": parameters,
-                "lr": recipe.backbone_lr if in_backbone else recipe.lr,
-                "initial_lr": recipe.backbone_lr if in_backbone else recipe.lr,
-                "weight_decay": recipe.weight_decay if decayed else 0.0,
-                "for_muon": for_muon,
-            }
-            for (in_backbone, decayed, for_muon), parameters in groups.items()
-        ],
-    )
+    return [
+        {
+            "params": parameters,
+            "lr": recipe.backbone_lr if in_backbone else recipe.lr,
+            "initial_lr": recipe.backbone_lr if in_backbone else recipe.lr,
+            "weight_decay": recipe.weight_decay if decayed else 0.0,
+            "for_muon": for_muon,
+        }
+        for (in_backbone, decayed, for_muon), parameters in sorted(
+            groups.items(), key=lambda item: not item[0][2]
+        )
+    ]
 
 
-def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
+def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
+    """The optimizer of a recipe over groups of parameters.
+
+    Raises:
+        UsageError: this PyTorch has no Muon, or there is nothing for it.
+    """
     if recipe.optimizer == "sgd":
         return SGD(groups, momentum=0.9, nesterov=True, fused=True)
     if recipe.optimizer == "muon":

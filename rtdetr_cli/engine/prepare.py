@@ -33,7 +33,7 @@ from rtdetr_cli.engine.loggers import Loggers
 from rtdetr_cli.engine.optim import build_optimizer, freeze
 from rtdetr_cli.engine.precision import Precision, choose_precision
 from rtdetr_cli.engine.pretrained import from_backbone
-from rtdetr_cli.engine.recipe import Recipe, resolve_recipe
+from rtdetr_cli.engine.recipe import Recipe, resolve_recipe, starts_pretrained
 from rtdetr_cli.engine.run import Data, Progress, Run
 from rtdetr_cli.engine.run_log import write_args
 from rtdetr_cli.engine.snapshot import restore, start_or_resume
@@ -178,27 +178,31 @@ def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDa
 def _start_network(
     settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
 ) -> tuple[RTDETRNetwork, bool]:
-    """The network before the first step, and whether its backbone is trained already."""
+    """The network before the first step, and whether its backbone is trained already.
+
+    Raises:
+        DataError: a stopped run had another number of classes.
+    """
+    if stopped:
+        if len(stopped.names) != len(names):
+            raise DataError(
+                f"{settings.data} has {len(names)} classes, the run was started with "
+                f"{len(stopped.names)}; put the data back, or start a new run"
+            )
+        return build_network(stopped.config, len(names)), starts_pretrained(settings)
     if Path(settings.model).suffix in YAML_SUFFIXES:
-        config = stopped.config if stopped else load_model_config(settings.model)
-        weights_from = settings.pretrained
-        if weights_from is None or stopped:
-            return build_network(config, len(names)), _starts_pretrained(settings)
-        checkpoint = open_start(weights_from, config)
+        config = load_model_config(settings.model)
+        if settings.pretrained is None:
+            return build_network(config, len(names)), False
+        checkpoint = open_start(settings.pretrained, config)
         if isinstance(checkpoint, Backbone):
             return from_backbone(config, len(names), checkpoint), True
     else:
-        if stopped:
-            return build_network(stopped.config, len(names)), True
         checkpoint = open_weights(resolve_weights(settings.model))
         config = checkpoint.config
     exact = replace(config.decoder, anchor_precision="float32")  # not what a cast left behind
     config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
     return _fine_tuned(config, checkpoint, names)
-
-
-def _starts_pretrained(settings: TrainSettings) -> bool:
-    return settings.pretrained is not None or Path(settings.model).suffix not in YAML_SUFFIXES
 
 
 def _fine_tuned(
@@ -261,7 +265,7 @@ def plan_epochs(run: Run, epochs: int | None) -> None:
         save_period=settings.save_period if settings.save_period <= epochs else 0,
     )
     steps = num_groups(len(run.data.train_batches), settings.accumulate)
-    official, is_pretrained = run.network.config.recipe, _starts_pretrained(settings)
+    official, is_pretrained = run.network.config.recipe, starts_pretrained(settings)
     run.recipe = resolve_recipe(run.settings, official, steps, is_pretrained)
     run.ema.set_pace(run.recipe.ema_decay, run.recipe.ema_ramp)
     config = _loader_config(run.settings, run.recipe)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
+from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import RecipeConfig
 from rtdetr_cli.config.settings import TrainSettings, size_hw
 from rtdetr_cli.data.loader import multi_scale_sizes
@@ -174,6 +176,11 @@ def resolve_recipe(
         dense_epochs=_dense_epochs(settings),
         loss=settings.loss,
     )
+
+
+def starts_pretrained(settings: TrainSettings) -> bool:
+    """Whether the backbone starts from trained weights."""
+    return settings.pretrained is not None or Path(settings.model).suffix not in YAML_SUFFIXES
 
 
 def _augment(settings: TrainSettings, hard_crops: bool) -> AugmentConfig:

@@ -25,6 +25,9 @@ from rtdetr_cli.engine.run_log import Row
 from rtdetr_cli.engine.stop import StopSignals
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
+MAX_SKIPPED = 3
+"""Steps in a row that may not be finite, the last of which ends the run."""
+
 
 @dataclass
 class EpochSums:

@@ -71,11 +71,18 @@ def restore(
     weights: dict[str, Tensor],
     optimizer: Optimizer,
 ) -> Progress:
-    """Put a saved state back."""
+    """Put a saved state back, which `check_training` has let pass.
+
+    Of the optimizer's groups only the learning rates are taken from it.
+    """
     network.load_state_dict(state["network"])
     ema.network.load_state_dict(weights)
     ema.steps = state["ema_steps"]
-    optimizer.load_state_dict(state["optimizer"])
+    groups = zip(
+        optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"], strict=True
+    )
+    groups_here = [{**own, "lr": saved["lr"]} for own, saved in groups]
+    optimizer.load_state_dict({**state["optimizer"], "param_groups": groups_here})
     _match_layouts(optimizer)
     device = next(network.parameters()).device
     sums = EpochSums(**state["sums"])
@@ -129,9 +136,9 @@ def run_folder(settings: TrainSettings) -> Path:
     """The folder of the run that `resume` means.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or its file is in no run folder.
     """
-    return _last_checkpoint(settings).parent.parent
+    return _folder_of(_last_checkpoint(settings))
 
 
 def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint, Path]:
@@ -145,7 +152,7 @@ def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint
         WeightsError: the checkpoint is damaged or holds no training state.
     """
     path = _last_checkpoint(settings)
-    folder = path.parent.parent
+    folder = _folder_of(path)
     checkpoint = open_last(path)
     state = checkpoint.training or {}
     stored = settings_from_pairs(TrainSettings, state["settings"])
@@ -184,6 +191,21 @@ def _say_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
             f"resuming {folder} after step {state['step']}: {state['epoch']} of {epochs} epochs "
             f"and {state['sums']['steps']} steps of the next"
         )
+
+
+def _folder_of(path: Path) -> Path:
+    """The run folder that a state is in, the only place that a resumed run writes to.
+
+    Raises:
+        UsageError: the file is in no run folder.
+    """
+    place = path if path.parent.name == "weights" else path.resolve()
+    if place.parent.name != "weights":
+        raise UsageError(
+            f"{path} is in no run folder; put it into the folder weights of one, such as "
+            f"runs/train/weights/{path.name}"
+        )
+    return place.parent.parent
 
 
 def _last_checkpoint(settings: TrainSettings) -> Path:

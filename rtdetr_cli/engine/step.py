@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from rtdetr_cli.core.distributed import all_reduce_mean
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.engine.accumulate import box_shares
-from rtdetr_cli.engine.flight import MAX_SKIPPED, crash
+from rtdetr_cli.engine.flight import crash
 from rtdetr_cli.engine.optim import set_learning_rate
 from rtdetr_cli.engine.precision import Precision
-from rtdetr_cli.engine.run import Run
+from rtdetr_cli.engine.run import MAX_SKIPPED, Run
 from rtdetr_cli.engine.snapshot import seed_step
 from rtdetr_cli.loss.criterion import Criterion
 

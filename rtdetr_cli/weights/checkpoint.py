@@ -22,6 +22,7 @@ from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.claims import class_names, input_size
 from rtdetr_cli.weights.safe_pickle import Inert, check_plain, shown
+from rtdetr_cli.weights.values import check_values
 
 State = Mapping[str, Tensor]
 
@@ -97,12 +98,14 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read one of our own checkpoints as it was saved; reader.py opens those of others as well.
 
     Raises:
-        WeightsError: The file is absent, damaged or not ours.
+        WeightsError: The file is absent, damaged, not ours, or its weights are not finite.
     """
     with TorchArchive(Path(path)) as archive:
         if not is_ours(archive.tree):
             raise WeightsError(f"{path} is no checkpoint of rtdetr")
-        return parse_checkpoint(archive)
+        found = parse_checkpoint(archive)
+    check_values(found.weights, str(path))
+    return found
 
 
 def is_ours(tree: object) -> bool:
@@ -191,7 +194,7 @@ def check_fit(
     origin: str,
     shipped: Callable[[], Iterable[tuple[str, State]]] | None = None,
 ) -> None:
-    """Compare names and shapes with those of a network, before a strict load.
+    """Compare names, shapes and kinds of number with those of a network, before a strict load.
 
     Args:
         weights: what is to be loaded.
@@ -200,8 +203,8 @@ def check_fit(
         shipped: name and tensors of every shipped architecture, asked only if something is wrong.
 
     Raises:
-        WeightsError: Names the first tensors that are missing, extra or of another shape, and
-            the shipped architecture with the most equal shapes.
+        WeightsError: Names the first tensors that are missing, extra, of another shape or
+            no floating-point numbers, and the shipped architecture with the most equal shapes.
     """
     wrong = [f"{name} is missing" for name in expected if name not in weights]
     wrong += [f"{name} is not part of the network" for name in weights if name not in expected]
@@ -209,6 +212,13 @@ def check_fit(
         f"{name} is {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
         for name, tensor in weights.items()
         if name in expected and tensor.shape != expected[name].shape
+    ]
+    wrong += [
+        f"{name} is {tensor.dtype} instead of {expected[name].dtype}"
+        for name, tensor in weights.items()
+        if name in expected
+        and expected[name].is_floating_point()
+        and not tensor.is_floating_point()
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

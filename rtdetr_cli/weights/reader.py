@@ -24,6 +24,7 @@ from rtdetr_cli.weights.paddle import read_arrays
 from rtdetr_cli.weights.pickled_module import check_layers, module_facts, stored_state
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
 from rtdetr_cli.weights.scale import check_scale
+from rtdetr_cli.weights.values import check_values
 from rtdetr_cli.weights.writers import read_safetensors
 
 MAX_HEADER_BYTES = 2 * 2**20
@@ -42,7 +43,8 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
         dtype: of the floating-point weights; half precision in the file is raised to it.
 
     Raises:
-        WeightsError: The file is absent, damaged, unsafe, of no known family or only a backbone.
+        WeightsError: The file is absent, damaged, unsafe, of no known family or only a backbone,
+            or its weights are not finite.
     """
     found = open_pretrained(path, dtype)
     if isinstance(found, Backbone):
@@ -59,7 +61,8 @@ def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
     """Open what a training may start from: a checkpoint as `open_weights` does, or a backbone.
 
     Raises:
-        WeightsError: The file is absent, damaged, unsafe or of no known family.
+        WeightsError: The file is absent, damaged, unsafe, of no known family, or its weights are
+            not finite.
     """
     path = Path(path)
     if path.is_dir():
@@ -67,6 +70,7 @@ def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
     found = _open(path, dtype)
     if isinstance(found, Checkpoint):
         check_scale(found, path.name)
+    check_values(found.weights, path.name)
     return found
 
 

@@ -99,7 +99,7 @@ def fits(value: Inert) -> bool:
     return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
-def check_plain(tree: Inert, what: str) -> None:
+def check_plain(tree: Inert, what: str, max_text: int = MAX_PLAIN_TEXT) -> None:
     """Make sure that a tree is small and plain, however often its parts are shared.
 
     Raises:
@@ -118,7 +118,7 @@ def check_plain(tree: Inert, what: str) -> None:
             node is None
             or isinstance(node, float)
             or fits(node)
-            or (isinstance(node, str) and len(node) <= MAX_PLAIN_TEXT)
+            or (isinstance(node, str) and len(node) <= max_text)
         ):
             raise WeightsError(f"{what} holds {shown(node)}, which no rtdetr writes")
 

@@ -21,7 +21,7 @@ def bare(config):
     """A tiny backbone's tensors by their official names, as its file holds them."""
     torch.manual_seed(0)
     state = build_backbone(config.backbone).state_dict()
-    return {key: torch.randn_like(tensor) for key, tensor in state.items()}
+    return {key: torch.rand_like(tensor) for key, tensor in state.items()}
 
 
 def prefixed(state):

@@ -37,6 +37,19 @@ ROOMS = {
     "__init__": {"api", "core"},  # the public names, resolved lazily
     "__main__": {"cli"},
 }
+RUNNING_READERS = {
+    *(
+        "torch.load",
+        "torch.jit.load",
+        "torch.hub.load",
+        "torch.export.load",
+        "load_state_dict_from_url",
+    ),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "shelve.open"),
+    *("np.load", "numpy.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
+    *("eval", "exec", "os.system"),
+}
+RUNNING_ALLOWED = {"rtdetr_cli.engine.launch": {"pickle.loads"}}  # what its own worker wrote
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 50, 7
 
 
@@ -104,6 +117,13 @@ def test_sizes(path: Path) -> None:
         names = [a.arg for a in arguments.posonlyargs + arguments.args + arguments.kwonlyargs]
         number = len([name for name in names if name not in {"self", "cls"}])
         assert number <= MAX_PARAMETERS, f"{path}:{function.lineno} has {number} parameters"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_no_file_is_given_to_a_reader_that_can_run_it(path: Path) -> None:
+    """Nor to torch.load(weights_only=True): CVE-2025-32434, CVE-2026-24747 (docs/security.md)."""
+    called = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+    assert not called & RUNNING_READERS - RUNNING_ALLOWED.get(module(path), set())
 
 
 @pytest.mark.parametrize("path", FILES, ids=module)

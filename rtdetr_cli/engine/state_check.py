@@ -1,4 +1,4 @@
-"""Check the training state in a checkpoint before any of it is used: the file may be a stranger's.
+"""Check the training state in a checkpoint before any of it is used: the file is not trusted.
 
 snapshot.py writes and restores the state; last.py tries the one before where this refuses one.
 Hyperparameters are compared with those that the run's settings give.

@@ -16,6 +16,7 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine import benchmark_rows as rows
+from rtdetr_cli.engine.benchmark import torch_advisory
 from rtdetr_cli.engine.benchmark_rows import Row, chosen_formats
 from rtdetr_cli.engine.contest import Contestant
 from rtdetr_cli.engine.contestant import serve
@@ -130,3 +131,11 @@ def test_the_command_measures_torch_and_lists_what_cannot_run(
     assert (tmp_path / "runs" / "benchmark" / "benchmark.png").stat().st_size > 10_000
     with (tmp_path / "runs" / "benchmark" / "benchmark.csv").open() as file:
         assert [row["format"] for row in csv.DictReader(file)] == ["torch", "onnx"]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_affected"),
+    [("2.4.0", True), ("2.9.1+cu128", True), ("2.10.0", False), ("2.14.1+cpu", False)],
+)
+def test_a_torch_with_a_known_vulnerability_is_named(version, is_affected):
+    assert ("CVE-2026-24747, fixed in 2.10" in torch_advisory(version)) == is_affected

@@ -105,6 +105,20 @@ def test_state_cannot_be_given_to_a_name():
         load_inert(stream, "x.pt")
 
 
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"]K\x00K\x01s.",  # a list
+        b"](K\x00K\x01u.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tRK\x00K\x01s.",  # a tensor
+    ],
+)
+def test_entries_are_set_on_dicts_only(stream):
+    """On anything else they corrupt the memory of torch before 2.10 (CVE-2026-24747)."""
+    with pytest.raises(WeightsError, match=r"damaged: .*entries for a (list|StoredTensor)"):
+        load_inert(b"\x80\x02" + stream, "x.pt")
+
+
 def test_deep_keys_are_refused_before_they_are_hashed():
     stream = b"\x80\x02})" + b"\x85" * 100_000 + b"Ns."
     with pytest.raises(WeightsError, match="a key of type tuple"):

@@ -52,7 +52,9 @@ def open_last(path: Path) -> Checkpoint:
         try:
             checkpoint = _open(previous)
         except WeightsError as earlier:
-            raise WeightsError(f"{error}; nor can the state before it: {earlier}") from None
+            raise WeightsError(
+                f"{error}; the state before it cannot be used either: {earlier}"
+            ) from None
         if path.is_file():
             path.replace(path.with_name(DAMAGED))  # it must not take the place of a whole one
         warn(f"{error}; going on from the state before it, {previous}")

@@ -33,7 +33,7 @@ KEYS = {"settings", "fingerprint", "network", "ema_steps", "optimizer", "scaler"
     key.name for key in fields(Progress)
 }
 FLIGHT = "flight"
-"""What flight.py adds for people; nothing of it is used."""
+"""Key of the record that flight.py adds; resuming ignores it."""
 LARGEST = {"batch": 2**16, "accumulate": 2**16, "workers": 2**10, "num_denoising": 2**16}
 """Most of a setting, far beyond any machine."""
 MAX_TEXT = 2**14

@@ -119,7 +119,7 @@ def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) ->
     with _damage(origin):
         return replace(
             with_header(tree, _tensors(archive.materialise(dict(tree["weights"]), dtype)), origin),
-            training=archive.materialise(tree["training"]),
+            training=_training(archive.materialise(tree["training"])),
         )
 
 
@@ -180,6 +180,12 @@ def _preprocessing(values: Inert) -> Preprocessing:
     if size_hw is None or list(size_hw) != values["size_hw"]:
         raise ValueError("its input has an impossible size")
     return Preprocessing(size_hw, bool(values["antialias"]))
+
+
+def _training(state: Inert) -> dict[str, Any] | None:
+    if state is not None and not isinstance(state, dict):
+        raise TypeError("a training state that is no mapping")
+    return state
 
 
 def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:

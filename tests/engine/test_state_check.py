@@ -213,7 +213,7 @@ def test_without_a_state_before_the_command_ends_with_one_sentence(damaged, caps
     assert "last.pt cannot be resumed: its exp_avg of" in lines[0]
     damaged.with_name(PREVIOUS).write_bytes(damaged.read_bytes())
     assert run(["train", f"resume={damaged}"]) == 4
-    assert "nor can the state before it" in capsys.readouterr().err
+    assert "the state before it cannot be used either" in capsys.readouterr().err
 
 
 def test_a_state_outside_of_a_run_folder_is_refused(saved, tmp_path, capsys):

@@ -101,6 +101,7 @@ def test_a_full_disk_leaves_the_older_file_whole(checkpoint, tmp_path, monkeypat
         ({"weights": {"a": 5}}, r"x\.pt is damaged: .*a weight that is no tensor"),
         ({"weights": {"a": torch.nn.Linear}}, "where a plain value belongs"),
         ({"preprocessing": {"size_hw": [1]}}, r"x\.pt is damaged"),
+        ({"training": True}, r"x\.pt is damaged: .*a training state that is no mapping"),
         ({"architecture": {"name": "x"}}, r"x\.pt: backbone"),
     ],
 )

@@ -40,12 +40,12 @@ def case(rng: random.Random, folder: Path) -> None:
     content, stored = _saved(rng.choice(OPTIMIZERS))
     path = folder / "runs" / "train" / "weights" / LAST
     path.parent.mkdir(parents=True)
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         path.write_bytes(_broken(rng, bytearray(stored)))
     else:
         damaged = _copy(content)
         for _ in range(rng.choice((1, 1, 1, 2, 4))):
-            part = damaged if rng.random() < 0.2 else damaged["training"]
+            part = damaged if rng.random() < 0.2 else damaged.get("training")
             _mutate(rng, part if isinstance(part, dict) and part else damaged)
         torch.save(damaged, path)
     if rng.random() < 0.1:
@@ -159,7 +159,7 @@ def _damaged(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
         return rng.choice((tensor[None], tensor.flatten()[:-1], torch.zeros(3), torch.zeros(0)))
     if kind == 2 and tensor.ndim > 1:
         return tensor.transpose(0, 1)
-    changed = tensor.clone()
+    changed = tensor.clone(memory_format=torch.contiguous_format)
     if changed.numel() and changed.is_floating_point():
         changed.view(-1)[rng.randrange(changed.numel())] = rng.choice(NUMBERS)
     return changed

@@ -12,7 +12,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
-from torch.torch_version import TorchVersion
 
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector
@@ -25,13 +24,12 @@ from rtdetr_cli.core.errors import RTDETRError, UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.engine.benchmark_rows import Row, chosen_formats, written
 from rtdetr_cli.engine.contest import race
+from rtdetr_cli.engine.env import torch_advisory
 from rtdetr_cli.engine.verdict import LIMITS, Answers, Pictures, ask, find_pictures, judge
 from rtdetr_cli.evaluation.report import save_tradeoff
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.store import resolve_weights
 
-SAFE_TORCH = "2.10"
-"""First release without CVE-2026-24747 (GHSA-63cw-57p8-fm3p)."""
 EVERY_PICTURE = 1 << 30
 COLUMNS = (
     "format", "precision", "MB", "AP", "matched", "box drift px (p99)", "score drift (p99)",
@@ -73,15 +71,6 @@ def machine() -> str:
         f"{platform.system()} {platform.machine()}, {cpu_name()} ({cpu_features().describe()}), "
         f"{torch.get_num_threads()} threads, {cuda}, PyTorch {torch.__version__}"
         f"{torch_advisory(torch.__version__)}"
-    )
-
-
-def torch_advisory(version: str) -> str:
-    """The known vulnerability of a PyTorch, in brackets; empty where there is none."""
-    if TorchVersion(version) >= SAFE_TORCH:
-        return ""
-    return (
-        f" (its torch.load, which rtdetr does not use, has CVE-2026-24747, fixed in {SAFE_TORCH})"
     )
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch.torch_version import TorchVersion
 
 from rtdetr_cli import __version__
 from rtdetr_cli.config.settings import EnvSettings
@@ -19,8 +20,8 @@ from rtdetr_cli.core.files import rtdetr_home
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python", "opencv-python-headless")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnx", "openvino", "nncf", "tensorrt")
-_FIXED_LOADER = (2, 10)
-"""First torch whose `torch.load(weights_only=True)` is not affected by CVE-2026-24747."""
+SAFE_TORCH = "2.10"
+"""First release without CVE-2026-24747 (GHSA-63cw-57p8-fm3p)."""
 
 
 def env(settings: EnvSettings) -> dict[str, str]:
@@ -79,8 +80,8 @@ def _version(package: str) -> str | None:
 
 def _remark(package: str, installed: str) -> str:
     """What is worth knowing about a package beside its version."""
-    if package == "torch" and tuple(map(int, installed.split(".")[:2])) < _FIXED_LOADER:
-        return " (torch.load is affected by CVE-2026-24747; rtdetr reads files itself)"
+    if package == "torch":
+        return torch_advisory(installed)
     if package.startswith("onnxruntime"):
         from onnxruntime import get_available_providers
 
@@ -91,3 +92,12 @@ def _remark(package: str, installed: str) -> str:
 
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def torch_advisory(version: str) -> str:
+    """The known vulnerability of a PyTorch, in brackets; empty where there is none."""
+    if TorchVersion(version) >= SAFE_TORCH:
+        return ""
+    return (
+        f" (its torch.load, which rtdetr does not use, has CVE-2026-24747, fixed in {SAFE_TORCH})"
+    )

@@ -16,10 +16,10 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.deployment import BenchmarkSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine import benchmark_rows as rows
-from rtdetr_cli.engine.benchmark import torch_advisory
 from rtdetr_cli.engine.benchmark_rows import Row, chosen_formats
 from rtdetr_cli.engine.contest import Contestant
 from rtdetr_cli.engine.contestant import serve
+from rtdetr_cli.engine.env import torch_advisory
 from rtdetr_cli.engine.export import report_file
 
 

@@ -44,11 +44,8 @@ lint: .venv/with-dev
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 
-# The parity kit was made where MKL takes its AVX kernels. Others round some float32 logarithms, of
-# which the official anchors are made, the other way, and logits move by 3e-7.
 slow: .venv/with-dev
-	$(PYTEST) -m slow --ignore=tests/weights/test_parity.py
-	MKL_ENABLE_INSTRUCTIONS=AVX ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m slow tests/weights/test_parity.py
+	$(PYTEST) -m slow
 
 fuzz: .venv/with-dev
 	.venv/bin/python tests/fuzz/campaign.py

@@ -5,15 +5,19 @@ PYTHON ?= python3
 DEMO_EPOCHS ?= 9
 RTDETR := .venv/bin/rtdetr
 PYTEST := .venv/bin/python -m pytest
+NUMERIC := tests/nn tests/loss tests/backends tests/weights/test_parity.py $(patsubst %,tests/engine/test_%.py, \
+    accumulate cpu_convolutions export export_half export_openvino first_loss precision predict \
+    quantize runtime step val verdict)
 INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: help demo test check lint slow fuzz clean
+.PHONY: help demo test check lint slow test-isa fuzz clean
 
 help:
 	@echo "make demo    install, train on drawn shapes, validate, predict, export: about 14 minutes"
 	@echo "make test    install, run the tests that take seconds, show their coverage"
 	@echo "make check   formatter, linter, types and those tests: green before each commit"
 	@echo "make slow    the tests that take minutes: whole trainings, exports of large networks"
+	@echo "make test-isa  tests of numerics with the kernels for AVX2: what a smaller CPU sees, 3 minutes"
 	@echo "make fuzz    2,000 seeded mutations of every kind of input from outside"
 	@echo "make clean   remove .venv and what tools left behind; runs/ stays"
 
@@ -46,6 +50,14 @@ lint: .venv/with-dev
 
 slow: .venv/with-dev
 	$(PYTEST) -m slow
+
+# Limits the kernels of PyTorch, oneDNN (also the one in OpenVINO) and, on Intel CPUs, MKL. ONNX Runtime
+# reads the CPU itself: only another CPU or qemu-user shows what it does without AVX-512.
+test-isa: export ATEN_CPU_CAPABILITY := avx2
+test-isa: export ONEDNN_MAX_CPU_ISA := AVX2
+test-isa: export MKL_ENABLE_INSTRUCTIONS := AVX2
+test-isa: .venv/with-dev
+	$(PYTEST) -m "not slow" $(NUMERIC)
 
 fuzz: .venv/with-dev
 	.venv/bin/python tests/fuzz/campaign.py

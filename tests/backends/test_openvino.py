@@ -19,6 +19,7 @@ from onnx import parser
 
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.openvino import OpenVINODetector, graph_file, write_openvino
+from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 
 pytest.importorskip("openvino", reason="openvino is not installed: rtdetr-cli[openvino]")
@@ -135,7 +136,9 @@ def test_first_convolution_and_places_stay_float32_in_bf16(tmp_path):
     }
     folder = make(tmp_path / "x_openvino_model", SAMPLER, half=True, **weights)
     core = openvino_package().Core()
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    # ONEDNN_MAX_CPU_ISA takes the kernels away, not the entry in OpenVINO's list.
+    is_listed = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if not (is_listed and cpu_features().avx512):
         pytest.skip("this CPU has no bf16")
     compiled = core.compile_model(folder / "x.xml", "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     kinds: dict[str, list[str]] = {}

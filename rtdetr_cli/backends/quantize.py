@@ -159,7 +159,8 @@ def largest_pairs(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     magnitudes = np.abs(weight.astype(np.float64))
     rows = magnitudes.transpose(0, 2, 3, 1).reshape(len(weight), -1)
     sums: npt.NDArray[np.float64] = rows[:, :-1] + rows[:, 1:]
-    return np.maximum(rows.max(1), sums.max(1, initial=0))
+    largest: npt.NDArray[np.float64] = np.maximum(rows.max(1), sums.max(1, initial=0))
+    return largest
 
 
 def _scales(pairs: Pairs, largest: Mapping[str, float]) -> dict[str, float]:

@@ -85,9 +85,9 @@ class _Watched:
         """Those of the file."""
         return self._outputs
 
-    def run(self, names: list[str], feed: dict[str, Any]) -> list[Any]:
-        """What the file answers."""
-        answers = self._session.run([*names, *self._checks], feed)
+    def run(self, names: list[str], feed: dict[str, Any], options: object = None) -> list[Any]:
+        """The outputs of the file."""
+        answers = self._session.run([*names, *self._checks], feed, options)
         np.fmax(self._seen, np.array(answers[len(names) :], np.float64), out=self._seen)
         return list(answers[: len(names)])
 

@@ -16,7 +16,7 @@ NOTES = {
 
 def test_known_values_get_their_types_and_unknown_ones_stay():
     checked = checked_notes(NOTES, "x.onnx")
-    assert checked["names"] == {0: "cat", 1: "a [31mb"}
+    assert checked["names"] == {0: "cat", 1: "a\\x1b[31mb"}
     assert checked["preprocessing"]["size_hw"] == (64, 32)
     assert checked["batch"] == (1, 2, 8)
     assert checked["later"] == {"any": ["thing"]}

@@ -94,7 +94,7 @@ def test_a_fifo_in_place_of_settings_is_not_opened(tmp_path: Path, capsys: Captu
     os.mkfifo(tmp_path / "a.yaml")
     assert door.run(["predict", "source=x", f"cfg={tmp_path}/a.yaml"]) == 2
     assert (
-        capsys.readouterr().err == f"Error: {tmp_path}/a.yaml: is a pipe (FIFO), expected a file\n"
+        capsys.readouterr().err == f"Error: {tmp_path}/a.yaml is a pipe (FIFO), expected a file\n"
     )
 
 

@@ -134,7 +134,7 @@ GROUP = ("optimizer", "param_groups", 0)
         (("settings", "cfg"), "/dev/zero", "its settings has cfg, which no rtdetr"),
         (("settings", "lr"), "fast", "lr must be a number, found 'fast'"),
         (("settings", "data"), "a\0b", "its settings hold a NUL character"),
-        (("settings", "workers"), 10**6, "its workers must be at most 1024"),
+        (("settings", "workers"), 10**6, "workers must be at most 1024"),
         (("settings", "freeze"), "nose", "freeze: the network has no part nose"),
         (("settings", "seed"), GONE, "there is no seed in its settings"),
         (("fingerprint", "train"), 7, "its fingerprint of train must be a mapping, found 7"),

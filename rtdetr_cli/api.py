@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-from rtdetr_cli.config.deployment import BenchmarkSettings
-from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
-from rtdetr_cli.config.given import settings_from_pairs
+from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
-from rtdetr_cli.config.settings import (
+from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.config.settings.modes import (
     ConvertSettings,
     InfoSettings,
     PredictSettings,
@@ -25,15 +25,15 @@ from rtdetr_cli.config.settings import (
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.results import Results
-from rtdetr_cli.engine.callbacks import Callback, Callbacks
 from rtdetr_cli.engine.predict import Detector, SourceLike, adapt, describe, load_detector
 from rtdetr_cli.engine.predict import stream as run
+from rtdetr_cli.engine.training.callbacks import Callback, Callbacks
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from rtdetr_cli.engine.benchmark_rows import Row
+    from rtdetr_cli.engine.benchmarking.rows import Row
     from rtdetr_cli.engine.val import Metrics
 
 _ABSENT = {

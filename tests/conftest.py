@@ -69,7 +69,7 @@ def tensorrt(
     fake_tensorrt: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], ModuleType]:
     """Installs a stand-in for a release of TensorRT and for a GPU, with an empty home."""
-    from rtdetr_cli.backends import tensorrt as ours
+    from rtdetr_cli.backends.tensorrt import detector as ours
 
     def install(version: str = "10.3.0") -> ModuleType:
         module: ModuleType = fake_tensorrt["make"](version)

@@ -54,7 +54,7 @@ def save_toy(path: Path, text: str = TOY, **notes: object) -> Path:
 
 
 class Gpu:
-    """In place of rtdetr_cli.backends.gpu.Gpu: tensors stay on the CPU, nothing is recorded."""
+    """In place of backends/tensorrt/gpu.py: tensors stay on the CPU, nothing is recorded."""
 
     name, capability, stream_handle = "NVIDIA T4", "7.5", STREAM
     device = torch.device("cpu")

@@ -49,7 +49,7 @@ RUNNING_READERS = {
     *("np.load", "numpy.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
     *("eval", "exec", "os.system"),
 }
-RUNNING_ALLOWED = {"rtdetr_cli.engine.launch": {"pickle.loads"}}  # what its own worker wrote
+RUNNING_ALLOWED = {"rtdetr_cli.engine.training.launch": {"pickle.loads"}}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 50, 7
 
 

@@ -11,8 +11,8 @@ import yaml
 
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.dataset import dataset_config_from_dict
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import MODES
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import MODES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -20,7 +20,7 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.core.structures import Detections, ModelOutput
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.weights.catalog import COCO_NAMES
-from rtdetr_cli.weights.claims import MAX_COUNT
+from rtdetr_cli.weights.plausible import MAX_COUNT
 
 INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
 OUTPUTS = {"labels": "tensor(int64)", "boxes": "tensor(float)", "scores": "tensor(float)"}

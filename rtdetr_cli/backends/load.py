@@ -11,9 +11,9 @@ from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_devic
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.runtime_rules import is_exported
+from rtdetr_cli.config.model_path import is_exported
 from rtdetr_cli.config.scale import check_activations
-from rtdetr_cli.config.settings import size_hw
+from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.structures import Detections
@@ -89,14 +89,14 @@ def _open_exported(path: Path, device: str | None, timeout: float | None) -> Det
 
 def _opened(path: Path, device: str | None, timeout: float | None) -> Detector:
     if path.suffix.lower() == ".onnx":
-        from rtdetr_cli.backends.onnx import OnnxDetector
+        from rtdetr_cli.backends.onnx.detector import OnnxDetector
 
         return OnnxDetector(path, device, timeout)
     if path.is_dir() or path.suffix.lower() == ".xml":
-        from rtdetr_cli.backends.openvino import OpenVINODetector
+        from rtdetr_cli.backends.openvino.detector import OpenVINODetector
 
         return OpenVINODetector(path, device, timeout)
-    from rtdetr_cli.backends.tensorrt import open_engine
+    from rtdetr_cli.backends.tensorrt.detector import open_engine
 
     return open_engine(path, device)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from rtdetr_cli.config.fields import MAX_SIDE, FieldError, OneOf, Range, convert
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.claims import MAX_COUNT, class_names
+from rtdetr_cli.weights.plausible import MAX_COUNT, class_names
 
 MAX_PIXELS = 2**27
 """Of a batch whose size the file fixes: 1.6 GB as float32, 327 pictures of 640x640."""

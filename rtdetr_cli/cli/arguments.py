@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rtdetr_cli.config.fields import Settings, accepts, field_types
-from rtdetr_cli.config.given import require_key
+from rtdetr_cli.config.from_pairs import require_key
 from rtdetr_cli.core.errors import UsageError
 
 _PAIR = re.compile(r"(?:--)?([A-Za-z][\w-]*)=(.*)", re.DOTALL)

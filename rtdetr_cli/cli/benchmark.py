@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 
 EXAMPLES = (
     "rtdetr benchmark model=runs/train/weights/best.pt data=coco8.yaml",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings import CheckSettings
+from rtdetr_cli.config.settings.modes import CheckSettings
 
 EXAMPLES = ("rtdetr check data=my.yaml",)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings import ConvertSettings
+from rtdetr_cli.config.settings.modes import ConvertSettings
 
 EXAMPLES = (
     "rtdetr convert model=rtdetr_r50vd_6x_coco_from_paddle.pth",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings import EnvSettings
+from rtdetr_cli.config.settings.modes import EnvSettings
 
 EXAMPLES = ("rtdetr env", "rtdetr env json=true")
 

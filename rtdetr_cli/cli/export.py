@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.export_settings import ExportSettings
+from rtdetr_cli.config.settings.export import ExportSettings
 
 EXAMPLES = (
     "rtdetr export model=rtdetr-l.pt format=onnx",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings import InfoSettings
+from rtdetr_cli.config.settings.modes import InfoSettings
 
 EXAMPLES = (
     "rtdetr info model=rtdetr-x.yaml",

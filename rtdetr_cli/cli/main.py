@@ -18,8 +18,8 @@ from rtdetr_cli import __version__
 from rtdetr_cli.cli import benchmark, check, convert, env, export, info, models, predict, train, val
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.cli.help import mode_help, overview
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import MODES
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.core import console
 from rtdetr_cli.core.errors import RTDETRError, StorageError, UsageError, nearest, printable
 from rtdetr_cli.core.files import is_refusal, reason_of

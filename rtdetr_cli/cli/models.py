@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings import ModelsSettings
+from rtdetr_cli.config.settings.modes import ModelsSettings
 
 EXAMPLES = ("rtdetr models", "rtdetr models json=true")
 

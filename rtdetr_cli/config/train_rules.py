@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rtdetr_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from rtdetr_cli.config.settings import TrainSettings
+    from rtdetr_cli.config.settings.modes import TrainSettings
 
 WHOLE_BACKBONE = {"backbone", "4"}
 """Values of `freeze` that leave nothing of the backbone to train."""

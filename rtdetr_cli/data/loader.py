@@ -25,8 +25,8 @@ from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
-from rtdetr_cli.data.dense import MIXUP_SHARE, mixup, mosaic
-from rtdetr_cli.data.pictures import open_pictures, read_picture
+from rtdetr_cli.data.image_cache import open_pictures, read_picture
+from rtdetr_cli.data.mosaic import MIXUP_SHARE, mixup, mosaic
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
 
 _ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # keep the random streams of one epoch apart

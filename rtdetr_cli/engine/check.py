@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 from rtdetr_cli.config.dataset import SPLITS
-from rtdetr_cli.config.settings import CheckSettings
+from rtdetr_cli.config.settings.modes import CheckSettings
 from rtdetr_cli.core.console import progress, result_json, table, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import read_image

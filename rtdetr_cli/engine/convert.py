@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.backends.torch import shipped_states
-from rtdetr_cli.config.settings import ConvertSettings
+from rtdetr_cli.config.settings.modes import ConvertSettings
 from rtdetr_cli.core.console import result, say
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import user_path
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
-from rtdetr_cli.weights.hugging_face import write_hugging_face
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
-from rtdetr_cli.weights.writers import official_settings, write_official, write_safetensors
+from rtdetr_cli.weights.write_hugging_face import write_hugging_face
+from rtdetr_cli.weights.write_official import official_settings, write_official, write_safetensors
 
 _WRITERS: dict[str, Callable[[Path, Checkpoint], None]] = {
     "rtdetr": save_checkpoint,

@@ -6,11 +6,11 @@ import torch
 
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.load import load_yaml
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.bounded_text import show
 from rtdetr_cli.core.distributed import is_worker, local_rank, local_world_size
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.snapshot import run_folder
+from rtdetr_cli.engine.training.resume import run_folder
 
 
 def devices_to_launch(settings: TrainSettings) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from rtdetr_cli import __version__
-from rtdetr_cli.config.settings import EnvSettings
+from rtdetr_cli.config.settings.modes import EnvSettings
 from rtdetr_cli.core.console import result, result_json
 from rtdetr_cli.core.cpu import available_cores, cpu_features, cpu_name
 from rtdetr_cli.core.files import rtdetr_home

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli import __version__
-from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
-from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict, write_onnx
-from rtdetr_cli.backends.onnx_graph import GraphOptions
-from rtdetr_cli.backends.openvino import FOLDER
-from rtdetr_cli.backends.rounding import RoundingDetector
-from rtdetr_cli.backends.sampling import used_sampler
-from rtdetr_cli.backends.tensorrt import notes_file
+from rtdetr_cli.backends.onnx.detector import OnnxDetector, note_verdict, write_onnx
+from rtdetr_cli.backends.onnx.graph import GraphOptions
+from rtdetr_cli.backends.onnx.half import halve_file
+from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
+from rtdetr_cli.backends.onnx.sampling import used_sampler
+from rtdetr_cli.backends.openvino.detector import FOLDER
+from rtdetr_cli.backends.tensorrt.detector import notes_file
 from rtdetr_cli.backends.torch import TorchDetector
-from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write, user_path
-from rtdetr_cli.engine.quantize import quantize_file
-from rtdetr_cli.engine.verdict import (
+from rtdetr_cli.engine.exporting.int8 import quantize_file
+from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     NUM_PICTURES,
     Agreement,
@@ -111,7 +111,7 @@ def export(settings: ExportSettings) -> Path:
     """
     path = resolve_weights(settings.model) if settings.only_kit else _export(settings)
     if settings.kit:
-        from rtdetr_cli.engine.kits import write_kit
+        from rtdetr_cli.engine.exporting.kits import write_kit
 
         folder = write_kit(settings.kit, path)
         say(f"kit={settings.kit} in {folder}; README.md in it says how to run it")
@@ -121,11 +121,11 @@ def export(settings: ExportSettings) -> Path:
 def _export(settings: ExportSettings) -> Path:
     """The file alone, in the format that was asked for."""
     if settings.format == "engine":
-        from rtdetr_cli.engine.export_engine import export_engine  # it stands on this file
+        from rtdetr_cli.engine.exporting.tensorrt import export_engine  # it stands on this file
 
         return export_engine(settings)
     if settings.format == "openvino":
-        from rtdetr_cli.engine.export_openvino import export_openvino  # so does it
+        from rtdetr_cli.engine.exporting.openvino import export_openvino  # so does it
 
         return export_openvino(settings)
     path, report = export_onnx(settings)

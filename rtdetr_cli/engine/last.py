@@ -7,7 +7,7 @@ from pathlib import Path
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import StorageError, WeightsError
 from rtdetr_cli.core.files import storage_errors
-from rtdetr_cli.engine.state_check import check_training
+from rtdetr_cli.engine.training.state_check import check_training
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 LAST, PREVIOUS, DAMAGED, NEXT = "last.pt", "last-previous.pt", "last-damaged.pt", ".last-next.pt"

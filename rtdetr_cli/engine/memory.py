@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from rtdetr_cli.config.settings import TrainSettings, size_hw
+from rtdetr_cli.config.settings.modes import TrainSettings, size_hw
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from rtdetr_cli.config.settings import ModelsSettings
+from rtdetr_cli.config.settings.modes import ModelsSettings
 from rtdetr_cli.core.console import result_json, table
 from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedBackbone
 

@@ -17,14 +17,14 @@ import torch
 
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
-from rtdetr_cli.config.settings import PredictSettings
+from rtdetr_cli.config.settings.modes import PredictSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.engine.runtime import open_detector
+from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.source import Picture, Source, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.backends.load import Detector, preprocessing_for
-from rtdetr_cli.config.settings import ValSettings
+from rtdetr_cli.config.settings.modes import ValSettings
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import from_main, gathered
 from rtdetr_cli.core.errors import UsageError
@@ -18,7 +18,7 @@ from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader, eval_loader, explain_lost_worker
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.engine.runtime import open_detector
+from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from rtdetr_cli.config.model import HGNetv2Config, PResNetConfig
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.affine import fold_affine_blocks, has_affine_blocks
 from rtdetr_cli.weights.architecture import infer_backbone
 from rtdetr_cli.weights.foreign import Rename, rename
+from rtdetr_cli.weights.hgnetv2_affine import fold_affine_blocks, has_affine_blocks
 from rtdetr_cli.weights.paddle import number_blocks
 
 State = Mapping[str, Tensor]

@@ -20,7 +20,7 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import ConfigError, WeightsError, printable
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.archive import TorchArchive
-from rtdetr_cli.weights.claims import class_names, input_size
+from rtdetr_cli.weights.plausible import class_names, input_size
 from rtdetr_cli.weights.safe_pickle import Inert, check_plain, shown
 from rtdetr_cli.weights.values import check_values
 

@@ -19,8 +19,8 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts, infer_config
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
-from rtdetr_cli.weights.layered import hub_names, restore_norms
 from rtdetr_cli.weights.paddle import number_blocks, transpose_linears
+from rtdetr_cli.weights.ultralytics import hub_names, restore_norms
 
 MAX_CLASSES = 2**16
 State = Mapping[str, Tensor]

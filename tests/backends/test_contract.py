@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
-from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import UsageError, WeightsError
 

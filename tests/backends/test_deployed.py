@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rtdetr_cli.backends.deployed import BOX_LOGIT_LIMIT, DeployedNetwork
-from rtdetr_cli.backends.sampling import GatherSampler, GridSampler
+from rtdetr_cli.backends.onnx.network import BOX_LOGIT_LIMIT, DeployedNetwork
+from rtdetr_cli.backends.onnx.sampling import GatherSampler, GridSampler
 from rtdetr_cli.config.model import DecoderConfig, ModelConfig
 from rtdetr_cli.nn.decoder import inverse_sigmoid
 from rtdetr_cli.nn.deformable_attention import DeformableAttention

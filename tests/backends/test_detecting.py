@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rtdetr_cli.backends.contract import Value, recognise
-from rtdetr_cli.backends.detecting import OutputFilter, detect_in_parts
+from rtdetr_cli.backends.graph_detector import OutputFilter, detect_in_parts
 from rtdetr_cli.core.errors import WeightsError
 
 NAN, INF = float("nan"), float("inf")

@@ -7,9 +7,9 @@ import os
 import pytest
 from onnx import TensorProto, helper
 
-from rtdetr_cli.backends.external_data import check_file
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.onnx.external_data import check_file
 from rtdetr_cli.core.errors import WeightsError
 
 

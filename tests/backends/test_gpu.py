@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rtdetr_cli.backends.gpu import Gpu
+from rtdetr_cli.backends.tensorrt.gpu import Gpu
 from rtdetr_cli.core.errors import BackendError
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import checker, numpy_helper, parser
 
-from rtdetr_cli.backends.half import exact_nodes, float_tensors, halve_file, to_half
+from rtdetr_cli.backends.onnx.half import exact_nodes, float_tensors, halve_file, to_half
 
 DETECTOR = """<ir_version: 8, opset_import: ["" : 17], metadata_props: ["precision": "\\"fp32\\""]>
 small (float[N,4,8,8] images, int64[N,2] sizes) => (float[N,6,2] boxes, float[N,6] scores) {

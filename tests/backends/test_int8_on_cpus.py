@@ -19,9 +19,9 @@ import onnx
 import pytest
 import torch
 
-from rtdetr_cli.backends.calibrate import Observer
-from rtdetr_cli.backends.onnx import GraphOptions, write_onnx
-from rtdetr_cli.backends.quantize import plan, quantize
+from rtdetr_cli.backends.onnx.calibration import Observer
+from rtdetr_cli.backends.onnx.detector import GraphOptions, write_onnx
+from rtdetr_cli.backends.onnx.int8 import plan, quantize
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.image import read_image, resize_image, to_tensor
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork

@@ -21,8 +21,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
-from rtdetr_cli.backends.onnx import OnnxDetector
-from rtdetr_cli.backends.onnx_graph import check_graph, drop_pads, restate_opset
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.onnx.graph import check_graph, drop_pads, restate_opset
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 from rtdetr_cli.core.image import read_image, resize_image, to_tensor

@@ -18,7 +18,7 @@ import torch
 from onnx import parser
 
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.openvino import OpenVINODetector, graph_file, write_openvino
+from rtdetr_cli.backends.openvino.detector import OpenVINODetector, graph_file, write_openvino
 from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 
@@ -108,7 +108,7 @@ def test_float32_is_said_because_newer_cpus_would_take_bf16(toy, tmp_path):
 
 
 def test_the_graph_tells_other_tools_how_pictures_are_prepared(toy):
-    from rtdetr_cli.backends.openvino_package import openvino_package
+    from rtdetr_cli.backends.openvino.package import openvino_package
 
     told = openvino_package().Core().read_model(toy / "toy.xml").get_rt_info("model_info")
     assert told["resize_type"] == "standard"  # stretched, not padded
@@ -127,7 +127,7 @@ def test_weights_are_written_as_float32(tmp_path):
 
 
 def test_first_convolution_and_places_stay_float32_in_bf16(tmp_path):
-    from rtdetr_cli.backends.openvino_package import openvino_package
+    from rtdetr_cli.backends.openvino.package import openvino_package
 
     weights = {
         "weight": np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32),

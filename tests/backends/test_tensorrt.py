@@ -14,23 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from rtdetr_cli.backends import tensorrt as reader
-from rtdetr_cli.backends import tensorrt_build as builder
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector
-from rtdetr_cli.backends.tensorrt import (
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.tensorrt import build as builder
+from rtdetr_cli.backends.tensorrt import detector as reader
+from rtdetr_cli.backends.tensorrt.build import EngineOptions, build_plan, engine_notes, trtexec_line
+from rtdetr_cli.backends.tensorrt.detector import (
     MAX_RUNS,
     TensorRTDetector,
     notes_file,
     open_gpu,
     save_engine,
     split_batch,
-)
-from rtdetr_cli.backends.tensorrt_build import (
-    EngineOptions,
-    build_plan,
-    engine_notes,
-    trtexec_line,
 )
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 

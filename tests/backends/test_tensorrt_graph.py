@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from rtdetr_cli.backends.tensorrt_graph import check_for_tensorrt, find_faults
+from rtdetr_cli.backends.tensorrt.rules import check_for_tensorrt, find_faults
 from rtdetr_cli.core.errors import BackendError
 
 GOOD = """<ir_version: 9, opset_import: ["" : 17]>

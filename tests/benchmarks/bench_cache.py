@@ -20,8 +20,8 @@ import torch
 from interleave import Times, report
 
 from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.image_cache import open_pictures
 from rtdetr_cli.data.loader import LoaderConfig, train_loader
-from rtdetr_cli.data.pictures import open_pictures
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.transforms import AugmentConfig
 

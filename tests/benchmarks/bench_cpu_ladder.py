@@ -125,20 +125,20 @@ def _write_random_int8(
     path: Path, float_path: Path, precision: list[str], options: argparse.Namespace
 ) -> None:
     """8 bits without a verdict, which random weights cannot pass: for their latency only."""
-    from rtdetr_cli.backends.onnx import OnnxDetector
-    from rtdetr_cli.engine.verdict import find_pictures, prepare
+    from rtdetr_cli.backends.onnx.detector import OnnxDetector
+    from rtdetr_cli.engine.exporting.verdict import find_pictures, prepare
 
     pictures = find_pictures(options.calibrate, FEW_PICTURES)
     preprocessing = OnnxDetector(float_path).preprocessing
     if path.suffix == ".onnx":
-        from rtdetr_cli.engine.quantize import _Bench
+        from rtdetr_cli.engine.exporting.int8 import _Bench
 
         shutil.copy(float_path, path)
         bench = _Bench(path, preprocessing, drop=1)
         bench.calibrate(pictures)
         bench.write(())
         return
-    from rtdetr_cli.backends.openvino import write_openvino
+    from rtdetr_cli.backends.openvino.detector import write_openvino
 
     images = [prepare(one, preprocessing)[None].numpy() for one in pictures.read(0, FEW_PICTURES)]
     sizes = np.array([[640, 480]], np.int64)
@@ -211,7 +211,7 @@ def _other_torch(kind: str, detector: object, images: object) -> Callable[[], ob
     import torch
     from torch._inductor import aoti_compile_and_package, aoti_load_package, config
 
-    from rtdetr_cli.backends.onnx_graph import DetectionGraph, GraphOptions
+    from rtdetr_cli.backends.onnx.graph import DetectionGraph, GraphOptions
 
     config.freezing = True
     graph = DetectionGraph(detector.network, tuple(images.shape[-2:]), GraphOptions())

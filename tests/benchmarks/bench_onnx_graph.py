@@ -51,9 +51,9 @@ def main() -> None:
 
 def write_variants(weights: str, folder: Path, rewrites: bool) -> dict[str, Path]:
     """Our files by what they are."""
-    from rtdetr_cli.backends import onnx_graph
     from rtdetr_cli.backends.load import load_detector
-    from rtdetr_cli.backends.onnx import write_onnx
+    from rtdetr_cli.backends.onnx import graph as onnx_graph
+    from rtdetr_cli.backends.onnx.detector import write_onnx
     from rtdetr_cli.config.model import Preprocessing
 
     detector = load_detector(weights, "cpu")
@@ -96,7 +96,7 @@ def drift(ours: Path, other: Path) -> str:
     """How far the best hundred answers on one drawn picture lie apart."""
     import torch
 
-    from rtdetr_cli.backends.onnx import OnnxDetector
+    from rtdetr_cli.backends.onnx.detector import OnnxDetector
 
     image = torch.rand(1, 3, *SIZE_HW, generator=torch.Generator().manual_seed(0))
     image = torch.nn.functional.avg_pool2d(image, 31, 1, 15)

@@ -73,11 +73,11 @@ def copy_data(data: Path, folder: Path) -> Path:
 def serve_ours(data: str, model: str, imgsz: str, batch: str) -> None:
     """Be our contestant: the engine's own step on the engine's own batches."""
     answers = take_answers()
-    from rtdetr_cli.config.settings import TrainSettings
+    from rtdetr_cli.config.settings.modes import TrainSettings
     from rtdetr_cli.core.structures import Batch
-    from rtdetr_cli.engine.optim import train_mode
-    from rtdetr_cli.engine.prepare import prepare
-    from rtdetr_cli.engine.step import train_step
+    from rtdetr_cli.engine.training.optim import train_mode
+    from rtdetr_cli.engine.training.prepare import prepare
+    from rtdetr_cli.engine.training.step import train_step
     from rtdetr_cli.loss.criterion import Criterion
 
     run = prepare(

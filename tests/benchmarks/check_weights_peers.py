@@ -38,9 +38,9 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
-from rtdetr_cli.weights.hugging_face import write_hugging_face
 from rtdetr_cli.weights.reader import open_weights
-from rtdetr_cli.weights.writers import official_state, write_official
+from rtdetr_cli.weights.write_hugging_face import write_hugging_face
+from rtdetr_cli.weights.write_official import official_state, write_official
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-4

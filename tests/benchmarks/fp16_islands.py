@@ -17,11 +17,11 @@ from pathlib import Path
 import onnx
 
 from rtdetr_cli import RTDETR
-from rtdetr_cli.backends.half import exact_nodes, to_half, walk
-from rtdetr_cli.backends.onnx import OnnxDetector
-from rtdetr_cli.backends.rounding import RoundingDetector
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.onnx.half import exact_nodes, to_half, walk
+from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
 from rtdetr_cli.core.console import result
-from rtdetr_cli.engine.verdict import LIMITS, ask, find_pictures, judge
+from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, find_pictures, judge
 
 HEADER = (
     "| in float32 | AP | matched | lost, new | box drift px, median / p99 / max | score p99 "

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtdetr_cli.backends import deployed
-from rtdetr_cli.backends.deployed import DeployedDecoder, DeployedNetwork
+from rtdetr_cli.backends.onnx import network as deployed
+from rtdetr_cli.backends.onnx.network import DeployedDecoder, DeployedNetwork
 from rtdetr_cli.core.structures import ModelOutput
 from rtdetr_cli.nn.decoder import refine
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse

@@ -102,13 +102,13 @@ def make_call(onnx_spins: str) -> Callable[[], Times]:
     from bench_train_step import draw_data, milliseconds
 
     from rtdetr_cli.backends.load import load_detector
-    from rtdetr_cli.backends.onnx import OnnxDetector
-    from rtdetr_cli.config.export_settings import ExportSettings
-    from rtdetr_cli.config.settings import TrainSettings
+    from rtdetr_cli.backends.onnx.detector import OnnxDetector
+    from rtdetr_cli.config.settings.export import ExportSettings
+    from rtdetr_cli.config.settings.modes import TrainSettings
     from rtdetr_cli.engine.export import export
-    from rtdetr_cli.engine.optim import train_mode
-    from rtdetr_cli.engine.prepare import prepare
-    from rtdetr_cli.engine.step import train_step
+    from rtdetr_cli.engine.training.optim import train_mode
+    from rtdetr_cli.engine.training.prepare import prepare
+    from rtdetr_cli.engine.training.step import train_step
     from rtdetr_cli.loss.criterion import Criterion
 
     data = draw_data(Path(tempfile.mkdtemp(dir=".")))

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from rtdetr_cli.config.dataset import ShapesConfig
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.data.shapes import draw_shapes
-from rtdetr_cli.engine.optim import train_mode
-from rtdetr_cli.engine.prepare import prepare
-from rtdetr_cli.engine.run import Run
-from rtdetr_cli.engine.step import train_step
+from rtdetr_cli.engine.training.optim import train_mode
+from rtdetr_cli.engine.training.prepare import prepare
+from rtdetr_cli.engine.training.run import Run
+from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 
 PARTS = ("backbone", "encoder", "decoder")

@@ -3,7 +3,7 @@
 import pytest
 
 from rtdetr_cli.cli.arguments import parse_arguments
-from rtdetr_cli.config.settings import PredictSettings, TrainSettings
+from rtdetr_cli.config.settings.modes import PredictSettings, TrainSettings
 from rtdetr_cli.core.errors import UsageError
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import (
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import (
     MODES,
     ConvertSettings,
     ExportSettings,

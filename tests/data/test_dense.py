@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rtdetr_cli.core.structures import Target
-from rtdetr_cli.data import dense
-from rtdetr_cli.data.dense import mixup, mosaic
+from rtdetr_cli.data import mosaic as dense
+from rtdetr_cli.data.mosaic import mixup, mosaic
 from rtdetr_cli.data.transforms import AugmentConfig
 
 PLAIN = AugmentConfig(photometric=0, zoom_out=0, iou_crop=0, flip=0)

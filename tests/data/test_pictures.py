@@ -10,10 +10,10 @@ import pytest
 
 from rtdetr_cli.core.errors import BackendError, DataError, StorageError
 from rtdetr_cli.core.image import read_image
-from rtdetr_cli.data import pictures as pictures_module
+from rtdetr_cli.data import image_cache as pictures_module
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
+from rtdetr_cli.data.image_cache import open_pictures
 from rtdetr_cli.data.loader import LoaderConfig, train_loader
-from rtdetr_cli.data.pictures import open_pictures
 from rtdetr_cli.data.transforms import AugmentConfig
 
 from .conftest import save_picture

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.engine.batch_size import Measured, full_batch, largest_batch, training_step
-from rtdetr_cli.engine.precision import choose_precision
-from rtdetr_cli.engine.recipe import resolve_recipe
+from rtdetr_cli.engine.training.batch_size import Measured, full_batch, largest_batch, training_step
+from rtdetr_cli.engine.training.precision import choose_precision
+from rtdetr_cli.engine.training.recipe import resolve_recipe
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 

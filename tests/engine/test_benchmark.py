@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.deployment import BenchmarkSettings
+from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.engine import benchmark_rows as rows
-from rtdetr_cli.engine.benchmark_rows import Row, chosen_formats
-from rtdetr_cli.engine.contest import Contestant
-from rtdetr_cli.engine.contestant import serve
+from rtdetr_cli.engine.benchmarking import rows
+from rtdetr_cli.engine.benchmarking.rows import Row, chosen_formats
+from rtdetr_cli.engine.benchmarking.timing import Contestant
+from rtdetr_cli.engine.benchmarking.worker import serve
 from rtdetr_cli.engine.env import torch_advisory
 from rtdetr_cli.engine.export import report_file
 

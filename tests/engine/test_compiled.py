@@ -12,8 +12,8 @@ from torch._inductor import config as inductor
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.engine import compiled
 from rtdetr_cli.engine import train as loop
+from rtdetr_cli.engine.training import compiled
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
 from .test_resume import equal, raise_at

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rtdetr_cli.config.settings import ConvertSettings
+from rtdetr_cli.config.settings.modes import ConvertSettings
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.engine.convert import convert
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from rtdetr_cli.engine import cpu_convolutions
-from rtdetr_cli.engine.cpu_convolutions import speed_up_convolutions
+from rtdetr_cli.engine.training import cpu_convolutions
+from rtdetr_cli.engine.training.cpu_convolutions import speed_up_convolutions
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine.devices import check_shares, devices_to_launch, worker_device
 

@@ -8,7 +8,7 @@ import torch
 
 from rtdetr_cli import __version__
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings import EnvSettings
+from rtdetr_cli.config.settings.modes import EnvSettings
 from rtdetr_cli.engine.env import env
 
 

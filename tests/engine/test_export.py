@@ -14,12 +14,12 @@ import torch
 from onnx import parser
 from torch import nn
 
-from rtdetr_cli.backends.half import halve_file
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector, note_verdict
-from rtdetr_cli.backends.onnx_graph import GraphOptions
-from rtdetr_cli.backends.rounding import RoundingDetector
-from rtdetr_cli.backends.tensorrt_graph import find_faults
+from rtdetr_cli.backends.onnx.detector import OnnxDetector, note_verdict
+from rtdetr_cli.backends.onnx.graph import GraphOptions
+from rtdetr_cli.backends.onnx.half import halve_file
+from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
+from rtdetr_cli.backends.tensorrt.rules import find_faults
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import (
@@ -33,7 +33,7 @@ from rtdetr_cli.config.model import (
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine import export
 from rtdetr_cli.engine.export import Report, keep_apart_if_wrong
-from rtdetr_cli.engine.verdict import LIMITS, Agreement, Drift, compare, find_pictures
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Drift, compare, find_pictures
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

@@ -12,12 +12,12 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from rtdetr_cli.backends import half
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector
-from rtdetr_cli.backends.tensorrt_graph import find_faults
+from rtdetr_cli.backends.onnx import half
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.tensorrt.rules import find_faults
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.export_settings import ExportSettings
+from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine import export
 from rtdetr_cli.engine.export import output_path

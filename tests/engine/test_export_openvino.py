@@ -12,13 +12,13 @@ from PIL import Image
 from torch import nn
 
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.openvino import OpenVINODetector
+from rtdetr_cli.backends.openvino.detector import OpenVINODetector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine import export_openvino as module
+from rtdetr_cli.engine.exporting import openvino as module
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from rtdetr_cli import RTDETR
-from rtdetr_cli.config.settings import TrainSettings
-from rtdetr_cli.engine.optim import train_mode
-from rtdetr_cli.engine.prepare import prepare
-from rtdetr_cli.engine.step import train_step
+from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.engine.training.optim import train_mode
+from rtdetr_cli.engine.training.prepare import prepare
+from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 
 from .conftest import write_architecture

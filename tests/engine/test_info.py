@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rtdetr_cli.backends.tensorrt import notes_file, save_engine
+from rtdetr_cli.backends.tensorrt.detector import notes_file, save_engine
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.evaluation.speed import count_flops

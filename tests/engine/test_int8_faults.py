@@ -15,14 +15,14 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, MinMaxCali
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
-from rtdetr_cli.backends.calibrate import Observer
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx import OnnxDetector, write_onnx
-from rtdetr_cli.backends.quantize import plan, quantize
+from rtdetr_cli.backends.onnx.calibration import Observer
+from rtdetr_cli.backends.onnx.detector import OnnxDetector, write_onnx
+from rtdetr_cli.backends.onnx.int8 import plan, quantize
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.image import Pixels, read_image, resize_image, to_tensor
-from rtdetr_cli.engine.quantize import find_calibration
-from rtdetr_cli.engine.verdict import (
+from rtdetr_cli.engine.exporting.int8 import find_calibration
+from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
     Answers,

@@ -24,7 +24,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from rtdetr_cli.backends.quantize import quantize
+from rtdetr_cli.backends.onnx.int8 import quantize
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.core.image import read_image, resize_image

@@ -16,8 +16,8 @@ from google.protobuf import text_format
 from onnx import parser
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.export_settings import KITS
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings.export import KITS
 from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.engine import export
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork

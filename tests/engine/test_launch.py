@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from rtdetr_cli.cli.arguments import parse_arguments
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.callbacks import Callbacks
-from rtdetr_cli.engine.launch import worker_words
 from rtdetr_cli.engine.train import train
+from rtdetr_cli.engine.training.callbacks import Callbacks
+from rtdetr_cli.engine.training.launch import worker_words
 
 
 def settings_of(words: list[str]) -> TrainSettings:

@@ -9,10 +9,10 @@ import pytest
 
 from rtdetr_cli import RTDETR
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.loggers import LOGGERS, Loggers
+from rtdetr_cli.engine.training.loggers import LOGGERS, Loggers
 
 from .test_callbacks import small
 from .test_train import command, read_rows, stop_in_epoch

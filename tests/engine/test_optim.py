@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from rtdetr_cli.config.model import RecipeConfig
-from rtdetr_cli.config.settings import TrainSettings
-from rtdetr_cli.engine.ema import EMA
-from rtdetr_cli.engine.optim import build_optimizer, freeze, set_learning_rate, train_mode
-from rtdetr_cli.engine.recipe import resolve_recipe
+from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.engine.training.ema import EMA
+from rtdetr_cli.engine.training.optim import build_optimizer, freeze, set_learning_rate, train_mode
+from rtdetr_cli.engine.training.recipe import resolve_recipe
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 OFFICIAL = RecipeConfig(backbone_lr=1e-5, freeze_stem=True, freeze_backbone_norm=True)

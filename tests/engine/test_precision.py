@@ -7,14 +7,14 @@ import copy
 import pytest
 import torch
 
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.engine import precision as precision_module
-from rtdetr_cli.engine.optim import train_mode
-from rtdetr_cli.engine.precision import choose_precision
-from rtdetr_cli.engine.prepare import prepare
-from rtdetr_cli.engine.step import train_step
+from rtdetr_cli.engine.training import precision as precision_module
+from rtdetr_cli.engine.training.optim import train_mode
+from rtdetr_cli.engine.training.precision import choose_precision
+from rtdetr_cli.engine.training.prepare import prepare
+from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -13,8 +13,8 @@ from torch import nn
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.engine.pretrained import from_backbone
-from rtdetr_cli.engine.run_log import RunLog
+from rtdetr_cli.engine.training.initial_weights import from_backbone
+from rtdetr_cli.engine.training.run_log import RunLog
 from rtdetr_cli.nn.backbones import build_backbone
 from rtdetr_cli.weights.backbone import read_backbone
 from rtdetr_cli.weights.checkpoint import load_checkpoint

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from rtdetr_cli.backends.onnx import OnnxDetector
-from rtdetr_cli.backends.quantize import blocks
-from rtdetr_cli.backends.tensorrt_graph import find_faults
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.onnx.int8 import blocks
+from rtdetr_cli.backends.tensorrt.rules import find_faults
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.export_settings import ExportSettings
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.quantize import find_calibration
-from rtdetr_cli.engine.verdict import find_pictures
+from rtdetr_cli.engine.exporting.int8 import find_calibration
+from rtdetr_cli.engine.exporting.verdict import find_pictures
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

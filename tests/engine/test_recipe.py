@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rtdetr_cli.config.given import settings_from_pairs
+from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
-from rtdetr_cli.config.settings import TrainSettings
-from rtdetr_cli.engine.recipe import resolve_recipe
+from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.engine.training.recipe import resolve_recipe
 
 
 def resolve(name: str, steps_per_epoch: int, is_pretrained: bool, **keys: object):

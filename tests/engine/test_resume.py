@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.engine import stopping
 from rtdetr_cli.engine import train as loop
+from rtdetr_cli.engine.training import early_stopping as stopping
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
 from .conftest import write_architecture

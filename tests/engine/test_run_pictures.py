@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
-from rtdetr_cli.engine.run_pictures import draw_labels
+from rtdetr_cli.engine.training.run_pictures import draw_labels
 
 ODD = ["$x_{1$", "new\nline\t", "\x1b[31mred\x1b]0;t\x07", "\u202e", "_", "[bold]", "x" * 1000, ""]
 

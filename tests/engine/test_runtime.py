@@ -12,14 +12,14 @@ import torch
 from onnx import parser
 
 from rtdetr_cli import RTDETR
-from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings import PredictSettings
+from rtdetr_cli.config.settings.modes import PredictSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import rtdetr_home
-from rtdetr_cli.engine import runtime as module
-from rtdetr_cli.engine.runtime import KEPT, Runtime, deployed_file, open_detector
+from rtdetr_cli.engine.exporting import runtime_cache as module
+from rtdetr_cli.engine.exporting.runtime_cache import KEPT, Runtime, deployed_file, open_detector
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.engine.last import LAST, PREVIOUS, save_last
-from rtdetr_cli.engine.prepare import prepare
-from rtdetr_cli.engine.snapshot import run_checkpoint
-from rtdetr_cli.engine.state_check import check_training
-from rtdetr_cli.engine.step import train_step
+from rtdetr_cli.engine.training.prepare import prepare
+from rtdetr_cli.engine.training.resume import run_checkpoint
+from rtdetr_cli.engine.training.state_check import check_training
+from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.weights.checkpoint import load_checkpoint, save_checkpoint
 

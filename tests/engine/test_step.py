@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.engine import step, train
+from rtdetr_cli.engine import train
+from rtdetr_cli.engine.training import step
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
 from .test_resume import equal

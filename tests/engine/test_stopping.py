@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rtdetr_cli.config.settings import TrainSettings
-from rtdetr_cli.engine import stopping
-from rtdetr_cli.engine.run import EpochSums, Progress
-from rtdetr_cli.engine.stopping import Stopper
+from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.engine.training import early_stopping as stopping
+from rtdetr_cli.engine.training.early_stopping import Stopper
+from rtdetr_cli.engine.training.run import EpochSums, Progress
 
 
 def rows(*aps: float | None) -> list[dict[str, float]]:

@@ -13,8 +13,9 @@ import torch
 import yaml
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.data import loader, pictures
-from rtdetr_cli.engine.run_log import RunLog
+from rtdetr_cli.data import image_cache as pictures
+from rtdetr_cli.data import loader
+from rtdetr_cli.engine.training.run_log import RunLog
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
 LOSSES = ["train/loss", "train/loss_vfl", "train/loss_bbox", "train/loss_giou"]

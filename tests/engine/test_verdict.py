@@ -16,7 +16,7 @@ from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.engine.verdict import (
+from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     NUM_PICTURES,
     Agreement,

@@ -16,15 +16,15 @@ from torch import nn
 
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.arguments import parse_arguments
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.core.console import result
 from rtdetr_cli.core.distributed import gathered, joined, rank, world_size
 from rtdetr_cli.core.structures import Target
-from rtdetr_cli.engine.prepare import prepare
-from rtdetr_cli.engine.run import Run
-from rtdetr_cli.engine.step import train_step
-from rtdetr_cli.engine.stop import StopRequest
+from rtdetr_cli.engine.training.prepare import prepare
+from rtdetr_cli.engine.training.run import Run
+from rtdetr_cli.engine.training.signals import StopRequest
+from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.engine.val import evaluate
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.denoising import DenoisingConfig

@@ -8,7 +8,7 @@ from torch import nn
 
 from rtdetr_cli.nn.backbones import build_backbone
 from rtdetr_cli.nn.backbones.hgnetv2 import ConvBN
-from rtdetr_cli.weights.affine import fold_affine_blocks
+from rtdetr_cli.weights.hgnetv2_affine import fold_affine_blocks
 
 
 def network(config):

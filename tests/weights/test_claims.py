@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rtdetr_cli.weights.claims import class_names, count, input_size, norm_eps
 from rtdetr_cli.weights.foreign import points_per_level
+from rtdetr_cli.weights.plausible import class_names, count, input_size, norm_eps
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.architecture import Facts
 from rtdetr_cli.weights.checkpoint import check_fit
 from rtdetr_cli.weights.foreign import points_per_level, read_foreign
-from rtdetr_cli.weights.layered import layer_parts
 from rtdetr_cli.weights.paddle import number_blocks
+from rtdetr_cli.weights.ultralytics import layer_parts
 
 FAMILIES = {
     "official_r18vd": ("rtdetr-r18", "official v1 names", 1e-5),

@@ -19,7 +19,7 @@ from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint
-from rtdetr_cli.weights.scale import check_scale, least_amount
+from rtdetr_cli.weights.size_limit import check_scale, least_amount
 
 ALLOWANCE = 64 * 2**20
 """Bytes beside twice the file: 48 MB for the tree, 16 MB for one tensor's storage."""

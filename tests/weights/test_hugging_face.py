@@ -16,13 +16,13 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.foreign import read_foreign
-from rtdetr_cli.weights.hugging_face import (
+from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.write_hugging_face import (
     hugging_face_config,
     hugging_face_state,
     without_idle_layers,
     write_hugging_face,
 )
-from rtdetr_cli.weights.reader import open_weights
 
 
 def checkpoint_of(config, names=None):

@@ -17,7 +17,7 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
-from rtdetr_cli.weights.writers import (
+from rtdetr_cli.weights.write_official import (
     at_epsilon,
     official_anchors,
     official_settings,

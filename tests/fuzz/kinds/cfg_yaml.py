@@ -9,8 +9,8 @@ from typing import Any
 
 from yaml_mutations import write_damaged
 
-from rtdetr_cli.config.given import settings_from_pairs
-from rtdetr_cli.config.settings import MODES
+from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.settings.modes import MODES
 
 REQUIRED = {"data": "coco8.yaml", "source": "x.png"}
 

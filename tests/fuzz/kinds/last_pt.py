@@ -19,11 +19,11 @@ from rtdetr_cli.config.model import (
     ModelConfig,
     PResNetConfig,
 )
-from rtdetr_cli.config.settings import TrainSettings
+from rtdetr_cli.config.settings.modes import TrainSettings
 from rtdetr_cli.engine.last import LAST, save_last
-from rtdetr_cli.engine.prepare import prepare
-from rtdetr_cli.engine.snapshot import run_checkpoint
-from rtdetr_cli.engine.step import train_step
+from rtdetr_cli.engine.training.prepare import prepare
+from rtdetr_cli.engine.training.resume import run_checkpoint
+from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 
 OPTIMIZERS = ("adamw", "sgd", *(["muon"] if hasattr(torch.optim, "Muon") else []))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from rtdetr_cli.backends.onnx import OnnxDetector
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.core.results import Results
 
 ROWS, SIZE_HW = 5, (64, 32)

@@ -13,7 +13,7 @@ from PIL import Image, features
 from rtdetr_cli.config.dataset import DatasetConfig
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import read_image
-from rtdetr_cli.data.pictures import read_picture
+from rtdetr_cli.data.image_cache import read_picture
 from rtdetr_cli.data.splits import open_split
 from rtdetr_cli.media.source import open_source
 

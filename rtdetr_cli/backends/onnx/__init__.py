@@ -1,0 +1,1 @@
+"""ONNX: writes, quantises and runs graphs."""

@@ -1,0 +1,321 @@
+"""The network in the form in which it is written into a file: the same function, fewer steps.
+
+Built from a trained network, with neighbouring linear maps multiplied out in float64 and the box
+carried as a logit; sampling.py looks the values up. onnx.py adds the post-processing and writes it.
+
+Legend: B batch, Q queries, C hidden_dim, K classes, M heads, D = C / M, P points of all levels,
+H W height and width of a map, N tokens. Tokens and queries are rows of one matrix, (B * N, C), so
+that a Linear is one node (Gemm) and not two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtdetr_cli.backends.onnx.sampling import make_sampler, take_rows
+from rtdetr_cli.core.structures import ModelOutput
+from rtdetr_cli.nn.decoder import DecoderLayer, RTDETRDecoder, make_anchors
+from rtdetr_cli.nn.deformable_attention import DeformableAttention
+from rtdetr_cli.nn.hybrid_encoder import AIFI, EncoderLayer, position_embedding
+from rtdetr_cli.nn.layers import SelfAttention
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+
+BOX_LOGIT_LIMIT = -math.log(1e-5)
+"""What the network's inverse sigmoid makes of a coordinate at the border of the picture."""
+STRIDES = (8, 16, 32)
+_MARGIN = 0.01
+"""Anchors nearer to the border are invalid (nn/decoder.py)."""
+M = TypeVar("M", bound=nn.Module)
+
+
+class DeployedNetwork(nn.Module):
+    """A trained network at its present speed settings, for inference only."""
+
+    def __init__(
+        self,
+        network: RTDETRNetwork,
+        size_hw: tuple[int, int] | None,
+        sampler: str = "grid_sample",
+    ) -> None:
+        """Build it; the network is left as it is.
+
+        Args:
+            network: in eval mode.
+            size_hw: height and width of the pictures, None for any.
+            sampler: `grid_sample` or `gather`; without effect where the network samples whole
+                pixels.
+        """
+        super().__init__()
+        fused = fuse(network)
+        self.backbone = fused.backbone
+        self.encoder = fused.encoder
+        self.encoder.encoder[0] = DeployedAIFI(only(AIFI, fused.encoder)[0])
+        self.decoder = DeployedDecoder(fused.decoder, size_hw, sampler)
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        """(B, 3, H, W) RGB in 0..1 to logits (B, Q, K) and boxes (B, Q, 4) cxcywh in 0..1."""
+        output: ModelOutput = self.decoder(self.encoder(self.backbone(images)))
+        return output
+
+
+class DeployedAIFI(nn.Module):
+    """Attention on S5 with one projection for query, key and value.
+
+    The position is added behind it, multiplied out: a constant where the size is one.
+    """
+
+    def __init__(self, aifi: AIFI) -> None:
+        super().__init__()
+        self.position_precision = aifi.position_precision
+        self.layers = nn.ModuleList(map(DeployedEncoderLayer, only(EncoderLayer, aifi.layers)))
+
+    def forward(self, s5: Tensor) -> Tensor:
+        """(B, C, H, W) to F5 (B, C, H, W)."""
+        channels, height, width = s5.shape[1:]
+        tokens = s5.flatten(2).transpose(1, 2).reshape(-1, channels)  # (B * N, C)
+        position = position_embedding(s5, self.position_precision)[0]  # (N, C)
+        for layer in self.layers:
+            tokens = layer(tokens, position)
+        return tokens.reshape(-1, height * width, channels).transpose(1, 2).reshape(s5.shape)
+
+
+class DeployedEncoderLayer(nn.Module):
+    """Post-norm transformer layer on rows of tokens."""
+
+    def __init__(self, layer: EncoderLayer) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        self.num_heads = attention.num_heads
+        weight, bias = scaled_in_projection(attention)
+        width = weight.shape[1]
+        like = attention.in_proj_weight
+        self.in_proj = make_linear(weight, None, like)
+        # The value's third of the position is nought.
+        self.position_proj = make_linear(weight, bias, like)
+        self.position_proj.weight.data[2 * width :] = 0
+        self.out_proj = attention.out_proj
+        self.norm1, self.norm2 = layer.norm1, layer.norm2
+        self.linear1, self.linear2 = layer.linear1, layer.linear2
+
+    def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """(B * N, C) tokens and (N, C) position to (B * N, C)."""
+        parts = 3 * self.num_heads
+        added = self.position_proj(position).unflatten(-1, (parts, -1))  # (N, 3M, D)
+        mixed = self.in_proj(tokens).reshape(-1, *added.shape) + added  # (B, N, 3M, D)
+        query, key, value = mixed.transpose(1, 2).chunk(3, dim=1)
+        tokens = self.norm1(tokens + self.out_proj(attend(query, key, value)))
+        out: Tensor = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
+        return out
+
+
+class DeployedDecoder(nn.Module):
+    """Query selection and the decoder layers that run, with the last score head alone."""
+
+    def __init__(
+        self, decoder: RTDETRDecoder, size_hw: tuple[int, int] | None, sampler: str
+    ) -> None:
+        super().__init__()
+        count = decoder.eval_layers
+        projections = only(nn.Conv2d, decoder.input_proj)
+        self.selection = QuerySelection(decoder, projections, size_hw)
+        self.query_pos_head = decoder.query_pos_head
+        self.layers = nn.ModuleList(
+            DeployedDecoderLayer(layer, projections, sampler, self.selection.num_queries)
+            for layer in only(DecoderLayer, decoder.decoder.layers)[:count]
+        )
+        self.bbox_heads = decoder.dec_bbox_head[:count]
+        self.score_head = decoder.dec_score_head[count - 1]
+
+    def forward(self, maps: list[Tensor]) -> ModelOutput:
+        """Three maps (B, C, H, W) of the encoder to predictions."""
+        content, boxes_logit = self.selection(maps)  # (B * Q, C), (B * Q, 4)
+        boxes = boxes_logit.sigmoid()
+        boxes_logit = boxes_logit.clamp(-BOX_LOGIT_LIMIT, BOX_LOGIT_LIMIT)
+        for layer, bbox_head in zip(self.layers, self.bbox_heads, strict=True):
+            content = layer(content, self.query_pos_head(boxes), boxes, maps)
+            boxes_logit = boxes_logit + bbox_head(content)
+            boxes = boxes_logit.sigmoid()
+        per_picture = (-1, self.selection.num_queries)
+        logits = self.score_head(content).unflatten(0, per_picture)
+        return ModelOutput(logits, boxes.unflatten(0, per_picture))
+
+
+class QuerySelection(nn.Module):
+    """The cells with the best class score, as RTDETRDecoder.select_queries chooses them."""
+
+    def __init__(
+        self,
+        decoder: RTDETRDecoder,
+        projections: list[nn.Conv2d],
+        size_hw: tuple[int, int] | None,
+    ) -> None:
+        super().__init__()
+        output = decoder.enc_output
+        self.num_queries = decoder.num_queries
+        self.anchor_precision = decoder.anchor_precision
+        self.has_invalid = [True] * len(STRIDES)
+        if size_hw is not None:
+            sizes_hw = [[side // stride for side in size_hw] for stride in STRIDES]
+            self.num_queries = min(self.num_queries, sum(map(math.prod, sizes_hw)))
+            self.has_invalid = [0.5 / max(size) <= _MARGIN for size in sizes_hw]
+        self.projs = nn.ModuleList(multiply_out(first, output.proj) for first in projections)
+        self.proj_bias = nn.Parameter(output.proj.bias.detach()[:, None, None], False)
+        self.norm = output.norm
+        self.score_head = decoder.enc_score_head
+        self.bbox_head = decoder.enc_bbox_head
+
+    @property
+    def least_cells(self) -> int:
+        """Cells of S5 along a side, from which on a square picture has a cell for every query."""
+        per_cell = sum((STRIDES[-1] // stride) ** 2 for stride in STRIDES)
+        return math.ceil(math.sqrt(self.num_queries / per_cell))
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Three maps (B, C, H, W) to content (B * Q, C) and boxes before the sigmoid (B * Q, 4)."""
+        sizes_hw = [(x.shape[-2], x.shape[-1]) for x in maps]
+        anchors_logit, is_valid = make_anchors(sizes_hw, maps[0], self.anchor_precision)
+        projected = self._project(maps, is_valid)
+        features = self.norm(torch.cat(projected, dim=2).transpose(1, 2))  # (B, N, C)
+        scores = self.score_head(features).amax(dim=-1)  # (B, N)
+        chosen = scores.topk(self.num_queries, dim=1).indices  # (B, Q)
+        content = take_rows(features, chosen).flatten(0, 1)
+        anchors_logit = F.embedding(chosen.flatten(), anchors_logit[0])
+        return content, self.bbox_head(content) + anchors_logit
+
+    def _project(self, maps: list[Tensor], is_valid: Tensor) -> list[Tensor]:
+        """(B, C, H * W) of each map; an invalid cell gets what the projection makes of noughts."""
+        rows, start = [], 0
+        for proj, x, has_invalid in zip(self.projs, maps, self.has_invalid, strict=True):
+            projected = proj(x)
+            end = start + x.shape[-2] * x.shape[-1]
+            if has_invalid:
+                mask = is_valid[0, start:end].bool().reshape(x.shape[-2:])
+                projected = projected.where(mask, self.proj_bias)
+            rows.append(projected.flatten(2))
+            start = end
+        return rows
+
+
+class DeployedDecoderLayer(nn.Module):
+    """Self-attention, deformable cross-attention, feed-forward network on rows of queries."""
+
+    def __init__(
+        self, layer: DecoderLayer, projections: list[nn.Conv2d], sampler: str, num_queries: int
+    ) -> None:
+        super().__init__()
+        attention, cross = layer.self_attn, layer.cross_attn
+        self.num_heads, self.num_queries = attention.num_heads, num_queries
+        self.num_points = sum(cross.num_points)
+        weight, bias = scaled_in_projection(attention)
+        width = weight.shape[1]
+        like = attention.in_proj_weight
+        self.query_key = make_linear(weight[: 2 * width], bias[: 2 * width], like)
+        self.value = make_linear(weight[2 * width :], bias[2 * width :], like)
+        self.out_proj = attention.out_proj
+        self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
+        self.sampling = sampling_projection(cross)
+        self.value_projs = nn.ModuleList(
+            multiply_out(first, cross.value_proj) for first in projections
+        )
+        self.sampler = make_sampler(sampler, cross)
+        self.output_proj = cross.output_proj
+        self.linear1, self.linear2 = layer.linear1, layer.linear2
+
+    def forward(
+        self, content: Tensor, position: Tensor, boxes: Tensor, maps: list[Tensor]
+    ) -> Tensor:
+        """(B * Q, C) content and position, (B * Q, 4) boxes, maps (B, C, H, W), to (B * Q, C)."""
+        attended = self._attend_each_other(content, position)
+        content = self.norm1(content + self.out_proj(attended))
+        sampled = self._attend_maps(content + position, boxes, maps)
+        content = self.norm2(content + self.output_proj(sampled))
+        out: Tensor = self.norm3(content + self.linear2(F.relu(self.linear1(content))))
+        return out
+
+    def _attend_each_other(self, content: Tensor, position: Tensor) -> Tensor:
+        """Self-attention of the queries of a picture, (B * Q, C) before the last projection."""
+        query, key = self._split_heads(self.query_key(content + position)).chunk(2, dim=1)
+        return attend(query, key, self._split_heads(self.value(content)))
+
+    def _attend_maps(self, query: Tensor, boxes: Tensor, maps: list[Tensor]) -> Tensor:
+        """Deformable attention, (B * Q, C) before the last projection."""
+        looked = self._split_heads(self.sampling(query), self.num_heads)  # (B, M, Q, 3P)
+        offsets, weights = looked.split([2 * self.num_points, self.num_points], dim=-1)
+        centre, size = boxes.reshape(-1, 1, self.num_queries, 2, 2).split(1, dim=3)
+        grid = offsets.unflatten(-1, (-1, 2)) * size + (2 * centre - 1)  # (B, M, Q, P, 2)
+        values = [proj(x) for proj, x in zip(self.value_projs, maps, strict=True)]
+        out: Tensor = self.sampler(values, grid, weights.softmax(dim=-1))
+        return out
+
+    def _split_heads(self, rows: Tensor, parts: int | None = None) -> Tensor:
+        """(B * Q, X) to (B, parts, Q, X / parts); a part is D wide unless their number is given."""
+        parts = parts or rows.shape[-1] * self.num_heads // self.norm1.weight.numel()
+        return rows.reshape(-1, self.num_queries, parts, rows.shape[-1] // parts).transpose(1, 2)
+
+
+def only(kind: type[M], modules: nn.Module) -> list[M]:
+    """The modules of one kind inside another, in order."""
+    return [module for module in modules.modules() if isinstance(module, kind)]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of (B, M, N, D) each, the query scaled already: (B * N, C).
+
+    Written out, because the exporter scales query and key by themselves.
+    """
+    weights = (query @ key.transpose(2, 3)).softmax(dim=-1)
+    return (weights @ value).transpose(1, 2).reshape(-1, value.shape[1] * value.shape[3])
+
+
+def scaled_in_projection(attention: SelfAttention) -> tuple[Tensor, Tensor]:
+    """Weight (3C, C) and bias (3C,) in float64 of query, key and value, the query's scaled."""
+    width = attention.out_proj.in_features
+    scale = torch.ones(3 * width, 1, dtype=torch.float64)
+    scale[:width] = (width / attention.num_heads) ** -0.5
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    return weight.detach().double() * scale, bias.detach().double() * scale[:, 0]
+
+
+def sampling_projection(cross: DeformableAttention) -> nn.Linear:
+    """Offsets and attention weights in one Linear, head by head: P pairs (x, y), then P weights.
+
+    The offsets come out in GridSample's units, where the picture is 2 wide, per size of the box.
+    """
+    per_point = torch.tensor([1 / n for n in cross.num_points for _ in range(n)])
+    factor = (2 * cross.offset_scale * per_point.double()).repeat_interleave(2)[:, None]  # (2P, 1)
+    parts = []
+    for name in ("weight", "bias"):
+        offsets, weights = (
+            getattr(linear, name).detach().double().reshape(cross.num_heads, rows, -1)
+            for linear, rows in (
+                (cross.sampling_offsets, len(factor)),
+                (cross.attention_weights, len(per_point)),
+            )
+        )
+        parts.append(torch.cat((offsets * factor, weights), dim=1).flatten(0, 1))
+    return make_linear(parts[0], parts[1][:, 0], cross.attention_weights.weight)
+
+
+def multiply_out(first: nn.Conv2d, second: nn.Linear) -> nn.Conv2d:
+    """One 1x1 convolution that equals `second(first(x))` at every place of a map."""
+    weight, bias = second.weight.detach().double(), second.bias.detach().double()
+    assert first.bias is not None
+    conv = nn.Conv2d(first.in_channels, second.out_features, 1).to(first.weight)
+    conv.weight.data.copy_((weight @ first.weight.detach().double()[..., 0, 0])[..., None, None])
+    assert conv.bias is not None
+    conv.bias.data.copy_(weight @ first.bias.detach().double() + bias)
+    return conv.requires_grad_(False)
+
+
+def make_linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Linear:
+    """A Linear with these values, in the dtype of `like`."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None).to(like)
+    linear.weight.data.copy_(weight)
+    if bias is not None:
+        linear.bias.data.copy_(bias)
+    return linear.requires_grad_(False)

@@ -1,0 +1,114 @@
+"""Opens ONNX Runtime on the device that is asked for; onnx.py runs the session."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rtdetr_cli.backends.onnx.int8_on_cpu import may_saturate, restated_for_cpu
+from rtdetr_cli.backends.torch import choose_device
+from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.cpu import cpu_features
+from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError, printable
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+def open_session(path: Path, device: str | None, model: bytes | None = None) -> tuple[Any, str]:
+    """An ONNX Runtime session, and for people what runs it; on `model` in place of the file."""
+    with needs_onnx_extra():
+        import onnxruntime
+    _warn_of_twins()
+    provider = _choose_provider(device, onnxruntime.get_available_providers())
+    options = session_options()
+    with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
+        restated = restated_for_cpu(path) if provider == _CPU and model is None else None
+        if not cpu_features().has_int8_dot and (restated is None or may_saturate(restated)):
+            # x86 without VNNI adds two products of uint8 and int8 in 16 bits unless told otherwise.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        source = model or restated or str(path)
+        session = onnxruntime.InferenceSession(
+            source, options, providers=[provider], enable_fallback=0
+        )
+    running = session.get_providers()[0]
+    if provider != _CPU and running == _CPU:
+        # A missing library is only logged by the runtime, which goes on without CUDA.
+        fault = "ONNX Runtime cannot load CUDA; its CUDA or cuDNN libraries are missing"
+        if device is not None:
+            raise BackendError(f"device={device}: {fault}")
+        warn(f"{fault}: {path.name} runs on the CPU")
+    place = running.removesuffix("ExecutionProvider")
+    return session, f"ONNX Runtime {onnxruntime.__version__}, {place}"
+
+
+def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
+    """Options of every session of this toolkit."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions, and hold texts of the file
+    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
+    # Threads that wait for work sleep: spinning keeps other processes from running (core/cpu.py).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _choose_provider(device: str | None, available: list[str]) -> str | tuple[str, dict[str, int]]:
+    """CUDA where it is wanted and there, else the CPU.
+
+    Raises:
+        BackendError: the device that was asked for is not among the runtime's.
+    """
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and _CUDA in available:
+        return _CUDA, {"device_id": chosen.index or 0}
+    if device is not None and chosen.type != "cpu":
+        raise BackendError(
+            f"device={device}: the ONNX Runtime installed here runs on the CPU only"
+            + ('; pip install "rtdetr-cli[onnx-gpu]"' if chosen.type == "cuda" else "")
+        )
+    return _CPU
+
+
+def _warn_of_twins() -> None:
+    """Two packages own one folder: the later one wins, and removing either breaks both."""
+    twins = ("onnxruntime", "onnxruntime-gpu")
+    if all(any(importlib.metadata.Distribution.discover(name=twin)) for twin in twins):
+        warn(f"{' and '.join(twins)} overwrite each other; uninstall both, then install one")
+
+
+@contextmanager
+def needs_onnx_extra() -> Iterator[None]:
+    """Turn a missing optional package into one sentence.
+
+    Raises:
+        BackendError: an import inside the block failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        sentence = f'{error.name} is not installed; pip install "rtdetr-cli[onnx]"'
+        raise BackendError(sentence) from error
+
+
+@contextmanager
+def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
+    """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        *(state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph),
+        *(state.InvalidProtobuf, state.NoModel, state.NoSuchFile, state.NotImplemented),
+        *(state.EPFail, state.RuntimeException),
+    )
+    # What pybind11 makes of C++'s: UnicodeDecodeError, a ValueError, for texts of the file.
+    try:
+        yield
+    except (*own, RuntimeError, ValueError, MemoryError, OverflowError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise kind(printable(f"{what}: {reason}")) from error

@@ -1,0 +1,1 @@
+"""OpenVINO: writes, quantises and runs graphs."""

@@ -1,0 +1,1 @@
+"""TensorRT: builds and runs engines."""

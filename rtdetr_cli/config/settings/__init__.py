@@ -1,0 +1,1 @@
+"""Typed settings, a file for each mode."""

@@ -1,0 +1,1 @@
+"""What `rtdetr benchmark` needs: rows, timing, worker processes."""

@@ -1,0 +1,1 @@
+"""What `rtdetr export` needs, a file for each format and for each step."""

@@ -1,0 +1,181 @@
+"""Export to OpenVINO: a folder from the traced network, compared with PyTorch on real pictures.
+
+The folder gets its name only if it answers as PyTorch does; the format stands in backends/.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from rtdetr_cli import __version__
+from rtdetr_cli.backends.contract import INPUTS
+from rtdetr_cli.backends.graph_detector import Feed
+from rtdetr_cli.backends.onnx.detector import write_onnx
+from rtdetr_cli.backends.openvino.detector import (
+    FOLDER,
+    OpenVINODetector,
+    folder_files,
+    int8_blocks,
+    write_notes,
+    write_openvino,
+)
+from rtdetr_cli.backends.openvino.package import openvino_package, version
+from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.core.console import result, result_json, say, warn
+from rtdetr_cli.core.errors import BackendError
+from rtdetr_cli.core.files import atomic_folder
+from rtdetr_cli.engine.export import (
+    Report,
+    open_weights_to_export,
+    output_path,
+    pictures_to_compare,
+)
+from rtdetr_cli.engine.exporting.int8 import find_calibration
+from rtdetr_cli.engine.exporting.verdict import (
+    LIMITS,
+    Agreement,
+    Pictures,
+    ask,
+    compare,
+    judge,
+    prepare,
+    warn_if_other_classes,
+    warn_if_unsure,
+)
+
+
+def export_openvino(settings: ExportSettings) -> Path:
+    """Write a folder and compare it; the report stands beside it.
+
+    Args:
+        settings: every key of `rtdetr export`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the model is no checkpoint, or the output has another ending.
+        BackendError: a package is missing, or the folder does not answer as PyTorch does; it is
+            then kept as `<name>_failed_openvino_model`.
+    """
+    path = output_path(settings)
+    openvino_package()  # missing: said before the network is traced
+    detector, preprocessing = open_weights_to_export(settings)
+    reference = TorchDetector(
+        detector.network, detector.names, preprocessing, detector.device, fused=False
+    )
+    with TemporaryDirectory() as place:
+        folder = Path(place) / path.name
+        folder.mkdir()
+        onnx_path = Path(place) / "model.onnx"
+        say(f"{detector.description}; tracing takes a minute")
+        write_onnx(onnx_path, reference.network, reference.names, reference.preprocessing)
+        notes, agreement = _write_and_compare(settings, folder, onnx_path, reference)
+        report = _report(settings, notes, agreement)
+        write_notes(folder, {**notes, "verdict": report.verdict})
+        if report.agreement and not report.agreement.passes:
+            path = path.with_name(f"{path.name.removesuffix(FOLDER)}_failed{FOLDER}")
+        with atomic_folder(path, folder_files(folder)) as final:
+            shutil.copytree(folder, final, dirs_exist_ok=True)
+    report_path = report.write(path)
+    if report.agreement and not report.agreement.passes:
+        raise BackendError(
+            f"the files answer otherwise than PyTorch: {'; '.join(report.agreement.faults)}; they "
+            f"are kept in {path}, the numbers stand in {report_path.name}"
+        )
+    _print(settings, path, report, report_path)
+    return path
+
+
+class _Calibration:
+    """Inputs of real pictures, prepared as at inference and read anew each time."""
+
+    def __init__(self, pictures: Pictures, preprocessing: Preprocessing) -> None:
+        self._pictures, self._preprocessing = pictures, preprocessing
+
+    def __iter__(self) -> Iterator[Feed]:
+        images, sizes = INPUTS
+        for index in range(len(self._pictures.sources)):
+            (picture,) = self._pictures.read(index, index + 1)
+            size_wh = np.array([[picture.shape[1], picture.shape[0]]], np.int64)
+            yield {images: prepare(picture, self._preprocessing)[None].numpy(), sizes: size_wh}
+
+
+def _write_and_compare(
+    settings: ExportSettings, folder: Path, onnx_path: Path, reference: TorchDetector
+) -> tuple[dict[str, Any], Agreement | None]:
+    """The files, and how they compare; with int8 blocks are left float until they pass."""
+    pictures = pictures_to_compare(settings)
+    if settings.int8:
+        assert pictures  # ExportSettings refuses int8 without
+        return _quantise(settings, folder, onnx_path, reference, pictures)
+    notes = write_openvino(folder, onnx_path, settings.half)
+    if pictures is None:
+        return notes, None
+    limits = LIMITS[notes["precision"]]
+    return notes, compare(reference, OpenVINODetector(folder), pictures, limits)
+
+
+def _quantise(
+    settings: ExportSettings,
+    folder: Path,
+    onnx_path: Path,
+    reference: TorchDetector,
+    pictures: Pictures,
+) -> tuple[dict[str, Any], Agreement]:
+    """Blocks become float from the front: their rounding passes through all that follow."""
+    chosen = find_calibration(str(settings.data), pictures)
+    calibration = _Calibration(chosen, reference.preprocessing)
+    answers = ask(reference, pictures, reference.preprocessing)
+    warn_if_other_classes(reference, answers, pictures)
+    limits = replace(LIMITS["int8"], ap=settings.int8_drop / 100)
+    reasons: dict[str, str] = {}
+    parts = int8_blocks(onnx_path)
+    while True:
+        say(f"calibrates on {len(chosen.sources)} pictures of {chosen.origin}; it takes minutes")
+        notes = write_openvino(folder, onnx_path, settings.half, calibration, reasons)
+        found = ask(OpenVINODetector(folder), pictures, reference.preprocessing)
+        agreement = judge(answers, found, limits)
+        if agreement.passes or len(reasons) == len(parts):
+            break
+        block = parts[len(reasons)]
+        reasons[block] = "; ".join(agreement.faults)
+        say(f"{block} stays float: {reasons[block]}")
+    told = {"calibration": chosen.origin, "calibration_pictures": len(chosen.sources)}
+    return {**notes, **told, "float": {"decoder": "always", **reasons}}, agreement
+
+
+def _report(settings: ExportSettings, notes: dict[str, Any], agreement: Agreement | None) -> Report:
+    facts = {"model": settings.model, "format": settings.format, "rtdetr": __version__}
+    told = {"precision", "floats", "openvino", "calibration", "calibration_pictures", "float"}
+    facts |= {key: value for key, value in notes.items() if key in told}
+    origin = settings.data or Pictures(()).origin
+    return Report(facts, agreement, origin if agreement else None)
+
+
+def _print(settings: ExportSettings, path: Path, report: Report, report_path: Path) -> None:
+    """What was written and how it compares, on stdout."""
+    values = report.to_dict(path)
+    if report.agreement is None:
+        warn("verify=false: the files were not compared with PyTorch, and their metadata says so")
+    else:
+        warn_if_unsure(report.agreement)
+    if settings.json:
+        result_json(json.dumps(values))
+        return
+    floats = {"f32": "float32", "bf16": "bf16"}[values["floats"]]
+    kind = f"int8 and {floats}" if values["precision"] == "int8" else floats
+    result(f"{path}: OpenVINO {version()}, {kind}, {values['megabytes']:.1f} MB")
+    if report.agreement:
+        result(f"passed: {report.agreement}")
+    say(f"report in {report_path}")

@@ -1,0 +1,166 @@
+"""What a checkpoint runs in: PyTorch, or a file for another runtime that is written once and kept.
+
+`backend=auto` takes the fastest runtime of this CPU whose answers pass the verdict (export.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from rtdetr_cli import __version__
+from rtdetr_cli.backends.load import Detector, load_detector
+from rtdetr_cli.backends.onnx.session import needs_onnx_extra
+from rtdetr_cli.backends.openvino.package import version as openvino_version
+from rtdetr_cli.backends.torch import choose_device
+from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.config.settings.modes import PredictSettings, ValSettings
+from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.cpu import cpu_features
+from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.files import rtdetr_home, sha256, storage_errors
+from rtdetr_cli.core.lock import file_lock
+from rtdetr_cli.weights.store import resolve_weights
+
+
+class Runtime(NamedTuple):
+    """A runtime and whether it computes in 16 bits."""
+
+    name: str
+    half: bool
+
+
+WITH_BF16 = (Runtime("openvino", half=True), Runtime("torch", half=True))
+WITHOUT_BF16 = (Runtime("openvino", half=False), Runtime("onnx", half=False))
+"""Fastest first, by measurement (docs/benchmarks.md); PyTorch in float32 comes last."""
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
+FILES = {"openvino": "model_openvino_model", "onnx": "model.onnx"}
+KEPT = 8
+"""Exported models that stay; beyond, the one that was not used for longest goes."""
+
+
+def open_detector(settings: PredictSettings | ValSettings) -> Detector:
+    """The detector of one call, in the runtime that `backend` and `device` mean.
+
+    Raises:
+        WeightsError: the file is absent, damaged or foreign.
+        BackendError: its runtime is missing, or the file written for it does not answer as
+            PyTorch does.
+        UsageError: a key that the model or the device cannot follow.
+    """
+    backend = settings.backend
+    if backend == "torch":
+        return _in_torch(settings, settings.half)
+    if choose_device(settings.device).type != "cpu":
+        if backend != "auto":
+            raise UsageError(f"backend={backend} runs on the CPU; give device=cpu with it")
+        return _in_torch(settings, half=False)
+    if backend != "auto":
+        return _opened(settings, Runtime(backend, settings.half))
+    for runtime in WITH_BF16 if cpu_features().has_bf16 else WITHOUT_BF16:
+        if find_spec(PACKAGES[runtime.name]):
+            try:
+                return _opened(settings, runtime)
+            except BackendError as error:
+                warn(f"backend=auto goes on without {runtime.name}: {error}")
+    return _in_torch(settings, half=False)
+
+
+def _in_torch(settings: PredictSettings | ValSettings, half: bool) -> Detector:
+    layers, queries = settings.decoder_layers, settings.num_queries
+    return load_detector(settings.model, settings.device, layers, queries, half, settings.timeout)
+
+
+def _opened(settings: PredictSettings | ValSettings, runtime: Runtime) -> Detector:
+    if runtime.name == "torch":
+        return _in_torch(settings, runtime.half)
+    return load_detector(str(deployed_file(settings, runtime)), "cpu")
+
+
+def deployed_file(settings: PredictSettings | ValSettings, runtime: Runtime) -> Path:
+    """The weights as a file for a runtime, from `RTDETR_HOME/deployed` or written there.
+
+    Raises:
+        BackendError: it does not answer as PyTorch does, now or when it was written.
+        StorageError: no space left or no permission.
+    """
+    weights = resolve_weights(settings.model)
+    folder = rtdetr_home() / "deployed" / _key(weights, settings, runtime)
+    path = folder / FILES[runtime.name]
+    with file_lock(folder):
+        if not path.exists():
+            _write(path, weights, settings, runtime)
+        with storage_errors(folder):
+            os.utime(folder)
+    return path
+
+
+def _key(weights: Path, settings: PredictSettings | ValSettings, runtime: Runtime) -> str:
+    """One for all that the answers depend on."""
+    files = [weights] if weights.is_file() else sorted(p for p in weights.rglob("*") if p.is_file())
+    parts = {
+        "weights": [sha256(file) for file in files],
+        "runtime": [*runtime, _version(runtime)],
+        "rtdetr": __version__,
+        "imgsz": settings.imgsz,
+        "decoder_layers": settings.decoder_layers,
+        "num_queries": settings.num_queries,
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _version(runtime: Runtime) -> str:
+    """Release of the package that will run the file.
+
+    Raises:
+        BackendError: it is not installed.
+    """
+    if runtime.name == "openvino":
+        return openvino_version()
+    with needs_onnx_extra():
+        import onnxruntime
+    return str(onnxruntime.__version__)
+
+
+def _write(
+    path: Path, weights: Path, settings: PredictSettings | ValSettings, runtime: Runtime
+) -> None:
+    """Export into the cache; a file that failed stays, so that the next call need not try again."""
+    failed = next(path.parent.glob("*failed*"), None)
+    if failed:
+        raise BackendError(
+            f"{failed} answered otherwise than PyTorch when it was written; remove "
+            f"{path.parent} to try again"
+        )
+    from rtdetr_cli.engine.export import export  # its imports would slow every other start
+
+    say(f"writing {settings.model} for {runtime.name}, once: it is kept in {path.parent}")
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with redirect_stdout(sys.stderr):  # its result is talk here
+        export(
+            ExportSettings(
+                model=str(weights),
+                format=runtime.name,
+                half=runtime.half,
+                output=str(path),
+                imgsz=settings.imgsz,
+                decoder_layers=settings.decoder_layers,
+                num_queries=settings.num_queries,
+            )
+        )
+    _forget_oldest(path.parent.parent)
+
+
+def _forget_oldest(home: Path) -> None:
+    """Remove all but those that were used last."""
+    folders = [folder for folder in home.iterdir() if folder.is_dir()]
+    for folder in sorted(folders, key=lambda one: one.stat().st_mtime)[:-KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,224 @@
+"""Export to TensorRT: the ONNX file first, then an engine from it, compared with ONNX Runtime.
+
+Where TensorRT or the GPU is missing the ONNX file is left, with the command that builds elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.tensorrt.build import EngineOptions, build_plan, engine_notes, trtexec_line
+from rtdetr_cli.backends.tensorrt.detector import (
+    TensorRTDetector,
+    notes_file,
+    open_gpu,
+    running,
+    save_engine,
+)
+from rtdetr_cli.backends.tensorrt.gpu import Gpu
+from rtdetr_cli.backends.tensorrt.rules import check_for_tensorrt
+from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.core.console import result, result_json, say, warn
+from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.engine.export import export_onnx, output_path, pictures_to_compare, print_report
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, compare, warn_if_unsure
+from rtdetr_cli.weights.store import resolve_weights
+
+
+def export_engine(settings: ExportSettings) -> Path:
+    """Write an engine; its notes and the comparison stand in `<name>.engine.json` beside it.
+
+    Args:
+        settings: every key of `rtdetr export`.
+
+    Returns:
+        The engine.
+
+    Raises:
+        UsageError: the model is an ONNX file of others, or the output has another suffix.
+        BackendError: TensorRT would misread the graph, it or the GPU is missing (the ONNX file is
+            there then), the build failed, or the engine answers otherwise than ONNX Runtime; it is
+            then kept as `<name>.failed.engine`.
+    """
+    path, options = output_path(settings), _options(settings)
+    gpu, missing = _find_gpu(settings.device)
+    faults: list[str] = []
+    for sampler in _samplers(settings):
+        if faults:
+            warn(f"{running()} answers otherwise: {'; '.join(faults)}; sampler={sampler} is tried")
+        onnx_path = _onnx_file(settings, sampler, path, missing)
+        source = OnnxDetector(onnx_path, "cpu")
+        _require_ours(source, onnx_path)
+        check_for_tensorrt(onnx_path)
+        if gpu is None:
+            line = trtexec_line(onnx_path, path, source.preprocessing.size_hw, options)
+            raise BackendError(
+                f"{missing}; where it is, run `rtdetr export model={onnx_path} format=engine`, "
+                f"or `{line}`"
+            )
+        plan, notes, agreement = _build(settings, source, onnx_path, options, gpu)
+        if agreement is None or agreement.passes:
+            save_engine(path, plan, notes)
+            _print(settings, path, notes, agreement)
+            return path
+        faults = agreement.faults
+        if _samples_whole_pixels(source):
+            break
+    failed = path.with_suffix(".failed.engine")
+    save_engine(failed, plan, notes)
+    raise BackendError(
+        f"{running()} answers otherwise than ONNX Runtime: {'; '.join(faults)}; the "
+        f"engine is kept as {failed}; {_advice(settings, notes['precision'])}"
+    )
+
+
+def _samplers(settings: ExportSettings) -> tuple[str | None, ...]:
+    """Forms of sampling to try in turn; None: the one in the file.
+
+    Some releases of TensorRT compute GridSample in such decoders wrong.
+    """
+    if _is_onnx(settings.model):
+        return (None,)
+    return (settings.sampler,) if settings.sampler else ("gather", "grid_sample")
+
+
+def _advice(settings: ExportSettings, precision: str) -> str:
+    """What may help against a wrong engine."""
+    more = " or tf32=false" if precision == "tf32" else ""
+    if _is_onnx(settings.model):
+        return f"give the weights (.pt), which has a second form of sampling to try{more}"
+    return f"try another release of TensorRT{more}"
+
+
+def _samples_whole_pixels(source: OnnxDetector) -> bool:
+    """Whether there is one form of sampling only."""
+    architecture = source.metadata.get("architecture", {})
+    return bool(architecture.get("decoder", {}).get("sampling") == "discrete")
+
+
+def _is_onnx(model: str) -> bool:
+    return Path(model).suffix.lower() == ".onnx"
+
+
+def _options(settings: ExportSettings) -> EngineOptions:
+    return EngineOptions(
+        batch=settings.batch_range,
+        workspace=settings.workspace,
+        tf32=settings.tf32,
+        version_compatible=settings.version_compatible,
+        hardware_compatible=settings.hardware_compatible,
+    )
+
+
+def _find_gpu(device: str | None) -> tuple[Gpu | None, str]:
+    """The GPU, or why there is none to build on."""
+    try:
+        return open_gpu(device), ""
+    except BackendError as error:
+        return None, str(error)
+
+
+def _onnx_file(settings: ExportSettings, sampler: str | None, path: Path, missing: str) -> Path:
+    """The file that TensorRT reads: the one that was given, or one written beside the engine."""
+    if _is_onnx(settings.model):
+        return resolve_weights(settings.model)
+    if missing:
+        warn("the engine cannot be built here; its ONNX file is written")
+    onnx_settings = ExportSettings(
+        model=settings.model,
+        output=str(path.with_suffix(".onnx")),
+        opset=settings.opset,
+        imgsz=settings.imgsz,
+        decoder_layers=settings.decoder_layers,
+        num_queries=settings.num_queries,
+        half=settings.half,
+        int8=settings.int8,
+        int8_drop=settings.int8_drop,
+        sampler=sampler,
+        verify=settings.verify,
+        verify_images=settings.verify_images,
+        data=settings.data,
+    )
+    onnx_path, report = export_onnx(onnx_settings)
+    if settings.json:  # one JSON on stdout, that of the engine
+        report.write(onnx_path)
+    else:
+        print_report(onnx_settings, onnx_path, report)
+    return onnx_path
+
+
+def _require_ours(source: OnnxDetector, onnx_path: Path) -> None:
+    """Only what `rtdetr export` wrote has the inputs, the free batch and the notes.
+
+    Raises:
+        UsageError: others wrote it, or it was written with keys that an engine cannot follow.
+    """
+    if not source.metadata:
+        raise UsageError(
+            f"model={onnx_path} was not written by `rtdetr export`; give the weights (.pt)"
+        )
+    plain = {"dynamic": False, "postprocess": True, "batch": None}
+    odd = [
+        f"{key}={value}"
+        for key in plain
+        if (value := source.metadata.get(key, plain[key])) != plain[key]
+    ]
+    if source.takes_bytes:
+        odd.append("input=uint8")
+    if odd:
+        raise UsageError(
+            f"model={onnx_path} was exported with {', '.join(odd).lower()}, which engines cannot "
+            "follow; give the weights (.pt)"
+        )
+    verdict = source.metadata.get("verdict", "passed")
+    if verdict != "passed":
+        warn(f"{onnx_path.name} itself was {verdict}; the engine can only be as good")
+
+
+def _build(
+    settings: ExportSettings,
+    source: OnnxDetector,
+    onnx_path: Path,
+    options: EngineOptions,
+    gpu: Gpu,
+) -> tuple[bytes, dict[str, Any], Agreement | None]:
+    """The plan, its notes with the verdict, and how it compares; None with verify=false."""
+    pictures = pictures_to_compare(settings)
+    say(f"{running()} builds for {gpu.name}; this takes minutes")
+    plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
+    notes = engine_notes(source.metadata, onnx_path, plan, options, gpu)
+    if notes.get("precision", "fp32") == "fp32":
+        notes["precision"] = "tf32" if options.tf32 else "fp32"
+    if pictures is None:
+        return plan, {**notes, "verdict": "not compared with ONNX Runtime"}, None
+    engine = TensorRTDetector(plan, notes, onnx_path.with_suffix(".engine").name, gpu)
+    agreement = compare(source, engine, pictures, LIMITS[notes["precision"]])
+    verdict = "passed" if agreement.passes else "failed"
+    compared = {"pictures": pictures.origin, "agreement": agreement.to_dict()}
+    return plan, {**notes, "verdict": verdict, **compared}, agreement
+
+
+def _print(
+    settings: ExportSettings, path: Path, notes: dict[str, Any], agreement: Agreement | None
+) -> None:
+    """What was written and how it compares, on stdout."""
+    if agreement is None:
+        warn("verify=false: the engine was not compared with ONNX Runtime; its notes say so")
+    else:
+        warn_if_unsure(agreement)
+    megabytes = path.stat().st_size / 1e6
+    if settings.json:
+        facts = {"path": str(path), "megabytes": megabytes, "format": "engine"}
+        result_json(json.dumps({**facts, **notes}))
+        return
+    least, tuned, most = settings.batch_range
+    shown = f"{least} to {most} pictures, tuned for {tuned}"
+    if "sampler" in notes:
+        shown += f", sampler={notes['sampler']}"
+    result(f"{path}: {running()}, {notes['gpu']}, {shown}, {megabytes:.1f} MB")
+    if agreement:
+        result(f"passed: {agreement}")
+    say(f"names, build and comparison in {notes_file(path)}")

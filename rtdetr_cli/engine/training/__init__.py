@@ -1,0 +1,1 @@
+"""What `rtdetr train` needs beside the loop."""

@@ -1,0 +1,132 @@
+"""Starts a worker for each device of `device=0,1`, by the launcher that torchrun is made of."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.cpu import available_cores
+from rtdetr_cli.core.distributed import is_main_process
+from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError, UsageError, WeightsError
+from rtdetr_cli.engine.training.resume import given_keys
+from rtdetr_cli.engine.training.run_log import primitives
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+OUTCOME = "RTDETR_OUTCOME"
+"""Environment variable: the file in which the main worker leaves what `train` answers."""
+_ERRORS = {kind.exit_code: kind for kind in (UsageError, DataError, WeightsError, BackendError)}
+_CHATTY = ("multiprocessing.api", "agent.server.api")
+"""Parts of the launcher that log what this file says in a sentence."""
+_TAKEN = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+"""Signals that PyTorch's launcher takes for itself and does not give back."""
+
+
+def launch(settings: TrainSettings, devices: list[str]) -> object:
+    """Train with one worker for each device, all on this machine.
+
+    Returns:
+        What `train` answers in the main worker.
+
+    Raises:
+        RTDETRError: a worker has failed; the exit code is that of its error.
+        KeyboardInterrupt: Ctrl-C; the workers have saved the run.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for part in _CHATTY:
+        logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.CRITICAL)
+    say(f"starting {len(devices)} workers on {', '.join(devices)}")
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=len(devices),
+        run_id=f"rtdetr-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    words = ["-m", "rtdetr_cli", *worker_words(settings, devices)]
+    with tempfile.TemporaryDirectory(prefix="rtdetr-") as folder, _surroundings(len(devices)):
+        os.environ[OUTCOME] = str(Path(folder) / "outcome")
+        try:
+            elastic_launch(config, sys.executable)(*words)
+        except SignalException as error:
+            _leave(128 + error.sigval)
+        except ChildFailedError as error:
+            _fail(*error.get_first_failure())
+        return pickle.loads(Path(os.environ[OUTCOME]).read_bytes())  # our own worker's, private
+
+
+def leave_outcome(outcome: object) -> None:
+    """In the main worker: hand what `train` answers to the process that has launched it."""
+    path = os.environ.get(OUTCOME)
+    if path and is_main_process():
+        Path(path).write_bytes(pickle.dumps(outcome))
+
+
+def worker_words(settings: TrainSettings, devices: list[str]) -> list[str]:
+    """The command line of a worker: every key that the user has set, and the devices."""
+    values = {**primitives(settings), "device": devices}
+    keys = sorted({*given_keys(settings), "device"})
+    return ["train", *(f"{key}={_typed(values[key])}" for key in keys)]
+
+
+def _typed(value: object) -> str:
+    """A value as it is typed."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+@contextmanager
+def _surroundings(workers: int) -> Iterator[None]:
+    """An environment that workers inherit; afterwards this process' own, and its signals."""
+    before = dict(os.environ)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
+    numbers = [getattr(signal, name) for name in _TAKEN if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _fail(number: int, failure: ProcessFailure) -> NoReturn:
+    """Say which worker was the first to fail, and how."""
+    code = failure.exitcode
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the system does so when memory is short" if name == "SIGKILL" else ""
+        raise BackendError(
+            f"worker {number} was ended by {name}{hint}; `rtdetr train resume=true` goes on"
+        )
+    if code > 128:
+        _leave(code)
+    kind: type[RTDETRError] = _ERRORS.get(code, BackendError)
+    raise kind(f"worker {number} ended with code {code}; its message stands above")
+
+
+def _leave(code: int) -> NoReturn:
+    """End as one process does that a signal has reached."""
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(code)

@@ -1,0 +1,102 @@
+"""Optimizers with the official parameter groups, what is frozen, the learning rate of a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.engine.freezing import named_parts
+from rtdetr_cli.engine.training.muon import MuonAdamW, is_hidden_matrix
+from rtdetr_cli.engine.training.recipe import Recipe
+from rtdetr_cli.nn.backbones.hgnetv2 import HGNetv2
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+"""The second takes the place of the first where several GPUs train."""
+
+
+def freeze(network: RTDETRNetwork, recipe: Recipe) -> None:
+    """Take from training what the recipe keeps as it is."""
+    for part in _frozen_parts(network, recipe):
+        part.requires_grad_(False)
+
+
+def train_mode(network: RTDETRNetwork, recipe: Recipe) -> None:
+    """Training mode for all but what is frozen: statistics of its norms must not move."""
+    network.train()
+    for part in _frozen_parts(network, recipe):
+        if isinstance(part, nn.Module):
+            part.eval()
+
+
+def _frozen_parts(network: RTDETRNetwork, recipe: Recipe) -> list[nn.Module | nn.Parameter]:
+    backbone = network.backbone
+    frozen: list[nn.Module | nn.Parameter] = []
+    if recipe.freeze_stem:
+        frozen.append(backbone.stem if isinstance(backbone, HGNetv2) else backbone.conv1)
+    if recipe.freeze_backbone_norm:
+        frozen += [module for module in backbone.modules() if isinstance(module, NORMS)]
+    if recipe.freeze:
+        frozen += named_parts(network, recipe.freeze)
+    return frozen
+
+
+def build_optimizer(network: RTDETRNetwork, recipe: Recipe) -> Optimizer:
+    """Four groups: backbone or not, decayed or not (norms and biases are not).
+
+    Raises:
+        UsageError: everything is frozen, or this PyTorch has no Muon.
+    """
+    return make_optimizer(recipe, parameter_groups(network, recipe))
+
+
+def parameter_groups(network: RTDETRNetwork, recipe: Recipe) -> list[dict[str, Any]]:
+    """The groups of what is trained, those of Muon first.
+
+    Raises:
+        UsageError: everything is frozen.
+    """
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            for_muon = recipe.optimizer == "muon" and is_hidden_matrix(name, parameter)
+            key = (name.startswith("backbone."), parameter.ndim > 1, for_muon)
+            groups.setdefault(key, []).append(parameter)
+    if not groups:
+        raise UsageError(f"freeze={recipe.freeze} leaves nothing to train")
+    return [
+        {
+            "params": parameters,
+            "lr": recipe.backbone_lr if in_backbone else recipe.lr,
+            "initial_lr": recipe.backbone_lr if in_backbone else recipe.lr,
+            "weight_decay": recipe.weight_decay if decayed else 0.0,
+            "for_muon": for_muon,
+        }
+        for (in_backbone, decayed, for_muon), parameters in sorted(
+            groups.items(), key=lambda item: not item[0][2]
+        )
+    ]
+
+
+def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
+    """The optimizer of a recipe over groups of parameters.
+
+    Raises:
+        UsageError: this PyTorch has no Muon, or there is nothing for it.
+    """
+    if recipe.optimizer == "sgd":
+        return SGD(groups, momentum=0.9, nesterov=True, fused=True)
+    if recipe.optimizer == "muon":
+        matrices = [group for group in groups if group["for_muon"]]
+        return MuonAdamW(matrices, [group for group in groups if not group["for_muon"]])
+    return AdamW(groups, betas=(0.9, 0.999), fused=True)
+
+
+def set_learning_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> None:
+    """Set every group's rate for a step, counted from 0."""
+    share = recipe.lr_share(step)
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * share

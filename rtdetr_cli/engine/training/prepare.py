@@ -1,0 +1,283 @@
+"""Brings together what a training needs: data, network, recipe, optimizer, run folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rtdetr_cli.backends.torch import build_network
+from rtdetr_cli.config.fields import YAML_SUFFIXES
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.config.scale import check_activations
+from rtdetr_cli.config.settings.modes import TrainSettings, size_hw
+from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.distributed import from_main, rank, together, world_size
+from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.files import new_run_dir
+from rtdetr_cli.core.lock import claimed
+from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
+from rtdetr_cli.data.loader import LoaderConfig, eval_loader, train_loader
+from rtdetr_cli.data.selection import select_classes, take_fraction
+from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.accumulate import num_groups
+from rtdetr_cli.engine.devices import check_shares, worker_device
+from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
+from rtdetr_cli.engine.training.compiled import compile_network
+from rtdetr_cli.engine.training.cpu_convolutions import speed_up_convolutions
+from rtdetr_cli.engine.training.ema import EMA
+from rtdetr_cli.engine.training.initial_weights import from_backbone
+from rtdetr_cli.engine.training.loggers import Loggers
+from rtdetr_cli.engine.training.optim import build_optimizer, freeze
+from rtdetr_cli.engine.training.precision import Precision, choose_precision
+from rtdetr_cli.engine.training.recipe import Recipe, resolve_recipe, starts_pretrained
+from rtdetr_cli.engine.training.resume import restore, start_or_resume
+from rtdetr_cli.engine.training.run import Data, Progress, Run
+from rtdetr_cli.engine.training.run_log import write_args
+from rtdetr_cli.nn.denoising import DenoisingConfig
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.backbone import Backbone
+from rtdetr_cli.weights.checkpoint import Checkpoint
+from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import open_start, resolve_weights
+from rtdetr_cli.weights.transfer import transfer_classes
+
+
+def prepare(settings: TrainSettings) -> Run:
+    """Open data and model, resolve the recipe, and say what will happen.
+
+    Raises:
+        UsageError, DataError, WeightsError, BackendError: what the user gave cannot be used;
+            nothing has been written then.
+    """
+    settings, stopped, folder = from_main(lambda: start_or_resume(settings))
+    run = together(lambda: _assemble(settings, stopped))
+    run.run_dir = from_main(lambda: _open_folder(run, folder))
+    run.join_processes()
+    if run.settings.compile:
+        compile_network(run.network, run.recipe.multi_scale is not None)
+    if world_size() > 1:
+        norms = "synchronised" if run.device.type == "cuda" else "not synchronised, on CPUs"
+        say(f"{world_size()} workers share each batch of {run.settings.batch}; norms {norms}")
+    return run
+
+
+def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
+    """All parts in the memory of this process."""
+    if stopped is None:
+        _check_given(settings)
+    device = worker_device(settings.device)
+    check_automatic_batch(settings, device)
+    check_shares(settings.batch, world_size())
+    precision = choose_precision(settings.amp, device)
+    Loggers(settings.logger or ())  # a package that is absent is said before anything is read
+    preprocessing = Preprocessing(size_hw(settings.imgsz))
+    train_split, val_split = _open_splits(settings)
+    torch.manual_seed(settings.seed)
+    network, is_pretrained = _start_network(settings, train_split.names, stopped)
+    check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
+    _place(network, settings, device, precision)
+    settings = with_batch(settings, network, is_pretrained, train_split, device)
+    steps = _steps_per_epoch(settings, train_split)
+    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
+    data = _load(settings, recipe, train_split, val_split)
+    freeze(network, recipe)
+    ema = EMA(network, recipe.ema_decay, recipe.ema_ramp)
+    optimizer = build_optimizer(network, recipe)
+    progress = Progress(is_planned=settings.time is None)
+    if stopped is not None and stopped.training is not None:
+        check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
+        progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
+        precision.restore(stopped.training["scaler"])
+    _say_start(f"{network.config.name} on {device}", data, recipe.describe(precision.describe()))
+    return Run(
+        settings,
+        Path(),
+        device,
+        recipe,
+        data,
+        network,
+        ema,
+        optimizer,
+        preprocessing,
+        precision,
+        progress,
+    )
+
+
+def _open_folder(run: Run, folder: Path | None) -> Path:
+    """The run's folder, made where the run is new, with the settings that it goes by.
+
+    Raises:
+        UsageError: another process trains in it; two would overwrite each other's last.pt.
+    """
+    settings = run.settings
+    folder = folder or new_run_dir(settings.project, settings.name, settings.exist_ok)
+    run.held.enter_context(claimed(folder, "is being trained"))
+    write_args(folder, settings)
+    return folder
+
+
+def _steps_per_epoch(settings: TrainSettings, split: DetectionDataset) -> int:
+    counting = LoaderConfig(settings.batch, size_hw(settings.imgsz), world_size=world_size())
+    return num_groups(len(train_loader(split, counting)), settings.accumulate)
+
+
+def _place(
+    network: RTDETRNetwork, settings: TrainSettings, device: torch.device, precision: Precision
+) -> None:
+    """Make it ready to be trained: denoising on, on its device, in the layout that is fastest."""
+    network.decoder.denoising = DenoisingConfig(
+        settings.num_denoising, settings.label_noise, settings.box_noise
+    )
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type == "cpu" and precision.dtype is None and not settings.compile:
+        speed_up_convolutions(network)
+
+
+def _check_given(settings: TrainSettings) -> None:
+    """Refuse what the user named and others make void; a recipe may set it all the same."""
+    if settings.time is not None and "epochs" in settings.given:
+        raise UsageError(
+            f"train: epochs={settings.epochs} has no effect with time={settings.time:g}, which "
+            "sets the number of epochs by their measured pace; give one of the two"
+        )
+    if "lr_scale" not in settings.given:
+        return
+    no_effect = f"train: lr_scale={settings.lr_scale:g} has no effect"
+    if None not in (settings.lr, settings.backbone_lr):
+        raise UsageError(f"{no_effect} with both lr and backbone_lr given")
+    if Path(settings.model).suffix in YAML_SUFFIXES and settings.pretrained is None:
+        raise UsageError(
+            f"{no_effect} without pretrained weights, as the official learning rates are not used "
+            "then; give lr"
+        )
+
+
+def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDataset]:
+    config = load_data(settings.data or "")
+    train_split, val_split = open_split(config, "train"), open_split(config, "val")
+    for note in dict.fromkeys([*train_split.notes, *val_split.notes]):
+        warn(note)
+    if train_split.names != val_split.names:
+        raise DataError(f"{settings.data}: the classes of train and val differ")
+    train_split, val_split = (
+        select_classes(split, settings.classes, settings.single_cls)
+        for split in (train_split, val_split)
+    )
+    train_split = take_fraction(train_split, settings.fraction, settings.seed)
+    if train_split.num_boxes == 0:
+        part = "what classes and fraction leave of " if settings.classes else ""
+        raise DataError(f"{settings.data}: {part}the training split has no boxes")
+    return train_split, val_split
+
+
+def _start_network(
+    settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
+) -> tuple[RTDETRNetwork, bool]:
+    """The network before the first step, and whether its backbone is trained already.
+
+    Raises:
+        DataError: a stopped run had another number of classes.
+    """
+    if stopped:
+        if len(stopped.names) != len(names):
+            raise DataError(
+                f"{settings.data} has {len(names)} classes, the run was started with "
+                f"{len(stopped.names)}; put the data back, or start a new run"
+            )
+        return build_network(stopped.config, len(names)), starts_pretrained(settings)
+    if Path(settings.model).suffix in YAML_SUFFIXES:
+        config = load_model_config(settings.model)
+        if settings.pretrained is None:
+            return build_network(config, len(names)), False
+        checkpoint = open_start(settings.pretrained, config)
+        if isinstance(checkpoint, Backbone):
+            return from_backbone(config, len(names), checkpoint), True
+    else:
+        checkpoint = open_weights(resolve_weights(settings.model))
+        config = checkpoint.config
+    exact = replace(config.decoder, anchor_precision="float32")  # not what a cast left behind
+    config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
+    return _fine_tuned(config, checkpoint, names)
+
+
+def _fine_tuned(
+    config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str]
+) -> tuple[RTDETRNetwork, bool]:
+    """A network with the checkpoint's weights; class rows follow the names."""
+    fresh = build_network(config, len(names)).state_dict()
+    weights, kept = transfer_classes(checkpoint.weights, checkpoint.names, fresh, names)
+    shown = f": {', '.join(kept[:5])}{', ...' if len(kept) > 5 else ''}" if kept else ""
+    say(
+        f"weights from {checkpoint.origin}; {len(kept)} of {len(names)} class rows kept by name"
+        f"{shown}"
+    )
+    return build_network(config, len(names), weights), True
+
+
+def _load(
+    settings: TrainSettings,
+    recipe: Recipe,
+    train_split: DetectionDataset,
+    val_split: DetectionDataset,
+) -> Data:
+    batches = train_loader(train_split, _loader_config(settings, recipe))
+    per_worker = settings.batch // world_size()
+    preprocessing = Preprocessing(size_hw(settings.imgsz))
+    val_batches = eval_loader(val_split, per_worker, preprocessing, settings.workers)
+    described = fingerprint({"train": train_split, "val": val_split})
+    return Data(train_split, val_split, batches, val_batches, described)
+
+
+def _loader_config(settings: TrainSettings, recipe: Recipe) -> LoaderConfig:
+    return LoaderConfig(
+        batch=settings.batch,
+        size_hw=size_hw(settings.imgsz),
+        seed=settings.seed,
+        workers=settings.workers,
+        augment=recipe.augment,
+        dense_epochs=recipe.dense_epochs,
+        multi_scale=recipe.multi_scale,
+        cache=settings.cache,
+        rank=rank(),
+        world_size=world_size(),
+    )
+
+
+def plan_epochs(run: Run, epochs: int | None) -> None:
+    """Give a run another number of epochs, None for none, and the recipe that follows from it.
+
+    Saved with the settings, so that a resumed run has the same. What is void in so short a run
+    (patience, save_period) is left out, as it has no effect.
+    """
+    if epochs is None:
+        return
+    settings, previous = run.settings, run.recipe
+    run.progress.is_planned = True
+    run.settings = replace(
+        settings,
+        epochs=epochs,
+        patience=settings.patience if settings.patience < epochs else 0,
+        save_period=settings.save_period if settings.save_period <= epochs else 0,
+    )
+    steps = num_groups(len(run.data.train_batches), settings.accumulate)
+    official, is_pretrained = run.network.config.recipe, starts_pretrained(settings)
+    run.recipe = resolve_recipe(run.settings, official, steps, is_pretrained)
+    run.ema.set_pace(run.recipe.ema_decay, run.recipe.ema_ramp)
+    config = _loader_config(run.settings, run.recipe)
+    if config != _loader_config(settings, previous):
+        run.data.train_batches = train_loader(run.data.train, config)
+    from_main(lambda: write_args(run.run_dir, run.settings))
+    say(*run.recipe.describe(run.precision.describe()).splitlines())
+
+
+def _say_start(network: str, data: Data, recipe: str) -> None:
+    say(
+        f"{network}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
+        f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
+    )
+    say(*recipe.splitlines())

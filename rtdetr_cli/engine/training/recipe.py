@@ -1,0 +1,215 @@
+"""The training recipe: the official v2 one, scaled to the length of the run.
+
+The official constants are made for half a million steps from an ImageNet backbone. A run of a few
+hundred steps needs a shorter warm-up and a shorter memory of the moving average, and a network
+without pretrained weights needs a higher learning rate, the same one for its backbone. Whatever
+the user sets is taken as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from rtdetr_cli.config.fields import YAML_SUFFIXES
+from rtdetr_cli.config.model import RecipeConfig
+from rtdetr_cli.config.settings.modes import TrainSettings, size_hw
+from rtdetr_cli.data.loader import multi_scale_sizes
+from rtdetr_cli.data.transforms import AugmentConfig
+
+N = TypeVar("N", int, float, tuple[int, int])
+
+OFFICIAL_LR = 1e-4
+OFFICIAL_WARMUP = 2000
+OFFICIAL_EMA_RAMP = 2000
+OFFICIAL_EMA_DECAY = 0.9999
+LONG_RUN = 100_000
+"""Steps from which on the official constants stand as they are."""
+SCRATCH_LR = 1e-3
+"""For networks without pretrained weights (bccd, 312 steps: AP .50, docs/train.md)."""
+HARD_CROPS_FROM = 20_000
+"""Steps that a network from scratch needs before zoom-out and IoU crop pay."""
+FINAL_LR_SHARE = 0.01
+FLAT_COSINE_SHARE = 0.5
+"""What flat_cosine ends at (lr_gamma of DEIM, arXiv 2412.04234, engine/optim/lr_scheduler.py)."""
+OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon", "sgd": "SGD"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number that training uses, resolved."""
+
+    total_steps: int
+    """Steps of the whole run."""
+    optimizer: str
+    """`adamw`, `muon` or `sgd`."""
+    lr: float
+    """Learning rate of encoder and decoder."""
+    backbone_lr: float
+    """Learning rate of the backbone."""
+    weight_decay: float
+    """Decay of the weights; one-dimensional parameters have none."""
+    warmup_steps: int
+    """Steps of linear warm-up."""
+    schedule: str
+    """`constant`, `cosine` (down to 1 %) or `flat_cosine` (to a half) after the warm-up."""
+    tail_steps: int
+    """Steps of the last epochs without strong augmentation, where flat_cosine has ended."""
+    clip_norm: float
+    """Largest gradient norm; 0 is none."""
+    ema_decay: float
+    """Decay of the moving average; 0 is none."""
+    ema_ramp: int
+    """Steps in which the decay grows to 63 % of its value."""
+    freeze_stem: bool
+    """The backbone's stem stays as it is."""
+    freeze_backbone_norm: bool
+    """The backbone's BatchNorms stay as they are."""
+    freeze: str | None
+    """What the user freezes beside that."""
+    augment: AugmentConfig
+    """Probabilities of the augmentations."""
+    multi_scale: tuple[tuple[int, int], ...] | None
+    """Sizes (height, width) that batches are drawn from."""
+    clean_epochs: int
+    """Last epochs without strong augmentation."""
+    dense_epochs: tuple[int, int] | None
+    """Epochs, from and up to, with mosaic and mixup; None where there are none of them."""
+    loss: str
+    """Classification loss, `vfl` or `mal`."""
+
+    def lr_share(self, step: int) -> float:
+        """Share of the learning rate at a step, counted from 0."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.schedule == "constant":
+            return warm
+        if self.schedule == "flat_cosine":
+            return warm * self._flat_cosine(step)
+        decay = 0.5 * (1 + math.cos(math.pi * step / max(self.total_steps, 1)))
+        return warm * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * decay)
+
+    def _flat_cosine(self, step: int) -> float:
+        """Flat for half of the run, a cosine to the last epochs, flat there (DEIM's schedule).
+
+        DEIM stays flat four epochs longer, which in short runs would leave nothing to decay in,
+        and warms up with a quadratic.
+        """
+        flat, end = self.total_steps // 2, self.total_steps - self.tail_steps
+        done = min(max((step - flat) / max(end - flat, 1), 0.0), 1.0)
+        decay = 0.5 * (1 + math.cos(math.pi * done))
+        return FLAT_COSINE_SHARE + (1 - FLAT_COSINE_SHARE) * decay
+
+    def describe(self, arithmetic: str = "float32") -> str:
+        """Two lines for the user.
+
+        Args:
+            arithmetic: what the network computes in.
+        """
+        augment = self.augment
+        sizes = "one size"
+        if self.multi_scale:
+            sizes = f"{max(self.multi_scale[0])} to {max(self.multi_scale[-1])} px"
+        frozen = ", stem frozen" if self.freeze_stem else ""
+        frozen += ", backbone norms frozen" if self.freeze_backbone_norm else ""
+        frozen += f", freeze={self.freeze}" if self.freeze else ""
+        return (
+            f"recipe: {OPTIMIZERS[self.optimizer]} lr {self.lr:g}, "
+            f"backbone {self.backbone_lr:g}, weight decay {self.weight_decay:g}, "
+            f"clip {self.clip_norm:g}, {self.schedule} after {self.warmup_steps} of "
+            f"{self.total_steps} steps, EMA {self.ema_decay:g} with ramp "
+            f"{self.ema_ramp}, loss {self.loss}{frozen}, {arithmetic}\n"
+            f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
+            f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "
+            f"{self.clean_epochs} epochs{self._describe_dense()}"
+        )
+
+    def _describe_dense(self) -> str:
+        if self.dense_epochs is None:
+            return ""
+        first, end = self.dense_epochs
+        return (
+            f"; mosaic {self.augment.mosaic:g} and mixup {self.augment.mixup:g} in epochs "
+            f"{first + 1} to {end}, no strong augmentation before"
+        )
+
+
+def resolve_recipe(
+    settings: TrainSettings, official: RecipeConfig, steps_per_epoch: int, is_pretrained: bool
+) -> Recipe:
+    """Fill in what the user left open.
+
+    Args:
+        settings: the user's keys; None means the recipe's choice.
+        official: what the architecture's file says.
+        steps_per_epoch: steps of the optimizer in an epoch.
+        is_pretrained: whether the backbone starts from trained weights.
+    """
+    total = steps_per_epoch * settings.epochs
+    scale = settings.lr_scale  # the learning rate from scratch is not an official one
+    lr = _given(settings.lr, scale * OFFICIAL_LR if is_pretrained else SCRATCH_LR)
+    multi_scale = official.multi_scale if settings.multi_scale is None else settings.multi_scale
+    backbone_lr = scale * official.backbone_lr if is_pretrained else lr
+    if settings.optimizer == "sgd" and is_pretrained:  # AdamW's rate itself would mean nothing
+        backbone_lr *= lr / OFFICIAL_LR
+    clean_epochs = _given(settings.clean_epochs, max(1, round(settings.epochs * 0.05)))
+    keeps_official = is_pretrained and settings.freeze != "0"
+    return Recipe(
+        total_steps=total,
+        optimizer=settings.optimizer,
+        lr=lr,
+        backbone_lr=_given(settings.backbone_lr, backbone_lr),
+        weight_decay=settings.weight_decay,
+        warmup_steps=_given(settings.warmup_steps, min(OFFICIAL_WARMUP, total // 20)),
+        schedule=settings.schedule or ("constant" if total >= LONG_RUN else "cosine"),
+        tail_steps=steps_per_epoch * clean_epochs,
+        clip_norm=settings.clip_norm,
+        ema_decay=_given(settings.ema_decay, _scaled_ema_decay(total)),
+        ema_ramp=_given(settings.ema_ramp, min(OFFICIAL_EMA_RAMP, max(1, total // 100))),
+        freeze_stem=keeps_official and official.freeze_stem,
+        freeze_backbone_norm=keeps_official and official.freeze_backbone_norm,
+        freeze=None if settings.freeze == "0" else settings.freeze,
+        augment=_augment(settings, hard_crops=is_pretrained or total >= HARD_CROPS_FROM),
+        multi_scale=multi_scale_sizes(size_hw(settings.imgsz)) if multi_scale else None,
+        clean_epochs=clean_epochs,
+        dense_epochs=_dense_epochs(settings),
+        loss=settings.loss,
+    )
+
+
+def starts_pretrained(settings: TrainSettings) -> bool:
+    """Whether the backbone starts from trained weights."""
+    return settings.pretrained is not None or Path(settings.model).suffix not in YAML_SUFFIXES
+
+
+def _augment(settings: TrainSettings, hard_crops: bool) -> AugmentConfig:
+    """The official probabilities where none is given, zoom-out and IoU crop only if they pay."""
+    default = AugmentConfig()
+    if not hard_crops:
+        default = replace(default, zoom_out=0.0, iou_crop=0.0)
+    return AugmentConfig(
+        photometric=_given(settings.photometric, default.photometric),
+        zoom_out=_given(settings.zoom_out, default.zoom_out),
+        iou_crop=_given(settings.iou_crop, default.iou_crop),
+        flip=settings.flip,
+        mosaic=settings.mosaic,
+        mixup=settings.mixup,
+    )
+
+
+def _dense_epochs(settings: TrainSettings) -> tuple[int, int] | None:
+    """DEIM's: half of the run, after four epochs or the first fifteenth of a short run."""
+    if not settings.mosaic and not settings.mixup:
+        return None
+    first = min(4, settings.epochs // 15)
+    return _given(settings.dense_epochs, (first, first + (settings.epochs + 1) // 2))
+
+
+def _scaled_ema_decay(total_steps: int) -> float:
+    """An average over a twentieth of the run, at most the official 10,000 steps."""
+    return min(OFFICIAL_EMA_DECAY, 1 - 1 / max(2.0, total_steps / 20))
+
+
+def _given(value: N | None, otherwise: N) -> N:
+    return otherwise if value is None else value

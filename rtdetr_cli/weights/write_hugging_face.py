@@ -1,0 +1,220 @@
+"""Out again for transformers: the folder that `from_pretrained` of its RT-DETR classes loads.
+
+The table of names is that of foreign.py, read backwards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from rtdetr_cli.config.model import ModelConfig, PResNetConfig
+from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.core.files import atomic_folder
+from rtdetr_cli.weights.checkpoint import Checkpoint, stored
+from rtdetr_cli.weights.foreign import HUGGING_FACE, rename
+from rtdetr_cli.weights.write_official import (
+    NORM_EPS,
+    STRIDES,
+    at_epsilon,
+    norm_counters,
+    points_scales,
+)
+
+# Rules that hold anywhere in a name (leading dot) are many to one: their way back is written out.
+_RENAMES = (
+    *((hub, foreign) for foreign, hub in HUGGING_FACE if not foreign.startswith(".")),
+    (".linear1.", ".fc1."),
+    (".linear2.", ".fc2."),
+)
+_BACKBONE_LEAVES = {"conv": "convolution", "norm": "normalization"}
+_DECODER_PART = re.compile(r"decoder\.(?:decoder\.layers|dec_score_head|dec_bbox_head)\.(\d+)\.")
+
+
+def write_hugging_face(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write model.safetensors, config.json and preprocessor_config.json, all or nothing.
+
+    An older folder of these three files is replaced as a whole. Decoder layers that never run at
+    inference are left out, since transformers runs all that there are.
+
+    Raises:
+        WeightsError: transformers has no such RT-DETR.
+        StorageError: No space left, no permission, or the folder holds other files.
+    """
+    checkpoint = without_idle_layers(checkpoint)
+    contents = {
+        "config.json": _json(hugging_face_config(checkpoint)),
+        "preprocessor_config.json": _json(image_processor(checkpoint)),
+        "model.safetensors": save(hugging_face_state(checkpoint), {"format": "pt"}),
+    }
+    with atomic_folder(folder, contents) as temporary:
+        for name, content in contents.items():
+            (temporary / name).write_bytes(content)
+
+
+def without_idle_layers(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with only those decoder layers that run at inference."""
+    decoder = checkpoint.config.decoder
+    depth = decoder.eval_layers or decoder.num_layers
+    config = replace(
+        checkpoint.config, decoder=replace(decoder, num_layers=depth, eval_layers=None)
+    )
+    weights = {
+        key: tensor
+        for key, tensor in checkpoint.weights.items()
+        if not (part := _DECODER_PART.match(key)) or int(part[1]) < depth
+    }
+    return replace(checkpoint, config=config, weights=weights)
+
+
+def hugging_face_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors under the names that transformers writes to disk."""
+    weights = {
+        _backbone_leaf(key): tensor for key, tensor in at_epsilon(checkpoint, NORM_EPS).items()
+    }
+    state = stored(split_query_key_value(rename(weights, _RENAMES)))
+    state |= norm_counters(state, frozen="model.backbone.")
+    if checkpoint.config.decoder.sampling == "discrete":
+        state |= points_scales("model.decoder.layers.{}.encoder_attn.n_points_scale", checkpoint)
+    return state
+
+
+def _backbone_leaf(key: str) -> str:
+    """Only backbones call their layers convolution and normalization, and only the innermost."""
+    stem, leaf, kind = key.rsplit(".", 2) if key.startswith("backbone.") else (key, "", "")
+    return f"{stem}.{_BACKBONE_LEAVES[leaf]}.{kind}" if leaf in _BACKBONE_LEAVES else key
+
+
+def split_query_key_value(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Torch's attention has q, k and v stacked; Hugging Face keeps them apart."""
+    apart = {}
+    for key, tensor in state.items():
+        stem, joined, kind = key.partition("in_proj_")
+        if joined:
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                apart[f"{stem}{letter}_proj.{kind}"] = part
+        else:
+            apart[key] = tensor
+    return apart
+
+
+def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What config.json says: the v1 class, or the V2 class where the sampling is discrete.
+
+    Raises:
+        WeightsError: transformers has no such RT-DETR.
+    """
+    config, names = checkpoint.config, checkpoint.names
+    backbone, encoder, decoder = _expressible(config), config.encoder, config.decoder
+    is_discrete = decoder.sampling == "discrete"
+    kind = "rt_detr_v2" if is_discrete else "rt_detr"
+    version = "V2" if is_discrete else ""
+    values: dict[str, Any] = {
+        "architectures": [f"RTDetr{version}ForObjectDetection"],
+        "model_type": kind,
+        "dtype": "float32",
+        "id2label": {str(index): name for index, name in names.items()},
+        "label2id": {name: index for index, name in names.items()},
+        "backbone_config": _backbone_config(backbone),
+        "freeze_backbone_batch_norms": True,
+        "batch_norm_eps": NORM_EPS,
+        "feat_strides": list(STRIDES),
+        "encoder_hidden_dim": encoder.hidden_dim,
+        "encoder_in_channels": _stage_widths(backbone)[1:],
+        "encoder_layers": encoder.num_layers,
+        "encoder_ffn_dim": encoder.ffn_dim,
+        "encoder_attention_heads": encoder.num_heads,
+        "hidden_expansion": encoder.expansion,
+        "d_model": decoder.hidden_dim,
+        "decoder_in_channels": [encoder.hidden_dim] * 3,
+        "decoder_ffn_dim": decoder.ffn_dim,
+        "decoder_layers": decoder.num_layers,
+        "decoder_attention_heads": decoder.num_heads,
+        "decoder_n_points": decoder.num_points[0],
+        "num_queries": decoder.num_queries,
+    }
+    return {**values, "decoder_method": "discrete"} if is_discrete else values
+
+
+def _expressible(config: ModelConfig) -> PResNetConfig:
+    """The backbone, if transformers can build the network around it."""
+    backbone = config.backbone
+    if not isinstance(backbone, PResNetConfig):
+        raise WeightsError(
+            f"{config.name} cannot be written as hf: transformers has no RT-DETR with an HGNetv2 "
+            "backbone; use format=official or format=safetensors"
+        )
+    for holds, rule in _RULES:
+        if not holds(config, backbone):
+            raise WeightsError(
+                f"{config.name} cannot be written as hf: transformers wants {rule}; use "
+                "format=official or format=safetensors"
+            )
+    return backbone
+
+
+def _has_plain_stem(_: ModelConfig, backbone: PResNetConfig) -> bool:
+    first, second, third = backbone.stem
+    return first == second == third / 2
+
+
+def _has_plain_shortcuts(_: ModelConfig, backbone: PResNetConfig) -> bool:
+    """Around basic blocks transformers takes the kind of shortcut from the widths."""
+    differ = all(before != after for before, after in pairwise(backbone.widths))
+    return backbone.bottleneck or (backbone.widths[0] == backbone.stem[2] and differ)
+
+
+# What is fixed in transformers: whether a network keeps to it, and the words for it.
+_RULES: tuple[tuple[Callable[[ModelConfig, PResNetConfig], bool], str], ...] = (
+    (_has_plain_stem, "a stem of widths n, n and 2n"),
+    (_has_plain_shortcuts, "basic blocks whose first stage is as wide as the stem, none alike"),
+    (lambda config, _: config.encoder.num_csp_blocks == 3, "three RepVGG blocks per CSP block"),
+    (
+        lambda config, _: len(set(config.decoder.num_points)) == 1,
+        "the same number of sampling points on every level",
+    ),
+)
+
+
+def _backbone_config(backbone: PResNetConfig) -> dict[str, Any]:
+    return {
+        "model_type": "rt_detr_resnet",  # of both classes
+        "embedding_size": backbone.stem[2],
+        "hidden_sizes": _stage_widths(backbone),
+        "depths": list(backbone.blocks),
+        "layer_type": "bottleneck" if backbone.bottleneck else "basic",
+        "out_features": ["stage2", "stage3", "stage4"],
+    }
+
+
+def _stage_widths(backbone: PResNetConfig) -> list[int]:
+    """Channels that leave each stage."""
+    return [width * (4 if backbone.bottleneck else 1) for width in backbone.widths]
+
+
+def image_processor(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What preprocessor_config.json says: stretched bilinearly with antialias, divided by 255."""
+    height, width = checkpoint.preprocessing.size_hw
+    return {
+        "image_processor_type": "RTDetrImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": False,
+        "do_pad": False,
+        "format": "coco_detection",
+    }
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()

@@ -10,18 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model_path import YAML_SUFFIXES
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.export import ExportSettings
-from rtdetr_cli.config.settings.modes import (
-    ConvertSettings,
-    InfoSettings,
-    PredictSettings,
-    TrainSettings,
-    ValSettings,
-)
+from rtdetr_cli.config.settings.modes import ConvertSettings, InfoSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.results import Results

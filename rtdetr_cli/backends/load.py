@@ -8,10 +8,9 @@ from typing import Protocol
 from torch import Tensor
 
 from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
-from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.model_path import is_exported
+from rtdetr_cli.config.model_path import YAML_SUFFIXES, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn

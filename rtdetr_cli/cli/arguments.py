@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rtdetr_cli.config.fields import Settings, accepts, field_types
+from rtdetr_cli.config.fields import accepts, field_types
 from rtdetr_cli.config.from_pairs import require_key
+from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
 _PAIR = re.compile(r"(?:--)?([A-Za-z][\w-]*)=(.*)", re.DOTALL)

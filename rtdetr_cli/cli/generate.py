@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rtdetr_cli.cli.help import keys_by_group, mode_help, overview
 from rtdetr_cli.cli.main import RUN
-from rtdetr_cli.config.fields import Settings
 from rtdetr_cli.config.settings.modes import MODES
+from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.files import asset_dir, atomic_write
 
 _WITH_FILE = ("train", "val", "predict", "export")

@@ -13,7 +13,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Annotated, Union, get_args, get_origin
 
-from rtdetr_cli.config.fields import OneOf, Range, Settings, field_types, required_fields
+from rtdetr_cli.config.fields import OneOf, Range, field_types, required_fields
+from rtdetr_cli.config.settings.shared import Settings
 
 _WIDEST_TYPE = 40
 _TYPES: dict[object, str] = {int: "int", float: "float", bool: "bool", str: "text"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings.modes import PredictSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
 
 EXAMPLES = (
     "rtdetr predict model=rtdetr-l.pt source=bus.jpg",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 
 EXAMPLES = (
     "rtdetr train data=coco8.yaml epochs=100",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtdetr_cli.config.settings.modes import ValSettings
+from rtdetr_cli.config.settings.val import ValSettings
 
 EXAMPLES = (
     "rtdetr val model=runs/train/weights/best.pt data=coco8.yaml",

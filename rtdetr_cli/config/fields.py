@@ -10,13 +10,12 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rtdetr_cli.core.bounded_text import show, show_key
-from rtdetr_cli.core.errors import UsageError, nearest
+from rtdetr_cli.core.errors import nearest
 
 T = TypeVar("T")
-YAML_SUFFIXES = {".yaml", ".yml"}
 _field_types: dict[type, dict[str, object]] = {}
 _NAMES: dict[object, str] = {
     int: "a whole number",
@@ -92,25 +91,6 @@ class FieldError(Exception):
         super().__init__(f"{key} {complaint}")
         self.key = key
         self.complaint = complaint
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What all modes share: values are converted and checked as they come in."""
-
-    mode: ClassVar[str]
-    groups: ClassVar[dict[str, str]]
-    """Headings of the help page, by the first key under each."""
-    given: ClassVar[frozenset[str]] = frozenset()
-    """Keys that the user named, where it is known."""
-
-    def __post_init__(self) -> None:
-        for key, hint in field_types(type(self)).items():
-            try:
-                value = convert(key, getattr(self, key), hint)
-            except FieldError as error:
-                raise UsageError(f"{self.mode}: {error}") from None
-            object.__setattr__(self, key, value)
 
 
 def field_types(cls: type) -> dict[str, object]:

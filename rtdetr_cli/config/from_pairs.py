@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rtdetr_cli.config.fields import (
-    Settings,
-    accepts,
-    allowed_texts,
-    field_types,
-    parse,
-    required_fields,
-)
+from rtdetr_cli.config.fields import accepts, allowed_texts, field_types, parse, required_fields
 from rtdetr_cli.config.settings.modes import MODES
+from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.bounded_text import show_key
 from rtdetr_cli.core.errors import UsageError, nearest
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
-from rtdetr_cli.config.fields import YAML_SUFFIXES, FieldError, build
+from rtdetr_cli.config.fields import FieldError, build
 from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
+from rtdetr_cli.config.model_path import YAML_SUFFIXES
 from rtdetr_cli.config.scale import check_architecture
 from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
 from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml

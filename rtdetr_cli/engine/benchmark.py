@@ -15,8 +15,8 @@ import torch
 
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector
-from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.model_path import YAML_SUFFIXES
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.core.console import result_json, say, table, warn
 from rtdetr_cli.core.cpu import cpu_features, cpu_name
@@ -25,7 +25,8 @@ from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.engine.benchmarking.rows import Row, chosen_formats, written
 from rtdetr_cli.engine.benchmarking.timing import race
 from rtdetr_cli.engine.env import torch_advisory
-from rtdetr_cli.engine.exporting.verdict import LIMITS, Answers, Pictures, ask, find_pictures, judge
+from rtdetr_cli.engine.exporting.images import Pictures, find_pictures
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Answers, ask, judge
 from rtdetr_cli.evaluation.report import save_tradeoff
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.store import resolve_weights

@@ -17,9 +17,10 @@ from rtdetr_cli.core.files import user_path
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.safetensors_file import write_safetensors
 from rtdetr_cli.weights.store import resolve_weights
 from rtdetr_cli.weights.write_hugging_face import write_hugging_face
-from rtdetr_cli.weights.write_official import official_settings, write_official, write_safetensors
+from rtdetr_cli.weights.write_official import official_settings, write_official
 
 _WRITERS: dict[str, Callable[[Path, Checkpoint], None]] = {
     "rtdetr": save_checkpoint,

@@ -13,10 +13,9 @@ from rtdetr_cli.backends.notes import require_notes
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.openvino.detector import OpenVINODetector, graph_file, read_notes_beside
 from rtdetr_cli.backends.tensorrt.detector import notes_file, read_notes
-from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
-from rtdetr_cli.config.model_path import is_exported
+from rtdetr_cli.config.model_path import YAML_SUFFIXES, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, result_json, table

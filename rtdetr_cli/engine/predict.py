@@ -17,7 +17,7 @@ import torch
 
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
-from rtdetr_cli.config.settings.modes import PredictSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir

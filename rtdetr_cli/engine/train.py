@@ -12,29 +12,26 @@ from pathlib import Path
 from typing import NoReturn
 
 from rtdetr_cli.backends.torch import TorchDetector, torch_detector
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import progress, result_json, say
 from rtdetr_cli.core.distributed import copy_from_main, from_main, is_main_process, joined
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.loader import explain_lost_worker
-from rtdetr_cli.engine.accumulate import in_groups, num_groups
-from rtdetr_cli.engine.devices import devices_to_launch
-from rtdetr_cli.engine.last import save_last
-from rtdetr_cli.engine.memory import explain_out_of_memory
 from rtdetr_cli.engine.training.callbacks import Callbacks, TrainState
 from rtdetr_cli.engine.training.compiled import explain_failed_compile
 from rtdetr_cli.engine.training.early_stopping import Stopper
-from rtdetr_cli.engine.training.launch import launch, leave_outcome
+from rtdetr_cli.engine.training.failures import explain_out_of_memory
+from rtdetr_cli.engine.training.launch import devices_to_launch, launch, leave_outcome
 from rtdetr_cli.engine.training.loggers import Loggers
 from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import plan_epochs, prepare
-from rtdetr_cli.engine.training.resume import run_checkpoint, weights_checkpoint
+from rtdetr_cli.engine.training.resume import run_checkpoint, save_last, weights_checkpoint
 from rtdetr_cli.engine.training.run import EpochSums, Run
 from rtdetr_cli.engine.training.run_log import Row, RunLog, primitives
 from rtdetr_cli.engine.training.run_pictures import draw_batch, draw_labels, draw_validation
 from rtdetr_cli.engine.training.signals import StopRequest
-from rtdetr_cli.engine.training.step import train_step
+from rtdetr_cli.engine.training.step import in_groups, num_groups, train_step
 from rtdetr_cli.engine.val import draw_curves, evaluate, print_metrics
 from rtdetr_cli.evaluation.metrics import Metrics
 from rtdetr_cli.loss.criterion import Criterion, LossConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.backends.load import Detector, preprocessing_for
-from rtdetr_cli.config.settings.modes import ValSettings
+from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import from_main, gathered
 from rtdetr_cli.core.errors import UsageError

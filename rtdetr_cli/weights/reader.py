@@ -21,11 +21,11 @@ from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.paddle import read_arrays
 from rtdetr_cli.weights.plausible import class_names, count, input_size, norm_eps
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
+from rtdetr_cli.weights.safetensors_file import read_safetensors
 from rtdetr_cli.weights.size_limit import check_scale
 from rtdetr_cli.weights.ultralytics import layer_parts
 from rtdetr_cli.weights.ultralytics_module import check_layers, module_facts, stored_state
 from rtdetr_cli.weights.values import check_values
-from rtdetr_cli.weights.write_official import read_safetensors
 
 MAX_HEADER_BYTES = 2 * 2**20
 """Of safetensors; 1000 tensors need 0.12 MB."""

@@ -11,7 +11,8 @@ from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, compare, find_pictures
+from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, compare
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
 CPU = torch.device("cpu")

@@ -14,7 +14,8 @@ from PIL import Image
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.openvino.package import same_signal_stack
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings.modes import PredictSettings, ValSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 
 ENDLESS = """<ir_version: 8, opset_import: ["" : 17]>

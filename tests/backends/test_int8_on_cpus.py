@@ -20,8 +20,9 @@ import pytest
 import torch
 
 from rtdetr_cli.backends.onnx.calibration import Observer
-from rtdetr_cli.backends.onnx.detector import GraphOptions, write_onnx
+from rtdetr_cli.backends.onnx.detector import GraphOptions
 from rtdetr_cli.backends.onnx.int8 import plan, quantize
+from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.image import read_image, resize_image, to_tensor
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import parser
 
-from rtdetr_cli.backends.node_names import name_nodes
+from rtdetr_cli.backends.onnx.graph import name_nodes
 
 GRAPH = """<ir_version: 8, opset_import: ["" : 17]>
 noted (float[4] x) => (float[4] z) { a = Relu(x) b = Relu(a) c = Neg(b) d = Abs(c) z = Exp(d) }"""

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from rtdetr_cli.backends.load import preprocessing_for
-from rtdetr_cli.backends.onnx.detector import OnnxDetector, write_onnx
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.graph import GraphOptions
+from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork

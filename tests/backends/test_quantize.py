@@ -13,10 +13,10 @@ from onnx import helper, numpy_helper, parser
 from torch.nn import functional as F
 
 from rtdetr_cli.backends.onnx.calibration import BINS, Histogram, Observer
-from rtdetr_cli.backends.onnx.detector import write_onnx
 from rtdetr_cli.backends.onnx.int8 import blocks, largest_pairs, plan, quantize
 from rtdetr_cli.backends.onnx.int8_on_cpu import may_saturate, restate_for_cpu, restated_for_cpu
 from rtdetr_cli.backends.onnx.session import open_session
+from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.tensorrt.rules import find_faults
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork

@@ -13,7 +13,8 @@ from onnx import numpy_helper, parser
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.half import exact_nodes, to_half
 from rtdetr_cli.backends.onnx.half_on_cpu import Magnitude, RoundingDetector
-from rtdetr_cli.engine.exporting.verdict import ask, find_pictures
+from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.verdict import ask
 
 TOY = """<ir_version: 8, opset_import: ["" : 17]>
 toy (float[N,3,4,4] images, int64[N,2] orig_target_sizes)

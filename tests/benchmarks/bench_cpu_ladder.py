@@ -126,7 +126,7 @@ def _write_random_int8(
 ) -> None:
     """8 bits without a verdict, which random weights cannot pass: for their latency only."""
     from rtdetr_cli.backends.onnx.detector import OnnxDetector
-    from rtdetr_cli.engine.exporting.verdict import find_pictures, prepare
+    from rtdetr_cli.engine.exporting.images import find_pictures, prepare
 
     pictures = find_pictures(options.calibrate, FEW_PICTURES)
     preprocessing = OnnxDetector(float_path).preprocessing

@@ -53,7 +53,7 @@ def write_variants(weights: str, folder: Path, rewrites: bool) -> dict[str, Path
     """Our files by what they are."""
     from rtdetr_cli.backends.load import load_detector
     from rtdetr_cli.backends.onnx import graph as onnx_graph
-    from rtdetr_cli.backends.onnx.detector import write_onnx
+    from rtdetr_cli.backends.onnx.writer import write_onnx
     from rtdetr_cli.config.model import Preprocessing
 
     detector = load_detector(weights, "cpu")

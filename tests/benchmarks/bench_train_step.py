@@ -73,7 +73,7 @@ def copy_data(data: Path, folder: Path) -> Path:
 def serve_ours(data: str, model: str, imgsz: str, batch: str) -> None:
     """Be our contestant: the engine's own step on the engine's own batches."""
     answers = take_answers()
-    from rtdetr_cli.config.settings.modes import TrainSettings
+    from rtdetr_cli.config.settings.train import TrainSettings
     from rtdetr_cli.core.structures import Batch
     from rtdetr_cli.engine.training.optim import train_mode
     from rtdetr_cli.engine.training.prepare import prepare

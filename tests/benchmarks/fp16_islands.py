@@ -21,7 +21,8 @@ from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.half import exact_nodes, to_half, walk
 from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
 from rtdetr_cli.core.console import result
-from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, find_pictures, judge
+from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, judge
 
 HEADER = (
     "| in float32 | AP | matched | lost, new | box drift px, median / p99 / max | score p99 "

@@ -24,14 +24,16 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, Percentile
 
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.onnx.calibration import BINS, Histogram, Observer
-from rtdetr_cli.backends.onnx.detector import OnnxDetector, UnchangedDetector, write_onnx
+from rtdetr_cli.backends.onnx.detector import OnnxDetector, UnchangedDetector
 from rtdetr_cli.backends.onnx.int8 import LEVELS, plan, quantize
+from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.console import result
 from rtdetr_cli.core.image import resize_image, to_tensor
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.exporting.images import Pictures, evenly
 from rtdetr_cli.engine.exporting.int8 import PERCENTILES
-from rtdetr_cli.engine.exporting.verdict import LIMITS, Pictures, ask, evenly, judge
+from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, judge
 
 
 def least_error(histogram: Histogram) -> float:

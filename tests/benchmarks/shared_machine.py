@@ -104,7 +104,7 @@ def make_call(onnx_spins: str) -> Callable[[], Times]:
     from rtdetr_cli.backends.load import load_detector
     from rtdetr_cli.backends.onnx.detector import OnnxDetector
     from rtdetr_cli.config.settings.export import ExportSettings
-    from rtdetr_cli.config.settings.modes import TrainSettings
+    from rtdetr_cli.config.settings.train import TrainSettings
     from rtdetr_cli.engine.export import export
     from rtdetr_cli.engine.training.optim import train_mode
     from rtdetr_cli.engine.training.prepare import prepare

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rtdetr_cli.config.dataset import ShapesConfig
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.shapes import draw_shapes

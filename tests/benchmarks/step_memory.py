@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rtdetr_cli.config.dataset import ShapesConfig
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import prepare

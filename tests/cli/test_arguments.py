@@ -3,7 +3,8 @@
 import pytest
 
 from rtdetr_cli.cli.arguments import parse_arguments
-from rtdetr_cli.config.settings.modes import PredictSettings, TrainSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError
 
 

@@ -8,7 +8,8 @@ from rtdetr_cli.cli.generate import generated_files
 from rtdetr_cli.cli.help import keys_by_group, mode_help
 from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.settings.modes import MODES, TrainSettings
+from rtdetr_cli.config.settings.modes import MODES
+from rtdetr_cli.config.settings.train import TrainSettings
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,8 @@ import pytest
 from rtdetr_cli import __version__
 from rtdetr_cli.cli import main as door
 from rtdetr_cli.config.fields import field_types
-from rtdetr_cli.config.settings.modes import MODES, TrainSettings
+from rtdetr_cli.config.settings.modes import MODES
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import (
     BackendError,
     ConfigError,

@@ -6,15 +6,10 @@ from typing import Any
 import pytest
 
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.settings.modes import (
-    MODES,
-    ConvertSettings,
-    ExportSettings,
-    PredictSettings,
-    TrainSettings,
-    ValSettings,
-    size_hw,
-)
+from rtdetr_cli.config.settings.modes import MODES, ConvertSettings, ExportSettings, size_hw
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.errors import ConfigError, UsageError
 
 

@@ -10,10 +10,9 @@ import torch
 
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch, Target
-from rtdetr_cli.engine.accumulate import box_shares, in_groups, num_groups
-from rtdetr_cli.engine.memory import explain_out_of_memory
+from rtdetr_cli.engine.training.failures import explain_out_of_memory
 from rtdetr_cli.engine.training.precision import choose_precision
-from rtdetr_cli.engine.training.step import _backward
+from rtdetr_cli.engine.training.step import _backward, box_shares, in_groups, num_groups
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork

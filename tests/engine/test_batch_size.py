@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine.training.batch_size import Measured, full_batch, largest_batch, training_step
 from rtdetr_cli.engine.training.precision import choose_precision

@@ -20,7 +20,7 @@ from rtdetr_cli.engine.benchmarking.rows import Row, chosen_formats
 from rtdetr_cli.engine.benchmarking.timing import Contestant
 from rtdetr_cli.engine.benchmarking.worker import serve
 from rtdetr_cli.engine.env import torch_advisory
-from rtdetr_cli.engine.export import report_file
+from rtdetr_cli.engine.exporting.report import report_file
 
 
 def test_formats_are_torch_and_what_is_asked_for():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.engine.devices import check_shares, devices_to_launch, worker_device
+from rtdetr_cli.engine.training.launch import check_shares, devices_to_launch, worker_device
 
 
 def be_worker(patch: pytest.MonkeyPatch, rank: int, count: int) -> None:

@@ -15,10 +15,11 @@ from onnx import parser
 from torch import nn
 
 from rtdetr_cli.backends.load import load_detector
-from rtdetr_cli.backends.onnx.detector import OnnxDetector, note_verdict
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.graph import GraphOptions
 from rtdetr_cli.backends.onnx.half import halve_file
 from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
+from rtdetr_cli.backends.onnx.writer import note_verdict
 from rtdetr_cli.backends.tensorrt.rules import find_faults
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
@@ -32,8 +33,10 @@ from rtdetr_cli.config.model import (
 )
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine import export
-from rtdetr_cli.engine.export import Report, keep_apart_if_wrong
-from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Drift, compare, find_pictures
+from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.onnx import keep_apart_if_wrong
+from rtdetr_cli.engine.exporting.report import Report
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Drift, compare
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

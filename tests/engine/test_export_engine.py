@@ -18,8 +18,8 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.engine.export import Report
 from rtdetr_cli.engine.exporting import tensorrt as export_engine
+from rtdetr_cli.engine.exporting.report import Report
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

@@ -20,7 +20,7 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine import export
-from rtdetr_cli.engine.export import output_path
+from rtdetr_cli.engine.exporting.request import output_path
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rtdetr_cli import RTDETR
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import prepare
 from rtdetr_cli.engine.training.step import train_step

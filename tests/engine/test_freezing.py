@@ -7,7 +7,7 @@ import torch
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.freezing import named_parts
+from rtdetr_cli.engine.training.optim import named_parts
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 

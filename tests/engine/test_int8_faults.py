@@ -17,20 +17,13 @@ from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shap
 
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.onnx.calibration import Observer
-from rtdetr_cli.backends.onnx.detector import OnnxDetector, write_onnx
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.int8 import plan, quantize
+from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.image import Pixels, read_image, resize_image, to_tensor
-from rtdetr_cli.engine.exporting.int8 import find_calibration
-from rtdetr_cli.engine.exporting.verdict import (
-    LIMITS,
-    Agreement,
-    Answers,
-    Pictures,
-    ask,
-    find_pictures,
-    judge,
-)
+from rtdetr_cli.engine.exporting.images import Pictures, find_calibration, find_pictures
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Answers, ask, judge
 
 PERCENTILE = 99.9
 pytestmark = pytest.mark.slow

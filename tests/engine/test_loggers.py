@@ -10,7 +10,7 @@ import pytest
 from rtdetr_cli import RTDETR
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.training.loggers import LOGGERS, Loggers
 

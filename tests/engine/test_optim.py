@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rtdetr_cli.config.model import RecipeConfig
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.engine.training.ema import EMA
 from rtdetr_cli.engine.training.optim import build_optimizer, freeze, set_learning_rate, train_mode
 from rtdetr_cli.engine.training.recipe import resolve_recipe

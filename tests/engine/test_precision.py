@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine.training import precision as precision_module
 from rtdetr_cli.engine.training.optim import train_mode

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.settings.modes import PredictSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine import predict as engine

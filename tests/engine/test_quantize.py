@@ -17,8 +17,7 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.exporting.int8 import find_calibration
-from rtdetr_cli.engine.exporting.verdict import find_pictures
+from rtdetr_cli.engine.exporting.images import find_calibration, find_pictures
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

@@ -15,7 +15,7 @@ from rtdetr_cli import RTDETR
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings.modes import PredictSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import rtdetr_home
 from rtdetr_cli.engine.exporting import runtime_cache as module

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.engine.last import LAST, PREVIOUS, save_last
 from rtdetr_cli.engine.training.prepare import prepare
-from rtdetr_cli.engine.training.resume import run_checkpoint
+from rtdetr_cli.engine.training.resume import LAST, PREVIOUS, run_checkpoint, save_last
 from rtdetr_cli.engine.training.state_check import check_training
 from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion

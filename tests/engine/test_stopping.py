@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.engine.training import early_stopping as stopping
 from rtdetr_cli.engine.training.early_stopping import Stopper
 from rtdetr_cli.engine.training.run import EpochSums, Progress

@@ -16,16 +16,14 @@ from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.engine.exporting.images import NUM_PICTURES, Pictures, find_pictures
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
-    NUM_PICTURES,
     Agreement,
     Drift,
-    Pictures,
     ask,
     compare,
     compare_picture,
-    find_pictures,
     judge,
     warn_if_unsure,
 )

@@ -17,7 +17,7 @@ from torch import nn
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import result
 from rtdetr_cli.core.distributed import gathered, joined, rank, world_size
 from rtdetr_cli.core.structures import Target

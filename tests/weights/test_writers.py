@@ -17,13 +17,13 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.safetensors_file import write_safetensors
 from rtdetr_cli.weights.write_official import (
     at_epsilon,
     official_anchors,
     official_settings,
     official_state,
     write_official,
-    write_safetensors,
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rtdetr_cli.config.fields import Batch, Count, ImageSize, Seconds, Settings
+from rtdetr_cli.config.fields import Batch, Count, ImageSize, Seconds
+from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
 

@@ -22,7 +22,8 @@ from rtdetr_cli.config.fields import allowed_texts, field_types
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import BackendError, RTDETRError, UsageError, nearest
-from rtdetr_cli.engine.export import PRECISION, export, megabytes, report_file
+from rtdetr_cli.engine.export import export
+from rtdetr_cli.engine.exporting.report import PRECISION, megabytes, report_file
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino", "nncf")}
 """What a format needs; nncf is for 8 bits."""

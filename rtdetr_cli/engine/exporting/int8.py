@@ -17,21 +17,17 @@ from rtdetr_cli.backends.onnx.detector import OnnxDetector, UnchangedDetector
 from rtdetr_cli.backends.onnx.int8 import blocks, plan, quantize
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
-from rtdetr_cli.core.console import say, warn
-from rtdetr_cli.core.image import pictures_in
-from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.core.console import say
+from rtdetr_cli.engine.exporting.images import Pictures, evenly, find_calibration
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
     Answers,
-    Pictures,
     ask,
-    evenly,
     judge,
     warn_if_other_classes,
 )
 
-MOST_PICTURES, FEW_PICTURES = 300, 100
 NUM_TRIALS = 8
 """Calibration pictures on which ranges and blocks are compared."""
 PERCENTILES = (100.0, 99.999, 99.99, 99.9)
@@ -73,23 +69,6 @@ def quantize_file(
         "float": {"decoder": "always", "attention of the encoder": "always", **reasons},
     }
     return agreement, {"nodes": bench.write(reasons, notes), **notes}
-
-
-def find_calibration(data: str, compared: Pictures) -> Pictures:
-    """At most 300 pictures: of the train split, of the only one that there is, or of a folder."""
-    paths = pictures_in(data)
-    name = data
-    if not paths:
-        config = load_data(data)
-        split = "train" if config.train else "val"
-        paths = [one.path for one in open_split(config, split).records]
-        name = f"{data}, {split}"
-    chosen = [paths[n] for n in evenly(len(paths), MOST_PICTURES)]
-    if len(chosen) < FEW_PICTURES:
-        warn(f"{len(chosen)} pictures are few to calibrate on; {FEW_PICTURES} or more are good")
-    if set(chosen) & set(compared.sources):
-        warn(f"calibration and verdict see the same pictures of {data}: the verdict is too kind")
-    return Pictures(chosen, origin=name)
 
 
 @dataclass

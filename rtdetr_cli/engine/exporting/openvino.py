@@ -18,7 +18,7 @@ import numpy as np
 from rtdetr_cli import __version__
 from rtdetr_cli.backends.contract import INPUTS
 from rtdetr_cli.backends.graph_detector import Feed
-from rtdetr_cli.backends.onnx.detector import write_onnx
+from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.openvino.detector import (
     FOLDER,
     OpenVINODetector,
@@ -34,21 +34,19 @@ from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.files import atomic_folder
-from rtdetr_cli.engine.export import (
-    Report,
+from rtdetr_cli.engine.exporting.images import Pictures, find_calibration, prepare
+from rtdetr_cli.engine.exporting.report import Report
+from rtdetr_cli.engine.exporting.request import (
     open_weights_to_export,
     output_path,
     pictures_to_compare,
 )
-from rtdetr_cli.engine.exporting.int8 import find_calibration
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
-    Pictures,
     ask,
     compare,
     judge,
-    prepare,
     warn_if_other_classes,
     warn_if_unsure,
 )

@@ -21,7 +21,8 @@ from rtdetr_cli.backends.onnx.session import needs_onnx_extra
 from rtdetr_cli.backends.openvino.package import version as openvino_version
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.settings.export import ExportSettings
-from rtdetr_cli.config.settings.modes import PredictSettings, ValSettings
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError, UsageError

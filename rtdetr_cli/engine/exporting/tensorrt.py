@@ -23,7 +23,9 @@ from rtdetr_cli.backends.tensorrt.rules import check_for_tensorrt
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.engine.export import export_onnx, output_path, pictures_to_compare, print_report
+from rtdetr_cli.engine.exporting.onnx import export_onnx
+from rtdetr_cli.engine.exporting.report import print_report
+from rtdetr_cli.engine.exporting.request import output_path, pictures_to_compare
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, compare, warn_if_unsure
 from rtdetr_cli.weights.store import resolve_weights
 

@@ -7,9 +7,7 @@ benchmark.py prints it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,15 +18,10 @@ from torch import Tensor
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import progress, warn
-from rtdetr_cli.core.image import Pixels, pictures_in, read_image, resize_image, to_tensor
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.selection import take_pictures
-from rtdetr_cli.data.shapes import draw_picture
-from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.exporting.images import Pictures, prepare
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 
-NUM_PICTURES = 8
 BATCH = 3
 """Does not divide the number of pictures, so that two sizes of a batch are run."""
 SURE = 0.25
@@ -170,41 +163,6 @@ class Agreement:
             [f"AP {self.ap[0]:.4f} in PyTorch, {self.ap[1]:.4f} in the file"] if self.ap else []
         )
         return "; ".join(lines)
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What is compared on: files, read when their turn comes, or pixels.
-
-    Attributes:
-        sources: paths or (H, W, 3) RGB pictures.
-        truth: their labels, picture by picture in the same order.
-        origin: for people.
-    """
-
-    sources: Sequence[Path | Pixels]
-    truth: DetectionDataset | None = None
-    origin: str = "drawn by rtdetr"
-
-    def read(self, start: int, stop: int) -> list[Pixels]:
-        """The pixels of some of them."""
-        chosen = self.sources[start:stop]
-        return [read_image(one) if isinstance(one, Path) else one for one in chosen]
-
-
-def find_pictures(data: str | None, count: int = NUM_PICTURES) -> Pictures:
-    """Pictures of a data set's val split, of a folder, or drawn by us; evenly picked."""
-    if data is None:
-        drawn = (draw_picture(np.random.default_rng(n), 480)[0] for n in range(count))
-        # Not all square: otherwise exchanged width and height would go unnoticed.
-        return Pictures([picture[: 480 - 24 * (n % 8)] for n, picture in enumerate(drawn)])
-    paths = pictures_in(data)
-    if paths:
-        return Pictures([paths[n] for n in evenly(len(paths), count)], origin=data)
-    dataset = open_split(load_data(data), "val")
-    truth = take_pictures(dataset, evenly(len(dataset), count))
-    has_labels = truth.num_boxes > 0
-    return Pictures([one.path for one in truth.records], truth if has_labels else None, data)
 
 
 @dataclass(frozen=True)
@@ -386,14 +344,3 @@ def _ap(pictures: Pictures, num_classes: int, found: list[Detections]) -> float 
         known = (detections.labels >= 0) & (detections.labels < num_classes)
         evaluator.update(record.image_id, detections.keep(finite & known))
     return evaluator.compute().box.map
-
-
-def evenly(available: int, count: int) -> list[int]:
-    """At most `count` positions, from the first to the last."""
-    places = np.linspace(0, available - 1, min(count, available))
-    return [int(place) for place in places.round()]
-
-
-def prepare(picture: Pixels, preprocessing: Preprocessing) -> Tensor:
-    """(3, H, W) float RGB in 0..1."""
-    return to_tensor(resize_image(picture, preprocessing.size_hw, preprocessing.antialias))

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from rtdetr_cli.config.settings.modes import TrainSettings, size_hw
+from rtdetr_cli.config.settings.modes import size_hw
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.distributed import world_size
 from rtdetr_cli.core.errors import BackendError, UsageError

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.engine.training.run_log import Row
 

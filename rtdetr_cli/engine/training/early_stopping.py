@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.engine.training.run import Progress
 from rtdetr_cli.engine.training.run_log import Row

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
 from rtdetr_cli.backends.torch import build_network, shipped_states
+from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.engine.training.recipe import starts_pretrained
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.backbone import PREFIX, Backbone
-from rtdetr_cli.weights.checkpoint import check_fit
+from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
+from rtdetr_cli.weights.reader import open_weights
+from rtdetr_cli.weights.store import open_start, resolve_weights
+from rtdetr_cli.weights.transfer import transfer_classes
 
 
 def from_backbone(config: ModelConfig, num_classes: int, backbone: Backbone) -> RTDETRNetwork:
@@ -36,3 +46,47 @@ def _shipped_backbones() -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 def _of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name.startswith(PREFIX)}
+
+
+def _start_network(
+    settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
+) -> tuple[RTDETRNetwork, bool]:
+    """The network before the first step, and whether its backbone is trained already.
+
+    Raises:
+        DataError: a stopped run had another number of classes.
+    """
+    if stopped:
+        if len(stopped.names) != len(names):
+            raise DataError(
+                f"{settings.data} has {len(names)} classes, the run was started with "
+                f"{len(stopped.names)}; put the data back, or start a new run"
+            )
+        return build_network(stopped.config, len(names)), starts_pretrained(settings)
+    if Path(settings.model).suffix in YAML_SUFFIXES:
+        config = load_model_config(settings.model)
+        if settings.pretrained is None:
+            return build_network(config, len(names)), False
+        checkpoint = open_start(settings.pretrained, config)
+        if isinstance(checkpoint, Backbone):
+            return from_backbone(config, len(names), checkpoint), True
+    else:
+        checkpoint = open_weights(resolve_weights(settings.model))
+        config = checkpoint.config
+    exact = replace(config.decoder, anchor_precision="float32")  # not what a cast left behind
+    config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
+    return _fine_tuned(config, checkpoint, names)
+
+
+def _fine_tuned(
+    config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str]
+) -> tuple[RTDETRNetwork, bool]:
+    """A network with the checkpoint's weights; class rows follow the names."""
+    fresh = build_network(config, len(names)).state_dict()
+    weights, kept = transfer_classes(checkpoint.weights, checkpoint.names, fresh, names)
+    shown = f": {', '.join(kept[:5])}{', ...' if len(kept) > 5 else ''}" if kept else ""
+    say(
+        f"weights from {checkpoint.origin}; {len(kept)} of {len(names)} class rows kept by name"
+        f"{shown}"
+    )
+    return build_network(config, len(names), weights), True

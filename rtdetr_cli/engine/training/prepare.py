@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from rtdetr_cli.backends.torch import build_network
-from rtdetr_cli.config.fields import YAML_SUFFIXES
-from rtdetr_cli.config.load import load_model_config
-from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.model_path import YAML_SUFFIXES
 from rtdetr_cli.config.scale import check_activations
-from rtdetr_cli.config.settings.modes import TrainSettings, size_hw
+from rtdetr_cli.config.settings.modes import size_hw
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.distributed import from_main, rank, together, world_size
 from rtdetr_cli.core.errors import DataError, UsageError
@@ -23,13 +22,12 @@ from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
 from rtdetr_cli.data.loader import LoaderConfig, eval_loader, train_loader
 from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.engine.accumulate import num_groups
-from rtdetr_cli.engine.devices import check_shares, worker_device
 from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.training.compiled import compile_network
 from rtdetr_cli.engine.training.cpu_convolutions import speed_up_convolutions
 from rtdetr_cli.engine.training.ema import EMA
-from rtdetr_cli.engine.training.initial_weights import from_backbone
+from rtdetr_cli.engine.training.initial_weights import _start_network
+from rtdetr_cli.engine.training.launch import check_shares, worker_device
 from rtdetr_cli.engine.training.loggers import Loggers
 from rtdetr_cli.engine.training.optim import build_optimizer, freeze
 from rtdetr_cli.engine.training.precision import Precision, choose_precision
@@ -37,13 +35,10 @@ from rtdetr_cli.engine.training.recipe import Recipe, resolve_recipe, starts_pre
 from rtdetr_cli.engine.training.resume import restore, start_or_resume
 from rtdetr_cli.engine.training.run import Data, Progress, Run
 from rtdetr_cli.engine.training.run_log import write_args
+from rtdetr_cli.engine.training.step import num_groups
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.checkpoint import Checkpoint
-from rtdetr_cli.weights.reader import open_weights
-from rtdetr_cli.weights.store import open_start, resolve_weights
-from rtdetr_cli.weights.transfer import transfer_classes
 
 
 def prepare(settings: TrainSettings) -> Run:
@@ -173,50 +168,6 @@ def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDa
         part = "what classes and fraction leave of " if settings.classes else ""
         raise DataError(f"{settings.data}: {part}the training split has no boxes")
     return train_split, val_split
-
-
-def _start_network(
-    settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
-) -> tuple[RTDETRNetwork, bool]:
-    """The network before the first step, and whether its backbone is trained already.
-
-    Raises:
-        DataError: a stopped run had another number of classes.
-    """
-    if stopped:
-        if len(stopped.names) != len(names):
-            raise DataError(
-                f"{settings.data} has {len(names)} classes, the run was started with "
-                f"{len(stopped.names)}; put the data back, or start a new run"
-            )
-        return build_network(stopped.config, len(names)), starts_pretrained(settings)
-    if Path(settings.model).suffix in YAML_SUFFIXES:
-        config = load_model_config(settings.model)
-        if settings.pretrained is None:
-            return build_network(config, len(names)), False
-        checkpoint = open_start(settings.pretrained, config)
-        if isinstance(checkpoint, Backbone):
-            return from_backbone(config, len(names), checkpoint), True
-    else:
-        checkpoint = open_weights(resolve_weights(settings.model))
-        config = checkpoint.config
-    exact = replace(config.decoder, anchor_precision="float32")  # not what a cast left behind
-    config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
-    return _fine_tuned(config, checkpoint, names)
-
-
-def _fine_tuned(
-    config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str]
-) -> tuple[RTDETRNetwork, bool]:
-    """A network with the checkpoint's weights; class rows follow the names."""
-    fresh = build_network(config, len(names)).state_dict()
-    weights, kept = transfer_classes(checkpoint.weights, checkpoint.names, fresh, names)
-    shown = f": {', '.join(kept[:5])}{', ...' if len(kept) > 5 else ''}" if kept else ""
-    say(
-        f"weights from {checkpoint.origin}; {len(kept)} of {len(names)} class rows kept by name"
-        f"{shown}"
-    )
-    return build_network(config, len(names), weights), True
 
 
 def _load(

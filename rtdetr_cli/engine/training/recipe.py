@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from rtdetr_cli.config.fields import YAML_SUFFIXES
 from rtdetr_cli.config.model import RecipeConfig
-from rtdetr_cli.config.settings.modes import TrainSettings, size_hw
+from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.settings.modes import size_hw
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.data.loader import multi_scale_sizes
 from rtdetr_cli.data.transforms import AugmentConfig
 

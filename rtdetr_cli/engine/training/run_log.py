@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.files import atomic_write
 
 Row = dict[str, float]

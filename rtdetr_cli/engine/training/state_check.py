@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.settings.modes import TrainSettings
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.engine.training.optim import freeze, make_optimizer, parameter_groups
 from rtdetr_cli.engine.training.recipe import Recipe, resolve_recipe, starts_pretrained

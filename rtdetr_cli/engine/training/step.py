@@ -7,14 +7,14 @@ from.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from rtdetr_cli.core.distributed import all_reduce_mean
+from rtdetr_cli.core.distributed import all_reduce_mean, divisor
 from rtdetr_cli.core.structures import Batch
-from rtdetr_cli.engine.accumulate import box_shares
 from rtdetr_cli.engine.training.failures import crash
 from rtdetr_cli.engine.training.optim import set_learning_rate
 from rtdetr_cli.engine.training.precision import Precision
@@ -83,3 +83,27 @@ def _backward(run: Run, criterion: Criterion, batches: Sequence[Batch]) -> dict[
         losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in criterion.names}}
         sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
     return dict(zip(sums, all_reduce_mean(torch.stack(list(sums.values()))).unbind(), strict=True))
+
+
+def in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """The batches of each step; the last step of an epoch may have fewer."""
+    left = iter(batches)
+    while group := list(islice(left, size)):
+        yield group
+
+
+def num_groups(num_batches: int, size: int) -> int:
+    """Steps in an epoch of so many batches."""
+    return -(-num_batches // size)
+
+
+def box_shares(batches: Sequence[Batch], device: torch.device) -> Tensor:
+    """The weight of each batch's loss, (len(batches),): its share of the boxes of the step.
+
+    Counts are what the criterion divides by (core/distributed.py, divisor).
+    """
+    if len(batches) == 1:
+        return torch.ones(1, device=device)
+    counts = [sum(len(target.labels) for target in batch.targets) for batch in batches]
+    divisors = divisor(torch.tensor([*counts, sum(counts)], dtype=torch.float32, device=device))
+    return divisors[:-1] / divisors[-1]

@@ -19,10 +19,9 @@ from rtdetr_cli.config.model import (
     ModelConfig,
     PResNetConfig,
 )
-from rtdetr_cli.config.settings.modes import TrainSettings
-from rtdetr_cli.engine.last import LAST, save_last
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.engine.training.prepare import prepare
-from rtdetr_cli.engine.training.resume import run_checkpoint
+from rtdetr_cli.engine.training.resume import LAST, run_checkpoint, save_last
 from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 

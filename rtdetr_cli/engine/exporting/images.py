@@ -1,0 +1,86 @@
+"""Images that exports are compared and calibrated on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.image import Pixels, pictures_in, read_image, resize_image, to_tensor
+from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.selection import take_pictures
+from rtdetr_cli.data.shapes import draw_picture
+from rtdetr_cli.data.splits import load_data, open_split
+
+NUM_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is compared on: files, read when their turn comes, or pixels.
+
+    Attributes:
+        sources: paths or (H, W, 3) RGB pictures.
+        truth: their labels, picture by picture in the same order.
+        origin: for people.
+    """
+
+    sources: Sequence[Path | Pixels]
+    truth: DetectionDataset | None = None
+    origin: str = "drawn by rtdetr"
+
+    def read(self, start: int, stop: int) -> list[Pixels]:
+        """The pixels of some of them."""
+        chosen = self.sources[start:stop]
+        return [read_image(one) if isinstance(one, Path) else one for one in chosen]
+
+
+def find_pictures(data: str | None, count: int = NUM_PICTURES) -> Pictures:
+    """Pictures of a data set's val split, of a folder, or drawn by us; evenly picked."""
+    if data is None:
+        drawn = (draw_picture(np.random.default_rng(n), 480)[0] for n in range(count))
+        # Not all square: otherwise exchanged width and height would go unnoticed.
+        return Pictures([picture[: 480 - 24 * (n % 8)] for n, picture in enumerate(drawn)])
+    paths = pictures_in(data)
+    if paths:
+        return Pictures([paths[n] for n in evenly(len(paths), count)], origin=data)
+    dataset = open_split(load_data(data), "val")
+    truth = take_pictures(dataset, evenly(len(dataset), count))
+    has_labels = truth.num_boxes > 0
+    return Pictures([one.path for one in truth.records], truth if has_labels else None, data)
+
+
+def evenly(available: int, count: int) -> list[int]:
+    """At most `count` positions, from the first to the last."""
+    places = np.linspace(0, available - 1, min(count, available))
+    return [int(place) for place in places.round()]
+
+
+def prepare(picture: Pixels, preprocessing: Preprocessing) -> Tensor:
+    """(3, H, W) float RGB in 0..1."""
+    return to_tensor(resize_image(picture, preprocessing.size_hw, preprocessing.antialias))
+
+
+MOST_PICTURES, FEW_PICTURES = 300, 100
+
+
+def find_calibration(data: str, compared: Pictures) -> Pictures:
+    """At most 300 pictures: of the train split, of the only one that there is, or of a folder."""
+    paths = pictures_in(data)
+    name = data
+    if not paths:
+        config = load_data(data)
+        split = "train" if config.train else "val"
+        paths = [one.path for one in open_split(config, split).records]
+        name = f"{data}, {split}"
+    chosen = [paths[n] for n in evenly(len(paths), MOST_PICTURES)]
+    if len(chosen) < FEW_PICTURES:
+        warn(f"{len(chosen)} pictures are few to calibrate on; {FEW_PICTURES} or more are good")
+    if set(chosen) & set(compared.sources):
+        warn(f"calibration and verdict see the same pictures of {data}: the verdict is too kind")
+    return Pictures(chosen, origin=name)

@@ -1,0 +1,122 @@
+"""Export to ONNX: write the graph, compare it with PyTorch, keep a file that differs apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rtdetr_cli import __version__
+from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.onnx.graph import GraphOptions
+from rtdetr_cli.backends.onnx.half import halve_file
+from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
+from rtdetr_cli.backends.onnx.sampling import used_sampler
+from rtdetr_cli.backends.onnx.writer import note_verdict, write_onnx
+from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.engine.exporting.int8 import quantize_file
+from rtdetr_cli.engine.exporting.report import PRECISION, Report
+from rtdetr_cli.engine.exporting.request import (
+    open_weights_to_export,
+    output_path,
+    pictures_to_compare,
+)
+from rtdetr_cli.engine.exporting.verdict import LIMITS, compare
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+
+def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
+    """Write the ONNX file and compare it; the report is not written yet."""
+    device = settings.device or "cpu"
+    detector, preprocessing = open_weights_to_export(settings)
+    path = output_path(settings)
+    pictures = pictures_to_compare(settings)
+    say(f"{detector.description}; tracing takes a minute")
+    network, names = detector.network, detector.names
+    reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
+    options = _graph_options(settings, network)
+    agreement = None
+    with atomic_write(path) as temporary:
+        nodes = write_onnx(temporary, network, names, preprocessing, options)
+        if settings.half:
+            nodes = halve_file(temporary)
+        facts = _facts(settings, nodes) | {"sampler": used_sampler(network, options.sampler)}
+        if pictures and settings.int8:
+            agreement, more = quantize_file(temporary, reference, pictures, settings)
+            facts |= more
+        elif pictures:
+            rounds = settings.half and device == "cpu"
+            written = (RoundingDetector if rounds else OnnxDetector)(temporary, device)
+            agreement = compare(reference, written, pictures, LIMITS[facts["precision"]])
+            facts |= _magnitudes(written)
+        report = Report(facts, agreement, pictures.origin if pictures else None)
+        note_verdict(temporary, report.verdict)
+        keep_apart_if_wrong(report, temporary, path)
+    return path, report
+
+
+def _graph_options(settings: ExportSettings, network: RTDETRNetwork) -> GraphOptions:
+    """What is written beside the network.
+
+    Raises:
+        UsageError: a sampler for a network that has one only.
+    """
+    if settings.sampler and used_sampler(network, settings.sampler) != settings.sampler:
+        raise UsageError(
+            f"sampler={settings.sampler}: {network.config.name} samples whole pixels, which are "
+            "gathered"
+        )
+    return GraphOptions(
+        opset=settings.opset,
+        sampler=settings.sampler or "grid_sample",
+        dynamic=settings.dynamic,
+        postprocess=settings.postprocess,
+        input=settings.input,
+        batch=settings.batch if isinstance(settings.batch, int) else None,
+    )
+
+
+def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:
+    """Give a file that answers otherwise than PyTorch a name that nobody takes for a success.
+
+    Raises:
+        BackendError: it does; `path` is not written.
+    """
+    if report.agreement and not report.agreement.passes:
+        failed = written.replace(path.with_suffix(f".failed{path.suffix}"))
+        place = report.write(failed)
+        raise BackendError(
+            f"the file answers otherwise than PyTorch: {'; '.join(report.agreement.faults)}; it is "
+            f"kept as {failed}, the numbers stand in {place.name}"
+        )
+
+
+def _magnitudes(written: OnnxDetector) -> dict[str, Any]:
+    """The largest number in float16 and where, and what became infinite; it is warned of."""
+    if not isinstance(written, RoundingDetector):
+        return {}
+    largest, infinite = written.magnitudes[0], written.overflows
+    if infinite:
+        warn(f"float16 ends at 65504 and overflows in {', '.join(one.node for one in infinite)}")
+    return {"largest_float16": largest._asdict(), "overflows": [one._asdict() for one in infinite]}
+
+
+def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
+    return {
+        "model": settings.model,
+        "format": settings.format,
+        "precision": _precision(settings),
+        "opset": settings.opset,
+        "nodes": nodes,
+        "rtdetr": __version__,
+    }
+
+
+def _precision(settings: ExportSettings) -> str:
+    """Its row in the limits of the verdict."""
+    if settings.half:
+        return "fp16"
+    return "int8" if settings.int8 else PRECISION

@@ -1,0 +1,58 @@
+"""What is to be exported: weights, the place of the file, images to compare on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtdetr_cli.backends.load import load_detector, preprocessing_for
+from rtdetr_cli.backends.openvino.detector import FOLDER
+from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.files import user_path
+from rtdetr_cli.engine.exporting.images import NUM_PICTURES, Pictures, find_pictures
+from rtdetr_cli.weights.store import resolve_weights
+
+NUM_PICTURES_INT8 = 100
+"""What stays float is decided by AP, of which few pictures say little."""
+
+
+def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Preprocessing]:
+    """The network at the speed, and the preprocessing at the size, that was asked for.
+
+    Raises:
+        UsageError: the model is no checkpoint.
+    """
+    device = settings.device or "cpu"
+    detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
+    if not isinstance(detector, TorchDetector):
+        raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
+    return detector, preprocessing_for(detector, settings.imgsz)
+
+
+def pictures_to_compare(settings: ExportSettings) -> Pictures | None:
+    """What both are asked about; None with verify=false."""
+    count = settings.verify_images or (NUM_PICTURES_INT8 if settings.int8 else NUM_PICTURES)
+    return find_pictures(settings.data, count) if settings.verify else None
+
+
+def output_path(settings: ExportSettings) -> Path:
+    """Beside the weights, for an architecture in this folder.
+
+    `best.onnx`, `best_half.onnx`, `best_int8.engine`, `best_int8_half_openvino_model`.
+
+    Raises:
+        UsageError: `output` ends otherwise than the format.
+    """
+    ending = FOLDER if settings.format == "openvino" else f".{settings.format}"
+    if settings.output is not None:
+        path = user_path(settings.output)
+        if not path.name.endswith(ending) or path.name == ending:
+            raise UsageError(f"output={settings.output} must end in {ending}")
+        return path
+    is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
+    model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
+    kinds = f"{'_int8' if settings.int8 else ''}{'_half' if settings.half else ''}"
+    return model.with_name(f"{model.stem}{kinds}{ending}")

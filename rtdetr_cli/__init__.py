@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtdetr_cli.core.cpu import share_cores
+from rtdetr_cli.core.version import VERSION
 
 if TYPE_CHECKING:
     from rtdetr_cli.api import RTDETR
     from rtdetr_cli.core.results import Results
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["RTDETR", "Results", "__version__"]
 
 share_cores()  # before torch is imported, which reads it once

@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from rtdetr_cli.cli.help import keys_by_group, mode_help, overview
-from rtdetr_cli.cli.main import RUN
+from rtdetr_cli.cli.modes import RUN
 from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.files import asset_dir, atomic_write
 
 _WITH_FILE = ("train", "val", "predict", "export")
-_NOTE = "generated from rtdetr_cli/config/settings.py by `python -m rtdetr_cli.cli.generate`"
+_NOTE = "generated from rtdetr_cli/config/settings/ by `python -m rtdetr_cli.cli.generate`"
 _EXIT_CODES = """\
 ## Exit codes
 

@@ -9,34 +9,21 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import typer
 import typer.main
 
-from rtdetr_cli import __version__
-from rtdetr_cli.cli import benchmark, check, convert, env, export, info, models, predict, train, val
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.cli.help import mode_help, overview
+from rtdetr_cli.cli.modes import RUN
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.core import console
 from rtdetr_cli.core.errors import RTDETRError, StorageError, UsageError, nearest, printable
 from rtdetr_cli.core.files import is_refusal, reason_of
+from rtdetr_cli.core.version import VERSION
 
 HELP = {"--help", "-h"}
-RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
-    "train": (train.run, train.EXAMPLES),
-    "val": (val.run, val.EXAMPLES),
-    "predict": (predict.run, predict.EXAMPLES),
-    "export": (export.run, export.EXAMPLES),
-    "benchmark": (benchmark.run, benchmark.EXAMPLES),
-    "info": (info.run, info.EXAMPLES),
-    "convert": (convert.run, convert.EXAMPLES),
-    "check": (check.run, check.EXAMPLES),
-    "models": (models.run, models.EXAMPLES),
-    "env": (env.run, env.EXAMPLES),
-}
 
 
 def main() -> None:
@@ -72,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     first = arguments[0] if arguments else "--help"
     if first in {*HELP, "--version"}:
-        console.result(*(overview(MODES).splitlines() if first in HELP else [__version__]))
+        console.result(*(overview(MODES).splitlines() if first in HELP else [VERSION]))
         return 0
     if first not in RUN:
         hint = nearest(first, RUN) or f"; modes are {', '.join(RUN)}"

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch.torch_version import TorchVersion
 
-from rtdetr_cli import __version__
 from rtdetr_cli.config.settings.modes import EnvSettings
 from rtdetr_cli.core.console import result, result_json
 from rtdetr_cli.core.cpu import available_cores, cpu_features, cpu_name
 from rtdetr_cli.core.files import rtdetr_home
+from rtdetr_cli.core.version import VERSION
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python", "opencv-python-headless")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnx", "openvino", "nncf", "tensorrt")
@@ -40,7 +40,7 @@ def env(settings: EnvSettings) -> dict[str, str]:
 
 
 def _machine() -> Iterator[tuple[str, str]]:
-    yield "rtdetr", f"{__version__}, Apache-2.0"
+    yield "rtdetr", f"{VERSION}, Apache-2.0"
     yield "Python", f"{platform.python_version()}, {platform.platform()}"
     yield "CPU", f"{cpu_name()}: {cpu_features().describe()}"
     cores = f"{available_cores()} of {os.cpu_count()} for this process"

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rtdetr_cli import __version__
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS
 from rtdetr_cli.backends.onnx.network import DeployedNetwork
 from rtdetr_cli.backends.onnx.sampling import take_rows
 from rtdetr_cli.backends.onnx.session import needs_onnx_extra
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import ModelOutput
+from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def strip(model: ModelProto, options: GraphOptions) -> None:
         for axis, name in enumerate(("height", "width")):
             graph.input[0].type.tensor_type.shape.dim[first + axis].dim_param = name
     graph.name = model.producer_name = "rtdetr"
-    model.producer_version = __version__
+    model.producer_version = VERSION
 
 
 def check_graph(model: ModelProto, opset: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rtdetr_cli import __version__
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.graph import GraphOptions
 from rtdetr_cli.backends.onnx.half import halve_file
@@ -17,6 +16,7 @@ from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.engine.exporting.int8 import quantize_file
 from rtdetr_cli.engine.exporting.report import PRECISION, Report
 from rtdetr_cli.engine.exporting.request import (
@@ -111,7 +111,7 @@ def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
         "precision": _precision(settings),
         "opset": settings.opset,
         "nodes": nodes,
-        "rtdetr": __version__,
+        "rtdetr": VERSION,
     }
 
 

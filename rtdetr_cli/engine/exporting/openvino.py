@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from rtdetr_cli import __version__
 from rtdetr_cli.backends.contract import INPUTS
 from rtdetr_cli.backends.graph_detector import Feed
 from rtdetr_cli.backends.onnx.writer import write_onnx
@@ -34,6 +33,7 @@ from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.files import atomic_folder
+from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.engine.exporting.images import Pictures, find_calibration, prepare
 from rtdetr_cli.engine.exporting.report import Report
 from rtdetr_cli.engine.exporting.request import (
@@ -154,7 +154,7 @@ def _quantise(
 
 
 def _report(settings: ExportSettings, notes: dict[str, Any], agreement: Agreement | None) -> Report:
-    facts = {"model": settings.model, "format": settings.format, "rtdetr": __version__}
+    facts = {"model": settings.model, "format": settings.format, "rtdetr": VERSION}
     told = {"precision", "floats", "openvino", "calibration", "calibration_pictures", "float"}
     facts |= {key: value for key, value in notes.items() if key in told}
     origin = settings.data or Pictures(()).origin

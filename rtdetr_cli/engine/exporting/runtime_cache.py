@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from rtdetr_cli import __version__
 from rtdetr_cli.backends.load import Detector, load_detector
 from rtdetr_cli.backends.onnx.session import needs_onnx_extra
 from rtdetr_cli.backends.openvino.package import version as openvino_version
@@ -28,6 +27,7 @@ from rtdetr_cli.core.cpu import cpu_features
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import rtdetr_home, sha256, storage_errors
 from rtdetr_cli.core.lock import file_lock
+from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.weights.store import resolve_weights
 
 
@@ -109,7 +109,7 @@ def _key(weights: Path, settings: PredictSettings | ValSettings, runtime: Runtim
     parts = {
         "weights": [sha256(file) for file in files],
         "runtime": [*runtime, _version(runtime)],
-        "rtdetr": __version__,
+        "rtdetr": VERSION,
         "imgsz": settings.imgsz,
         "decoder_layers": settings.decoder_layers,
         "num_queries": settings.num_queries,

@@ -1,0 +1,149 @@
+"""What each mode of `rtdetr` runs, and its examples. The engine, and torch with it, comes late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.config.settings.modes import (
+    CheckSettings,
+    ConvertSettings,
+    EnvSettings,
+    InfoSettings,
+    ModelsSettings,
+)
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.config.settings.val import ValSettings
+
+
+def _train(settings: TrainSettings) -> int:
+    from rtdetr_cli.engine.train import train
+
+    train(settings)
+    return 0
+
+
+def _val(settings: ValSettings) -> int:
+    from rtdetr_cli.engine.val import validate
+
+    validate(settings)
+    return 0
+
+
+def _predict(settings: PredictSettings) -> int:
+    from rtdetr_cli.engine.predict import predict
+
+    return predict(settings)
+
+
+def _export(settings: ExportSettings) -> int:
+    from rtdetr_cli.engine.export import export
+
+    export(settings)
+    return 0
+
+
+def _benchmark(settings: BenchmarkSettings) -> int:
+    from rtdetr_cli.engine.benchmark import benchmark
+
+    benchmark(settings)
+    return 0
+
+
+def _info(settings: InfoSettings) -> int:
+    from rtdetr_cli.engine.info import info
+
+    info(settings)
+    return 0
+
+
+def _convert(settings: ConvertSettings) -> int:
+    from rtdetr_cli.engine.convert import convert
+
+    convert(settings)
+    return 0
+
+
+def _check(settings: CheckSettings) -> int:
+    from rtdetr_cli.engine.check import check
+
+    check(settings)
+    return 0
+
+
+def _models(settings: ModelsSettings) -> int:
+    from rtdetr_cli.engine.models import models
+
+    models(settings)
+    return 0
+
+
+def _env(settings: EnvSettings) -> int:
+    from rtdetr_cli.engine.env import env
+
+    env(settings)
+    return 0
+
+
+RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
+    "train": (
+        _train,
+        (
+            "rtdetr train data=coco8.yaml epochs=100",
+            "rtdetr train model=rtdetr-n.yaml data=shapes.yaml device=cpu",
+        ),
+    ),
+    "val": (
+        _val,
+        (
+            "rtdetr val model=runs/train/weights/best.pt data=coco8.yaml",
+            "rtdetr val model=rtdetr-l.onnx data=coco8.yaml",
+        ),
+    ),
+    "predict": (
+        _predict,
+        (
+            "rtdetr predict model=rtdetr-l.pt source=bus.jpg",
+            "rtdetr predict source=pictures classes=0,2,5 conf=0.4 save_txt",
+            "rtdetr predict source=bus.jpg decoder_layers=4 json=true",
+        ),
+    ),
+    "export": (
+        _export,
+        (
+            "rtdetr export model=rtdetr-l.pt format=onnx",
+            "rtdetr export model=runs/train/weights/best.pt imgsz=480,640 decoder_layers=4",
+            "rtdetr export model=rtdetr-l.pt format=engine batch=1,8,16",
+            "rtdetr export model=best.pt format=openvino int8 data=my.yaml",
+            "rtdetr export model=runs/train/weights/best.onnx kit=onnxruntime-cpp",
+        ),
+    ),
+    "benchmark": (
+        _benchmark,
+        (
+            "rtdetr benchmark model=runs/train/weights/best.pt data=coco8.yaml",
+            "rtdetr benchmark model=rtdetr-n.yaml formats=torch,onnx runs=20",
+        ),
+    ),
+    "info": (
+        _info,
+        (
+            "rtdetr info model=rtdetr-x.yaml",
+            "rtdetr info model=runs/train/weights/best.pt json=true",
+        ),
+    ),
+    "convert": (
+        _convert,
+        (
+            "rtdetr convert model=rtdetr_r50vd_6x_coco_from_paddle.pth",
+            "rtdetr convert model=best.pt format=official out=best.pth",
+        ),
+    ),
+    "check": (_check, ("rtdetr check data=my.yaml",)),
+    "models": (_models, ("rtdetr models", "rtdetr models json=true")),
+    "env": (_env, ("rtdetr env", "rtdetr env json=true")),
+}
+"""Mode to what runs it and the examples of its help page."""

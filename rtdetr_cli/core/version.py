@@ -1,0 +1,3 @@
+"""The version, which every room may import."""
+
+VERSION = "0.1.0"

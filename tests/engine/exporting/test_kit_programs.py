@@ -31,7 +31,7 @@ from rtdetr_cli.core.image import read_image, resize_image
 from rtdetr_cli.core.structures import ModelOutput
 from rtdetr_cli.nn.postprocess import top_detections
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TEMPLATES = asset_dir("cfg") / "kits"
 
 

@@ -251,7 +251,7 @@ def test_nothing_is_reported_to_anybody(tmp_path):
         text=True,
         check=True,
         env=environment,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     lines = done.stdout.splitlines()
     assert lines[-2:] == ["reporter None MagicMock", "threads 1"]
@@ -280,5 +280,5 @@ assert stack() == before, "after a call"
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack of Linux")
 def test_signals_are_handled_where_they_were_before(toy):
     """A stack of 20 kB, as OpenVINO leaves it on CPUs with AMX, overflows in Python's handlers."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", STACKS, str(toy)], check=True, cwd=root)

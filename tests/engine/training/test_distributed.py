@@ -24,7 +24,7 @@ from .test_resume import ends_alike
 from .test_train import command, read_rows
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 STANDALONE = ["--standalone", "--nproc-per-node=2"]
 WORKER = Path(__file__).with_name("worker.py")

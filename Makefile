@@ -5,9 +5,9 @@ PYTHON ?= python3
 DEMO_EPOCHS ?= 9
 RTDETR := .venv/bin/rtdetr
 PYTEST := .venv/bin/python -m pytest
-NUMERIC := tests/nn tests/loss tests/backends tests/weights/test_parity.py $(patsubst %,tests/engine/test_%.py, \
-    accumulate cpu_convolutions export export_half export_openvino first_loss precision predict \
-    quantize runtime step val verdict)
+NUMERIC := tests/nn tests/loss tests/backends tests/weights/test_parity.py tests/engine/exporting \
+    $(patsubst %,tests/engine/test_%.py,export predict val) \
+    $(patsubst %,tests/engine/training/test_%.py,accumulate cpu_convolutions first_loss precision step)
 INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: help demo test check lint slow test-isa fuzz clean

@@ -1,6 +1,6 @@
 """Sixteen bits at inference: which type a device computes fast, and what stays float32 beside it.
 
-engine/precision.py decides for training, by the same look at the CPU.
+engine/training/precision.py decides for training, by the same look at the CPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Benchmark: every format of one model beside PyTorch on this machine, in one table.
 
-Accuracy and drift are measured here; benchmark_rows.py writes the files, contest.py times them.
+Accuracy and drift are measured here; rows.py writes the files, timing.py times them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checkpoints of other families: their names as tables, and what they are recognised by.
 
 Official v2 names are the hub and the names of our own network; every family maps to them.
-Layer-numbered names (Ultralytics) follow from the order of the layers: layered.py. What kind of
+Layer-numbered names (Ultralytics) follow from the order of the layers: ultralytics.py. What kind of
 RT-DETR the tensors belong to is read from their shapes: architecture.py.
 """
 

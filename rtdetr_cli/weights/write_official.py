@@ -1,7 +1,6 @@
-"""Out again: a checkpoint of ours as the official repository's file, and as one safetensors file.
+"""Write a checkpoint for the official repository; write_hugging_face.py writes one for transformers.
 
-hugging_face.py writes the folder that transformers loads. Norms go out for an epsilon of 1e-5, the
-only one that official networks and transformers' frozen norms know.
+Norms are written for an epsilon of 1e-5, the only one that both know.
 """
 
 from __future__ import annotations

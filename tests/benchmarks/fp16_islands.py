@@ -2,8 +2,8 @@
 
     python tests/benchmarks/fp16_islands.py best.pt my.yaml
 
-Every variant runs on the whole val split with every float16 result rounded (backends/rounding.py)
-and is compared with the float32 file: AP, share that matches, drift. The table is the one of
+Every variant runs on the whole val split with every float16 result rounded
+(backends/onnx/half_on_cpu.py) and is compared with the float32 file: AP, share that matches, drift. The table is the one of
 docs/export.md. Takes ten minutes for rtdetr-n and hundred pictures.
 """
 

@@ -3,7 +3,7 @@
 The contract is that of the official export. In: `images` (B, 3, H, W) float32 RGB in 0..1 and
 `orig_target_sizes` (B, 2) int64, (width, height) of the original pictures. Out, best first:
 `labels` (B, R) int64, `boxes` (B, R, 4) xyxy in pixels of the originals, `scores` (B, R).
-GraphOptions (onnx_graph.py) has the variants.
+GraphOptions (graph.py) has the variants.
 """
 
 from __future__ import annotations

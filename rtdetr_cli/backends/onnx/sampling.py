@@ -1,4 +1,4 @@
-"""How the deployed decoder (deployed.py) looks values up: with GridSample, or with plain gathers.
+"""How the deployed decoder (network.py) looks values up: with GridSample, or with plain gathers.
 
 Several releases of TensorRT compute GridSample in such decoders wrong, so there are two forms.
 Legend: B batch, Q queries, C hidden_dim, M heads, D = C / M, P points of all levels, H W height and

@@ -2,7 +2,7 @@
 
 `best_openvino_model/` holds best.xml and best.bin, the graph as OpenVINO's tools read it, and
 metadata.json, what our reader needs. Inputs and outputs are those of our ONNX files. What stays
-float32 in 16 bits, and float in int8, is chosen in openvino_graph.py and openvino_int8.py.
+float32 in 16 bits, and float in int8, is chosen in float32.py and int8.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TensorRT: runs engines on torch tensors; tensorrt_build.py makes them.
+"""TensorRT: runs engines on torch tensors; build.py makes them.
 
 The engine is the plan as TensorRT wrote it, so that `trtexec --loadEngine` reads it; what else a
 reader needs (names, preprocessing, where it runs) stands beside it in `<name>.engine.json`. Inputs

@@ -1,4 +1,4 @@
-"""Keys of `rtdetr benchmark`; settings.py holds those of the other modes."""
+"""Keys of `rtdetr benchmark`; modes.py holds those of the other modes."""
 
 from __future__ import annotations
 

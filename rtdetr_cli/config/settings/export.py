@@ -1,4 +1,4 @@
-"""The keys of `rtdetr export`; settings.py has those of the other modes and lists all."""
+"""The keys of `rtdetr export`; modes.py has those of the other modes and lists all."""
 
 from __future__ import annotations
 

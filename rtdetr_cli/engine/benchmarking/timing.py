@@ -1,6 +1,6 @@
 """The race of `rtdetr benchmark`: a process for each row, timed in turns.
 
-The speed of a machine drifts by more than formats differ, hence the turns; contestant.py is what
+The speed of a machine drifts by more than formats differ, hence the turns; worker.py is what
 runs in each process.
 """
 

@@ -1,6 +1,6 @@
 """INT8: calibrates on pictures of the user, and leaves float what costs too much accuracy.
 
-export.py has written the float file; the graph side is backends/quantize.py and calibrate.py.
+export.py has written the float file; the graph side is backends/onnx/int8.py and calibration.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Check the training state in a checkpoint before any of it is used: the file is not trusted.
 
-snapshot.py writes and restores the state; last.py tries the one before where this refuses one.
+resume.py writes and restores the state; resume.py tries the one before where this refuses one.
 Hyperparameters are compared with those that the run's settings give.
 """
 
@@ -33,7 +33,7 @@ KEYS = {"settings", "fingerprint", "network", "ema_steps", "optimizer", "scaler"
     key.name for key in fields(Progress)
 }
 FLIGHT = "flight"
-"""Key of the record that flight.py adds; resuming ignores it."""
+"""Key of the record that failures.py adds; resuming ignores it."""
 LARGEST = {"batch": 2**16, "accumulate": 2**16, "workers": 2**10, "num_denoising": 2**16}
 """Most of a setting, far beyond any machine."""
 MAX_TEXT = 2**14

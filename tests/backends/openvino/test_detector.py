@@ -1,6 +1,6 @@
 """OpenVINO folders, made here from ONNX as text: written, read, refused; what stays float32.
 
-A traced network goes through the whole export in tests/engine/test_export_openvino.py.
+A traced network goes through the whole export in tests/engine/exporting/test_openvino.py.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ demo: .venv/with-onnx
 	$(RTDETR) val model=$(DEMO).onnx data=shapes.yaml split=test name=demo-onnx exist_ok
 	@echo
 	@echo "runs/demo            the training: curves, example batches, weights/best.pt, best.onnx"
-	@echo "runs/demo-val        precision and recall on pictures that training never saw"
-	@echo "runs/demo-predict    those pictures with their detections: look at a few"
+	@echo "runs/demo-val        precision and recall on images that training never saw"
+	@echo "runs/demo-predict    those images with their detections: look at a few"
 
 test: .venv/with-dev
 	$(PYTEST) -m "not slow" --cov --cov-report=term

@@ -112,14 +112,14 @@ class RTDETR:
             source: a path, folder, pattern or .txt list; a NumPy array (BGR, as OpenCV reads it),
                 a Pillow image, a tensor (B, 3, H, W) RGB in 0..1; or a list of these.
             stream: answer a generator that reads and detects while one walks over it.
-            verbose: say a line per picture on stderr.
+            verbose: say a line per image on stderr.
             **settings: the keys of `rtdetr predict`; `save` is false unless given.
 
         Returns:
-            Results of the pictures that could be read; the others are named on stderr.
+            Results of the images that could be read; the others are named on stderr.
 
         Raises:
-            DataError: the source does not exist, or none of its pictures can be read.
+            DataError: the source does not exist, or none of its images can be read.
             UsageError: an unknown key, a wrong type, a value out of range.
         """
         if "json" in settings:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real pictures, labels and weights beside the repository; read-only, copy before writing."""
+    """Real images, labels and weights beside the repository; read-only, copy before writing."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the folder ../shared/data with real data is not on this machine")

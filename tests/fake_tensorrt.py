@@ -36,7 +36,7 @@ toy (float[N,3,32,64] images, int64[N,2] orig_target_sizes)
   corners = Concat<axis = 1>(sizes, sizes)
   boxes = Unsqueeze(corners, one)
 }"""
-"""The contract of our export: score = mean of the picture, label = per cent, box = w, h, w, h."""
+"""The contract of our export: score = mean of the image, label = per cent, box = w, h, w, h."""
 STREAM = 7
 NUMPY = {"FLOAT": np.float32, "INT64": np.int64, "INT32": np.int32}
 

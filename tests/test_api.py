@@ -111,7 +111,7 @@ def test_wrong_keys_are_refused_as_on_the_command_line(model, keys, sentence):
         model(IMAGE, **keys)
 
 
-def test_verbose_says_a_line_per_picture(model, capsys):
+def test_verbose_says_a_line_per_image(model, capsys):
     model([IMAGE, IMAGE], verbose=True)
     out, err = capsys.readouterr()
     assert out == ""

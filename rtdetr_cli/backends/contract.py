@@ -32,9 +32,9 @@ _FLOAT, _BYTES = "tensor(float)", "tensor(uint8)"
 _SIX = 6
 _HEAD = "RTDETRDecoder"
 _MAX_FRACTION = 4.0
-"""Fractions of a picture stay near 1; a corner in pixels is larger almost everywhere."""
+"""Fractions of an image stay near 1; a corner in pixels is larger almost everywhere."""
 _TAKES_PIXELS = (
-    "its boxes are in pixels, as in YOLO's end-to-end exports, which also pad the picture; those "
+    "its boxes are in pixels, as in YOLO's end-to-end exports, which also pad the image; those "
     "of RT-DETR are fractions of a stretched one"
 )
 
@@ -49,7 +49,7 @@ class Value:
 
 
 Decode = Callable[[list[Tensor], list[tuple[int, int]], int], list[Detections]]
-"""Outputs of the graph, (height, width) of the pictures and the most detections to answers."""
+"""Outputs of the graph, (height, width) of the images and the most detections to answers."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class Contract:
 
     Attributes:
         family: for people.
-        image: name of the input for pictures, RGB and stretched: (B, 3, H, W) float32 in 0..1.
+        image: name of the input for images, RGB and stretched: (B, 3, H, W) float32 in 0..1.
         sizes: name of the input for (width, height) of the originals, or None.
         outputs: names in the order in which `decode` reads them.
         batch: the graph's, None where it is free.
-        size_hw: of the pictures that it takes.
+        size_hw: of the images that it takes.
         size_is_free: whether the graph takes other sizes too.
         num_classes: None where the shapes do not tell.
-        antialias: how the family shrinks pictures: True as Pillow does, False as OpenCV.
+        antialias: how the family shrinks images: True as Pillow does, False as OpenCV.
         decode: outputs to Detections.
-        takes_bytes: the pictures are (B, H, W, 3) uint8 instead.
+        takes_bytes: the images are (B, H, W, 3) uint8 instead.
     """
 
     family: str
@@ -173,7 +173,7 @@ def _parse_names(text: str | None) -> dict[int, str] | None:
 def _ours(
     inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str]
 ) -> Contract | None:
-    """`rtdetr export` with bytes for pictures, with free sides, or without post-processing."""
+    """`rtdetr export` with bytes for images, with free sides, or without post-processing."""
     types = _types(inputs)
     takes_bytes = types.get("images") == _BYTES
     wanted = {**INPUTS, "images": _BYTES if takes_bytes else _FLOAT}
@@ -236,7 +236,7 @@ def _hugging_face(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract
     A second input (`pixel_mask`) is that of DETR, whose classes include "no object".
     """
     given = {value.name: value for value in outputs}
-    if [value.name for value in inputs] != ["pixel_values"] or not _takes_pictures(inputs[0]):
+    if [value.name for value in inputs] != ["pixel_values"] or not _takes_images(inputs[0]):
         return None
     if not {"logits", "pred_boxes"} <= given.keys():
         return None
@@ -257,7 +257,7 @@ def _ultralytics(
     if len(inputs) != 1 or [value.name for value in outputs] != ["output0"]:
         return None
     image, output = inputs[0], outputs[0]
-    if not _takes_pictures(image) or len(output.shape) != 3 or output.type != _FLOAT:
+    if not _takes_images(image) or len(output.shape) != 3 or output.type != _FLOAT:
         return None
     names = _parse_names(notes.get("names"))
     num_classes = len(names) if names else None
@@ -301,7 +301,7 @@ def _plain(
     )
 
 
-def _takes_pictures(image: Value) -> bool:
+def _takes_images(image: Value) -> bool:
     """(B, 3, H, W) float32; sides may be free."""
     shape = image.shape
     return (

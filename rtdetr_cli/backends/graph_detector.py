@@ -1,4 +1,4 @@
-"""Pictures into a graph by its contract and detections out of it, whatever runtime computes it.
+"""Images into a graph by its contract and detections out of it, whatever runtime computes it.
 
 What a graph answers is checked here: it may be anyone's.
 """
@@ -23,7 +23,7 @@ from rtdetr_cli.weights.plausible import MAX_COUNT
 Feed = dict[str, npt.NDArray[Any]]
 """Inputs of a graph by name."""
 _FAR = 4.0
-"""Longer sides of the picture that a box may be outside; decoders end at half a one."""
+"""Longer sides of the image that a box may be outside; decoders end at half a one."""
 _ROUNDING = 1e-3
 """Of scores in 16 bits, which may exceed 1."""
 
@@ -44,7 +44,7 @@ class OutputFilter:
     _named: set[str] = field(default_factory=set, init=False)
 
     def sound(self, found: Detections, size_hw: tuple[int, int]) -> Detections:
-        """Those of a class that has a name, with a score in 0..1 and a box near the picture."""
+        """Those of a class that has a name, with a score in 0..1 and a box near the image."""
         is_class = (found.labels >= 0) & (found.labels < len(self.names))
         is_score = (found.scores >= 0) & (found.scores <= 1 + _ROUNDING)  # neither holds for NaN
         boxes, limit = found.boxes_xyxy, _FAR * max(size_hw)
@@ -60,7 +60,7 @@ class OutputFilter:
         if not bool(is_box.all()):
             box = ", ".join(f"{side:g}" for side in boxes[~is_box][0].tolist())
             height, width = size_hw
-            self._name("box", f"a box [{box}] for a picture of {width}x{height}")
+            self._name("box", f"a box [{box}] for an image of {width}x{height}")
         return found.keep(keep)
 
     def _name(self, kind: str, what: str) -> None:
@@ -82,8 +82,8 @@ def detect_in_parts(
     Args:
         contract: of the graph.
         images: (B, 3, H, W) float RGB in 0..1.
-        sizes_hw: (height, width) in pixels of each original picture.
-        max_det: most detections per picture.
+        sizes_hw: (height, width) in pixels of each original image.
+        max_det: most detections per image.
         run: inputs by name to outputs in the order of the contract, arrays as a rule.
         output_filter: of the file.
 
@@ -103,7 +103,7 @@ def detect_in_parts(
 
 
 def _feed(contract: Contract, pixels: npt.NDArray[Any], sizes_hw: list[tuple[int, int]]) -> Feed:
-    """Inputs by name; pictures are repeated up to the size of a fixed batch."""
+    """Inputs by name; images are repeated up to the size of a fixed batch."""
     filled = np.minimum(np.arange(contract.batch or len(pixels)), len(pixels) - 1)
     feed: Feed = {contract.image: pixels[filled] if contract.batch else pixels}
     if contract.sizes:
@@ -128,7 +128,7 @@ def _as_tensors(contract: Contract, answers: Sequence[Any], file: str) -> list[T
 
 
 def _check_shapes(contract: Contract, answers: list[Tensor], batch: int, file: str) -> None:
-    """Rows of one number in all outputs, for each picture of the batch."""
+    """Rows of one number in all outputs, for each image of the batch."""
     shapes = [tuple(answer.shape) for answer in answers]
     expected = contract.expected_shapes(answers, batch)
     if shapes != expected:
@@ -136,7 +136,7 @@ def _check_shapes(contract: Contract, answers: list[Tensor], batch: int, file: s
             ", ".join(f"{name} {list(s)}" for name, s in zip(contract.outputs, side, strict=True))
             for side in (shapes, expected)
         )
-        raise WeightsError(f"{file} gives {given} for {batch} pictures; expected is {right}")
+        raise WeightsError(f"{file} gives {given} for {batch} images; expected is {right}")
 
 
 def _decode(
@@ -160,6 +160,6 @@ def _decode(
 def too_slow(file: str, count: int, timeout: float) -> BackendError:
     """The error of a graph that was stopped."""
     return BackendError(
-        f"{file} did not finish {count} pictures in {count * timeout:g} s (timeout={timeout:g} "
+        f"{file} did not finish {count} images in {count * timeout:g} s (timeout={timeout:g} "
         "for each)"
     )

@@ -52,7 +52,7 @@ def load_detector(
         decoder_layers: decoder layers that run; None means all that the model uses.
         num_queries: queries that run; None means those of the architecture.
         half: compute in 16 bits; for weights, an exported file has its own precision.
-        timeout: seconds that a picture may take in an ONNX file or with OpenVINO; PyTorch and
+        timeout: seconds that an image may take in an ONNX file or with OpenVINO; PyTorch and
             TensorRT cannot be interrupted.
 
     Raises:

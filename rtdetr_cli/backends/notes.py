@@ -13,7 +13,7 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.plausible import MAX_COUNT, class_names
 
 MAX_PIXELS = 2**27
-"""Of a batch whose size the file fixes: 1.6 GB as float32, 327 pictures of 640x640."""
+"""Of a batch whose size the file fixes: 1.6 GB as float32, 327 images of 640x640."""
 _COUNT = Annotated[int, Range(1, MAX_COUNT)]
 _SIDE = Annotated[int, Range(1, MAX_SIDE)]
 _TYPES: dict[str, object] = {
@@ -114,6 +114,6 @@ def check_size(size_hw: tuple[int, int], batch: int | None, name: str) -> None:
     if not is_sound or count * height * width > MAX_PIXELS:
         shown = "" if batch is None else f" in batches of {batch}"
         raise WeightsError(
-            f"{name} takes pictures of {height}x{width}{shown}; sides are 1 to {MAX_SIDE}, and "
+            f"{name} takes images of {height}x{width}{shown}; sides are 1 to {MAX_SIDE}, and "
             f"{MAX_PIXELS / 1e6:.0f} million pixels in a batch are the most"
         )

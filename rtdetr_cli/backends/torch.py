@@ -24,7 +24,7 @@ class TorchDetector:
     Attributes:
         network: the trainable network in eval mode, on `device`.
         names: class index to name.
-        preprocessing: how pictures become its input.
+        preprocessing: how images become its input.
         description: for people: architecture, runtime, device.
     """
 
@@ -58,11 +58,11 @@ class TorchDetector:
 
         Args:
             images: (B, 3, H, W) float RGB in 0..1, H and W multiples of 32.
-            sizes_hw: (height, width) in pixels of each original picture.
-            max_det: most detections per picture.
+            sizes_hw: (height, width) in pixels of each original image.
+            max_det: most detections per image.
 
         Returns:
-            One Detections per picture, on the CPU.
+            One Detections per image, on the CPU.
         """
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):

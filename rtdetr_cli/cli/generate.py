@@ -23,7 +23,7 @@ _EXIT_CODES = """\
 | 0 | done |
 | 1 | a defect of the toolkit; the message names a file with details |
 | 2 | a key, a value or a settings file is wrong |
-| 3 | a data set or a picture cannot be used |
+| 3 | a data set or an image cannot be used |
 | 4 | a checkpoint cannot be used |
 | 5 | a device, a runtime, an export, the disk or stdout failed; a name is too long |
 | 129, 130, 143 | interrupted by SIGHUP (in training), SIGINT, SIGTERM |

@@ -107,7 +107,7 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
         _predict,
         (
             "rtdetr predict model=rtdetr-l.pt source=bus.jpg",
-            "rtdetr predict source=pictures classes=0,2,5 conf=0.4 save_txt",
+            "rtdetr predict source=images classes=0,2,5 conf=0.4 save_txt",
             "rtdetr predict source=bus.jpg decoder_layers=4 json=true",
         ),
     ),

@@ -1,4 +1,4 @@
-"""What a data set YAML says: where the pictures are and how the classes are called."""
+"""What a data set YAML says: where the images are and how the classes are called."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ class ShapesConfig:
     """How our drawn data set is made."""
 
     num_train: Annotated[int, Range(1, 10**5)] = 300
-    """Pictures to train on."""
+    """Images to train on."""
     num_val: Annotated[int, Range(0, 10**5)] = 60
-    """Pictures to validate on."""
+    """Images to validate on."""
     num_test: Annotated[int, Range(0, 10**5)] = 40
-    """Pictures held out."""
+    """Images held out."""
     size: Annotated[int, Range(32, 4096)] = 320
     """Height and width, pixels."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Start of the random generator; the same seed draws the same pictures."""
+    """Start of the random generator; the same seed draws the same images."""
 
 
 @dataclass(frozen=True)

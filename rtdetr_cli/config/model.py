@@ -174,7 +174,7 @@ def _require(holds: bool, key: str, complaint: str) -> None:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input: RGB, stretched to a size, divided by 255."""
+    """How an image becomes the network's input: RGB, stretched to a size, divided by 255."""
 
     size_hw: tuple[int, int] = (640, 640)
     """Height and width in pixels, multiples of 32."""

@@ -1,7 +1,7 @@
 """What a process must know about its siblings; without torch.distributed it is alone.
 
-torchrun, or engine/training/launch.py in its place, starts the workers; each reads its rank from the
-environment. Whoever acts for all is the main process, rank 0.
+torchrun, or engine/training/launch.py in its place, starts the workers; each reads its rank from
+the environment. Whoever acts for all is the main process, rank 0.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 RTDETRError               exit code 1, never raised itself
  ├─ UsageError            2  a key, a value or a settings file is wrong
  │   └─ ConfigError       2  a YAML file is missing, broken or says something impossible
- ├─ DataError             3  a data set, a label or a picture
+ ├─ DataError             3  a data set, a label or an image
  ├─ WeightsError          4  a checkpoint: absent, damaged, foreign, of another architecture
  └─ BackendError          5  export, a runtime, a device
      └─ StorageError      5  no space left, no permission to write
@@ -45,7 +45,7 @@ class ConfigError(UsageError):
 
 
 class DataError(RTDETRError):
-    """A data set, a label file or a picture cannot be used."""
+    """A data set, a label file or an image cannot be used."""
 
     exit_code = 3
 

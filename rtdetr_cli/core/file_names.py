@@ -1,4 +1,4 @@
-"""File and folder names made of other texts: class names, names of pictures.
+"""File and folder names made of other texts: class names, names of images.
 
 They are valid on every usual file system (255 bytes; Windows' reserved names and letters), and two
 texts that differ get names that differ even where case and accents do not count.
@@ -38,7 +38,7 @@ def class_folders(names: Mapping[int, str]) -> dict[int, str]:
     return dict(_folders(tuple(sorted(names.items()))))
 
 
-@lru_cache(maxsize=4)  # asked for each picture
+@lru_cache(maxsize=4)  # asked for each image
 def _folders(names: tuple[tuple[int, str], ...]) -> dict[int, str]:
     folders: dict[int, str] = {}
     taken: set[str] = set()

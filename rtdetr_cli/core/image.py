@@ -1,6 +1,6 @@
-"""Pictures in: from a file to upright 8-bit RGB, from there to the network's size.
+"""Images in: from a file to upright 8-bit RGB, from there to the network's size.
 
-The one way for training, validation and prediction, so that all three see the same picture.
+The one way for training, validation and prediction, so that all three see the same image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif"}
     | {".tiff", ".webp"}
 )
-"""Suffixes, in lower case, that make a file in a folder a picture."""
+"""Suffixes, in lower case, that make a file in a folder an image."""
 
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
@@ -42,24 +42,24 @@ _UNDECODABLE = (
 _EXIF_ORIENTATION = 0x0112
 
 
-def pictures_in(folder: str) -> list[Path]:
-    """The pictures of a folder as a user types it, without its sub-folders; sorted by name."""
+def images_in(folder: str) -> list[Path]:
+    """The images of a folder as a user types it, without its sub-folders; sorted by name."""
     found = user_path(folder).glob("*")
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_image(path: str | Path) -> Pixels:
-    """Read the first frame of a picture, (H, W, 3) uint8 RGB, upright.
+    """Read the first frame of an image, (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        DataError: absent, empty, truncated, no picture, or above 178 megapixels.
+        DataError: absent, empty, truncated, no image, or above 178 megapixels.
     """
     with _opened(path) as image:
         return to_rgb(image)
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:
-    """Read (height, width) of the upright picture from its header alone."""
+    """Read (height, width) of the upright image from its header alone."""
     with _opened(path) as image:
         width, height = image.size
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) in {5, 6, 7, 8}
@@ -127,14 +127,14 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             with Image.open(path, formats=known) as image:
                 yield image
     except FileNotFoundError:
-        raise DataError(f"{path}: no such picture") from None
+        raise DataError(f"{path}: no such image") from None
     except _UNDECODABLE as error:
-        raise DataError(f"{path}: cannot be read as a picture ({_reason(path, error)})") from error
+        raise DataError(f"{path}: cannot be read as an image ({_reason(path, error)})") from error
 
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if path.stat().st_size == 0 else "no known picture format"
+        return "the file is empty" if path.stat().st_size == 0 else "no known image format"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels"
     if isinstance(error, MemoryError):

@@ -48,9 +48,9 @@ class DrawStyle:
     conf: bool = True
     """Write the score behind the class name."""
     line_width: int | None = None
-    """Width of a frame in pixels; None suits the picture."""
+    """Width of a frame in pixels; None suits the image."""
     font_size: float | None = None
-    """Height of the text in pixels; None suits the picture."""
+    """Height of the text in pixels; None suits the image."""
     font: str | None = None
     """A TrueType file for scripts that DejaVu Sans lacks (Chinese, Japanese, Korean)."""
     color_mode: str = "class"
@@ -62,11 +62,11 @@ class DrawStyle:
 
 
 class Boxes:
-    """The boxes of one picture, best first, in its own pixels.
+    """The boxes of one image, best first, in its own pixels.
 
     Attributes:
         data: (N, 6) rows x1, y1, x2, y2, score, class index; a tensor, or an array after `numpy`.
-        orig_shape: (height, width) of the picture in pixels.
+        orig_shape: (height, width) of the image in pixels.
     """
 
     id = None
@@ -103,13 +103,13 @@ class Boxes:
 
     @property
     def xyxyn(self) -> Array:
-        """(N, 4) corners as fractions of the picture's width and height."""
+        """(N, 4) corners as fractions of the image's width and height."""
         corners = torch.as_tensor(self.xyxy)
         return self._as_data(corners / corners.new_tensor(self.orig_shape[::-1] * 2))
 
     @property
     def xywhn(self) -> Array:
-        """(N, 4) centre and size as fractions of the picture's width and height."""
+        """(N, 4) centre and size as fractions of the image's width and height."""
         return self._as_data(xyxy_to_cxcywh(torch.as_tensor(self.xyxyn)))
 
     @property
@@ -118,7 +118,7 @@ class Boxes:
         return tuple(self.data.shape)
 
     def clipped(self) -> Boxes:
-        """The same boxes cut at the border of the picture, which predictions may overstep."""
+        """The same boxes cut at the border of the image, which predictions may overstep."""
         data = torch.as_tensor(self.data)
         far_corner = data.new_tensor(self.orig_shape[::-1] * 2)
         corners = torch.minimum(data[:, :4].clamp(min=0), far_corner)
@@ -159,12 +159,12 @@ class Boxes:
 
 
 class Results:
-    """What was found in one picture.
+    """What was found in one image.
 
     Attributes:
         orig_img: (H, W, 3) uint8 BGR, upright, as it was before resizing.
         orig_shape: (height, width) in pixels.
-        path: where the picture came from; `image0.jpg` and so on for pictures without a file.
+        path: where the image came from; `image0.jpg` and so on for images without a file.
         names: class name of each class index.
         boxes: what was found, best first.
         speed: milliseconds of `preprocess`, `inference` and `postprocess`.
@@ -195,36 +195,36 @@ class Results:
     def plot(
         self, *, img: Pixels | None = None, pil: bool = False, **style: Style
     ) -> Pixels | Image.Image:
-        """Draw the boxes on a copy of the picture.
+        """Draw the boxes on a copy of the image.
 
         Args:
-            img: another picture of the same size to draw on.
-            pil: answer a PIL picture (RGB) instead of an array.
+            img: another image of the same size to draw on.
+            pil: answer a PIL image (RGB) instead of an array.
             **style: the fields of `DrawStyle`: boxes, labels, conf, line_width, font_size, font,
                 color_mode.
 
         Returns:
-            (H, W, 3) uint8 BGR, or a PIL picture.
+            (H, W, 3) uint8 BGR, or a PIL image.
         """
         drawn = self._draw(self.orig_img if img is None else img, **style)
         return Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])) if pil else drawn
 
     def save(self, filename: str | Path | None = None, **style: Style) -> str:
-        """Write the annotated picture and answer its path; `style` as in `plot`."""
+        """Write the annotated image and answer its path; `style` as in `plot`."""
         own = Path(self.path)
         filename = filename or f"results_{safe_name(own.stem)}{own.suffix}"
-        _write_picture(Path(filename), self._draw(self.orig_img, **style))
+        _write_image(Path(filename), self._draw(self.orig_img, **style))
         return str(filename)
 
     def show(self, **style: Style) -> None:
-        """Open the annotated picture in the system's viewer; `style` as in `plot`."""
+        """Open the annotated image in the system's viewer; `style` as in `plot`."""
         drawn = self._draw(self.orig_img, **style)
         Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])).show(title=self.path)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Write YOLO labels, `class cx cy w h [score]` in fractions, and answer the path.
 
-        The boxes are cut at the border, so that the file is a valid label file; a picture without
+        The boxes are cut at the border, so that the file is a valid label file; an image without
         boxes gets an empty file, which means background.
         """
         boxes = self.boxes.clipped().numpy()
@@ -236,7 +236,7 @@ class Results:
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
-        """Write each box's part of the picture as `save_dir/<class>/<stem>-<row>.jpg`.
+        """Write each box's part of the image as `save_dir/<class>/<stem>-<row>.jpg`.
 
         Names are changed where a file system would not take them (core/file_names.py).
         """
@@ -248,7 +248,7 @@ class Results:
             if x2 > x1 and y2 > y1:
                 folder = folders[int(box.cls[0])]
                 target = Path(save_dir) / folder / f"{stem}-{row}.jpg"
-                _write_picture(target, self.orig_img[y1:y2, x1:x2])
+                _write_image(target, self.orig_img[y1:y2, x1:x2])
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
         """One row per box: name, class, confidence and box {x1, y1, x2, y2}.
@@ -304,7 +304,7 @@ class Results:
         return found or "(no detections), "
 
     def new(self) -> Results:
-        """The same picture without boxes."""
+        """The same image without boxes."""
         return self._with(Boxes(torch.zeros(0, 6), self.orig_shape))
 
     def update(self, boxes: Array) -> None:
@@ -364,7 +364,7 @@ class Results:
         return self.names.get(int(label), str(int(label)))
 
 
-def _write_picture(path: Path, image_bgr: Pixels) -> None:
+def _write_image(path: Path, image_bgr: Pixels) -> None:
     """Encode by the suffix of `path` (none means JPEG), then write all or nothing."""
     try:
         encoded, data = cv2.imencode(path.suffix or ".jpg", image_bgr)

@@ -68,7 +68,7 @@ _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
-"""How far a box may leave the picture: published sets round, and count from 0 or from 1."""
+"""How far a box may leave the image: published sets round, and count from 0 or from 1."""
 
 
 def read_coco(
@@ -78,11 +78,11 @@ def read_coco(
 
     Args:
         json_path: the annotations.
-        image_folders: where the pictures may be; the first folder that has the first one is it.
+        image_folders: where the images may be; the first folder that has the first one is it.
         names: classes in the order that the model shall have; None takes the json's, by id.
 
     Raises:
-        DataError: broken json, missing pictures, unknown ids, wrong boxes.
+        DataError: broken json, missing images, unknown ids, wrong boxes.
     """
     content = _load(json_path)
     categories = _categories(content)
@@ -189,20 +189,18 @@ def _is_box(box: object) -> bool:
 
 
 def _image_paths(json_path: Path, images: list[Json], folders: list[Path]) -> list[Path]:
-    """Where the pictures are, all in one of the folders."""
+    """Where the images are, all in one of the folders."""
     if not images:
         raise DataError(f"{json_path}: lists no images")
     first = str(images[0]["file_name"])
     folder = next((folder for folder in folders if (folder / first).is_file()), None)
     if folder is None:
         looked = ", ".join(str(folder) for folder in folders)
-        raise DataError(f"{json_path}: its first picture {first} is in none of {looked}")
+        raise DataError(f"{json_path}: its first image {first} is in none of {looked}")
     paths = [folder / entry["file_name"] for entry in images]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise DataError(
-            f"{missing[0]}: no such picture; {json_path.name} lists {len(missing)} such"
-        )
+        raise DataError(f"{missing[0]}: no such image; {json_path.name} lists {len(missing)} such")
     return paths
 
 
@@ -222,7 +220,7 @@ def _check_inside(
             found = ", ".join(f"{edge:.5g}" for edge in box.corners)
             problems.error(
                 name,
-                f"box outside the picture of {width}x{height} (left, top, right, bottom = {found})",
+                f"box outside the image of {width}x{height} (left, top, right, bottom = {found})",
             )
 
 

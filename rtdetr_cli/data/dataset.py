@@ -23,20 +23,20 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MAX_ANNOTATION_BYTES = 16 << 20
-"""Of one picture's labels: 400,000 boxes as text."""
+"""Of one image's labels: 400,000 boxes as text."""
 MAX_LIST_BYTES = 1 << 30
-"""Of a list of pictures: ten million paths."""
+"""Of a list of images: ten million paths."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One picture and its boxes.
+    """One image and its boxes.
 
     Attributes:
-        path: the picture.
-        size_hw: height and width of the upright picture, pixels.
+        path: the image.
+        size_hw: height and width of the upright image, pixels.
         image_id: unique in the split; a COCO json's own.
-        boxes_xyxy: (N, 4) float32 pixels, inside the picture, larger than nothing.
+        boxes_xyxy: (N, 4) float32 pixels, inside the image, larger than nothing.
         labels: (N,) int64, class indices 0..K-1.
         iscrowd: (N,) bool, regions that stand for many objects: not trained on.
     """
@@ -56,7 +56,7 @@ class DetectionDataset:
     Attributes:
         names: class index to name.
         category_ids: the ground truth's category id of each class index.
-        records: one for each picture.
+        records: one for each image.
         notes: what was odd and mended, a sentence each, for the user to read.
         annotations: the ground truth's own annotations where the source has COCO form; those of
             other sources are made from the records.
@@ -72,7 +72,7 @@ class DetectionDataset:
         return len(self.records)
 
     def record(self, index: int) -> Record:
-        """The picture at a position in the split."""
+        """The image at a position in the split."""
         return self.records[index]
 
     @cached_property
@@ -197,7 +197,7 @@ class LabelledBox(NamedTuple):
 def make_record(
     image_id: int, path: Path, size_hw: tuple[int, int], boxes: list[LabelledBox]
 ) -> Record:
-    """Gather the boxes of one picture, clipped to it."""
+    """Gather the boxes of one image, clipped to it."""
     height, width = size_hw
     corners = np.array([box.corners for box in boxes], np.float64).reshape(-1, 4)
     return Record(
@@ -211,10 +211,10 @@ def make_record(
 
 
 def read_sizes(images: list[Path]) -> list[tuple[int, int]]:
-    """(height, width) of each upright picture, from its header.
+    """(height, width) of each upright image, from its header.
 
     Raises:
-        DataError: pictures that are missing or no pictures; all of them are counted.
+        DataError: images that are missing or no images; all of them are counted.
     """
     problems = Problems()
 

@@ -47,8 +47,8 @@ def _of_split(split: DetectionDataset) -> dict[str, str]:
             labels.update(f"{len(array)} ".encode() + array.tobytes())
     return {
         "class names": ", ".join(split.names[index] for index in sorted(split.names)),
-        "number of pictures": str(len(paths)),
-        "list of pictures": files.hexdigest(),
-        "picture files": sizes.hexdigest(),
+        "number of images": str(len(paths)),
+        "list of images": files.hexdigest(),
+        "image files": sizes.hexdigest(),
         "labels": labels.hexdigest(),
     }

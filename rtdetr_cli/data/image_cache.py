@@ -1,6 +1,6 @@
-"""The decoded pictures of a split: from their files each time, kept in memory, or kept on disk.
+"""The decoded images of a split: from their files each time, kept in memory, or kept on disk.
 
-What is kept is the whole upright picture, as crops come from it. Each is decoded when it is first
+What is kept is the whole upright image, as crops come from it. Each is decoded when it is first
 wanted and again when its file has another time or size, so a loader gives the same batches with
 any of the three.
 """
@@ -29,14 +29,14 @@ _USABLE_MEMORY = 0.8
 _GB = 1e9
 
 
-class Pictures:
-    """Pictures by their position in the split, decoded each time."""
+class Images:
+    """Images by their position in the split, decoded each time."""
 
     def __init__(self, records: list[Record]) -> None:
         self._records = records
 
     def read(self, position: int) -> Pixels:
-        """One picture, (H, W, 3) uint8 RGB, upright; not to be written into.
+        """One image, (H, W, 3) uint8 RGB, upright; not to be written into.
 
         Raises:
             DataError: it cannot be read, or is not of the annotated size.
@@ -45,8 +45,8 @@ class Pictures:
         return read_picture(self._records[position])
 
 
-class PicturesInMemory(Pictures):
-    """Pictures in memory that all workers of a loader share."""
+class ImagesInMemory(Images):
+    """Images in memory that all workers of a loader share."""
 
     def __init__(self, records: list[Record]) -> None:
         super().__init__(records)
@@ -58,7 +58,7 @@ class PicturesInMemory(Pictures):
         self._lock = multiprocessing.Lock()
 
     def read(self, position: int) -> Pixels:
-        """One picture, from memory where it is there."""
+        """One image, from memory where it is there."""
         record = self._records[position]
         stamp = _stamp(record.path)
         end = int(self._ends[position])
@@ -72,11 +72,11 @@ class PicturesInMemory(Pictures):
         return place
 
 
-class PicturesOnDisk(Pictures):
-    """Pictures as .npy files in RTDETR_HOME/cache/pictures, for all runs and processes."""
+class ImagesOnDisk(Images):
+    """Images as .npy files in RTDETR_HOME/cache/images, for all runs and processes."""
 
     def read(self, position: int) -> Pixels:
-        """One picture, from the cache where it is there."""
+        """One image, from the cache where it is there."""
         record = self._records[position]
         path = _kept_at(record)
         try:
@@ -92,13 +92,13 @@ class PicturesOnDisk(Pictures):
         return pixels
 
 
-def open_pictures(records: list[Record], cache: str, copies: int = 1) -> Pictures:
-    """Choose how pictures are kept, after a look at the room there is.
+def open_images(records: list[Record], cache: str, copies: int = 1) -> Images:
+    """Choose how images are kept, after a look at the room there is.
 
     Args:
         records: the split.
         cache: off, ram or disk.
-        copies: processes on this machine that each keep all pictures in memory.
+        copies: processes on this machine that each keep all images in memory.
 
     Raises:
         BackendError: the memory is too small.
@@ -106,11 +106,11 @@ def open_pictures(records: list[Record], cache: str, copies: int = 1) -> Picture
     """
     if cache == "ram":
         _check_memory(records, copies)
-        return PicturesInMemory(records)
+        return ImagesInMemory(records)
     if cache == "disk":
         _check_disk(records)
-        return PicturesOnDisk(records)
-    return Pictures(records)
+        return ImagesOnDisk(records)
+    return Images(records)
 
 
 def read_picture(record: Record) -> Pixels:
@@ -123,7 +123,7 @@ def read_picture(record: Record) -> Pixels:
     if image.shape[:2] != record.size_hw:
         found, said = image.shape[:2], record.size_hw
         raise DataError(
-            f"{record.path}: the upright picture is {found[1]}x{found[0]} pixels, "
+            f"{record.path}: the upright image is {found[1]}x{found[0]} pixels, "
             f"but its annotations say {said[1]}x{said[0]}"
         )
     return image
@@ -139,7 +139,7 @@ def _stamp(path: Path) -> list[int]:
     try:
         status = path.stat()
     except OSError:
-        raise DataError(f"{path}: no such picture") from None
+        raise DataError(f"{path}: no such image") from None
     return [status.st_mtime_ns, status.st_size]
 
 
@@ -167,7 +167,7 @@ def _check_memory(records: list[Record], copies: int) -> None:
     if free is not None and needed > _USABLE_MEMORY * free:
         processes = f" in each of {copies} processes" if copies > 1 else ""
         raise BackendError(
-            f"cache=ram needs {needed / _GB:.1f} GB for {len(records)} decoded pictures"
+            f"cache=ram needs {needed / _GB:.1f} GB for {len(records)} decoded images"
             f"{processes}, but {_USABLE_MEMORY * free / _GB:.1f} GB can be used "
             f"({_USABLE_MEMORY:.0%} of the free memory); use cache=disk or cache=off"
         )
@@ -180,7 +180,7 @@ def _check_disk(records: list[Record]) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise StorageError(
-            f"cache=disk needs {needed / _GB:.1f} GB for {len(missing)} decoded pictures, but "
+            f"cache=disk needs {needed / _GB:.1f} GB for {len(missing)} decoded images, but "
             f"{free / _GB:.1f} GB are free at {home}; set RTDETR_HOME to a larger disk or use "
             "cache=off"
         )

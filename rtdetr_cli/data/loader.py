@@ -25,7 +25,7 @@ from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
-from rtdetr_cli.data.image_cache import open_pictures, read_picture
+from rtdetr_cli.data.image_cache import open_images, read_picture
 from rtdetr_cli.data.mosaic import MIXUP_SHARE, mixup, mosaic
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
 
@@ -43,7 +43,7 @@ class LoaderConfig:
     seed: int = 0
     """With the epoch, decides everything random."""
     workers: int | None = None
-    """Processes that read pictures, 0 reads them in this one; None: a core each, at most 4."""
+    """Processes that read images, 0 reads them in this one; None: a core each, at most 4."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Probabilities of each augmentation."""
     dense_epochs: tuple[int, int] | None = None
@@ -52,14 +52,14 @@ class LoaderConfig:
     multi_scale: tuple[tuple[int, int], ...] | None = None
     """Sizes (height, width) to draw from for each batch; None keeps `size_hw`."""
     cache: str = "off"
-    """Where decoded pictures are kept: off, ram or disk."""
+    """Where decoded images are kept: off, ram or disk."""
     rank: int = 0
     """Which process of `world_size` this is."""
     world_size: int = 1
     """Processes that share the data."""
 
     def augment_in(self, epoch: int, strong: bool) -> AugmentConfig:
-        """What may happen to the pictures of an epoch, counted from 0."""
+        """What may happen to the images of an epoch, counted from 0."""
         if not strong:
             return self.augment.weak()
         if self.dense_epochs is None:
@@ -92,11 +92,11 @@ class SampleKey(NamedTuple):
     size_hw: tuple[int, int]
     augment: AugmentConfig
     share: float
-    """Of the picture itself in a mixup; 1 is none."""
+    """Of the image itself in a mixup; 1 is none."""
 
 
 class Sample(NamedTuple):
-    """One picture ready to be stacked: uint8, as four times less travels between processes."""
+    """One image ready to be stacked: uint8, as four times less travels between processes."""
 
     image: Tensor  # (3, H, W) uint8
     target: Target
@@ -114,10 +114,10 @@ class TrainLoader:
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
         if not len(dataset):
-            raise DataError("the training split has no pictures")
+            raise DataError("the training split has no images")
         if len(dataset) < config.world_size:
             raise DataError(
-                f"the training split has {len(dataset)} pictures, too few for "
+                f"the training split has {len(dataset)} images, too few for "
                 f"{config.world_size} workers"
             )
         self._config = config
@@ -154,7 +154,7 @@ def train_loader(dataset: DetectionDataset, config: LoaderConfig) -> TrainLoader
 
 
 class EvalLoader:
-    """Every picture of a split once, in order, without augmentation.
+    """Every image of a split once, in order, without augmentation.
 
     Of several processes, W, each has every W-th batch.
     """
@@ -225,7 +225,7 @@ class _TrainSampler(Sampler[list[SampleKey]]):
         return config.multi_scale[rng.integers(len(config.multi_scale))]
 
     def _share(self, mixup: float, step: int) -> float:
-        """How much of each picture a mixup of the batch leaves; 1 where there is none."""
+        """How much of each image a mixup of the batch leaves; 1 where there is none."""
         rng = np.random.default_rng([self._config.seed, _MIXUP, self.epoch, step])
         return rng.uniform(*MIXUP_SHARE) if rng.random() < mixup else 1.0
 
@@ -235,7 +235,7 @@ class _TrainSamples(Dataset[Sample | RTDETRError]):
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
         self._dataset, self._config = dataset, config
-        self._pictures = open_pictures(dataset.records, config.cache, local_world_size())
+        self._images = open_images(dataset.records, config.cache, local_world_size())
 
     def __getitem__(self, key: SampleKey) -> Sample | RTDETRError:
         rng = np.random.default_rng([self._config.seed, _SAMPLE, key.epoch, key.position])
@@ -244,7 +244,7 @@ class _TrainSamples(Dataset[Sample | RTDETRError]):
             positions += rng.integers(len(self._dataset), size=3).tolist()
         records = [self._dataset.record(position) for position in positions]
         try:
-            images = [self._pictures.read(position) for position in positions]
+            images = [self._images.read(position) for position in positions]
         except RTDETRError as error:  # raised in a worker it would arrive as a traceback
             return error
         image, target = _place(images, records, key, rng)
@@ -254,7 +254,7 @@ class _TrainSamples(Dataset[Sample | RTDETRError]):
 def _place(
     images: list[Pixels], records: list[Record], key: SampleKey, rng: np.random.Generator
 ) -> tuple[Pixels, Target]:
-    """Make a sample of one picture or of four."""
+    """Make a sample of one image or of four."""
     boxes = [record.boxes_xyxy[~record.iscrowd] for record in records]
     labels = np.concatenate([record.labels[~record.iscrowd] for record in records])
     if len(images) == 1:
@@ -333,7 +333,7 @@ def explain_lost_worker() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise BackendError(
-            "a process that loads pictures was killed by the system, most often for lack of "
+            "a process that loads images was killed by the system, most often for lack of "
             "memory; give a smaller workers=, 0 loads in the main process"
         ) from error
 

@@ -1,7 +1,7 @@
 """Dense one-to-one of DEIM (arXiv 2412.04234): more objects in a sample, so more queries learn.
 
-Mosaic lays four pictures on one canvas, which is then turned, shifted and scaled; mixup lays the
-pictures of a batch over one another. Constants: Intellindust-AI-Lab/DEIM, configs/base/deim.yml.
+Mosaic lays four images on one canvas, which is then turned, shifted and scaled; mixup lays the
+images of a batch over one another. Constants: Intellindust-AI-Lab/DEIM, configs/base/deim.yml.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def mosaic(
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> tuple[Pixels, Floats, Ints]:
-    """Make a training sample of four pictures: top left, top right, bottom left, bottom right.
+    """Make a training sample of four images: top left, top right, bottom left, bottom right.
 
     All get the same shorter side and their own aspect ratio. Each is brought to the density of the
     sample in one antialiased step before the canvas is turned, so no detail is lost on the way.
@@ -71,12 +71,12 @@ def mosaic(
 
 
 def mixup(images: Tensor, targets: list[Target], share: float) -> tuple[Tensor, list[Target]]:
-    """Lay the picture before each of a batch over it; it then has the boxes of both.
+    """Lay the image before each of a batch over it; it then has the boxes of both.
 
     Args:
         images: (B, 3, H, W) uint8.
         targets: of the B images.
-        share: of each picture itself, 0..1.
+        share: of each image itself, 0..1.
     """
     planes = images.numpy().reshape(-1, images.shape[-1])
     before = images.roll(1, 0).numpy().reshape(planes.shape)
@@ -99,7 +99,7 @@ def _draw_turn(rng: np.random.Generator) -> Matrix:
 
 
 def _draw_canvas(images: list[Pixels], drawn: Ints, corners: Ints, cell: Ints) -> Pixels:
-    """Four pictures of the drawn sizes, each in the top left corner of its cell, black between."""
+    """Four images of the drawn sizes, each in the top left corner of its cell, black between."""
     canvas = np.zeros((2 * cell[1], 2 * cell[0], 3), np.uint8)
     for image, (width, height), (left, top) in zip(
         images, drawn.tolist(), corners.tolist(), strict=True

@@ -1,4 +1,4 @@
-"""A part of a data set: some classes, all classes as one, a share of the pictures."""
+"""A part of a data set: some classes, all classes as one, a share of the images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SINGLE_NAME = "object"
 
 
 def keep_classes(dataset: DetectionDataset, classes: tuple[int, ...]) -> DetectionDataset:
-    """Forget the boxes of all other classes; numbers, names and pictures stay.
+    """Forget the boxes of all other classes; numbers, names and images stay.
 
     Raises:
         UsageError: an index is no class of the data set.
@@ -60,16 +60,16 @@ def select_classes(
 
 
 def take_fraction(dataset: DetectionDataset, fraction: float, seed: int) -> DetectionDataset:
-    """A share of the pictures, drawn by the seed, in the order of the split; at least one."""
+    """A share of the images, drawn by the seed, in the order of the split; at least one."""
     if fraction == 1:
         return dataset
     count = max(1, round(fraction * len(dataset)))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    return take_pictures(dataset, chosen.tolist())
+    return take_images(dataset, chosen.tolist())
 
 
-def take_pictures(dataset: DetectionDataset, positions: Sequence[int]) -> DetectionDataset:
-    """The pictures at some positions of the split, and what is known of them."""
+def take_images(dataset: DetectionDataset, positions: Sequence[int]) -> DetectionDataset:
+    """The images at some positions of the split, and what is known of them."""
     records = [dataset.records[position] for position in positions]
     annotations = dataset.annotations
     if annotations is not None:

@@ -1,8 +1,8 @@
 """The data set that needs no download: discs, squares and triangles, drawn by us.
 
 Colour hints at the class but does not tell it; shapes overlap, vary four-fold in size and stand on
-a textured ground among bars, ellipses, arcs and lines that are no class but look like one. A
-picture depends only on (seed, split, number), so growing one split leaves the others as they are.
+a textured ground among bars, ellipses, arcs and lines that are no class but look like one. An
+image depends only on (seed, split, number), so growing one split leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Box = tuple[float, float, float, float]
 
 NAMES = {0: "disc", 1: "square", 2: "triangle"}
 VERSION = 2
-"""Part of the folder's name: raise it when the pictures change."""
+"""Part of the folder's name: raise it when the images change."""
 
 SUPERSAMPLING = 4
 """A shape is drawn this many times larger and averaged down, for smooth edges."""
@@ -52,8 +52,8 @@ def draw_shapes(config: ShapesConfig, parent: Path) -> DatasetConfig:
     return DatasetConfig(folder, train, val, test, NAMES)
 
 
-def draw_picture(rng: np.random.Generator, size: int) -> tuple[Pixels, list[tuple[int, Box]]]:
-    """Draw one picture.
+def draw_image(rng: np.random.Generator, size: int) -> tuple[Pixels, list[tuple[int, Box]]]:
+    """Draw one image.
 
     Returns:
         (size, size, 3) uint8 RGB, and class index and (left, top, right, bottom) in pixels of
@@ -101,7 +101,7 @@ def _write_split(root: Path, split: str, seed: list[int], count: int, size: int)
     for kind in ("images", "labels"):
         (root / kind / split).mkdir(parents=True)
     for number in range(count):
-        picture, boxes = draw_picture(np.random.default_rng([*seed, number]), size)
+        picture, boxes = draw_image(np.random.default_rng([*seed, number]), size)
         encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
         (root / "images" / split / f"{number:04}.jpg").write_bytes(encoded.tobytes())
         lines = [_label_line(kind, np.array(box) / size) for kind, box in boxes]
@@ -121,8 +121,8 @@ class _Shape:
     kind: int  # class index; -1: none, only looks like one
     left: int
     top: int
-    alpha: Canvas  # (h, w) 0..1, inside the picture
-    box: Box  # exact, clipped to the picture
+    alpha: Canvas  # (h, w) 0..1, inside the image
+    box: Box  # exact, clipped to the image
 
     @property
     def region(self) -> tuple[slice, slice]:
@@ -130,7 +130,7 @@ class _Shape:
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
     def covered(self, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """The pixels of the picture that it covers by half or more."""
+        """The pixels of the image that it covers by half or more."""
         mask = np.zeros(owner.shape, bool)
         mask[self.region] = self.alpha >= 0.5
         return mask

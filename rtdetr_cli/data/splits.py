@@ -71,7 +71,7 @@ def open_split(config: DatasetConfig, split: str) -> DetectionDataset:
         raise DataError(f"{_origin(config)}: names is missing; list the classes")
     images = [image for path in paths for image in _images(path, config.path)]
     if not images:
-        raise DataError(f"{paths[0]}: no pictures in it")
+        raise DataError(f"{paths[0]}: no images in it")
     return read_yolo(images, config.names)
 
 

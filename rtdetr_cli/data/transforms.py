@@ -1,7 +1,7 @@
 """Training augmentation of the official v2 recipe: boxes decide, pixels are touched once.
 
 Zoom-out and IoU crop only move a window over the source; the window is then cut, padded and
-stretched in one go, and the colours are distorted on the small picture. All randomness comes from
+stretched in one go, and the colours are distorted on the small image. All randomness comes from
 one generator.
 """
 
@@ -18,7 +18,7 @@ from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.data.dataset import Bools, Floats, Ints
 
 Window = tuple[int, int, int, int]
-"""Left, top, right, bottom in source pixels; it may reach beyond the picture."""
+"""Left, top, right, bottom in source pixels; it may reach beyond the image."""
 
 ZOOM_OUT_RANGE = (1.0, 4.0)
 CROP_OPTIONS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -35,23 +35,23 @@ class AugmentConfig:
     photometric: float = 0.5
     """Each of brightness, contrast, saturation, hue and channel order, on its own."""
     zoom_out: float = 0.5
-    """The picture placed on a black canvas up to four times as wide and high."""
+    """The image placed on a black canvas up to four times as wide and high."""
     iou_crop: float = 0.8
     """A crop that keeps at least one box to a random IoU."""
     flip: float = 0.5
     """Mirrored left to right."""
 
     mosaic: float = 0.0
-    """Four pictures in one, in place of zoom-out and IoU crop."""
+    """Four images in one, in place of zoom-out and IoU crop."""
     mixup: float = 0.0
-    """A batch whose pictures lie over one another, two and two."""
+    """A batch whose images lie over one another, two and two."""
 
     def weak(self) -> AugmentConfig:
         """Only what stays on during the last epochs: the flip."""
         return AugmentConfig(photometric=0.0, zoom_out=0.0, iou_crop=0.0, flip=self.flip)
 
     def sparse(self) -> AugmentConfig:
-        """Without what adds objects of other pictures."""
+        """Without what adds objects of other images."""
         return replace(self, mosaic=0.0, mixup=0.0)
 
 
@@ -109,7 +109,7 @@ def to_fractions(boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Floats:
 
 
 def zoom_out_window(window: Window, rng: np.random.Generator) -> Window:
-    """A window around the picture, up to four times as wide and high, anywhere."""
+    """A window around the image, up to four times as wide and high, anywhere."""
     _, _, width, height = window
     ratio = rng.uniform(*ZOOM_OUT_RANGE)
     canvas_width, canvas_height = int(width * ratio), int(height * ratio)
@@ -164,13 +164,13 @@ def _overlaps(crops: Ints, boxes_xyxy: Floats) -> tuple[Bools, Floats]:
 
 @dataclass(frozen=True)
 class Placement:
-    """Which part of the picture is seen in the sample, and where: both in whole pixels.
+    """Which part of the image is seen in the sample, and where: both in whole pixels.
 
     Boxes go through the same map as the pixels, so rounding costs no accuracy.
     """
 
     source: Ints
-    """(4,) left, top, right, bottom in the picture."""
+    """(4,) left, top, right, bottom in the image."""
     target: Ints
     """(4,) left, top, right, bottom in the sample; the rest of the sample is black."""
 
@@ -188,7 +188,7 @@ class Placement:
         return sample
 
     def boxes(self, boxes_xyxy: Floats) -> Floats:
-        """(N, 4) pixels of the picture, clipped to what is seen, in pixels of the sample."""
+        """(N, 4) pixels of the image, clipped to what is seen, in pixels of the sample."""
         low, high = self.source[:2], self.source[2:]
         scale = (self.target[2:] - self.target[:2]) / (high - low)
         corners = boxes_xyxy.reshape(-1, 2, 2).clip(low, high)
@@ -196,7 +196,7 @@ class Placement:
 
 
 def place_window(window: Window, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Placement:
-    """Lay the part of the window that shows the picture on the sample's pixel grid."""
+    """Lay the part of the window that shows the image on the sample's pixel grid."""
     low, high = np.array(window[:2]), np.array(window[2:])
     source = np.array([*np.maximum(low, 0), *np.minimum(high, image_hw[::-1])])
     size = np.array(size_hw[::-1])

@@ -19,7 +19,7 @@ from rtdetr_cli.data.dataset import (
 )
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
-"""How far a box may leave the picture: tools count from 0 or from 1."""
+"""How far a box may leave the image: tools count from 0 or from 1."""
 
 
 def is_voc_list(path: Path) -> bool:
@@ -28,7 +28,7 @@ def is_voc_list(path: Path) -> bool:
 
 
 def read_voc(lists: list[Path], names: dict[int, str] | None) -> DetectionDataset:
-    """Read the pictures that one or several ImageSets lists name.
+    """Read the images that one or several ImageSets lists name.
 
     Objects marked difficult become crowd regions: not trained on, and no error to find or miss.
 
@@ -47,7 +47,7 @@ def read_voc(lists: list[Path], names: dict[int, str] | None) -> DetectionDatase
         if line.strip()
     ]
     if not stems:
-        raise DataError(f"{lists[0]}: names no pictures")
+        raise DataError(f"{lists[0]}: names no images")
     names = names or _all_names({root for root, _ in stems})
     xmls = [root / "Annotations" / f"{stem}.xml" for root, stem in stems]
     images = [root / "JPEGImages" / f"{stem}.jpg" for root, stem in stems]
@@ -127,5 +127,5 @@ def _what_is_wrong(
     height, width = size_hw
     beyond = max(-left, -top, right - width, bottom - height)
     if beyond > OUTSIDE_TOLERANCE_PIXELS:
-        return f"box {edges} outside the picture of {width}x{height}"
+        return f"box {edges} outside the image of {width}x{height}"
     return None

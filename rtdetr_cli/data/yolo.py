@@ -18,16 +18,16 @@ from rtdetr_cli.data.dataset import (
 )
 
 OUTSIDE_TOLERANCE = 1e-3
-"""How far a box may leave the picture, as a fraction of it, before the label counts as wrong."""
+"""How far a box may leave the image, as a fraction of it, before the label counts as wrong."""
 
 
 def read_yolo(images: list[Path], names: dict[int, str]) -> DetectionDataset:
-    """Read the labels of these pictures.
+    """Read the labels of these images.
 
-    A picture without a label file is background. Polygons become their bounding box.
+    An image without a label file is background. Polygons become their bounding box.
 
     Raises:
-        DataError: a wrong label, an undecodable picture, or no label file at all.
+        DataError: a wrong label, an undecodable image, or no label file at all.
     """
     label_paths = _label_paths(images)
     problems = Problems()
@@ -40,13 +40,13 @@ def read_yolo(images: list[Path], names: dict[int, str]) -> DetectionDataset:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every picture in a folder and below, sorted by name."""
+    """Every image in a folder and below, sorted by name."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_image_list(list_path: Path, root: Path) -> list[Path]:
-    """The pictures that a .txt file names, a path a line, relative to the file or to the root."""
+    """The images that a .txt file names, a path a line, relative to the file or to the root."""
     text = read_text(list_path, MAX_LIST_BYTES) or ""
     images = []
     for line in filter(None, map(str.strip, text.splitlines())):
@@ -56,7 +56,7 @@ def read_image_list(list_path: Path, root: Path) -> list[Path]:
 
 
 def label_path(image: Path) -> Path:
-    """Where the labels of a picture stand: the last `images` of its path becomes `labels`."""
+    """Where the labels of an image stand: the last `images` of its path becomes `labels`."""
     parts = list(image.parts)
     if "images" in parts[:-1]:
         parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
@@ -64,14 +64,14 @@ def label_path(image: Path) -> Path:
 
 
 def _label_paths(images: list[Path]) -> list[Path]:
-    """The label file of each picture: in labels/, or else beside the picture."""
+    """The label file of each image: in labels/, or else beside the image."""
     in_labels = [label_path(image) for image in images]
     beside = [image.with_suffix(".txt") for image in images]
     for paths in (in_labels, beside):
         if any(path.is_file() for path in paths):
             return paths
     raise DataError(
-        f"{images[0].parent}: none of the {len(images)} pictures has a label file; "
+        f"{images[0].parent}: none of the {len(images)} images has a label file; "
         f"expected for example {in_labels[0]}"
     )
 
@@ -127,7 +127,7 @@ def _parse(values: list[str], num_classes: int) -> tuple[int, list[float]]:
     box = _corners(numbers[1:])
     if min(box) < -OUTSIDE_TOLERANCE or max(box) > 1 + OUTSIDE_TOLERANCE:
         raise ValueError(
-            f"box outside the picture (left, top, right, bottom = "
+            f"box outside the image (left, top, right, bottom = "
             f"{', '.join(f'{edge:.4g}' for edge in box)}); fractions of 0..1 are expected"
         )
     return int(numbers[0]), box

@@ -25,16 +25,16 @@ from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.engine.benchmarking.rows import Row, chosen_formats, written
 from rtdetr_cli.engine.benchmarking.timing import race
 from rtdetr_cli.engine.env import torch_advisory
-from rtdetr_cli.engine.exporting.images import Pictures, find_pictures
+from rtdetr_cli.engine.exporting.images import Images, find_images
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Answers, ask, judge
 from rtdetr_cli.evaluation.report import save_tradeoff
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.store import resolve_weights
 
-EVERY_PICTURE = 1 << 30
+EVERY_IMAGE = 1 << 30
 COLUMNS = (
     "format", "precision", "MB", "AP", "matched", "box drift px (p99)", "score drift (p99)",
-    "p50 ms", "p90 ms", "p99 ms", "pictures/s", "memory MB",
+    "p50 ms", "p90 ms", "p99 ms", "images/s", "memory MB",
 )  # fmt: skip
 
 
@@ -49,15 +49,13 @@ def benchmark(settings: BenchmarkSettings) -> list[Row]:
         BackendError: PyTorch itself cannot run it.
     """
     formats = chosen_formats(settings.formats)
-    pictures = (
-        find_pictures(settings.data, settings.images or EVERY_PICTURE) if settings.data else None
-    )
+    pictures = find_images(settings.data, settings.images or EVERY_IMAGE) if settings.data else None
     run_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
     model, reference = _open(settings, run_dir)
     preprocessing = preprocessing_for(reference, settings.imgsz)
     say(f"{reference.description}; {machine()}")
     rows = [written(name, model, settings, run_dir, reference.device) for name in formats]
-    pictures = pictures or find_pictures(None)
+    pictures = pictures or find_images(None)
     ours = ask(reference, pictures, preprocessing)
     rows = [_accuracy(row, ours, pictures, preprocessing, settings) for row in rows]
     rows = race(rows, settings, preprocessing.size_hw)
@@ -92,7 +90,7 @@ def _open(settings: BenchmarkSettings, run_dir: Path) -> tuple[str, TorchDetecto
 def _accuracy(
     row: Row,
     ours: Answers,
-    pictures: Pictures,
+    pictures: Images,
     preprocessing: Preprocessing,
     settings: BenchmarkSettings,
 ) -> Row:
@@ -120,10 +118,8 @@ def _accuracy(
     )
 
 
-def _report(
-    settings: BenchmarkSettings, rows: list[Row], run_dir: Path, pictures: Pictures
-) -> None:
-    """The table on stdout, the numbers as CSV, JSON and a picture in the run folder."""
+def _report(settings: BenchmarkSettings, rows: list[Row], run_dir: Path, pictures: Images) -> None:
+    """The table on stdout, the numbers as CSV, JSON and an image in the run folder."""
     names = [field.name for field in fields(Row)]
     with atomic_write(run_dir / "benchmark.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)

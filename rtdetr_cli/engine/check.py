@@ -15,13 +15,13 @@ from rtdetr_cli.data.splits import load_data, open_split
 
 
 def check(settings: CheckSettings) -> None:
-    """Open every split, decode every picture, and count what is there.
+    """Open every split, decode every image, and count what is there.
 
     Args:
         settings: every key of `rtdetr check`.
 
     Raises:
-        DataError: a label or a picture cannot be used; all of them have been named by then.
+        DataError: a label or an image cannot be used; all of them have been named by then.
     """
     config = load_data(settings.data)
     datasets: dict[str, DetectionDataset] = {}
@@ -56,7 +56,7 @@ def _undecodable(split: str, dataset: DetectionDataset) -> list[str]:
 
 
 def _counts(datasets: dict[str, DetectionDataset]) -> dict[str, dict[str, object]]:
-    """Per split: pictures, pictures without boxes, boxes per class, what was mended."""
+    """Per split: images, images without boxes, boxes per class, what was mended."""
     return {
         split: {
             "pictures": len(dataset),

@@ -100,7 +100,7 @@ def _losses(format: str, checkpoint: Checkpoint) -> list[str]:
         idle = config.decoder.num_layers - config.decoder.eval_layers
         notes.append(f"{idle} decoder layers that do not run at inference left out")
     if format in {"official", "hf"} and not checkpoint.preprocessing.antialias:
-        notes.append("trained on pictures resized without antialias, which such files cannot say")
+        notes.append("trained on images resized without antialias, which such files cannot say")
     if format in {"official", "hf"} and config.norm_eps != 1e-5:
         notes.append(f"variances moved from BatchNorm epsilon {config.norm_eps:g} to 1e-05")
     return notes

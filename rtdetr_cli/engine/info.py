@@ -192,7 +192,7 @@ def _open_engine(path: Path) -> _Opened:
     built = f"TensorRT {notes['tensorrt']} on {notes['gpu']}"
     shown = (
         built,
-        f"{least} to {most} pictures, tuned for {tuned}",
+        f"{least} to {most} images, tuned for {tuned}",
         f"verdict: {notes['verdict']}",
     )
     file = FileInfo(sha256(path), path.stat().st_size, notes=shown)

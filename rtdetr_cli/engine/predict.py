@@ -1,4 +1,4 @@
-"""Prediction: pictures through a detector, Results out, and what the run folder gets of them.
+"""Prediction: images through a detector, Results out, and what the run folder gets of them.
 
 `predict` is the command; `stream` is what Python uses. Both walk over the same outcomes.
 """
@@ -36,13 +36,13 @@ _TOP_PAIRS = 300
 
 
 def predict(settings: PredictSettings) -> int:
-    """Run the command: one line per picture on stdout, or one JSON array; the talk on stderr.
+    """Run the command: one line per image on stdout, or one JSON array; the talk on stderr.
 
     Returns:
-        The exit code: 0, or 3 if some pictures could not be read.
+        The exit code: 0, or 3 if some images could not be read.
 
     Raises:
-        DataError: no picture of the source could be read.
+        DataError: no image of the source could be read.
     """
     source = open_source(settings.source)
     detector = open_detector(settings)
@@ -67,20 +67,20 @@ def predict(settings: PredictSettings) -> int:
         f"{sum(speed[stage] for speed in speeds) / len(speeds):.1f} ms {stage}"
         for stage in speeds[0]
     )
-    say(f"Speed: {stages} per picture at {width}x{height}")
+    say(f"Speed: {stages} per image at {width}x{height}")
     if save_dir:
         say(f"Results saved to {save_dir}")
     return 0 if len(speeds) == len(source) else DataError.exit_code
 
 
 def stream(detector: Detector, source: SourceLike, settings: PredictSettings) -> Iterator[Results]:
-    """Results of every readable picture, one after the other; files are written as they come.
+    """Results of every readable image, one after the other; files are written as they come.
 
-    The source is opened at once, its pictures are read while one walks over the results. Pictures
+    The source is opened at once, its images are read while one walks over the results. Images
     that cannot be read are named on stderr and left out.
 
     Raises:
-        DataError: the source does not exist or, at the end, none of its pictures could be read.
+        DataError: the source does not exist or, at the end, none of its images could be read.
     """
     return _readable(detector, open_source(source), settings)
 
@@ -123,7 +123,7 @@ def describe(results: Results) -> str:
 def _outcomes(
     detector: Detector, source: Source, settings: PredictSettings
 ) -> Iterator[Results | Picture]:
-    """Results, or the Picture itself where it could not be read, in the order of the source."""
+    """Results, or the Image itself where it could not be read, in the order of the source."""
     for label in settings.classes or ():
         if label not in detector.names:
             raise UsageError(
@@ -148,7 +148,7 @@ def _outcomes(
 def _detect(
     detector: Detector, pictures: list[tuple[str, Pixels]], settings: PredictSettings
 ) -> list[Results]:
-    """One batch: resize, detect, filter; each stage is timed and shared out over the pictures."""
+    """One batch: resize, detect, filter; each stage is timed and shared out over the images."""
     wanted = preprocessing_for(detector, settings.imgsz)
     start = time.perf_counter()
     resized = [resize_image(rgb, wanted.size_hw, wanted.antialias) for _, rgb in pictures]
@@ -201,7 +201,7 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
 
 
 def _row(outcome: Results | Picture) -> dict[str, Any]:
-    """What `json=true` prints of one picture."""
+    """What `json=true` prints of one image."""
     if isinstance(outcome, Picture):
         return {"path": outcome.path, "error": outcome.error}
     height, width = outcome.orig_shape
@@ -216,4 +216,4 @@ def _row(outcome: Results | Picture) -> dict[str, Any]:
 
 def _require_any(errors: list[str], total: int) -> None:
     if len(errors) == total:
-        raise DataError(errors[0] if total == 1 else f"none of the {total} pictures could be read")
+        raise DataError(errors[0] if total == 1 else f"none of the {total} images could be read")

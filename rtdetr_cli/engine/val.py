@@ -44,7 +44,7 @@ def validate(settings: ValSettings) -> Metrics:
     detector = open_detector(settings)
     check_classes(detector, dataset)
     preprocessing = preprocessing_for(detector, settings.imgsz)
-    say(f"{detector.description}; {len(dataset)} pictures, {dataset.num_boxes} boxes")
+    say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
     loader = eval_loader(dataset, settings.batch, preprocessing, settings.workers)
     rows: list[dict[str, Any]] | None = [] if settings.save_json else None
     metrics = evaluate(detector, dataset, loader, settings.conf, settings.max_det, rows)
@@ -97,7 +97,7 @@ def print_metrics(metrics: Metrics) -> None:
     for remark in metrics.remarks:
         warn(remark)
     if metrics.speed:
-        say(f"{metrics.speed['inference']:.1f} ms per picture in the detector")
+        say(f"{metrics.speed['inference']:.1f} ms per image in the detector")
 
 
 def check_classes(detector: Detector, dataset: DetectionDataset) -> None:

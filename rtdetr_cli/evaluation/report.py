@@ -1,4 +1,4 @@
-"""Pictures of a validation (curves of precision, recall and F1, confusion matrices) or a benchmark.
+"""Images of a validation (curves of precision, recall and F1, confusion matrices) or a benchmark.
 
 matplotlib is imported where it draws, through its object interface, so that no window system and
 no global state are touched.
@@ -32,7 +32,7 @@ _MAX_NAME_LENGTH = 24
 
 
 class _CurvePlot(NamedTuple):
-    """One picture of curves: a line per class present, the mean above them."""
+    """One image of curves: a line per class present, the mean above them."""
 
     axes: tuple[str, str]
     x: Floats
@@ -43,7 +43,7 @@ class _CurvePlot(NamedTuple):
 
 
 def save_plots(run_dir: Path, metrics: Metrics) -> list[Path]:
-    """Write the four curve pictures and both confusion matrices into a run folder.
+    """Write the four curve images and both confusion matrices into a run folder.
 
     Returns:
         Paths of the six PNG files.
@@ -76,7 +76,7 @@ def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: st
         StorageError: no space left or no permission.
     """
     figure, axes = _canvas(9, 5.5)
-    _title(axes, f"{y_name} by latency", "one picture, median")
+    _title(axes, f"{y_name} by latency", "one image, median")
     axes.set_xlabel("Latency, ms", color=_INK)
     axes.set_ylabel(y_name, color=_INK)
     _plain(axes)

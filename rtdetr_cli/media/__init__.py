@@ -1,1 +1,1 @@
-"""Pictures in, pictures and texts out: what prediction reads and writes."""
+"""Images in, images and texts out: what prediction reads and writes."""

@@ -1,4 +1,4 @@
-"""Boxes and labels on a picture of any size: the painter that Results borrow."""
+"""Boxes and labels on an image of any size: the painter that Results borrow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw_boxes(
     """Draw frames and labels on a copy of (H, W, 3) uint8 BGR.
 
     The best box is drawn last, and its label is placed first, so that it stays readable in a
-    crowd. Frames are cut at the border. Labels are left out where the picture is too small.
+    crowd. Frames are cut at the border. Labels are left out where the image is too small.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
     marks = _marks(boxes, names, style)
@@ -92,14 +92,14 @@ def _write_labels(
 def _place(
     frame: Frame, label_wh: tuple[int, int], size_wh: tuple[int, int], taken: list[Frame]
 ) -> Frame:
-    """Above the frame, else inside, else below: the first place that is free and in the picture."""
-    (width, height), (picture_width, picture_height) = label_wh, size_wh
+    """Above the frame, else inside, else below: the first place that is free and in the image."""
+    (width, height), (image_width, image_height) = label_wh, size_wh
     x1, y1, x2, y2 = frame
     wanted = [(x, y) for y in (y1 - height, y1, y2 + 1) for x in (x1, x2 - width + 1)]
     places = []
     for x, y in wanted:
-        left = max(0, min(x, picture_width - width))
-        top = max(0, min(y, picture_height - height))
+        left = max(0, min(x, image_width - width))
+        top = max(0, min(y, image_height - height))
         place = (left, top, left + width - 1, top + height - 1)
         if top == y and not any(_overlap(place, other) for other in taken):
             return place
@@ -112,7 +112,7 @@ def _overlap(a: Frame, b: Frame) -> bool:
 
 
 def _fitting(size_wh: tuple[int, int], per_side: int, per_short: int, least: int) -> int:
-    """A length that suits the picture's area but never swamps the short side of a panorama."""
+    """A length that suits the image's area but never swamps the short side of a panorama."""
     side = math.sqrt(size_wh[0] * size_wh[1])
     return max(least, round(min(side / per_side, min(size_wh) / per_short)))
 

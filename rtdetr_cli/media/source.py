@@ -1,6 +1,6 @@
-"""Where pictures come from: files, folders, patterns, lists, arrays, Pillow images, tensors.
+"""Where images come from: files, folders, patterns, lists, arrays, Pillow images, tensors.
 
-All paths are checked before the first picture is read; a picture that cannot be read does not
+All paths are checked before the first image is read; an image that cannot be read does not
 stop the others.
 """
 
@@ -28,11 +28,11 @@ _VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
 _FOREIGN_SUFFIXES = frozenset({".avif", ".dng", ".heic", ".heif"})
-"""Pictures that Pillow may not read: tried, so that they are named and not passed over."""
+"""Images that Pillow may not read: tried, so that they are named and not passed over."""
 
 
 class Picture(NamedTuple):
-    """One picture of a source: either its pixels or why there are none."""
+    """One image of a source: either its pixels or why there are none."""
 
     path: str
     image: Pixels | None
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
 
 class Source:
-    """A sequence of pictures that are read while one walks over it."""
+    """A sequence of images that are read while one walks over it."""
 
     def __init__(self, readers: list[tuple[str, Callable[[], Pixels]]]) -> None:
         self._readers = readers
@@ -58,7 +58,7 @@ class Source:
 
 
 def open_source(source: SourceLike) -> Source:
-    """Find all pictures of a source without reading them.
+    """Find all images of a source without reading them.
 
     Args:
         source: an image file, a folder, a pattern (`**` searches sub-folders), a .txt file with a
@@ -67,7 +67,7 @@ def open_source(source: SourceLike) -> Source:
             list of these.
 
     Raises:
-        DataError: a path does not exist, holds no pictures, or is a video, a camera or a URL.
+        DataError: a path does not exist, holds no images, or is a video, a camera or a URL.
         UsageError: the source is of none of these types.
     """
     readers: list[tuple[str, Callable[[], Pixels]]] = []
@@ -87,7 +87,7 @@ def open_source(source: SourceLike) -> Source:
 
 
 def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (the edge: whatever a user passes)
-    """Paths of picture files, arrays, Pillow images and single-picture tensors, in order."""
+    """Paths of image files, arrays, Pillow images and single-image tensors, in order."""
     if isinstance(source, (str, Path)):
         yield from _find_files(str(source))
     elif isinstance(source, (list, tuple)):
@@ -114,7 +114,7 @@ def _find_files(source: str) -> list[Path]:
 def _matching_files(source: str) -> list[Path]:
     path = user_path(source)
     if path.is_dir():
-        return _pictures_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")
+        return _images_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")
     refuse_special(path, DataError)
     if path.suffix.lower() == ".txt" and path.is_file():
         return _listed(path)
@@ -125,22 +125,22 @@ def _matching_files(source: str) -> list[Path]:
         raise DataError(f"{source}: cameras, screens and network sources are not supported")
     if glob.has_magic(source):
         found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (**)
-        return _pictures_among(found, f"{source}: the pattern", "")
+        return _images_among(found, f"{source}: the pattern", "")
     siblings = path.parent.iterdir() if path.parent.is_dir() else ()
     hint = nearest(path.name, [sibling.name for sibling in siblings])
     raise DataError(f"{source}: no such file or folder{hint}")
 
 
-def _pictures_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]:
-    pictures = sorted(path for path in paths if _looks_like_picture(path))
+def _images_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]:
+    pictures = sorted(path for path in paths if _looks_like_image(path))
     if not pictures:
         hint = f"; source='{deeper}' searches its sub-folders too" if deeper else ""
-        raise DataError(f"{what} holds no pictures{hint}")
+        raise DataError(f"{what} holds no images{hint}")
     return pictures
 
 
-def _looks_like_picture(path: Path) -> bool:
-    """By suffix; a file without one by its header. Hidden files are no pictures."""
+def _looks_like_image(path: Path) -> bool:
+    """By suffix; a file without one by its header. Hidden files are no images."""
     if path.name.startswith(".") or not (path.is_file() or special_file(path)):
         return False
     if path.suffix:
@@ -165,7 +165,7 @@ def _listed(list_file: Path) -> list[Path]:
             path = beside if beside.exists() else Path(name)
             refuse_special(path, DataError)
             if not path.is_file():
-                raise DataError(f"{list_file}:{number}: no such picture: {name}")
+                raise DataError(f"{list_file}:{number}: no such image: {name}")
             paths.append(path)
     if not paths:
         raise DataError(f"{list_file}: the list is empty")

@@ -1,4 +1,4 @@
-"""What a prediction leaves in its run folder: annotated pictures, label files, crops."""
+"""What a prediction leaves in its run folder: annotated images, label files, crops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JPEG_SIDE_LIMIT = 65500
 
 @dataclass
 class RunWriter:
-    """Writes the results of one run; pictures of the same name never overwrite each other."""
+    """Writes the results of one run; images of the same name never overwrite each other."""
 
     run_dir: Path
     pictures: bool = True
@@ -29,7 +29,7 @@ class RunWriter:
     _stems: set[str] = field(default_factory=set, init=False)
 
     def write(self, results: Results) -> None:
-        """Write all that is asked for about one picture.
+        """Write all that is asked for about one image.
 
         Raises:
             StorageError: disk full or no permission.

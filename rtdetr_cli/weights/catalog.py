@@ -51,7 +51,7 @@ class Published(PublishedFile):
     """How its decoder samples: bilinear or discrete, which its tensors do not show."""
     licence: str = "Apache-2.0"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    """How pictures were read when AP was measured."""
+    """How images were read when AP was measured."""
     sha256: str | None = None
     """Checksum, where two independent projects have recorded the same one."""
 

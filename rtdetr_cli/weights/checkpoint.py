@@ -38,7 +38,7 @@ class Checkpoint:
         config: the architecture, norm epsilon included.
         names: class index -> name.
         weights: tensors by their official v2 names.
-        preprocessing: how a picture becomes the input.
+        preprocessing: how an image becomes the input.
         training: what is needed to go on training, None in a file that is ready to ship.
         origin: what the weights were read from, for people.
         notes: what was dropped, renamed or filled in, for people.

@@ -38,7 +38,7 @@ class Family:
     renames: tuple[Rename, ...] = ()
     """Foreign and hub name, applied in order; `*` is a number, a leading dot means anywhere."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    """How its pictures were read."""
+    """How its images were read."""
     norm_eps: float = 1e-5
     """No state dict stores it: 1e-5 official, 1e-3 in networks built by Ultralytics."""
     position_precision: str = "float32"

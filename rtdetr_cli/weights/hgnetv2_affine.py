@@ -1,7 +1,7 @@
 """Folds the learnable affine blocks of HGNetv2 B0 to B3 into the convolutions around them.
 
 Such a block computes s * x + b behind a ReLU, with one s and one b for all channels; RT-DETR's
-HGNetv2 has none. Scales fold exactly. Shifts fold exactly but at the border of the picture, where a
+HGNetv2 has none. Scales fold exactly. Shifts fold exactly but at the border of the image, where a
 padded convolution reads 0 instead of b.
 """
 

@@ -178,7 +178,7 @@ def _by_hand(entry: PublishedFile) -> str:
 
 
 def _stamped(path: Path, entry: Published) -> Checkpoint:
-    """What is in a published file, with what only its publisher can tell: sampling, pictures."""
+    """What is in a published file, with what only its publisher can tell: sampling, images."""
     checkpoint, shipped = open_weights(path), load_model_config(entry.architecture)
     config = checkpoint.config
     if _parts(config) != _parts(shipped):

@@ -1,4 +1,4 @@
-"""Write a checkpoint for the official repository; write_hugging_face.py writes one for transformers.
+"""Write a checkpoint for the official repository; write_hugging_face.py does for transformers.
 
 Norms are written for an epsilon of 1e-5, the only one that both know.
 """
@@ -83,7 +83,7 @@ def points_scales(template: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
 def official_anchors(size_hw: tuple[int, int]) -> dict[str, Tensor]:
     """The anchors' logits (1, N, 4), infinite where invalid, and their mask (1, N, 1).
 
-    One square per cell of each level, 0.05 * 2^level of the picture wide; valid inside
+    One square per cell of each level, 0.05 * 2^level of the image wide; valid inside
     (0.01, 0.99).
     """
     levels = []

@@ -11,7 +11,7 @@ from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.images import find_images
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, compare
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
@@ -83,10 +83,10 @@ def test_half_moves_answers_and_the_description_says_so(tiny_config):
 
 
 def agreement_of_half(shared_data) -> Agreement:
-    """On 8 real pictures, with trained weights."""
+    """On 8 real images, with trained weights."""
     exact = load_detector(str(shared_data / "weights" / "ultralytics_n_bccd.pt"), "cpu")
     half = TorchDetector(exact.network, exact.names, exact.preprocessing, CPU, half=True)
-    pictures = find_pictures(str(shared_data / "bccd" / "images" / "val"))
+    pictures = find_images(str(shared_data / "bccd" / "images" / "val"))
     return compare(exact, half, pictures, LIMITS["fp16"])
 
 

@@ -37,7 +37,7 @@ def save(
     columns: object = None,
     **notes: str,
 ) -> Path:
-    """A graph that gives the same answers for each picture, whatever it shows."""
+    """A graph that gives the same answers for each image, whatever it shows."""
     nodes, values, outputs = [], [], []
     zeros = [
         helper.make_node("ReduceMean", [image], ["means"], axes=[1, 2, 3], keepdims=0),
@@ -61,7 +61,7 @@ def save(
 
 
 def check_best(detector: OnnxDetector, count: int = 5) -> None:
-    """The five best pairs of two pictures of different shapes, in pixels."""
+    """The five best pairs of two images of different shapes, in pixels."""
     sizes_hw = [(100, 200), (40, 20)]
     for found, (height, width) in zip(
         detector.detect(torch.rand(2, 3, *SIDES), sizes_hw, max_det=5), sizes_hw, strict=True

@@ -55,7 +55,7 @@ def test_a_loop_without_end_is_stopped_by_onnx_runtime(tmp_path, capfd):
     start = time.monotonic()
     with pytest.raises(
         BackendError,
-        match=r"x\.onnx did not finish 2 pictures in 0\.5 s \(timeout=0\.25 for each\)",
+        match=r"x\.onnx did not finish 2 images in 0\.5 s \(timeout=0\.25 for each\)",
     ):
         detect(path, 0.25)
     assert 0.5 <= time.monotonic() - start < 5
@@ -75,7 +75,7 @@ def test_the_command_ends_with_the_code_of_runtimes(tmp_path, capsys):
     Image.new("RGB", (9, 9)).save(picture)
     words = [f"model={path}", f"source={picture}", "device=cpu", "save=false", "timeout=0.2"]
     assert run(["predict", *words]) == 5
-    assert "did not finish 1 pictures in 0.2 s" in capsys.readouterr().err
+    assert "did not finish 1 images in 0.2 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [PredictSettings, ValSettings])
@@ -125,7 +125,7 @@ def test_openvino_is_stopped_between_operators(tmp_path):
     products = "\n".join(f"m{n + 1} = MatMul(m{n}, m{n})" for n in range(count))
     text = CHAIN.replace("PRODUCTS", products).replace("COUNT", str(count))
     path = openvino_model(tmp_path / "x.xml", text)
-    with pytest.raises(BackendError, match=r"x\.xml did not finish 2 pictures in 0\.02 s"):
+    with pytest.raises(BackendError, match=r"x\.xml did not finish 2 images in 0\.02 s"):
         detect(path, 0.01)
     assert [one.scores.tolist() for one in detect(path, 600)] == [[0.0], [0.0]]
 

@@ -49,7 +49,7 @@ def official(labels=(0, 1), boxes=((1, 2, 3, 4), (5, 6, 7, 8)), scores=(0.9, 0.5
         ({"scores": (INF, 0.5)}, "a score of inf"),
         ({"scores": (1.5, 0.5)}, "a score of 1.5"),
         ({"scores": (-0.1, 0.5)}, "a score of -0.1"),
-        ({"boxes": ((NAN, 2, 3, 4), (5, 6, 7, 8))}, "a box [nan, 2, 3, 4] for a picture of 100x50"),
+        ({"boxes": ((NAN, 2, 3, 4), (5, 6, 7, 8))}, "a box [nan, 2, 3, 4] for an image of 100x50"),
         ({"boxes": ((1, -INF, 3, 4), (5, 6, 7, 8))}, "a box [1, -inf, 3, 4]"),
         ({"boxes": ((1, 2, 3, 1e9), (5, 6, 7, 8))}, "a box [1, 2, 3, 1e+09]"),
     ],
@@ -99,7 +99,7 @@ def test_rows_of_nan_do_not_take_the_place_of_others(broken):
     ],
 )
 def test_outputs_that_do_not_go_together_are_one_sentence(contract, answers, expected):
-    with pytest.raises(WeightsError, match=rf"x\.onnx gives .* for 1 pictures; .*{expected}"):
+    with pytest.raises(WeightsError, match=rf"x\.onnx gives .* for 1 images; .*{expected}"):
         detect(contract, *answers)
 
 

@@ -72,6 +72,6 @@ def test_names_are_those_of_the_classes_from_0_on(value, names):
     ("size_hw", "batch"), [((10**6, 10**6), None), ((0, 64), 1), ((64, 64), 0), ((640, 640), 10**9)]
 )
 def test_a_size_that_no_detector_has_is_refused(size_hw, batch):
-    with pytest.raises(WeightsError, match=rf"takes pictures of {size_hw[0]}x{size_hw[1]}"):
+    with pytest.raises(WeightsError, match=rf"takes images of {size_hw[0]}x{size_hw[1]}"):
         check_size(size_hw, batch, "x.onnx")
     check_size((1280, 1280), 64, "x.onnx")

@@ -1,8 +1,8 @@
-"""Milliseconds per training picture with `cache=` ram, disk and off; one process, one thread.
+"""Milliseconds per training image with `cache=` ram, disk and off; one process, one thread.
 
     python tests/benchmarks/bench_cache.py data.yaml
 
-`read` is getting the decoded picture and touching all of it, `official` a picture of a batch of 16
+`read` is getting the decoded image and touching all of it, `official` an image of a batch of 16
 at 640 px with the default augmentation, `deim` the same with mosaic and mixup. What is kept was
 kept before the clock starts; the files lie in the page cache of the system.
 """
@@ -20,7 +20,7 @@ import torch
 from interleave import Times, report
 
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.image_cache import open_pictures
+from rtdetr_cli.data.image_cache import open_images
 from rtdetr_cli.data.loader import LoaderConfig, train_loader
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.transforms import AugmentConfig
@@ -50,8 +50,8 @@ def main() -> None:
 
 
 def contestant(dataset: DetectionDataset, kind: str) -> dict[str, Callable[[], None]]:
-    """What to time with one kind of cache, each once over all pictures; all are kept already."""
-    pictures = open_pictures(dataset.records, kind)
+    """What to time with one kind of cache, each once over all images; all are kept already."""
+    pictures = open_images(dataset.records, kind)
 
     def read() -> None:
         for position in range(len(dataset)):
@@ -74,7 +74,7 @@ def contestant(dataset: DetectionDataset, kind: str) -> dict[str, Callable[[], N
 
 
 def timed(call: Callable[[], None], count: int) -> float:
-    """Milliseconds of a call, by the picture."""
+    """Milliseconds of a call, by the image."""
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3 / count

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_cpu_ladder.py --peer-python PEER/bin/python --calibrate my.yaml
     python tests/benchmarks/bench_cpu_ladder.py --model best.pt --data my.yaml --peer-python ...
 
-One call takes a prepared picture and answers detections. The peer is Ultralytics' RTDETR, its
+One call takes a prepared image and answers detections. The peer is Ultralytics' RTDETR, its
 network alone (fused, in eval mode), in the environment that --peer-python names. An architecture
 gets random weights, which have no AP. A contender that cannot be built is named with the reason.
 """
@@ -35,7 +35,7 @@ MARKS = {
     "openvino-int8-half": 0.21,
 }
 """Ratios to the peer that a prototype reached (2 cores of an AMD EPYC, Zen 4)."""
-FEW_PICTURES = 8
+FEW_IMAGES = 8
 USUAL = ("torch", "torch-half", "onnx", "onnx-int8", *(one for one in MARKS if "vino" in one))
 EXTRA = ("torch-deployed", "torchscript", "torch-compile", "aotinductor")
 """Other ways of PyTorch, measured to see whether they earn a place; two of them compile C++."""
@@ -71,7 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="rtdetr-l.yaml", help="weights, or an architecture")
     parser.add_argument("--imgsz", type=int, help="default: the model's own")
     parser.add_argument("--data", help="data set with labels: AP of each contender on its val")
-    parser.add_argument("--calibrate", help="pictures for 8 bits of random weights")
+    parser.add_argument("--calibrate", help="images for 8 bits of random weights")
     parser.add_argument("--contenders", default=",".join(USUAL), help=f"also {', '.join(EXTRA)}")
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--calls", type=int, default=3, help="calls per contender and round")
@@ -126,9 +126,9 @@ def _write_random_int8(
 ) -> None:
     """8 bits without a verdict, which random weights cannot pass: for their latency only."""
     from rtdetr_cli.backends.onnx.detector import OnnxDetector
-    from rtdetr_cli.engine.exporting.images import find_pictures, prepare
+    from rtdetr_cli.engine.exporting.images import find_images, prepare
 
-    pictures = find_pictures(options.calibrate, FEW_PICTURES)
+    pictures = find_images(options.calibrate, FEW_IMAGES)
     preprocessing = OnnxDetector(float_path).preprocessing
     if path.suffix == ".onnx":
         from rtdetr_cli.engine.exporting.int8 import _Bench
@@ -140,7 +140,7 @@ def _write_random_int8(
         return
     from rtdetr_cli.backends.openvino.detector import write_openvino
 
-    images = [prepare(one, preprocessing)[None].numpy() for one in pictures.read(0, FEW_PICTURES)]
+    images = [prepare(one, preprocessing)[None].numpy() for one in pictures.read(0, FEW_IMAGES)]
     sizes = np.array([[640, 480]], np.int64)
     feeds = [{"images": image, "orig_target_sizes": sizes} for image in images]
     path.mkdir()
@@ -167,7 +167,7 @@ def _report(times: dict[str, list[Times]], accuracy: dict[str, float]) -> None:
     }
     base = medians.get("peer", next(iter(medians.values())))
     lines = [
-        "| contender | median ms | ratio | mark (L) | pictures/s | AP | calls |",
+        "| contender | median ms | ratio | mark (L) | images/s | AP | calls |",
         "|---" * 7 + "|",
     ]
     for name, ms in medians.items():

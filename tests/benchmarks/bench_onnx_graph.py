@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--peer-onnx", type=Path, action="append", default=[])
     parser.add_argument("--rewrites", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--calls", type=int, default=2, help="pictures per contestant and round")
+    parser.add_argument("--calls", type=int, default=2, help="images per contestant and round")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -93,7 +93,7 @@ def count_nodes(path: Path) -> int:
 
 
 def drift(ours: Path, other: Path) -> str:
-    """How far the best hundred answers on one drawn picture lie apart."""
+    """How far the best hundred answers on one drawn image lie apart."""
     import torch
 
     from rtdetr_cli.backends.onnx.detector import OnnxDetector

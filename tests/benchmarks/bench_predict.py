@@ -1,4 +1,4 @@
-"""Milliseconds per picture: ours in PyTorch, ours in ONNX Runtime, and a peer.
+"""Milliseconds per image: ours in PyTorch, ours in ONNX Runtime, and a peer.
 
     python tests/benchmarks/bench_predict.py bus.jpg --peer-python PEER/bin/python
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--architecture", choices=("rtdetr-l", "rtdetr-x"), default="rtdetr-l")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--calls", type=int, default=3, help="pictures per contestant and round")
+    parser.add_argument("--calls", type=int, default=3, help="images per contestant and round")
     parser.add_argument("--peer-python", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

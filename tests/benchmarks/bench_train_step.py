@@ -1,11 +1,11 @@
-"""Milliseconds per training step of rtdetr-n, 320 px, 8 pictures: ours and a peer's.
+"""Milliseconds per training step of rtdetr-n, 320 px, 8 images: ours and a peer's.
 
     python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python
     python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python --model rtdetr-l \\
         --imgsz 640 --batch 2 --data coco128/data.yaml --official RT-DETR/rtdetrv2_pytorch
 
 Each toolkit runs its own training with its own default recipe; both have the same network, read
-the same pictures in the training process and train at one size. `load` is waiting for the next
+the same images in the training process and train at one size. `load` is waiting for the next
 batch, `step` everything from there to the updated weights.
 """
 
@@ -26,7 +26,7 @@ EPOCHS = 40
 
 
 def main() -> None:
-    """Draw or copy the pictures, run the race, print the table."""
+    """Draw or copy the images, run the race, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="data.yaml of a YOLO folder; copied first")
     parser.add_argument("--rounds", type=int, default=10)
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def draw_data(folder: Path) -> Path:
-    """26 batches of drawn pictures."""
+    """26 batches of drawn images."""
     from rtdetr_cli.config.dataset import ShapesConfig
     from rtdetr_cli.data.shapes import draw_shapes
 
@@ -65,7 +65,7 @@ def draw_data(folder: Path) -> Path:
 
 
 def copy_data(data: Path, folder: Path) -> Path:
-    """Peers write caches beside labels and mend pictures in place."""
+    """Peers write caches beside labels and mend images in place."""
     shutil.copytree(data.resolve().parent, folder / "data")
     return folder / "data" / data.name
 

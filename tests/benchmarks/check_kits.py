@@ -1,4 +1,4 @@
-"""Boxes of one picture, side by side: `rtdetr predict` and each runner that a kit brings.
+"""Boxes of one image, side by side: `rtdetr predict` and each runner that a kit brings.
 
     python tests/benchmarks/check_kits.py best.onnx bus.jpg --onnxruntime ORT --node-modules NODE
 
@@ -23,7 +23,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 Line = tuple[str, float, list[float]]
-PAGE = """<!doctype html><iframe src="index.html?picture=picture.jpg"></iframe><script>
+PAGE = """<!doctype html><iframe src="index.html?image=image.jpg"></iframe><script>
 const timer = setInterval(() => {
   const page = document.querySelector("iframe").contentDocument;
   if (!/objects/.test(page.querySelector("#status")?.textContent)) return;

@@ -3,8 +3,8 @@
     python tests/benchmarks/fp16_islands.py best.pt my.yaml
 
 Every variant runs on the whole val split with every float16 result rounded
-(backends/onnx/half_on_cpu.py) and is compared with the float32 file: AP, share that matches, drift. The table is the one of
-docs/export.md. Takes ten minutes for rtdetr-n and hundred pictures.
+(backends/onnx/half_on_cpu.py) and is compared with the float32 file: AP, share that matches, drift.
+The table is the one of docs/export.md. Takes ten minutes for rtdetr-n and a hundred images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.half import exact_nodes, to_half, walk
 from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
 from rtdetr_cli.core.console import result
-from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.images import find_images
 from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, judge
 
 HEADER = (
@@ -41,10 +41,10 @@ def main() -> None:
     path = Path(options.model)
     if path.suffix == ".pt":
         path = Path(RTDETR(path).export(format="onnx", verify=False))
-    pictures = find_pictures(options.data, options.images)
+    pictures = find_images(options.data, options.images)
     exact = OnnxDetector(path, "cpu")
     ours = ask(exact, pictures, exact.preprocessing)
-    result(f"float32: AP {ours.ap:.4f} on {len(ours.found)} pictures\n{HEADER}\n{'|---' * 8}|")
+    result(f"float32: AP {ours.ap:.4f} on {len(ours.found)} images\n{HEADER}\n{'|---' * 8}|")
     for name, nodes in variants(onnx.load(path)):
         if options.only and name not in options.only:
             continue

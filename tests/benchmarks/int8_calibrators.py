@@ -31,7 +31,7 @@ from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.console import result
 from rtdetr_cli.core.image import resize_image, to_tensor
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.engine.exporting.images import Pictures, evenly
+from rtdetr_cli.engine.exporting.images import Images, evenly
 from rtdetr_cli.engine.exporting.int8 import PERCENTILES
 from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, judge
 
@@ -77,18 +77,18 @@ class Theirs(PercentileCalibrater):
 
 
 class One(CalibrationDataReader):
-    """A single picture."""
+    """A single image."""
 
     def __init__(self, feed: dict[str, Any]) -> None:
         self.feeds = [feed]
 
     def get_next(self) -> dict[str, Any] | None:
-        """The picture, then nothing."""
+        """The image, then nothing."""
         return self.feeds.pop() if self.feeds else None
 
 
-def theirs_s(path: Path, tensors: set[str], detector: TorchDetector, pictures: Pictures) -> float:
-    """Seconds a picture that ONNX Runtime's percentile calibrator takes."""
+def theirs_s(path: Path, tensors: set[str], detector: TorchDetector, pictures: Images) -> float:
+    """Seconds an image that ONNX Runtime's percentile calibrator takes."""
     calibrator = Theirs(path, augmented_model_path=str(path.with_suffix(".more.onnx")))
     calibrator.tensors = tensors - {"images"}
     calibrator.augment_graph()
@@ -109,9 +109,9 @@ def main() -> None:
     detector = load_detector(model, "cpu")
     assert isinstance(detector, TorchDetector)
     records = open_split(load_data(data), "train").records
-    train = Pictures([records[n].path for n in evenly(len(records), 100)])
+    train = Images([records[n].path for n in evenly(len(records), 100)])
     truth = open_split(load_data(data), split)
-    pictures = Pictures([one.path for one in truth.records], truth, split)
+    pictures = Images([one.path for one in truth.records], truth, split)
     path = Path(tempfile.mkdtemp()) / "model.onnx"
     write_onnx(path, detector.network, detector.names, detector.preprocessing)
     float_model = onnx.load(path)
@@ -120,7 +120,7 @@ def main() -> None:
     ask(observer, train, detector.preprocessing)
     seconds = (time.perf_counter() - start) / len(train.sources)
     library_s = theirs_s(path, set(observer.histograms), detector, train)
-    result(f"measuring takes {seconds:.2f} s a picture, by ONNX Runtime {library_s:.2f} s")
+    result(f"measuring takes {seconds:.2f} s an image, by ONNX Runtime {library_s:.2f} s")
     answers = ask(detector, pictures, detector.preprocessing)
     rules = {f"{p} %": partial(Histogram.percentile, percent=p) for p in PERCENTILES}
     rules |= {"least error": least_error, "entropy": entropy}

@@ -55,7 +55,7 @@ def main(root: str, data: str, imgsz: str, batch: str) -> None:
 def read_batches(
     data: Path, size: int, batch: int
 ) -> Iterator[tuple[Tensor, list[dict[str, Tensor]]]]:
-    """The training pictures of a YOLO folder, as the official loader hands them over."""
+    """The training images of a YOLO folder, as the official loader hands them over."""
     import cv2
 
     images, targets = [], []

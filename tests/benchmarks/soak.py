@@ -111,7 +111,7 @@ def check(run: Run, memory: list[float]) -> None:
 
 
 def make_batch(step: int, batch: int) -> Batch:
-    """Pictures of noise, with boxes of the kind whose turn it is."""
+    """Images of noise, with boxes of the kind whose turn it is."""
     rng = torch.Generator().manual_seed(step)
     kinds = [make_boxes(step // 6**place % 6, rng) for place in range(batch)]
     targets = [Target(boxes, torch.randint(0, 3, (len(boxes),), generator=rng)) for boxes in kinds]

@@ -15,7 +15,7 @@ from rtdetr_cli.core.errors import UsageError
         (["--source=bus.jpg"], {"source": "bus.jpg"}),
         (["--source", "bus.jpg"], {"source": "bus.jpg"}),
         (["--source", "a=b.jpg"], {"source": "a=b.jpg"}),
-        ([r"source=C:\pictures\a=b.jpg"], {"source": r"C:\pictures\a=b.jpg"}),
+        ([r"source=C:\images\a=b.jpg"], {"source": r"C:\images\a=b.jpg"}),
         (["source=a b.jpg"], {"source": "a b.jpg"}),
         (["classes=[0,2,5]"], {"classes": "[0,2,5]"}),
         (["save_txt"], {"save_txt": "true"}),

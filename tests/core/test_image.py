@@ -31,7 +31,7 @@ def test_awkward_files_give_the_upright_bus_or_one_sentence(shared_data):
     index = json.loads((folder / "index.json").read_text("utf-8"))
     for name, facts in index.items():
         if name in UNREADABLE:
-            with pytest.raises(DataError, match=r"cannot be read as a picture \(.+\)$"):
+            with pytest.raises(DataError, match=r"cannot be read as an image \(.+\)$"):
                 read_image(folder / name)
             continue
         image = read_image(folder / name)
@@ -45,7 +45,7 @@ def test_awkward_files_give_the_upright_bus_or_one_sentence(shared_data):
         assert name in SMALL or 115 < image.mean() < 119, name
 
 
-def test_turned_jpegs_show_the_same_picture(shared_data):
+def test_turned_jpegs_show_the_same_image(shared_data):
     folder = shared_data / "corner_cases"
     sixth, eighth = (
         read_image(folder / f"exif_orient_{value}.jpg").astype(int) for value in (6, 8)
@@ -54,12 +54,12 @@ def test_turned_jpegs_show_the_same_picture(shared_data):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.jpg: no such picture"):
+    with pytest.raises(DataError, match=r"nowhere\.jpg: no such image"):
         read_image(tmp_path / "nowhere.jpg")
 
 
-def test_folder_is_no_picture(tmp_path):
-    with pytest.raises(DataError, match="cannot be read as a picture"):
+def test_folder_is_no_image(tmp_path):
+    with pytest.raises(DataError, match="cannot be read as an image"):
         read_image_size(tmp_path)
 
 
@@ -112,7 +112,7 @@ def test_postscript_named_jpg_is_not_given_to_an_interpreter(tmp_path):
     """Pillow runs Ghostscript on EPS files, whatever they are called."""
     path = tmp_path / "a.jpg"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
-    with pytest.raises(DataError, match="no known picture format"):
+    with pytest.raises(DataError, match="no known image format"):
         read_image_size(path)
 
 
@@ -121,11 +121,11 @@ def test_a_damaged_avif_is_a_sentence(tmp_path):
     path = tmp_path / "a.avif"
     Image.linear_gradient("L").resize((19, 13)).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[:-20] + bytes(20))
-    with pytest.raises(DataError, match="cannot be read as a picture"):
+    with pytest.raises(DataError, match="cannot be read as an image"):
         read_image(path)
 
 
-def test_a_picture_that_is_too_large_for_the_memory_is_a_sentence(tmp_path, monkeypatch):
+def test_a_image_that_is_too_large_for_the_memory_is_a_sentence(tmp_path, monkeypatch):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
 
     def refuse(_):

@@ -120,14 +120,14 @@ def test_verbose_counts_in_words():
     assert results.verbose() == "2 persons, 2 bus, "
 
 
-def test_labels_are_yolo_text_inside_the_picture(tmp_path):
+def test_labels_are_yolo_text_inside_the_image(tmp_path):
     path = make_results().save_txt(tmp_path / "labels" / "a.txt", save_conf=True)
     lines = (tmp_path / "labels" / "a.txt").read_text().splitlines()
     assert path == str(tmp_path / "labels" / "a.txt")
     assert lines == ["1 0.15 0.3 0.2 0.2 0.9", "0 0.075 0.95 0.15 0.1 0.5"]
 
 
-def test_labels_of_a_picture_without_boxes_are_an_empty_file(tmp_path):
+def test_labels_of_a_image_without_boxes_are_an_empty_file(tmp_path):
     make_results(None).save_txt(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == ""
 
@@ -189,7 +189,7 @@ def test_plot_needs_a_painter_and_knows_its_options(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "x.png")), drawn)
 
 
-def test_a_picture_that_cannot_be_encoded_is_one_sentence(tmp_path):
+def test_a_image_that_cannot_be_encoded_is_one_sentence(tmp_path):
     results = make_results(painter=lambda image, boxes, names, style: image)
     with pytest.raises(UsageError, match=r"cannot write 200x100 pixels as .*x\.docx"):
         results.save(tmp_path / "x.docx")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 
-def save_picture(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> Path:
+def save_image(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -20,11 +20,11 @@ def save_picture(path: Path, height: int = 40, width: int = 60, seed: int = 0) -
 
 @pytest.fixture
 def yolo_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Write pictures with these label files (None: no file) and a data.yaml; give the folder."""
+    """Write images with these label files (None: no file) and a data.yaml; give the folder."""
 
     def write(*labels: str | None, split: str = "train") -> Path:
         for number, text in enumerate(labels):
-            save_picture(tmp_path / "images" / split / f"{number}.png", seed=number)
+            save_image(tmp_path / "images" / split / f"{number}.png", seed=number)
             path = tmp_path / "labels" / split / f"{number}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             if text is not None:
@@ -38,11 +38,11 @@ def yolo_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def coco_json(tmp_path: Path) -> Callable[..., Path]:
-    """Write a COCO json with two pictures of 60x40 and gaps in its ids; change it by keywords."""
+    """Write a COCO json with two images of 60x40 and gaps in its ids; change it by keywords."""
 
     def write(**changes: object) -> Path:
         for name in ("a.png", "b.png"):
-            save_picture(tmp_path / "train" / name)
+            save_image(tmp_path / "train" / name)
         content = {
             "images": [
                 {"id": 30, "file_name": "a.png", "height": 40, "width": 60},

@@ -62,7 +62,7 @@ def test_unused_supercategory_of_roboflow_is_left_out(coco_json):
     assert read(coco_json(categories=categories)).category_ids == [3, 7]
 
 
-def test_size_comes_from_the_picture_where_the_json_has_none(coco_json):
+def test_size_comes_from_the_image_where_the_json_has_none(coco_json):
     images = [{"id": 30, "file_name": "a.png"}]
     assert read(coco_json(images=images)).record(0).size_hw == (40, 60)
 
@@ -84,7 +84,7 @@ def test_box_without_area_is_kept_for_evaluation_only(coco_json):
             box(bbox=[1, 2, 3, float("nan")]),
             r"annotations\[0\]: bbox .* is not four finite numbers",
         ),
-        (box(bbox=[50, 2, 13, 4]), r"a\.png: box outside the picture of 60x40"),
+        (box(bbox=[50, 2, 13, 4]), r"a\.png: box outside the image of 60x40"),
         ({"id": 1, "bbox": [1, 2, 3, 4]}, r"annotations\[0\] has no image_id"),
     ],
 )
@@ -156,15 +156,15 @@ def test_other_json_is_refused(coco_json):
         read(coco_json(annotations=None))
 
 
-def test_missing_pictures_are_counted(coco_json):
+def test_missing_images_are_counted(coco_json):
     images = [{"id": number, "file_name": f"{name}.png"} for number, name in enumerate("acd")]
-    with pytest.raises(DataError, match=r"c\.png: no such picture; instances_train\.json lists 2"):
+    with pytest.raises(DataError, match=r"c\.png: no such image; instances_train\.json lists 2"):
         read(coco_json(images=images, annotations=[]))
 
 
-def test_pictures_in_no_folder_say_where_was_looked(coco_json):
+def test_images_in_no_folder_say_where_was_looked(coco_json):
     path = coco_json()
-    with pytest.raises(DataError, match=r"its first picture a\.png is in none of .*annotations"):
+    with pytest.raises(DataError, match=r"its first image a\.png is in none of .*annotations"):
         read_coco(path, [path.parent], None)
 
 

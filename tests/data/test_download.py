@@ -37,7 +37,7 @@ def picture() -> bytes:
 
 @pytest.fixture
 def config(server, tmp_path, monkeypatch):
-    """A data set of one picture whose archive has its own name as top folder."""
+    """A data set of one image whose archive has its own name as top folder."""
     monkeypatch.setenv("RTDETR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(download, "PAUSES_S", (0.01,))
     files = {"cats/images/val/1.png": picture(), "cats/labels/val/1.txt": b"0 .5 .5 .1 .1"}
@@ -184,7 +184,7 @@ def test_an_entry_longer_than_it_is_is_refused(tmp_path):
         unpack(tmp_path / "x.zip", tmp_path / "in")
 
 
-def test_a_ratio_that_no_pictures_have_is_refused(tmp_path, monkeypatch):
+def test_a_ratio_that_no_images_have_is_refused(tmp_path, monkeypatch):
     """Deflate packs zeros a thousandfold."""
     monkeypatch.setattr(module, "_SMALL", 1_000_000)
     (tmp_path / "x.zip").write_bytes(packed(zipfile.ZIP_DEFLATED, bytes(1_000_001)))
@@ -247,7 +247,7 @@ def test_files_go_where_the_yaml_says(config, server):
     server.body = b"{}"
     one = Download(f"{server.url}/a.json", hashlib.sha256(b"{}").hexdigest(), "annotations")
     both = DatasetConfig(config.path, val=("annotations",), names={0: "cat"}, download=(one,))
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         open_split(both, "val")
     assert (config.path / "annotations" / "a.json").read_bytes() == b"{}"
 

@@ -1,4 +1,4 @@
-"""Kept pictures are the decoded ones, whoever asks, and follow their files."""
+"""Kept images are the decoded ones, whoever asks, and follow their files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from rtdetr_cli.core.errors import BackendError, DataError, StorageError
 from rtdetr_cli.core.image import read_image
-from rtdetr_cli.data import image_cache as pictures_module
+from rtdetr_cli.data import image_cache as images_module
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
-from rtdetr_cli.data.image_cache import open_pictures
+from rtdetr_cli.data.image_cache import open_images
 from rtdetr_cli.data.loader import LoaderConfig, train_loader
 from rtdetr_cli.data.transforms import AugmentConfig
 
-from .conftest import save_picture
+from .conftest import save_image
 from .test_loader import assert_same, epoch
 
 SIZES = [(40, 60), (33, 21), (64, 32), (1, 1), (40, 60)]
@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
 def records(tmp_path):
     boxes = [LabelledBox(0, [0, 0, 20, 30])]
     return [
-        make_record(number, save_picture(tmp_path / f"{number}.png", *size, number), size, boxes)
+        make_record(number, save_image(tmp_path / f"{number}.png", *size, number), size, boxes)
         for number, size in enumerate(SIZES)
     ]
 
@@ -45,16 +45,14 @@ def count_decoded(monkeypatch):
         decoded.append(path)
         return read_image(path)
 
-    monkeypatch.setattr(pictures_module, "read_image", read)
+    monkeypatch.setattr(images_module, "read_image", read)
     return decoded
 
 
 @pytest.mark.parametrize(("cache", "times"), [("off", 2), ("ram", 1), ("disk", 1)])
-def test_each_picture_is_decoded_once_and_is_what_the_file_holds(
-    records, monkeypatch, cache, times
-):
+def test_each_image_is_decoded_once_and_is_what_the_file_holds(records, monkeypatch, cache, times):
     decoded = count_decoded(monkeypatch)
-    pictures = open_pictures(records, cache)
+    pictures = open_images(records, cache)
     for _ in range(2):
         for position, record in enumerate(records):
             found = pictures.read(position)
@@ -65,18 +63,18 @@ def test_each_picture_is_decoded_once_and_is_what_the_file_holds(
 
 def test_the_disk_serves_the_next_run(records, monkeypatch):
     for position in range(len(records)):
-        open_pictures(records, "disk").read(position)
+        open_images(records, "disk").read(position)
     decoded = count_decoded(monkeypatch)
-    again = open_pictures(records, "disk")
+    again = open_images(records, "disk")
     np.testing.assert_array_equal(again.read(2), read_image(records[2].path))
     assert decoded == []
 
 
 @pytest.mark.parametrize("cache", ["off", "ram", "disk"])
-def test_a_changed_picture_is_seen(records, cache):
-    pictures = open_pictures(records, cache)
+def test_a_changed_image_is_seen(records, cache):
+    pictures = open_images(records, cache)
     old = pictures.read(1).copy()
-    path = save_picture(records[1].path, *SIZES[1], seed=99)
+    path = save_image(records[1].path, *SIZES[1], seed=99)
     os.utime(path, ns=(0, 1))  # two writes within one tick of the clock have the same time
     assert (pictures.read(1) != old).any()
     np.testing.assert_array_equal(pictures.read(1), read_image(path))
@@ -84,22 +82,22 @@ def test_a_changed_picture_is_seen(records, cache):
 
 @pytest.mark.parametrize("cache", ["off", "ram", "disk"])
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_picture_that_went_or_grew_is_named(records, cache, kept):
-    pictures = open_pictures(records, cache)
+def test_a_image_that_went_or_grew_is_named(records, cache, kept):
+    pictures = open_images(records, cache)
     if kept:
         pictures.read(0)
         pictures.read(1)
     records[0].path.unlink()
-    with pytest.raises(DataError, match=r"0\.png: no such picture"):
+    with pytest.raises(DataError, match=r"0\.png: no such image"):
         pictures.read(0)
-    save_picture(records[1].path, 34, 21)
-    with pytest.raises(DataError, match=r"1\.png: the upright picture is 21x34 .* say 21x33"):
+    save_image(records[1].path, 34, 21)
+    with pytest.raises(DataError, match=r"1\.png: the upright image is 21x34 .* say 21x33"):
         pictures.read(1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "another"])
 def test_a_damaged_file_of_the_cache_is_made_again(records, home, monkeypatch, damage):
-    pictures = open_pictures(records[:1], "disk")
+    pictures = open_images(records[:1], "disk")
     pictures.read(0)
     (kept,) = home.rglob("*.npy")
     if damage == "another":
@@ -129,13 +127,13 @@ def test_batches_are_the_same_with_and_without(records, cache, workers):
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_what_one_worker_decodes_all_processes_have(records, monkeypatch, start_method):
-    monkeypatch.setattr(pictures_module.multiprocessing, "get_start_method", lambda: start_method)
+    monkeypatch.setattr(images_module.multiprocessing, "get_start_method", lambda: start_method)
     dataset = DetectionDataset({0: "cat"}, [0], records)
     loader = train_loader(dataset, LoaderConfig(1, (32, 32), workers=2, cache="ram"))
     whole = epoch(loader, 0)
-    # The workers have all pictures: no file is opened any more, only looked at.
+    # The workers have all images: no file is opened any more, only looked at.
     decoded = count_decoded(monkeypatch)
-    pictures = loader._loader.dataset._pictures
+    pictures = loader._loader.dataset._images
     for position, record in enumerate(records):
         np.testing.assert_array_equal(pictures.read(position), read_image(record.path))
     assert len(whole) == len(records)
@@ -144,25 +142,25 @@ def test_what_one_worker_decodes_all_processes_have(records, monkeypatch, start_
 
 def test_too_little_memory_is_said_with_the_numbers(records, monkeypatch):
     needed = sum(height * width * 3 for height, width in SIZES)
-    monkeypatch.setattr(pictures_module, "_GB", 1)
-    monkeypatch.setattr(pictures_module, "free_memory", lambda: needed / 0.8)
-    open_pictures(records, "ram")
+    monkeypatch.setattr(images_module, "_GB", 1)
+    monkeypatch.setattr(images_module, "free_memory", lambda: needed / 0.8)
+    open_images(records, "ram")
     with pytest.raises(BackendError, match=r"in each of 2 processes, but"):
-        open_pictures(records, "ram", copies=2)
-    monkeypatch.setattr(pictures_module, "free_memory", lambda: 1000)
+        open_images(records, "ram", copies=2)
+    monkeypatch.setattr(images_module, "free_memory", lambda: 1000)
     with pytest.raises(
         BackendError,
-        match=rf"cache=ram needs {needed}\.0 GB for 5 decoded pictures, but 800\.0 GB can be used "
+        match=rf"cache=ram needs {needed}\.0 GB for 5 decoded images, but 800\.0 GB can be used "
         r"\(80% of the free memory\); use cache=disk or cache=off",
     ):
-        open_pictures(records, "ram")
-    monkeypatch.setattr(pictures_module, "free_memory", lambda: None)  # unknown: not refused
-    open_pictures(records, "ram")
+        open_images(records, "ram")
+    monkeypatch.setattr(images_module, "free_memory", lambda: None)  # unknown: not refused
+    open_images(records, "ram")
 
 
 def test_every_process_of_the_machine_needs_its_own_memory(records, monkeypatch):
     needed = sum(height * width * 3 for height, width in SIZES)
-    monkeypatch.setattr(pictures_module, "free_memory", lambda: needed / 0.8)
+    monkeypatch.setattr(images_module, "free_memory", lambda: needed / 0.8)
     dataset = DetectionDataset({0: "cat"}, [0], records)
     config = LoaderConfig(2, (32, 32), workers=0, cache="ram", world_size=4)
     train_loader(dataset, config)  # the other three are on other machines
@@ -173,15 +171,15 @@ def test_every_process_of_the_machine_needs_its_own_memory(records, monkeypatch)
 
 def test_too_little_disk_is_said_and_what_is_there_already_is_not_counted(records, monkeypatch):
     for position in range(len(records)):
-        open_pictures(records, "disk").read(position)
+        open_images(records, "disk").read(position)
     usage = shutil.disk_usage("/")._replace(free=0)
-    monkeypatch.setattr(pictures_module.shutil, "disk_usage", lambda _: usage)
-    open_pictures(records, "disk")
-    save_picture(records[0].path, *SIZES[0], seed=77)
+    monkeypatch.setattr(images_module.shutil, "disk_usage", lambda _: usage)
+    open_images(records, "disk")
+    save_image(records[0].path, *SIZES[0], seed=77)
     os.utime(records[0].path, ns=(0, 1))
-    monkeypatch.setattr(pictures_module, "_GB", 1)
-    with pytest.raises(StorageError, match=r"needs 7200\.0 GB for 1 decoded pictures, but 0\.0 GB"):
-        open_pictures(records, "disk")
+    monkeypatch.setattr(images_module, "_GB", 1)
+    with pytest.raises(StorageError, match=r"needs 7200\.0 GB for 1 decoded images, but 0\.0 GB"):
+        open_images(records, "disk")
 
 
 def test_a_full_disk_is_one_sentence_from_any_process(records, home):

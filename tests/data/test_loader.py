@@ -13,7 +13,7 @@ from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
 from rtdetr_cli.data.loader import LoaderConfig, eval_loader, multi_scale_sizes, train_loader
 from rtdetr_cli.data.transforms import AugmentConfig
 
-from .conftest import save_picture
+from .conftest import save_image
 
 CONFIG = LoaderConfig(batch=2, size_hw=(32, 64), seed=3, workers=0)
 
@@ -22,7 +22,7 @@ CONFIG = LoaderConfig(batch=2, size_hw=(32, 64), seed=3, workers=0)
 def dataset(tmp_path):
     boxes = [LabelledBox(1, [10, 10, 40, 30]), LabelledBox(0, [0, 0, 60, 40], crowd=True)]
     records = [
-        make_record(number, save_picture(tmp_path / f"{number}.png", seed=number), (40, 60), boxes)
+        make_record(number, save_image(tmp_path / f"{number}.png", seed=number), (40, 60), boxes)
         for number in range(5)
     ]
     return DetectionDataset({0: "cat", 1: "dog"}, [0, 1], records)
@@ -85,7 +85,7 @@ def test_mosaic_and_mixup_depend_on_neither_workers_nor_where_the_epoch_is_taken
 
 
 def most_boxes(loader, number, strong=True):
-    """In the data set every picture has one box that is trained on."""
+    """In the data set every image has one box that is trained on."""
     targets = [one.targets for one in epoch(loader, number, strong)]
     return max(len(target.labels) for batch in targets for target in batch)
 
@@ -99,7 +99,7 @@ def most_boxes(loader, number, strong=True):
         (AugmentConfig(0, 0, 0, 0), 1),
     ],
 )
-def test_samples_hold_the_boxes_of_other_pictures(dataset, config, most):
+def test_samples_hold_the_boxes_of_other_images(dataset, config, most):
     loader = train_loader(dataset, LoaderConfig(2, (96, 96), workers=0, augment=config))
     found = [most_boxes(loader, number) for number in range(6)]
     assert max(found) == most
@@ -121,7 +121,7 @@ def test_before_the_dense_epochs_only_the_flip_and_after_them_the_rest():
     assert stages == [DENSE.weak(), DENSE, DENSE, AugmentConfig()]
 
 
-def test_a_batch_of_one_picture_is_not_mixed_with_itself(dataset):
+def test_a_batch_of_one_image_is_not_mixed_with_itself(dataset):
     config = LoaderConfig(1, (64, 64), workers=0, augment=AugmentConfig(0, 0, 0, 0, mixup=1))
     assert most_boxes(train_loader(dataset, config), 0) == 1
 
@@ -154,7 +154,7 @@ def test_single_image_left_over_is_dropped_and_two_are_kept(dataset):
 
 @pytest.mark.parametrize(("world_size", "sizes"), [(2, [[2, 1], [1, 1]]), (3, [[1], [1], [1]])])
 def test_processes_share_the_batches_of_one(world_size, sizes, dataset):
-    """Picture by picture; of five, two are left over: too few for three processes."""
+    """Image by image; of five, two are left over: too few for three processes."""
     scales = ((32, 32), (64, 32))
     config = LoaderConfig(3, (32, 64), seed=3, workers=0, multi_scale=scales)
     whole = epoch(train_loader(dataset, config), 4)
@@ -169,8 +169,8 @@ def test_processes_share_the_batches_of_one(world_size, sizes, dataset):
             assert torch.equal(share[step].images, whole[step].images[rank::world_size])
 
 
-def test_fewer_pictures_than_processes_are_refused(dataset):
-    with pytest.raises(DataError, match="5 pictures, too few for 6 workers"):
+def test_fewer_images_than_processes_are_refused(dataset):
+    with pytest.raises(DataError, match="5 images, too few for 6 workers"):
         train_loader(dataset, LoaderConfig(6, (32, 32), world_size=6))
 
 
@@ -197,25 +197,25 @@ def test_each_batch_has_a_size_of_its_own_until_the_clean_epochs(dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_damaged_picture_is_one_sentence_from_any_process(dataset, workers):
+def test_damaged_image_is_one_sentence_from_any_process(dataset, workers):
     dataset.record(2).path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"2\.png: cannot be read as a picture \(the file is empt"):
+    with pytest.raises(DataError, match=r"2\.png: cannot be read as an image \(the file is empt"):
         list(train_loader(dataset, LoaderConfig(2, (32, 32), workers=workers)))
 
 
-def test_picture_of_another_size_than_annotated_is_named(dataset, tmp_path):
-    save_picture(tmp_path / "0.png", height=60, width=40)
-    with pytest.raises(DataError, match=r"0\.png: the upright picture is 40x60 .* say 60x40"):
+def test_image_of_another_size_than_annotated_is_named(dataset, tmp_path):
+    save_image(tmp_path / "0.png", height=60, width=40)
+    with pytest.raises(DataError, match=r"0\.png: the upright image is 40x60 .* say 60x40"):
         next(iter(eval_loader(dataset, 2, Preprocessing((32, 32)))))
 
 
-def test_no_pictures_no_training():
-    with pytest.raises(DataError, match="no pictures"):
+def test_no_images_no_training():
+    with pytest.raises(DataError, match="no images"):
         train_loader(DetectionDataset({0: "cat"}, [0], []), CONFIG)
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-def test_evaluation_reads_every_picture_once_in_order(dataset, antialias):
+def test_evaluation_reads_every_image_once_in_order(dataset, antialias):
     preprocessing = Preprocessing((32, 64), antialias)
     loader = eval_loader(dataset, 2, preprocessing)
     batches = list(loader)

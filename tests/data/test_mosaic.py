@@ -23,7 +23,7 @@ def rng():
 
 @pytest.fixture
 def squares(rng):
-    """Four black pictures with a rectangle of a colour of its own, and its box."""
+    """Four black images with a rectangle of a colour of its own, and its box."""
     images, boxes = [], []
     for (height, width), colour in zip(SIZES, COLOURS, strict=True):
         left, top = rng.integers(0, width // 3), rng.integers(0, height // 3)
@@ -57,7 +57,7 @@ def seen(sample, colour):
 
 
 @pytest.mark.usefixtures("still")
-def test_four_pictures_lie_in_their_quarters_with_their_own_aspect(rng):
+def test_four_images_lie_in_their_quarters_with_their_own_aspect(rng):
     images = [np.full((*size, 3), c, np.uint8) for size, c in zip(SIZES, COLOURS, strict=True)]
     boxes = [np.array([[0, 0, width, height]], np.float32) for height, width in SIZES]
     sample, found, kept = mosaic(images, boxes, (320, 640), PLAIN, rng)
@@ -146,7 +146,7 @@ def test_a_fine_pattern_is_averaged_and_not_aliased(rng):
     assert np.ptp(middle) < 24
 
 
-def test_one_pixel_pictures_survive(rng):
+def test_one_pixel_images_survive(rng):
     pixel = np.full((1, 1, 3), 9, np.uint8)
     box = np.array([[0, 0, 1, 1]], np.float32)
     sample, found, _ = mosaic([pixel] * 4, [box] * 4, (64, 32), AugmentConfig(), rng)
@@ -154,7 +154,7 @@ def test_one_pixel_pictures_survive(rng):
     assert np.isfinite(found).all()
 
 
-def test_mixup_shows_both_pictures_and_keeps_both_targets():
+def test_mixup_shows_both_images_and_keeps_both_targets():
     images = torch.tensor([10, 110, 210], dtype=torch.uint8).view(3, 1, 1, 1).repeat(1, 3, 4, 6)
     targets = [
         Target(torch.full((n, 4), n / 10), torch.full((n,), n, dtype=torch.int64))
@@ -163,7 +163,7 @@ def test_mixup_shows_both_pictures_and_keeps_both_targets():
     mixed, joined = mixup(images, targets, 0.45)
     assert mixed.dtype == torch.uint8
     assert mixed.shape == images.shape
-    # 0.45 of itself and 0.55 of the picture before it: 4.5 + 115.5, 49.5 + 5.5, 94.5 + 60.5
+    # 0.45 of itself and 0.55 of the image before it: 4.5 + 115.5, 49.5 + 5.5, 94.5 + 60.5
     assert mixed.amax((1, 2, 3)).tolist() == mixed.amin((1, 2, 3)).tolist() == [120, 55, 155]
     assert [target.labels.tolist() for target in joined] == [[1, 2, 2], [1], [2, 2]]
     assert joined[0].boxes_cxcywh[:, 0].tolist() == pytest.approx([0.1, 0.2, 0.2])

@@ -14,7 +14,7 @@ from rtdetr_cli.data.selection import keep_classes, merge_classes, take_fraction
 
 @pytest.fixture
 def split() -> DetectionDataset:
-    """Ten pictures with a cat (COCO id 17) and a dog (18) each, as of a COCO json."""
+    """Ten images with a cat (COCO id 17) and a dog (18) each, as of a COCO json."""
     boxes = [LabelledBox(0, [0, 0, 9, 9]), LabelledBox(1, [1, 1, 8, 8])]
     records = [make_record(number, Path(f"{number}.png"), (10, 10), boxes) for number in range(10)]
     annotations = [
@@ -25,7 +25,7 @@ def split() -> DetectionDataset:
     return DetectionDataset({0: "cat", 1: "dog"}, [17, 18], records, [], annotations)
 
 
-def test_classes_keep_their_numbers_and_the_pictures_stay(split):
+def test_classes_keep_their_numbers_and_the_images_stay(split):
     assert split.num_boxes == 20
     dogs = keep_classes(split, (1,))
     assert (len(dogs), dogs.num_boxes, dogs.names) == (10, 10, split.names)

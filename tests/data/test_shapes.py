@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from rtdetr_cli.config.dataset import ShapesConfig
-from rtdetr_cli.data.shapes import NAMES, _make, _paint, _visible_box, draw_picture, draw_shapes
+from rtdetr_cli.data.shapes import NAMES, _make, _paint, _visible_box, draw_image, draw_shapes
 from rtdetr_cli.data.splits import load_data, open_split
 
 TINY = ShapesConfig(num_train=3, num_val=2, num_test=1, size=96, seed=5)
 
 
-def test_same_seed_draws_the_same_picture():
-    pictures = [draw_picture(np.random.default_rng(seed), 128) for seed in (1, 1, 2)]
+def test_same_seed_draws_the_same_image():
+    pictures = [draw_image(np.random.default_rng(seed), 128) for seed in (1, 1, 2)]
     assert (pictures[0][0] == pictures[1][0]).all()
     assert pictures[0][1] == pictures[1][1]
     assert (pictures[0][0] != pictures[2][0]).any()
@@ -28,7 +28,7 @@ def test_a_ground_of_its_own_colour_does_not_hold_a_shape_up():
 def test_boxes_lie_inside_and_every_class_comes_up():
     seen = set()
     for seed in range(12):
-        picture, boxes = draw_picture(np.random.default_rng(seed), 160)
+        picture, boxes = draw_image(np.random.default_rng(seed), 160)
         assert picture.shape == (160, 160, 3)
         assert boxes
         for kind, (left, top, right, bottom) in boxes:

@@ -39,10 +39,10 @@ def test_missing_root_says_so(tmp_path):
         open_split(config, "train")
 
 
-def test_folder_without_pictures_is_an_error(yolo_folder):
+def test_folder_without_images_is_an_error(yolo_folder):
     folder = yolo_folder("0 .5 .5 .1 .1")
     (folder / "images/val").mkdir()
-    with pytest.raises(DataError, match="images/val: no pictures in it"):
+    with pytest.raises(DataError, match="images/val: no images in it"):
         open_split(load_data(folder), "val")
 
 

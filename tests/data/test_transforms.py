@@ -123,7 +123,7 @@ def test_boxes_follow_the_pixels(rng):
         np.testing.assert_allclose([*centre - extent / 2, *centre + extent / 2], seen, atol=0.51)
 
 
-def test_zoom_out_keeps_the_picture_inside_up_to_four_times(rng):
+def test_zoom_out_keeps_the_image_inside_up_to_four_times(rng):
     windows = np.array([zoom_out_window((0, 0, 100, 50), rng) for _ in range(500)])
     left, top, right, bottom = windows.T
     assert (left <= 0).all()
@@ -136,7 +136,7 @@ def test_zoom_out_keeps_the_picture_inside_up_to_four_times(rng):
     np.testing.assert_allclose((bottom - top) / 50, ratio, atol=0.03)
 
 
-def test_zoom_out_is_black_around_and_distorts_only_the_picture(rng):
+def test_zoom_out_is_black_around_and_distorts_only_the_image(rng):
     image = np.full((50, 50, 3), 100, np.uint8)
     config = AugmentConfig(photometric=1, zoom_out=1, iou_crop=0, flip=0)
     sample, _, _ = augment(image, BOXES[:0], (64, 64), config, rng)
@@ -201,7 +201,7 @@ def test_iou_crop_with_high_overlap_shows_nearly_the_box(rng, monkeypatch):
         assert box_iou(torch.tensor([window]).float(), torch.from_numpy(box)).item() >= 0.7
 
 
-def test_picture_without_boxes_is_not_cropped(rng):
+def test_image_without_boxes_is_not_cropped(rng):
     window, kept = iou_crop_window((0, 0, 160, 100), BOXES[:0], rng)
     assert window == (0, 0, 160, 100)
     assert kept.shape == (0,)

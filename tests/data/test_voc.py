@@ -46,7 +46,7 @@ def test_first_and_last_pixel_become_edges(voc_list):
     ("node", "sentence"),
     [
         (voc_object("cats"), r"object 0: class cats is not among names; did you mean cat\?"),
-        (voc_object(box=(1, 1, 90, 40)), "outside the picture of 60x40"),
+        (voc_object(box=(1, 1, 90, 40)), "outside the image of 60x40"),
         (voc_object(box=(1, 1, "nan", 40)), "NaN or infinity"),
         (voc_object(box=(1, 1, "", 40)), "is not four numbers"),
     ],
@@ -71,7 +71,7 @@ def test_missing_annotation_is_named(voc_list):
 def test_bccd_as_published_has_two_boxes_without_area(shared_data):
     config = load_data(shared_data / "bccd" / "voc")
     splits = [open_split(config, split) for split in ("train", "val", "test")]
-    # README of the data: 205/87/72 pictures, 4886 boxes, zero-size ones in 00338 and 00343.
+    # README of the data: 205/87/72 images, 4886 boxes, zero-size ones in 00338 and 00343.
     assert [len(split) for split in splits] == [205, 87, 72]
     assert sum(split.num_boxes for split in splits) == 4886
     notes = [note.rpartition("/")[2] for split in splits for note in split.notes]

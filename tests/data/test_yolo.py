@@ -19,7 +19,7 @@ def read(folder):
     return read_yolo(list_images(folder / "images"), NAMES)
 
 
-def test_boxes_are_pixels_of_the_picture(yolo_folder):
+def test_boxes_are_pixels_of_the_image(yolo_folder):
     dataset = read(yolo_folder("1 0.5 0.5 0.5 0.25\n\n0 0.25 0.25 0.5 0.5\n"))
     record = dataset.record(0)
     assert record.size_hw == (40, 60)
@@ -28,7 +28,7 @@ def test_boxes_are_pixels_of_the_picture(yolo_folder):
     assert not record.iscrowd.any()
 
 
-def test_picture_without_label_file_is_background(yolo_folder):
+def test_image_without_label_file_is_background(yolo_folder):
     dataset = read(yolo_folder("0 .5 .5 .1 .1", None, ""))
     assert [len(record.labels) for record in dataset.records] == [1, 0, 0]
     assert dataset.record(1).boxes_xyxy.shape == (0, 4)
@@ -55,8 +55,8 @@ def test_polygons_become_boxes_and_boxes_without_area_go(yolo_folder):
         ("0 .5 inf .1 .1", "NaN or infinity"),
         ("cat .5 .5 .1 .1", "`cat .5 .5 .1 .1` are not all numbers"),
         ("0 .5 .5 -.1 .1", "negative width or height"),
-        ("0 .99 .5 .1 .1", r"box outside the picture \(left, top, right, bottom = 0\.94, "),
-        ("0 300 200 50 50", "box outside the picture"),
+        ("0 .99 .5 .1 .1", r"box outside the image \(left, top, right, bottom = 0\.94, "),
+        ("0 300 200 50 50", "box outside the image"),
     ],
 )
 def test_wrong_label_is_named_with_file_and_line(yolo_folder, line, sentence):
@@ -75,17 +75,15 @@ def test_rounding_beyond_the_border_is_clipped(yolo_folder):
     np.testing.assert_array_equal(record.boxes_xyxy, [[0, 0, 60, 40]])
 
 
-def test_undecodable_picture_is_named(yolo_folder):
+def test_undecodable_image_is_named(yolo_folder):
     folder = yolo_folder("0 .5 .5 .1 .1", "")
     (folder / "images/train/1.png").write_bytes(b"<html>")
-    with pytest.raises(DataError, match=r"1\.png: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"1\.png: cannot be read as an image"):
         read(folder)
 
 
 def test_no_label_file_at_all_is_an_error(yolo_folder):
-    with pytest.raises(
-        DataError, match=r"none of the 2 pictures has a label file; expected .*0\.t"
-    ):
+    with pytest.raises(DataError, match=r"none of the 2 images has a label file; expected .*0\.t"):
         read(yolo_folder(None, None))
 
 
@@ -96,7 +94,7 @@ def test_binary_label_file_is_an_error(yolo_folder):
         read(folder)
 
 
-def test_labels_beside_the_pictures_are_found(yolo_folder):
+def test_labels_beside_the_images_are_found(yolo_folder):
     folder = yolo_folder(None)
     (folder / "images/train/0.txt").write_text("1 .5 .5 .1 .1", "utf-8")
     assert read(folder).num_boxes == 1
@@ -107,7 +105,7 @@ def test_last_images_folder_becomes_labels():
     assert label_path(Path("flat/images.jpg")) == Path("flat/images.txt")
 
 
-def test_list_names_pictures_relative_to_itself_or_the_root(yolo_folder):
+def test_list_names_images_relative_to_itself_or_the_root(yolo_folder):
     folder = yolo_folder("", "")
     listing = folder / "lists" / "train.txt"
     listing.parent.mkdir()

@@ -15,7 +15,7 @@ from rtdetr_cli.config.model import ModelConfig
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine pictures of 80x64 pixels with one or two red or green squares; YOLO labels."""
+    """Nine images of 80x64 pixels with one or two red or green squares; YOLO labels."""
     root = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     for split, count in (("train", 9), ("val", 4)):

@@ -35,7 +35,7 @@ def test_formats_are_torch_and_what_is_asked_for():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("onnx-int8", "8 bits are calibrated on real pictures: give data="),
+        ("onnx-int8", "8 bits are calibrated on real images: give data="),
         ("onnx-half", r'onnx is not installed; pip install "rtdetr-cli\[onnx\]"'),
         ("engine", "TensorRT is not installed"),
         ("torch-half", "this CPU has no instructions for bfloat16"),

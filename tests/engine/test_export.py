@@ -33,7 +33,7 @@ from rtdetr_cli.config.model import (
 )
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine import export
-from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.images import find_images
 from rtdetr_cli.engine.exporting.onnx import keep_apart_if_wrong
 from rtdetr_cli.engine.exporting.report import Report
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Drift, compare
@@ -76,7 +76,7 @@ def make_network() -> RTDETRNetwork:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norms see pictures: no map fades away
+    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norms see images: no map fades away
     return network.eval()
 
 
@@ -185,13 +185,13 @@ def test_tensorrt_takes_the_graph_in_both_precisions(model, exported, tmp_path):
     weights = {one.name for one in onnx.load(path).graph.initializer if one.data_type == 1}
     assert len(weights) < 20  # anchors, ends of clips and the like
     exact, rounded = (kind(path, "cpu") for kind in (OnnxDetector, RoundingDetector))
-    agreement = compare(exact, rounded, find_pictures(None), LIMITS["fp16"])
+    agreement = compare(exact, rounded, find_images(None), LIMITS["fp16"])
     assert agreement.score_drift.median < 0.005  # random weights: rounding moves some boxes far
     assert rounded.overflows == []
 
 
-def test_the_file_agrees_on_pictures(exported):
-    agreement = compare(reference(), OnnxDetector(exported, "cpu"), find_pictures(None))
+def test_the_file_agrees_on_images(exported):
+    agreement = compare(reference(), OnnxDetector(exported, "cpu"), find_images(None))
     assert agreement.passes
     assert (agreement.pictures, agreement.answers) == (8, 8 * 30)
     assert agreement.matched > 0.999

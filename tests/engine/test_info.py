@@ -132,7 +132,7 @@ def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
     assert found["names"] == {"0": "cell"}
     assert found["file"]["notes"] == [
         "TensorRT 10.3.0 on NVIDIA T4",
-        "1 to 8 pictures, tuned for 2",
+        "1 to 8 images, tuned for 2",
         "verdict: passed",
     ]
     notes_file(path).unlink()

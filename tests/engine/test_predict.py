@@ -1,4 +1,4 @@
-"""Pictures go in, Results, lines, JSON and files come out; unreadable pictures are named."""
+"""Images go in, Results, lines, JSON and files come out; unreadable images are named."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 class FakeDetector:
-    """Finds the whole picture (class 2, score .9), its left half (0, .5), its top half (1, .25)."""
+    """Finds the whole image (class 2, score .9), its left half (0, .5), its top half (1, .25)."""
 
     preprocessing = Preprocessing((64, 96), antialias=True)
     description = "a fake"
@@ -62,7 +62,7 @@ def written(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
 
-def test_one_line_per_picture_on_stdout_and_the_talk_on_stderr(detector, tmp_path, capsys):
+def test_one_line_per_image_on_stdout_and_the_talk_on_stderr(detector, tmp_path, capsys):
     source = pictures(tmp_path / "in", "a.png", "b.png")
     assert engine.predict(settings(source, tmp_path)) == 0
     out, err = capsys.readouterr()
@@ -72,7 +72,7 @@ def test_one_line_per_picture_on_stdout_and_the_talk_on_stderr(detector, tmp_pat
     assert lines[1].startswith(f"image 2/2 {source}/b.png: ")
     assert lines[0].endswith(" ms")
     assert "a fake\nSpeed: " in err
-    assert "postprocess per picture at 96x64\n" in err
+    assert "postprocess per image at 96x64\n" in err
     assert f"Results saved to {tmp_path}/runs/predict\n" in err
     assert written(tmp_path / "runs") == ["predict/a.jpg", "predict/b.jpg"]
 
@@ -90,23 +90,23 @@ def test_json_is_one_array_and_nothing_else(detector, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_unreadable_pictures_are_named_and_the_exit_code_is_3(detector, tmp_path, capsys):
+def test_unreadable_images_are_named_and_the_exit_code_is_3(detector, tmp_path, capsys):
     source = pictures(tmp_path / "in", "a.png", "b.png", "c.png")
     (source / "b.png").write_text("<html>")
     assert engine.predict(settings(source, tmp_path, batch=2)) == 3
     out, err = capsys.readouterr()
     assert [line.split(" ")[1] for line in out.splitlines()] == ["1/3", "3/3"]
-    assert f"Warning: {source}/b.png: cannot be read as a picture (no known picture format)" in err
+    assert f"Warning: {source}/b.png: cannot be read as an image (no known image format)" in err
     assert written(tmp_path / "runs") == ["predict/a.jpg", "predict/c.jpg"]
 
 
-def test_a_source_without_a_readable_picture_fails_and_leaves_no_folder(detector, tmp_path):
+def test_a_source_without_a_readable_image_fails_and_leaves_no_folder(detector, tmp_path):
     source = pictures(tmp_path / "in", "a.png", "b.png")
     for picture in source.iterdir():
         picture.write_bytes(b"")
-    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
         engine.predict(settings(source / "a.png", tmp_path))
-    with pytest.raises(DataError, match="none of the 2 pictures could be read"):
+    with pytest.raises(DataError, match="none of the 2 images could be read"):
         engine.predict(settings(source, tmp_path))
     assert not (tmp_path / "runs").exists()
 
@@ -117,7 +117,7 @@ def test_a_wrong_path_is_found_before_the_model_is_opened(monkeypatch, tmp_path)
         engine.predict(settings(tmp_path / "nope.jpg", tmp_path))
 
 
-def test_files_of_pictures_of_the_same_name_are_all_there(detector, tmp_path):
+def test_files_of_images_of_the_same_name_are_all_there(detector, tmp_path):
     for folder in ("a", "b"):
         pictures(tmp_path / "in" / folder, "1.png")
     keys = {"save_txt": True, "save_conf": True, "save_crop": True}

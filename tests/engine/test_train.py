@@ -67,7 +67,7 @@ def test_the_loss_falls(tiny_yaml, squares, tmp_path):
     assert last < 0.95 * first
 
 
-def test_recipe_deim_trains_with_its_loss_and_pictures_that_are_kept(
+def test_recipe_deim_trains_with_its_loss_and_images_that_are_kept(
     tiny_yaml, squares, tmp_path, capsys
 ):
     more = ("recipe=deim", "epochs=2", "cache=ram", "val_every=2")
@@ -200,7 +200,7 @@ def test_a_part_of_the_data_and_kept_epochs(tiny_yaml, squares, tmp_path, capsys
         "optimizer=sgd", "lr=0.01", "accumulate=2", "batch=2",
     )  # fmt: skip
     assert run(words) == 0
-    assert "4 pictures with 5 boxes to train on, 4 to validate, 1 class" in capsys.readouterr().err
+    assert "4 images with 5 boxes to train on, 4 to validate, 1 class" in capsys.readouterr().err
     weights = tmp_path / "train" / "weights"
     assert {path.name for path in weights.glob("epoch*.pt")} == {"epoch2.pt"}
     assert load_checkpoint(weights / "best.pt").names == {0: "object"}
@@ -231,4 +231,4 @@ def test_a_killed_loading_process_is_one_sentence(
         monkeypatch.setattr(module, "read_picture", dying)
     assert run(command(tiny_yaml, squares, tmp_path, "workers=1")) == 5
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "a process that loads pictures was killed by the system" in error
+    assert "a process that loads images was killed by the system" in error

@@ -19,7 +19,7 @@ from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
 @pytest.fixture
 def checkpoint(tiny_config, tmp_path: Path) -> Path:
-    """Random weights whose boxes are spread over the picture."""
+    """Random weights whose boxes are spread over the image."""
     torch.manual_seed(3)
     network = RTDETRNetwork(tiny_config, num_classes=2)
     for head in (network.decoder.enc_bbox_head, *network.decoder.dec_bbox_head):

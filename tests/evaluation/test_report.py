@@ -1,4 +1,4 @@
-"""The pictures of a run folder."""
+"""The images of a run folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOUND = [[10, 10, 40, 40, 0.9, 0], [70, 10, 40, 40, 0.8, 0], [70, 10, 40, 40, 0.
 
 
 @pytest.mark.parametrize("boxes", [BOXES, []], ids=["two classes", "no ground truth"])
-def test_six_pictures_are_written_whatever_the_classes_are_called(boxes, make_split, tmp_path):
+def test_six_images_are_written_whatever_the_classes_are_called(boxes, make_split, tmp_path):
     """Formulas, control codes, leading underscores, foreign scripts, length: all are drawn."""
     split = make_split(boxes, FOUND)
     split.ground_truth["categories"][0]["name"] = "_$x_1 細胞 " + 40 * "long "

@@ -1,4 +1,4 @@
-"""Boxes and labels are where they should be, on pictures of any size."""
+"""Boxes and labels are where they should be, on images of any size."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_a_label_looks_for_a_free_place_above_inside_then_below():
     assert _place(frame, label, picture, [(0, 30, 199, 39)]) == inside
     assert _place(frame, label, picture, [(0, 30, 199, 49)]) == (50, 90, 89, 99)
     assert _place((0, 0, 20, 50), label, picture, []) == (0, 0, 39, 9)  # no room above
-    assert _place((180, 40, 199, 89), label, picture, [])[2] == 199  # stays in the picture
+    assert _place((180, 40, 199, 89), label, picture, [])[2] == 199  # stays in the image
 
 
 def test_a_font_that_is_none_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""Everything a user calls a source becomes upright RGB pictures or one sentence."""
+"""Everything a user calls a source becomes upright RGB images or one sentence."""
 
 import os
 
@@ -31,13 +31,13 @@ def only(source):
     return picture
 
 
-def test_a_file_is_one_picture(tmp_path):
+def test_a_file_is_one_image(tmp_path):
     picture = only(str(write(tmp_path / "a.png")))
     assert picture.path == str(tmp_path / "a.png")
     np.testing.assert_array_equal(picture.image, BLUE_RGB)
 
 
-def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path):
+def test_a_folder_gives_its_images_sorted_and_nothing_else(tmp_path):
     for name in ("b.PNG", "a.jpg", "._a.jpg", "sub/c.png"):
         write(tmp_path / name)
     write(tmp_path / "x.png").rename(tmp_path / "no_suffix")
@@ -91,7 +91,7 @@ def test_a_pillow_image_is_turned_upright():
     assert only(image).image.shape == (6, 4, 3)
 
 
-def test_a_batch_of_tensors_is_so_many_pictures():
+def test_a_batch_of_tensors_is_so_many_images():
     assert len(open_source(torch.zeros(3, 3, 8, 8))) == 3
 
 
@@ -107,7 +107,7 @@ def test_a_batch_of_tensors_is_so_many_pictures():
         (torch.zeros(3, 4, 4, dtype=torch.int64), "a tensor of torch.int64"),
     ],
 )
-def test_what_is_no_picture_says_what_was_expected(source, sentence):
+def test_what_is_no_image_says_what_was_expected(source, sentence):
     picture = only(source)
     assert picture.image is None
     with pytest.raises(DataError, match=sentence):
@@ -119,9 +119,9 @@ def test_what_is_no_picture_says_what_was_expected(source, sentence):
     [
         ("{root}/bos.jpg", r"bos\.jpg: no such file or folder; did you mean bus\.jpg\?$"),
         ("{root}/nowhere/bus.jpg", "no such file or folder$"),
-        ("{root}/*.tif", "the pattern holds no pictures$"),
-        ("{root}/empty", r"the folder holds no pictures; source='.*/empty/\*\*/\*' searches"),
-        ("{root}/bad.txt", r"bad\.txt:2: no such picture: nope\.jpg"),
+        ("{root}/*.tif", "the pattern holds no images$"),
+        ("{root}/empty", r"the folder holds no images; source='.*/empty/\*\*/\*' searches"),
+        ("{root}/bad.txt", r"bad\.txt:2: no such image: nope\.jpg"),
         ("{root}/blank.txt", "the list is empty"),
         ("{root}/road.mp4", "video sources are not supported"),
         ("https://example.com/bus.jpg", "network sources are not supported"),
@@ -153,7 +153,7 @@ def test_a_video_or_a_damaged_file_does_not_stop_the_rest_of_a_folder(tmp_path):
     (tmp_path / "c.mp4").write_bytes(b"ftyp")
     good, empty, video = open_source(tmp_path)
     assert good.image is not None
-    assert "b.png: cannot be read as a picture (the file is empty)" in empty.error
+    assert "b.png: cannot be read as an image (the file is empty)" in empty.error
     assert "video sources are not supported" in video.error
 
 

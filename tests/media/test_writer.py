@@ -1,4 +1,4 @@
-"""A run folder holds one file per picture, whatever the pictures are called."""
+"""A run folder holds one file per image, whatever the images are called."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def written(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
 
-def test_pictures_of_the_same_name_do_not_overwrite_each_other(tmp_path):
+def test_images_of_the_same_name_do_not_overwrite_each_other(tmp_path):
     writer = RunWriter(tmp_path, labels=True, scores=True, crops=True)
     for path in ("a/1.jpg", "b/1.jpg", "b/1.PNG", "a/1-2.jpg"):
         writer.write(results(path))

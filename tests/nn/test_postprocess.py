@@ -46,7 +46,7 @@ def test_fewer_pairs_than_asked_for_are_all_returned():
     assert (found.scores.diff() <= 0).all()
 
 
-def test_boxes_may_leave_the_picture():
+def test_boxes_may_leave_the_image():
     output = ModelOutput(torch.zeros(1, 1, 1), torch.tensor([[[0.0, 0.5, 0.5, 0.5]]]))
     (found,) = top_detections(output, [(100, 100)])
     assert found.boxes_xyxy[0].tolist() == [-25, 25, 25, 75]

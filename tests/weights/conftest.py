@@ -44,7 +44,7 @@ def fill(name, shape):
 
 
 def image(height, width):
-    """The parity kit's picture: (1, 3, H, W) float64 in 0..1, smooth blobs plus noise."""
+    """The parity kit's image: (1, 3, H, W) float64 in 0..1, smooth blobs plus noise."""
     generator = np.random.Generator(np.random.PCG64(7))
     y, x = np.mgrid[0:height, 0:width]
     out = np.zeros((3, height, width))

@@ -62,7 +62,7 @@ def test_only_the_dsp_files_sample_discretely():
     assert len(discrete) == 6
 
 
-def test_pictures_are_read_as_the_official_code_reads_them():
+def test_images_are_read_as_the_official_code_reads_them():
     read = {entry.preprocessing for entry in CATALOG.values()}
     assert read == {Preprocessing(size_hw=(640, 640), antialias=True)}
 

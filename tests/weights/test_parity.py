@@ -109,7 +109,7 @@ FAST = {TRAINED, "hf_rtdetr_r18_384x640"}
 
 
 def answers(checkpoint, picture):
-    """Logits, boxes and the three maps between encoder and decoder, for one picture."""
+    """Logits, boxes and the three maps between encoder and decoder, for one image."""
     network = RTDETRNetwork(checkpoint.config, len(checkpoint.names)).to(picture.dtype).eval()
     network.load_state_dict(checkpoint.weights)
     maps = []

@@ -145,7 +145,7 @@ def test_discrete_sampling_is_taken_from_config_json(tmp_path, kit):
 
 
 def test_empty_anchors_in_half_precision_say_nothing(module, tmp_path):
-    module.model[-1].anchors = torch.empty(0, dtype=torch.half)  # as before the first picture
+    module.model[-1].anchors = torch.empty(0, dtype=torch.half)  # as before the first image
     torch.save({"model": module}, tmp_path / "best.pt")
     assert open_weights(tmp_path / "best.pt").config.decoder.anchor_precision == "float64"
     module.model[-1].anchors = torch.zeros(1, 5, 4, dtype=torch.half)

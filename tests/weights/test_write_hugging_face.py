@@ -120,7 +120,7 @@ def test_the_v2_class_is_named_where_sampling_is_discrete():
     assert found["backbone_config"]["model_type"] == "rt_detr_resnet"
 
 
-def test_the_size_of_pictures_is_kept(tiny_presnet_config, tmp_path):
+def test_the_size_of_images_is_kept(tiny_presnet_config, tmp_path):
     checkpoint = checkpoint_of(hugging_face_like(tiny_presnet_config))
     checkpoint.preprocessing = Preprocessing((320, 416))
     write_hugging_face(tmp_path / "out", checkpoint)

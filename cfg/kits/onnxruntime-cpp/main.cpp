@@ -1,4 +1,4 @@
-// Detects objects in a picture: detect model.onnx bus.jpg [0.25]
+// Detects objects in an image: detect model.onnx bus.jpg [0.25]
 // Prints name, score and x1 y1 x2 y2 in pixels, best first.
 #include <onnxruntime_cxx_api.h>
 
@@ -20,7 +20,7 @@
 struct Detection {
   int64_t label;
   float score;
-  std::array<float, 4> box;  // x1, y1, x2, y2 in pixels of the picture
+  std::array<float, 4> box;  // x1, y1, x2, y2 in pixels of the image
 };
 
 class Detector {
@@ -28,7 +28,7 @@ class Detector {
   explicit Detector(const std::filesystem::path& model)
       : session_(env_, model.c_str(), Ort::SessionOptions{}) {}
 
-  // Objects above `conf` in an 8-bit BGR picture, as OpenCV reads it, best first.
+  // Objects above `conf` in an 8-bit BGR image, as OpenCV reads it, best first.
   std::vector<Detection> detect(const cv::Mat& bgr, float conf) {
     std::vector<float> images = prepare(bgr);
     std::array<int64_t, 2> sizes{bgr.cols, bgr.rows};  // width, height
@@ -78,11 +78,11 @@ class Detector {
 
 int main(int argc, char** argv) try {
   if (argc < 3) throw std::invalid_argument("usage: detect model.onnx bus.jpg [0.25]");
-  const cv::Mat picture = cv::imread(argv[2], cv::IMREAD_COLOR);  // turned as EXIF says
-  if (picture.empty()) throw std::runtime_error(std::string(argv[2]) + " cannot be read");
+  const cv::Mat image = cv::imread(argv[2], cv::IMREAD_COLOR);  // turned as EXIF says
+  if (image.empty()) throw std::runtime_error(std::string(argv[2]) + " cannot be read");
   Detector detector(argv[1]);
   const float conf = argc > 3 ? std::strtof(argv[3], nullptr) : 0.25F;
-  for (const Detection& one : detector.detect(picture, conf)) {
+  for (const Detection& one : detector.detect(image, conf)) {
     const auto& [x1, y1, x2, y2] = one.box;
     const bool known = one.label >= 0 && one.label < static_cast<int64_t>(std::size(kNames));
     std::printf("%s %.4f %.2f %.2f %.2f %.2f\n", known ? kNames[one.label] : "?", one.score, x1, y1,

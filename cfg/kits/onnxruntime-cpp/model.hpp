@@ -3,7 +3,7 @@
 
 constexpr int kWidth = @WIDTH@;
 constexpr int kHeight = @HEIGHT@;
-constexpr bool kAntialias = @ANTIALIAS@;  // pictures shrink as in Pillow (true) or OpenCV (false)
+constexpr bool kAntialias = @ANTIALIAS@;  // images shrink as in Pillow (true) or OpenCV (false)
 constexpr const char* kNames[] = {  // UTF-8
 @NAMES_CPP@
 };

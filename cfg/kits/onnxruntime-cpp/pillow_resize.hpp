@@ -1,5 +1,5 @@
 // Bilinear resizing with antialiasing as Pillow does it, for interleaved 8-bit RGB: bit for bit, but
-// for tall pictures, where Pillow 13 begins with the columns and one level of 255 can differ.
+// for tall images, where Pillow 13 begins with the columns and one level of 255 can differ.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-// Stretches along x and answers the picture transposed: (height, width) becomes (target, height).
+// Stretches along x and answers the image transposed: (height, width) becomes (target, height).
 inline std::vector<uint8_t> stretch_rows(const std::vector<uint8_t>& pixels, int width, int height,
                                          int target) {
   constexpr int kBits = 22;  // of the weights' fraction

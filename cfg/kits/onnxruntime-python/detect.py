@@ -1,4 +1,4 @@
-"""Detect objects in pictures: python detect.py bus.jpg [more pictures] [--conf 0.25].
+"""Detect objects in images: python detect.py bus.jpg [more images] [--conf 0.25].
 
 Needs onnxruntime, numpy and pillow. Prints name, score and x1 y1 x2 y2 in pixels, best first.
 """
@@ -46,7 +46,7 @@ class Detector:
 
 
 def main() -> None:
-    """Print what is in each picture."""
+    """Print what is in each image."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--conf", type=float, default=0.25, help="least score that is printed")

@@ -1,11 +1,11 @@
-"""Stretch pictures as in training, pixel for pixel; needs numpy and pillow."""
+"""Stretch images as in training, pixel for pixel; needs numpy and pillow."""
 
 import numpy as np
 from PIL import Image
 
 
 def resize(picture: Image.Image, width: int, height: int, antialias: bool) -> np.ndarray:
-    """Stretch an RGB picture.
+    """Stretch an RGB image.
 
     Args:
         picture: RGB.

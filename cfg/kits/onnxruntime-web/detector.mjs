@@ -5,12 +5,12 @@ import { resize } from "./resize.mjs";
 export async function createDetector(ort, model, facts) {
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
 
-  // picture: { data, width, height } with RGBA bytes, as ImageData has them, upright.
+  // image: { data, width, height } with RGBA bytes, as ImageData has them, upright.
   // Answers [{ name, score, box: [x1, y1, x2, y2] in pixels }] above conf, best first.
-  return async function detect(picture, conf = 0.25) {
-    const sizes = BigInt64Array.of(BigInt(picture.width), BigInt(picture.height));
+  return async function detect(image, conf = 0.25) {
+    const sizes = BigInt64Array.of(BigInt(image.width), BigInt(image.height));
     const { labels, boxes, scores } = await session.run({
-      images: new ort.Tensor("float32", prepare(picture, facts), [1, 3, facts.height, facts.width]),
+      images: new ort.Tensor("float32", prepare(image, facts), [1, 3, facts.height, facts.width]),
       orig_target_sizes: new ort.Tensor("int64", sizes, [1, 2]),
     });
     const found = [];

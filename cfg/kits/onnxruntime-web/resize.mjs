@@ -1,5 +1,5 @@
-// Stretches pictures as in training; pixels are RGB bytes, row by row. Bit for bit, but for tall
-// pictures, where Pillow 13 begins with the columns and one level of 255 can differ.
+// Stretches images as in training; pixels are RGB bytes, row by row. Bit for bit, but for tall
+// images, where Pillow 13 begins with the columns and one level of 255 can differ.
 
 // antialias: what the model saw in training, Pillow's bilinear filter (true) or OpenCV's (false).
 export function resize(pixels, width, height, toWidth, toHeight, antialias) {
@@ -8,7 +8,7 @@ export function resize(pixels, width, height, toWidth, toHeight, antialias) {
   return stretchRows(turned, height, toWidth, toHeight);
 }
 
-// Pillow along x; answers the picture transposed: (height, width) becomes (target, height).
+// Pillow along x; answers the image transposed: (height, width) becomes (target, height).
 function stretchRows(pixels, width, height, target) {
   const one = 1 << 22;
   const scale = width / target;

@@ -1,4 +1,4 @@
-"""Ask a Triton server what is in pictures: python client.py bus.jpg [--url localhost:8000].
+"""Ask a Triton server what is in images: python client.py bus.jpg [--url localhost:8000].
 
 Needs tritonclient[http], numpy and pillow. Prints name, score and x1 y1 x2 y2 in pixels.
 """
@@ -16,7 +16,7 @@ FACTS = json.loads(Path(__file__).resolve().with_name("model.json").read_text("u
 
 
 def make_inputs(picture: Image.Image) -> list[triton.InferInput]:
-    """What the model takes: the stretched picture, and the (width, height) of the original."""
+    """What the model takes: the stretched image, and the (width, height) of the original."""
     pixels = resize(picture, FACTS["width"], FACTS["height"], FACTS["antialias"])
     images = triton.InferInput("images", [1, 3, *pixels.shape[:2]], "FP32")
     images.set_data_from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255)
@@ -26,7 +26,7 @@ def make_inputs(picture: Image.Image) -> list[triton.InferInput]:
 
 
 def main() -> None:
-    """Print what is in each picture."""
+    """Print what is in each image."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--url", default="localhost:8000")

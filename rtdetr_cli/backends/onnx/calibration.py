@@ -1,6 +1,6 @@
-"""Ranges of activations on real pictures, for quantize.py: one histogram for each tensor.
+"""Ranges of activations on real images, for quantize.py: one histogram for each tensor.
 
-ONNX Runtime's own histograms keep the bin width of the first picture: a map that is all but dark in
+ONNX Runtime's own histograms keep the bin width of the first image: a map that is all but dark in
 it needs 10^8 bins for the next one. These have 2048 bins, whatever comes.
 """
 
@@ -23,7 +23,7 @@ _PART = 1 << 24
 
 
 class Histogram:
-    """Magnitudes of a tensor over all pictures, in equal bins from 0 to `limit`.
+    """Magnitudes of a tensor over all images, in equal bins from 0 to `limit`.
 
     Where a larger value comes two bins become one and the limit doubles.
     """
@@ -34,7 +34,7 @@ class Histogram:
         self.largest = 0.0
 
     def add(self, values: Tensor) -> None:
-        """Count the values of one or more pictures."""
+        """Count the values of one or more images."""
         magnitudes = values.abs().flatten()
         self.largest = max(self.largest, float(magnitudes.max()))
         self.limit = self.limit or self.largest
@@ -56,7 +56,7 @@ class Observer(OnnxDetector):
     """A float file that answers as usual and counts what some of its tensors hold.
 
     Attributes:
-        histograms: tensor to its values on all pictures so far.
+        histograms: tensor to its values on all images so far.
     """
 
     def __init__(self, path: Path, tensors: Collection[str]) -> None:

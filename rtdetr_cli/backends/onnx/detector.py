@@ -1,7 +1,7 @@
 """ONNX: writes a network with its post-processing as one graph, and runs such graphs.
 
 The contract is that of the official export. In: `images` (B, 3, H, W) float32 RGB in 0..1 and
-`orig_target_sizes` (B, 2) int64, (width, height) of the original pictures. Out, best first:
+`orig_target_sizes` (B, 2) int64, (width, height) of the original images. Out, best first:
 `labels` (B, R) int64, `boxes` (B, R, 4) xyxy in pixels of the originals, `scores` (B, R).
 GraphOptions (graph.py) has the variants.
 """
@@ -39,8 +39,8 @@ class OnnxDetector:
 
     Attributes:
         names: class index to name.
-        preprocessing: how pictures become its input.
-        size_is_free: whether the graph takes pictures of other sizes as well.
+        preprocessing: how images become its input.
+        size_is_free: whether the graph takes images of other sizes as well.
         takes_bytes: whether the graph takes uint8; `detect` rounds for it.
         description: for people: file, runtime, device; of a file by others the contract and whose
             class names are used.
@@ -53,7 +53,7 @@ class OnnxDetector:
         Args:
             path: the file.
             device: `cpu`, `cuda`, `0`...; None takes CUDA where ONNX Runtime has it.
-            timeout: seconds that a picture may take; the runtime stops between two operators, in
+            timeout: seconds that an image may take; the runtime stops between two operators, in
                 loops too.
 
         Raises:
@@ -97,11 +97,11 @@ class OnnxDetector:
         Args:
             images: (B, 3, H, W) float RGB in 0..1, H and W as in `preprocessing`. A graph with a
                 fixed batch gets them in parts, the last one filled up.
-            sizes_hw: (height, width) in pixels of each original picture.
-            max_det: most detections per picture; the graph itself ends at 300.
+            sizes_hw: (height, width) in pixels of each original image.
+            max_det: most detections per image; the graph itself ends at 300.
 
         Returns:
-            One Detections per picture, on the CPU.
+            One Detections per image, on the CPU.
 
         Raises:
             BackendError: the runtime failed, for lack of memory perhaps, or took too long.
@@ -117,7 +117,7 @@ class OnnxDetector:
         count = len(feed[self._contract.image])
         try:
             with (
-                runtime_errors(BackendError, f"{self._path.name} failed on {count} pictures"),
+                runtime_errors(BackendError, f"{self._path.name} failed on {count} images"),
                 _timer(self._timeout, count, options),
             ):
                 answers: list[Any] = self._session.run(names, feed, options)
@@ -134,7 +134,7 @@ def _values(side: Sequence[Any]) -> list[Value]:
 
 @contextmanager
 def _timer(timeout: float | None, count: int, options: Any) -> Iterator[None]:  # noqa: ANN401
-    """Set the flag at which ONNX Runtime ends a run, once `count` pictures took too long."""
+    """Set the flag at which ONNX Runtime ends a run, once `count` images took too long."""
     if timeout is None:
         yield
         return

@@ -48,7 +48,7 @@ class GraphOptions:
         dynamic: height and width are free, multiples of 32.
         postprocess: the best 300 pairs in pixels, or logits and boxes as the decoder gives them.
         input: `float32` (B, 3, H, W) in 0..1, or `uint8` (B, H, W, 3) in 0..255.
-        batch: pictures in a call; None: free.
+        batch: images in a call; None: free.
     """
 
     opset: int = 17
@@ -71,7 +71,7 @@ class DetectionGraph(nn.Module):
         self.takes_bytes = options.input == "uint8"
 
     def forward(self, images: Tensor, orig_target_sizes: Tensor | None = None) -> list[Tensor]:
-        """Pictures, and (B, 2) for post-processing.
+        """Images, and (B, 2) for post-processing.
 
         Returns:
             labels (B, R), boxes (B, R, 4) xyxy and scores (B, R); without sizes logits (B, Q, K)

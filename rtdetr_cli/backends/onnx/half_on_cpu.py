@@ -61,7 +61,7 @@ class RoundingDetector(OnnxDetector):
 
     @property
     def magnitudes(self) -> list[Magnitude]:
-        """Of all nodes that round, over all pictures so far, the largest first."""
+        """Of all nodes that round, over all images so far, the largest first."""
         found = map(Magnitude, self._checked, self._seen.tolist())
         return sorted(found, key=lambda one: -one.value)
 

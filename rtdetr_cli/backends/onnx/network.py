@@ -26,7 +26,7 @@ from rtdetr_cli.nn.layers import SelfAttention
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
 BOX_LOGIT_LIMIT = -math.log(1e-5)
-"""What the network's inverse sigmoid makes of a coordinate at the border of the picture."""
+"""What the network's inverse sigmoid makes of a coordinate at the border of the image."""
 STRIDES = (8, 16, 32)
 _MARGIN = 0.01
 """Anchors nearer to the border are invalid (nn/decoder.py)."""
@@ -46,7 +46,7 @@ class DeployedNetwork(nn.Module):
 
         Args:
             network: in eval mode.
-            size_hw: height and width of the pictures, None for any.
+            size_hw: height and width of the images, None for any.
             sampler: `grid_sample` or `gather`; without effect where the network samples whole
                 pixels.
         """
@@ -140,9 +140,9 @@ class DeployedDecoder(nn.Module):
             content = layer(content, self.query_pos_head(boxes), boxes, maps)
             boxes_logit = boxes_logit + bbox_head(content)
             boxes = boxes_logit.sigmoid()
-        per_picture = (-1, self.selection.num_queries)
-        logits = self.score_head(content).unflatten(0, per_picture)
-        return ModelOutput(logits, boxes.unflatten(0, per_picture))
+        per_image = (-1, self.selection.num_queries)
+        logits = self.score_head(content).unflatten(0, per_image)
+        return ModelOutput(logits, boxes.unflatten(0, per_image))
 
 
 class QuerySelection(nn.Module):
@@ -171,7 +171,7 @@ class QuerySelection(nn.Module):
 
     @property
     def least_cells(self) -> int:
-        """Cells of S5 along a side, from which on a square picture has a cell for every query."""
+        """Cells of S5 along a side, from which on a square image has a cell for every query."""
         per_cell = sum((STRIDES[-1] // stride) ** 2 for stride in STRIDES)
         return math.ceil(math.sqrt(self.num_queries / per_cell))
 
@@ -238,7 +238,7 @@ class DeployedDecoderLayer(nn.Module):
         return out
 
     def _attend_each_other(self, content: Tensor, position: Tensor) -> Tensor:
-        """Self-attention of the queries of a picture, (B * Q, C) before the last projection."""
+        """Self-attention of the queries of an image, (B * Q, C) before the last projection."""
         query, key = self._split_heads(self.query_key(content + position)).chunk(2, dim=1)
         return attend(query, key, self._split_heads(self.value(content)))
 
@@ -284,7 +284,7 @@ def scaled_in_projection(attention: SelfAttention) -> tuple[Tensor, Tensor]:
 def sampling_projection(cross: DeformableAttention) -> nn.Linear:
     """Offsets and attention weights in one Linear, head by head: P pairs (x, y), then P weights.
 
-    The offsets come out in GridSample's units, where the picture is 2 wide, per size of the box.
+    The offsets come out in GridSample's units, where the image is 2 wide, per size of the box.
     """
     per_point = torch.tensor([1 / n for n in cross.num_points for _ in range(n)])
     factor = (2 * cross.offset_scale * per_point.double()).repeat_interleave(2)[:, None]  # (2P, 1)

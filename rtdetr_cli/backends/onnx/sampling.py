@@ -37,7 +37,7 @@ class GridSampler(nn.Module):
 
         Args:
             maps: one (B, C, H, W) per level.
-            grid: (B, M, Q, P, 2) places (x, y), -1 and 1 are the borders of the picture.
+            grid: (B, M, Q, P, 2) places (x, y), -1 and 1 are the borders of the image.
             weights: (B, M, Q, P).
 
         Returns:
@@ -99,7 +99,7 @@ class GatherSampler(nn.Module):
         return torch.cat(sizes), torch.cat(starts)
 
     def _index(self, corners: Tensor, sizes: Tensor, starts: Tensor) -> Tensor:
-        """Rows of the (N * M, D) table of a picture: (B, M, Q, P, K)."""
+        """Rows of the (N * M, D) table of an image: (B, M, Q, P, K)."""
         heads = self.num_heads
         strides = torch.stack((torch.ones_like(starts), sizes[:, 0]), dim=-1) * heads  # (P, 2)
         head = torch.arange(heads).to(starts)[:, None, None, None]
@@ -126,7 +126,7 @@ class GatherSampler(nn.Module):
 
 @torch.library.custom_op("rtdetr::take_rows", mutates_args=())
 def take_rows(table: Tensor, index: Tensor) -> Tensor:
-    """Rows of each picture: (B, N, C) at (B, Q) to (B, Q, C).
+    """Rows of each image: (B, N, C) at (B, Q) to (B, Q, C).
 
     An operator of its own, because PyTorch's gather wants an index as wide as the rows, which
     would be written into the file as it is; onnx.py writes this one as GatherND.

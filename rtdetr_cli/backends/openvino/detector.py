@@ -50,8 +50,8 @@ class OpenVINODetector:
 
     Attributes:
         names: class index to name.
-        preprocessing: how pictures become its input.
-        size_is_free: whether the graph takes pictures of other sizes as well.
+        preprocessing: how images become its input.
+        size_is_free: whether the graph takes images of other sizes as well.
         description: for people: folder, runtime, precision; of a folder by others the contract and
             whose class names are used.
         metadata: what `rtdetr export` noted; empty in folders by others.
@@ -63,7 +63,7 @@ class OpenVINODetector:
         Args:
             path: the folder, or the .xml in it.
             device: `cpu` or None; nothing else runs it.
-            timeout: seconds that a picture may take; the runtime stops between two operators.
+            timeout: seconds that an image may take; the runtime stops between two operators.
 
         Raises:
             WeightsError: no such folder, damaged, or its inputs and outputs are others; with a
@@ -102,11 +102,11 @@ class OpenVINODetector:
 
         Args:
             images: (B, 3, H, W) float RGB in 0..1, H and W as in `preprocessing`.
-            sizes_hw: (height, width) in pixels of each original picture.
-            max_det: most detections per picture; the graph itself ends at 300.
+            sizes_hw: (height, width) in pixels of each original image.
+            max_det: most detections per image; the graph itself ends at 300.
 
         Returns:
-            One Detections per picture, on the CPU.
+            One Detections per image, on the CPU.
 
         Raises:
             BackendError: the runtime failed, for lack of memory perhaps, or took too long.
@@ -164,7 +164,7 @@ def write_openvino(
         folder: an empty one; its name without `_openvino_model` is that of the files in it.
         onnx_path: written by `write_onnx`.
         half: whether floats are bf16 where that is safe.
-        calibration: inputs of real pictures; they make the convolutions int8.
+        calibration: inputs of real images; they make the convolutions int8.
         kept_float: blocks that stay float then.
 
     Returns:
@@ -284,7 +284,7 @@ def read_notes_beside(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def _tell_model_api(model: Any, notes: dict[str, Any]) -> None:  # noqa: ANN401
     """What OpenVINO's Model API and DL Streamer read in a graph, as far as it is true here.
 
-    No `model_type`: none of theirs has two inputs. They read pictures as BGR.
+    No `model_type`: none of theirs has two inputs. They read images as BGR.
     """
     labels = [str(name).replace(" ", "_") for name in notes["names"].values()]
     told = {

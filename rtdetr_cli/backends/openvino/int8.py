@@ -35,7 +35,7 @@ def quantize(model: Any, calibration: Iterable[Feed], kept_float: Collection[str
 
     Args:
         model: an openvino.Model of ours.
-        calibration: inputs of real pictures, read several times.
+        calibration: inputs of real images, read several times.
         kept_float: blocks that stay float.
 
     Raises:

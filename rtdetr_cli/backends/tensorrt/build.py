@@ -25,7 +25,7 @@ class EngineOptions:
     """How an engine is built.
 
     Attributes:
-        batch: smallest, tuned and largest number of pictures in one call.
+        batch: smallest, tuned and largest number of images in one call.
         workspace: most GiB of working memory; None: all that the GPU has.
         tf32: float32 products may run as TF32, on Ampere and later.
         version_compatible: later releases of TensorRT can open it.

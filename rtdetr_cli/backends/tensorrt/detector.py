@@ -45,7 +45,7 @@ class TensorRTDetector:
 
     Attributes:
         names: class index to name; COCO's where the notes are missing.
-        preprocessing: how pictures become its input; the size stands in the engine.
+        preprocessing: how images become its input; the size stands in the engine.
         description: for people: file, runtime, GPU.
         metadata: the notes beside the file; empty where they are missing.
     """
@@ -77,11 +77,11 @@ class TensorRTDetector:
 
         Args:
             images: (B, 3, H, W) float RGB in 0..1, H and W as in `preprocessing`, on any device.
-            sizes_hw: (height, width) in pixels of each original picture.
-            max_det: most detections per picture; the engine itself ends at 300.
+            sizes_hw: (height, width) in pixels of each original image.
+            max_det: most detections per image; the engine itself ends at 300.
 
         Returns:
-            One Detections per picture, on the CPU.
+            One Detections per image, on the CPU.
 
         Raises:
             BackendError: TensorRT failed, for lack of memory perhaps.
@@ -100,7 +100,7 @@ class TensorRTDetector:
 
         Args:
             images: as in `detect`; more than the engine takes in one call are split.
-            sizes_wh: (B, 2) width and height of the original pictures.
+            sizes_wh: (B, 2) width and height of the original images.
 
         Returns:
             labels (B, R), boxes (B, R, 4) xyxy in pixels of the originals, scores (B, R).
@@ -128,7 +128,7 @@ class _Run:
     """
 
     def __init__(self, engine: Any, batch: int, name: str, gpu: Gpu) -> None:  # noqa: ANN401
-        self._gpu, self._name, self._what = gpu, name, f"{name} failed on {batch} pictures"
+        self._gpu, self._name, self._what = gpu, name, f"{name} failed on {batch} images"
         with gpu.work():
             self._context = engine.create_execution_context()
             if self._context is None:
@@ -159,12 +159,12 @@ class _Run:
         expected = (batch, rows, 4) if tensor == "boxes" else (batch, rows)
         if shape != expected or not 1 <= rows <= MAX_COUNT or len(known) > 1:
             raise WeightsError(
-                f"{self._name} gives {tensor} {list(shape)} for {batch} pictures; expected are "
+                f"{self._name} gives {tensor} {list(shape)} for {batch} images; expected are "
                 "labels [B, R], boxes [B, R, 4] and scores [B, R]"
             )
 
     def __call__(self, images: Tensor, sizes_wh: Tensor) -> list[Tensor]:
-        """Labels, boxes and scores of at most `batch` pictures; the last one fills up the rest."""
+        """Labels, boxes and scores of at most `batch` images; the last one fills up the rest."""
         count = len(images)
         with self._gpu.work():
             for name, values in zip(INPUTS, (images, sizes_wh), strict=True):

@@ -65,7 +65,7 @@ class Gpu:
         """
         graph = torch.cuda.CUDAGraph()
         try:
-            # Threads that load pictures may go on using CUDA meanwhile.
+            # Threads that load images may go on using CUDA meanwhile.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 enqueue()
         except (RuntimeError, BackendError) as error:

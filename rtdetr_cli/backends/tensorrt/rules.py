@@ -174,7 +174,7 @@ def _check_types(node: NodeProto, graph: _Graph) -> Iterator[str]:
 
 
 def _check_bytes(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    """uint8 is for pictures that enter, and cast at once."""
+    """uint8 is for images that enter, and cast at once."""
     inputs = {value.name for value in graph.model.graph.input}
     for name in node.input:
         if graph.types.get(name) == "UINT8" and name not in inputs:

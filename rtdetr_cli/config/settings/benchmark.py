@@ -24,18 +24,18 @@ class BenchmarkSettings(Settings):
     model: str = "rtdetr-l.pt"
     """Weights (.pt) or an architecture (.yaml), which gets random weights."""
     data: str | None = None
-    """Data set (AP and drift on its val split) or folder; None: drift on pictures drawn by us."""
+    """Data set (AP and drift on its val split) or folder; None: drift on images drawn by us."""
     formats: str | None = None
     """Rows beside torch, for example onnx,openvino-half,engine-int8,torch-half; None: all."""
     images: Count | None = None
-    """Pictures of data to use, evenly picked; None: all."""
+    """Images of data to use, evenly picked; None: all."""
 
     imgsz: ImageSize | None = None
     """Input size in pixels, one number or height,width; None: the model's own."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
     batch: Batch = 8
-    """Pictures in a batch where throughput is measured; latency is that of one."""
+    """Images in a batch where throughput is measured; latency is that of one."""
     runs: Count = 50
     """Calls of each format whose latency counts, in turns of five; rounded up."""
     timeout: Seconds | None = None

@@ -62,14 +62,14 @@ class ExportSettings(Settings):
     dynamic: bool = False
     """Leave height and width free, multiples of 32; imgsz is a default then."""
     input: Annotated[str, OneOf(("float32", "uint8"))] = "float32"
-    """Pictures: float32 (batch,3,height,width) in 0..1, or uint8 (batch,height,width,3)."""
+    """Images: float32 (batch,3,height,width) in 0..1, or uint8 (batch,height,width,3)."""
     postprocess: bool = True
     """Give the best 300 boxes in pixels; false: logits and boxes of every query."""
     sampler: Annotated[str, OneOf(("grid_sample", "gather"))] | None = None
     """How the decoder looks values up; None: grid_sample, for engines whichever is right."""
 
     batch: Annotated[int | tuple[int, int, int], Range(1, 2**16)] | None = None
-    """Pictures per call: of an engine the most, or least,tuned,most; None: 1,1,8; of onnx all."""
+    """Images per call: of an engine the most, or least,tuned,most; None: 1,1,8; of onnx all."""
     workspace: Annotated[float, Range(0.1, 10**6)] | None = None
     """Most working memory, GiB; None: all that the GPU has."""
     tf32: bool = True
@@ -80,9 +80,9 @@ class ExportSettings(Settings):
     """Other GPUs from Ampere on can run the engine, perhaps slower."""
 
     verify: bool = True
-    """Compare the file with PyTorch on real pictures before saying success."""
+    """Compare the file with PyTorch on real images before saying success."""
     verify_images: Count | None = None
-    """Pictures to compare on; None: 8, with int8 100, for AP says little of fewer."""
+    """Images to compare on; None: 8, with int8 100, for AP says little of fewer."""
     data: str | None = None
     """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us.
     int8 is calibrated on its train split."""
@@ -114,7 +114,7 @@ class ExportSettings(Settings):
 
     @property
     def batch_range(self) -> tuple[int, int, int]:
-        """Least, tuned and most pictures in one call of an engine."""
+        """Least, tuned and most images in one call of an engine."""
         if self.batch is None:
             return (1, 1, 8)
         return (1, self.batch, self.batch) if isinstance(self.batch, int) else self.batch
@@ -129,7 +129,7 @@ class ExportSettings(Settings):
             return "int8=true finds by comparing what may be int8, so that verify=false cannot be"
         if self.data is None:
             return (
-                "int8=true needs data=, because its ranges are measured on real pictures of yours: "
+                "int8=true needs data=, because its ranges are measured on real images of yours: "
                 "a data set, whose train split is taken, or a folder"
             )
         return None

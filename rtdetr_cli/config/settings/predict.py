@@ -22,7 +22,7 @@ from rtdetr_cli.core.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings(Settings):
-    """Detect objects in pictures."""
+    """Detect objects in images."""
 
     mode = "predict"
     groups: ClassVar[dict[str, str]] = {
@@ -36,18 +36,18 @@ class PredictSettings(Settings):
     model: str = "rtdetr-l.pt"
     """Weights (.pt) or an exported file (.onnx, .engine, x_openvino_model)."""
     source: str
-    """Picture, folder, glob pattern or .txt list."""
+    """Image, folder, glob pattern or .txt list."""
 
     imgsz: ImageSize | None = None
     """Input size in pixels, one number or height,width; None: the model's own."""
     conf: Fraction = 0.25
     """Lowest score that is shown."""
     max_det: Count = 300
-    """Most detections per picture."""
+    """Most detections per image."""
     classes: tuple[CountFromZero, ...] | None = None
     """Class indices to keep, for example 0,2,5; None: all."""
     batch: Batch = 1
-    """Pictures per step."""
+    """Images per step."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
     decoder_layers: Count | None = None
@@ -62,13 +62,13 @@ class PredictSettings(Settings):
     """Seconds that an exported file may take for an image before it is stopped; None: no limit."""
 
     save: bool = True
-    """Write pictures with boxes drawn."""
+    """Write images with boxes drawn."""
     save_txt: bool = False
     """Write class x y w h as YOLO labels."""
     save_conf: bool = False
     """Add the score to each line of save_txt."""
     save_crop: bool = False
-    """Write what is inside each box as a picture."""
+    """Write what is inside each box as an image."""
     json: bool = False
     """Print the detections as JSON."""
 
@@ -77,7 +77,7 @@ class PredictSettings(Settings):
     show_conf: bool = True
     """Write scores at the boxes."""
     line_width: Annotated[int, Range(1, 1000)] | None = None
-    """Width of the boxes' lines, pixels; None: from the size of the picture."""
+    """Width of the boxes' lines, pixels; None: from the size of the image."""
 
     project: str = "runs"
     """Folder of all runs."""

@@ -38,17 +38,17 @@ class Row:
         precision: of the weights in the file.
         path: the file.
         megabytes: its size.
-        ap: of 1, where the pictures have labels.
+        ap: of 1, where the images have labels.
         matched: share of the answers that match PyTorch's, weighted by score.
-        box_drift_px: 99th percentile, pixels of the picture.
+        box_drift_px: 99th percentile, pixels of the image.
         score_drift: 99th percentile.
         lost: detections of PyTorch that it does not find.
         new: detections that PyTorch does not find.
-        p50_ms: median time of one picture, post-processing included.
+        p50_ms: median time of one image, post-processing included.
         p90_ms: 90th percentile.
         p99_ms: 99th percentile.
-        per_second: pictures in a second in batches of `batch`.
-        memory_mb: peak of a fresh process after the single pictures.
+        per_second: images in a second in batches of `batch`.
+        memory_mb: peak of a fresh process after the single images.
         reason: why it cannot run here.
     """
 
@@ -121,7 +121,7 @@ def _check_requirements(name: str, settings: BenchmarkSettings) -> None:
     """
     format_, *kinds = name.split("-")
     if "int8" in kinds and settings.data is None:
-        raise UsageError("8 bits are calibrated on real pictures: give data=")
+        raise UsageError("8 bits are calibrated on real images: give data=")
     if format_ == "engine":
         open_gpu(settings.device)
     for package in PACKAGES.get(format_, ()):

@@ -27,7 +27,7 @@ BATCH_TURNS = 3
 
 
 def race(rows: list[Row], settings: BenchmarkSettings, size_hw: tuple[int, int]) -> list[Row]:
-    """Time all that run, in turns: single pictures first, then batches."""
+    """Time all that run, in turns: single images first, then batches."""
     contestants: list[Contestant] = []
     try:
         for row in rows:
@@ -68,7 +68,7 @@ class Contestant:
 
     Attributes:
         row: what it runs; the reason once it has failed.
-        times_ms: of single pictures.
+        times_ms: of single images.
         batch_times_ms: of batches.
         peak_bytes: of its memory so far.
     """

@@ -21,7 +21,7 @@ from rtdetr_cli.core.memory import peak_memory
 
 
 def time_calls(detector: Detector, images: torch.Tensor, calls: int) -> list[float]:
-    """Milliseconds of each call: pictures in, detections on the CPU out."""
+    """Milliseconds of each call: images in, detections on the CPU out."""
     sizes_hw = [(480, 640)] * len(images)
     times_ms = []
     for _ in range(calls):

@@ -11,22 +11,22 @@ from torch import Tensor
 
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.image import Pixels, pictures_in, read_image, resize_image, to_tensor
+from rtdetr_cli.core.image import Pixels, images_in, read_image, resize_image, to_tensor
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.selection import take_pictures
-from rtdetr_cli.data.shapes import draw_picture
+from rtdetr_cli.data.selection import take_images
+from rtdetr_cli.data.shapes import draw_image
 from rtdetr_cli.data.splits import load_data, open_split
 
-NUM_PICTURES = 8
+NUM_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What is compared on: files, read when their turn comes, or pixels.
 
     Attributes:
-        sources: paths or (H, W, 3) RGB pictures.
-        truth: their labels, picture by picture in the same order.
+        sources: paths or (H, W, 3) RGB images.
+        truth: their labels, image by image in the same order.
         origin: for people.
     """
 
@@ -40,19 +40,19 @@ class Pictures:
         return [read_image(one) if isinstance(one, Path) else one for one in chosen]
 
 
-def find_pictures(data: str | None, count: int = NUM_PICTURES) -> Pictures:
-    """Pictures of a data set's val split, of a folder, or drawn by us; evenly picked."""
+def find_images(data: str | None, count: int = NUM_IMAGES) -> Images:
+    """Images of a data set's val split, of a folder, or drawn by us; evenly picked."""
     if data is None:
-        drawn = (draw_picture(np.random.default_rng(n), 480)[0] for n in range(count))
+        drawn = (draw_image(np.random.default_rng(n), 480)[0] for n in range(count))
         # Not all square: otherwise exchanged width and height would go unnoticed.
-        return Pictures([picture[: 480 - 24 * (n % 8)] for n, picture in enumerate(drawn)])
-    paths = pictures_in(data)
+        return Images([picture[: 480 - 24 * (n % 8)] for n, picture in enumerate(drawn)])
+    paths = images_in(data)
     if paths:
-        return Pictures([paths[n] for n in evenly(len(paths), count)], origin=data)
+        return Images([paths[n] for n in evenly(len(paths), count)], origin=data)
     dataset = open_split(load_data(data), "val")
-    truth = take_pictures(dataset, evenly(len(dataset), count))
+    truth = take_images(dataset, evenly(len(dataset), count))
     has_labels = truth.num_boxes > 0
-    return Pictures([one.path for one in truth.records], truth if has_labels else None, data)
+    return Images([one.path for one in truth.records], truth if has_labels else None, data)
 
 
 def evenly(available: int, count: int) -> list[int]:
@@ -66,21 +66,21 @@ def prepare(picture: Pixels, preprocessing: Preprocessing) -> Tensor:
     return to_tensor(resize_image(picture, preprocessing.size_hw, preprocessing.antialias))
 
 
-MOST_PICTURES, FEW_PICTURES = 300, 100
+MOST_IMAGES, FEW_IMAGES = 300, 100
 
 
-def find_calibration(data: str, compared: Pictures) -> Pictures:
-    """At most 300 pictures: of the train split, of the only one that there is, or of a folder."""
-    paths = pictures_in(data)
+def find_calibration(data: str, compared: Images) -> Images:
+    """At most 300 images: of the train split, of the only one that there is, or of a folder."""
+    paths = images_in(data)
     name = data
     if not paths:
         config = load_data(data)
         split = "train" if config.train else "val"
         paths = [one.path for one in open_split(config, split).records]
         name = f"{data}, {split}"
-    chosen = [paths[n] for n in evenly(len(paths), MOST_PICTURES)]
-    if len(chosen) < FEW_PICTURES:
-        warn(f"{len(chosen)} pictures are few to calibrate on; {FEW_PICTURES} or more are good")
+    chosen = [paths[n] for n in evenly(len(paths), MOST_IMAGES)]
+    if len(chosen) < FEW_IMAGES:
+        warn(f"{len(chosen)} images are few to calibrate on; {FEW_IMAGES} or more are good")
     if set(chosen) & set(compared.sources):
-        warn(f"calibration and verdict see the same pictures of {data}: the verdict is too kind")
-    return Pictures(chosen, origin=name)
+        warn(f"calibration and verdict see the same images of {data}: the verdict is too kind")
+    return Images(chosen, origin=name)

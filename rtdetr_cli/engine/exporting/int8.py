@@ -1,4 +1,4 @@
-"""INT8: calibrates on pictures of the user, and leaves float what costs too much accuracy.
+"""INT8: calibrates on images of the user, and leaves float what costs too much accuracy.
 
 export.py has written the float file; the graph side is backends/onnx/int8.py and calibration.py.
 """
@@ -18,7 +18,7 @@ from rtdetr_cli.backends.onnx.int8 import blocks, plan, quantize
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import say
-from rtdetr_cli.engine.exporting.images import Pictures, evenly, find_calibration
+from rtdetr_cli.engine.exporting.images import Images, evenly, find_calibration
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
@@ -29,13 +29,13 @@ from rtdetr_cli.engine.exporting.verdict import (
 )
 
 NUM_TRIALS = 8
-"""Calibration pictures on which ranges and blocks are compared."""
+"""Calibration images on which ranges and blocks are compared."""
 PERCENTILES = (100.0, 99.999, 99.99, 99.9)
 """Shares of a tensor's values that its range holds; which is best differs from model to model."""
 
 
 def quantize_file(
-    path: Path, reference: Detector, pictures: Pictures, settings: ExportSettings
+    path: Path, reference: Detector, pictures: Images, settings: ExportSettings
 ) -> tuple[Agreement, dict[str, Any]]:
     """Replace a float file by one with int8 in backbone and encoder.
 
@@ -63,7 +63,7 @@ def quantize_file(
         agreement = bench.judge(reasons, pictures, answers)
     notes = {
         "calibration": calibration.origin,
-        "calibration_pictures": len(calibration.sources),
+        "calibration_images": len(calibration.sources),
         "percentile": bench.percentile,
         "convolutions": len(plan(bench.model.graph, reasons).convs),
         "float": {"decoder": "always", "attention of the encoder": "always", **reasons},
@@ -87,14 +87,14 @@ class _Bench:
         self.model = onnx.load(self.path)
         self.limits = replace(LIMITS["int8"], ap=self.drop)
 
-    def calibrate(self, pictures: Pictures) -> None:
+    def calibrate(self, pictures: Images) -> None:
         """Measure all ranges once, and choose the percentile with the least drift."""
         count = len(pictures.sources)
-        say(f"calibrates on {count} pictures of {pictures.origin}")
+        say(f"calibrates on {count} images of {pictures.origin}")
         observer = Observer(self.path, plan(self.model.graph).readers)
         seen = ask(observer, pictures, self.preprocessing, "calibrate")
         places = evenly(count, NUM_TRIALS)
-        self.trials = Pictures([pictures.sources[n] for n in places])
+        self.trials = Images([pictures.sources[n] for n in places])
         found = [seen.found[n] for n in places]
         self.trial_answers = Answers(found, [seen.sizes_hw[n] for n in places], None)
         matched = {}
@@ -119,7 +119,7 @@ class _Bench:
             matched[part] = self.judge(others, self.trials, self.trial_answers).matched
         return sorted(parts, key=matched.__getitem__)
 
-    def judge(self, kept_float: Collection[str], pictures: Pictures, answers: Answers) -> Agreement:
+    def judge(self, kept_float: Collection[str], pictures: Images, answers: Answers) -> Agreement:
         """Compare one form with what the float network answered.
 
         Of the file as it is, for TensorRT, and as this toolkit runs it on a CPU, the worse counts:

@@ -32,7 +32,7 @@ from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError, print
 from rtdetr_cli.core.files import asset_dir, atomic_folder
 
 _BATCH = 8
-"""Most pictures in a call where the file itself has no limit."""
+"""Most images in a call where the file itself has no limit."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class _Exported:
         inputs: name to type.
         outputs: name to type.
         names: of the classes, printable.
-        size_hw: of the pictures that it takes.
+        size_hw: of the images that it takes.
         antialias: how they are shrunk.
         rows: detections that it answers, -1 where that is not known.
-        max_batch: most pictures in a call.
+        max_batch: most images in a call.
     """
 
     inputs: Mapping[str, str]
@@ -111,7 +111,7 @@ def _texts(kit: str, path: Path, exported: _Exported, values: Mapping[str, str])
         for file in sorted((root / kit).rglob("*"))
         if file.is_file() and "__pycache__" not in file.parts
     }
-    if kit == "triton":  # its client shrinks pictures as the Python runner does
+    if kit == "triton":  # its client shrinks images as the Python runner does
         files["resize.py"] = root / "onnxruntime-python" / "resize.py"
     texts = {
         _fill(name, values): _fill(file.read_text("utf-8"), values) for name, file in files.items()

@@ -20,9 +20,9 @@ from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.engine.exporting.int8 import quantize_file
 from rtdetr_cli.engine.exporting.report import PRECISION, Report
 from rtdetr_cli.engine.exporting.request import (
+    images_to_compare,
     open_weights_to_export,
     output_path,
-    pictures_to_compare,
 )
 from rtdetr_cli.engine.exporting.verdict import LIMITS, compare
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -33,7 +33,7 @@ def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
     device = settings.device or "cpu"
     detector, preprocessing = open_weights_to_export(settings)
     path = output_path(settings)
-    pictures = pictures_to_compare(settings)
+    pictures = images_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
     reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)

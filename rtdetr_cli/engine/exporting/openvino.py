@@ -1,4 +1,4 @@
-"""Export to OpenVINO: a folder from the traced network, compared with PyTorch on real pictures.
+"""Export to OpenVINO: a folder from the traced network, compared with PyTorch on real images.
 
 The folder gets its name only if it answers as PyTorch does; the format stands in backends/.
 """
@@ -34,12 +34,12 @@ from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.files import atomic_folder
 from rtdetr_cli.core.version import VERSION
-from rtdetr_cli.engine.exporting.images import Pictures, find_calibration, prepare
+from rtdetr_cli.engine.exporting.images import Images, find_calibration, prepare
 from rtdetr_cli.engine.exporting.report import Report
 from rtdetr_cli.engine.exporting.request import (
+    images_to_compare,
     open_weights_to_export,
     output_path,
-    pictures_to_compare,
 )
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
@@ -96,15 +96,15 @@ def export_openvino(settings: ExportSettings) -> Path:
 
 
 class _Calibration:
-    """Inputs of real pictures, prepared as at inference and read anew each time."""
+    """Inputs of real images, prepared as at inference and read anew each time."""
 
-    def __init__(self, pictures: Pictures, preprocessing: Preprocessing) -> None:
-        self._pictures, self._preprocessing = pictures, preprocessing
+    def __init__(self, pictures: Images, preprocessing: Preprocessing) -> None:
+        self._images, self._preprocessing = pictures, preprocessing
 
     def __iter__(self) -> Iterator[Feed]:
         images, sizes = INPUTS
-        for index in range(len(self._pictures.sources)):
-            (picture,) = self._pictures.read(index, index + 1)
+        for index in range(len(self._images.sources)):
+            (picture,) = self._images.read(index, index + 1)
             size_wh = np.array([[picture.shape[1], picture.shape[0]]], np.int64)
             yield {images: prepare(picture, self._preprocessing)[None].numpy(), sizes: size_wh}
 
@@ -113,7 +113,7 @@ def _write_and_compare(
     settings: ExportSettings, folder: Path, onnx_path: Path, reference: TorchDetector
 ) -> tuple[dict[str, Any], Agreement | None]:
     """The files, and how they compare; with int8 blocks are left float until they pass."""
-    pictures = pictures_to_compare(settings)
+    pictures = images_to_compare(settings)
     if settings.int8:
         assert pictures  # ExportSettings refuses int8 without
         return _quantise(settings, folder, onnx_path, reference, pictures)
@@ -129,7 +129,7 @@ def _quantise(
     folder: Path,
     onnx_path: Path,
     reference: TorchDetector,
-    pictures: Pictures,
+    pictures: Images,
 ) -> tuple[dict[str, Any], Agreement]:
     """Blocks become float from the front: their rounding passes through all that follow."""
     chosen = find_calibration(str(settings.data), pictures)
@@ -140,7 +140,7 @@ def _quantise(
     reasons: dict[str, str] = {}
     parts = int8_blocks(onnx_path)
     while True:
-        say(f"calibrates on {len(chosen.sources)} pictures of {chosen.origin}; it takes minutes")
+        say(f"calibrates on {len(chosen.sources)} images of {chosen.origin}; it takes minutes")
         notes = write_openvino(folder, onnx_path, settings.half, calibration, reasons)
         found = ask(OpenVINODetector(folder), pictures, reference.preprocessing)
         agreement = judge(answers, found, limits)
@@ -149,15 +149,15 @@ def _quantise(
         block = parts[len(reasons)]
         reasons[block] = "; ".join(agreement.faults)
         say(f"{block} stays float: {reasons[block]}")
-    told = {"calibration": chosen.origin, "calibration_pictures": len(chosen.sources)}
+    told = {"calibration": chosen.origin, "calibration_images": len(chosen.sources)}
     return {**notes, **told, "float": {"decoder": "always", **reasons}}, agreement
 
 
 def _report(settings: ExportSettings, notes: dict[str, Any], agreement: Agreement | None) -> Report:
     facts = {"model": settings.model, "format": settings.format, "rtdetr": VERSION}
-    told = {"precision", "floats", "openvino", "calibration", "calibration_pictures", "float"}
+    told = {"precision", "floats", "openvino", "calibration", "calibration_images", "float"}
     facts |= {key: value for key, value in notes.items() if key in told}
-    origin = settings.data or Pictures(()).origin
+    origin = settings.data or Images(()).origin
     return Report(facts, agreement, origin if agreement else None)
 
 

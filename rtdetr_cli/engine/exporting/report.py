@@ -27,7 +27,7 @@ class Report:
     Attributes:
         facts: the file: format, opset, nodes...
         agreement: None with verify=false.
-        origin: of the pictures.
+        origin: of the images.
     """
 
     facts: dict[str, Any]

@@ -12,11 +12,11 @@ from rtdetr_cli.config.model_path import YAML_SUFFIXES
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import user_path
-from rtdetr_cli.engine.exporting.images import NUM_PICTURES, Pictures, find_pictures
+from rtdetr_cli.engine.exporting.images import NUM_IMAGES, Images, find_images
 from rtdetr_cli.weights.store import resolve_weights
 
-NUM_PICTURES_INT8 = 100
-"""What stays float is decided by AP, of which few pictures say little."""
+NUM_IMAGES_INT8 = 100
+"""What stays float is decided by AP, of which few images say little."""
 
 
 def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Preprocessing]:
@@ -32,10 +32,10 @@ def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Pre
     return detector, preprocessing_for(detector, settings.imgsz)
 
 
-def pictures_to_compare(settings: ExportSettings) -> Pictures | None:
+def images_to_compare(settings: ExportSettings) -> Images | None:
     """What both are asked about; None with verify=false."""
-    count = settings.verify_images or (NUM_PICTURES_INT8 if settings.int8 else NUM_PICTURES)
-    return find_pictures(settings.data, count) if settings.verify else None
+    count = settings.verify_images or (NUM_IMAGES_INT8 if settings.int8 else NUM_IMAGES)
+    return find_images(settings.data, count) if settings.verify else None
 
 
 def output_path(settings: ExportSettings) -> Path:

@@ -25,7 +25,7 @@ from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine.exporting.onnx import export_onnx
 from rtdetr_cli.engine.exporting.report import print_report
-from rtdetr_cli.engine.exporting.request import output_path, pictures_to_compare
+from rtdetr_cli.engine.exporting.request import images_to_compare, output_path
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, compare, warn_if_unsure
 from rtdetr_cli.weights.store import resolve_weights
 
@@ -188,7 +188,7 @@ def _build(
     gpu: Gpu,
 ) -> tuple[bytes, dict[str, Any], Agreement | None]:
     """The plan, its notes with the verdict, and how it compares; None with verify=false."""
-    pictures = pictures_to_compare(settings)
+    pictures = images_to_compare(settings)
     say(f"{running()} builds for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
     notes = engine_notes(source.metadata, onnx_path, plan, options, gpu)
@@ -217,7 +217,7 @@ def _print(
         result_json(json.dumps({**facts, **notes}))
         return
     least, tuned, most = settings.batch_range
-    shown = f"{least} to {most} pictures, tuned for {tuned}"
+    shown = f"{least} to {most} images, tuned for {tuned}"
     if "sampler" in notes:
         shown += f", sampler={notes['sampler']}"
     result(f"{path}: {running()}, {notes['gpu']}, {shown}, {megabytes:.1f} MB")

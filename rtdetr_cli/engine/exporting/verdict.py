@@ -1,6 +1,6 @@
 """The verdict on an exported file: whether it answers as PyTorch does, and how far it is off.
 
-Both see the same pictures and their detections are matched one to one. export.py acts on it,
+Both see the same images and their detections are matched one to one. export.py acts on it,
 benchmark.py prints it.
 """
 
@@ -19,15 +19,15 @@ from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import progress, warn
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.engine.exporting.images import Pictures, prepare
+from rtdetr_cli.engine.exporting.images import Images, prepare
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 
 BATCH = 3
-"""Does not divide the number of pictures, so that two sizes of a batch are run."""
+"""Does not divide the number of images, so that two sizes of a batch are run."""
 SURE = 0.25
 """Score from which on a detection is one that a user sees (the default of predict)."""
 SAME_EDGE, SAME_SCORE = 0.05, 0.2
-"""Within these (the picture's longer side; score) two answers are the same object, drifted."""
+"""Within these (the image's longer side; score) two answers are the same object, drifted."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Limits:
     """How far an export may be off.
 
     Attributes:
-        edge: distance between two edges that match, in the picture's longer side.
+        edge: distance between two edges that match, in the image's longer side.
         score: difference between two scores that match.
         matched: least share of all answers, weighted by score, that must match.
         astray: most lost and additional detections, as a share of those that PyTorch is sure of.
-        ap: most AP that may be lost, of 1, where the pictures have labels.
+        ap: most AP that may be lost, of 1, where the images have labels.
         shift: median of those distances: what moves every box a little is no rounding.
     """
 
@@ -66,7 +66,7 @@ LIMITS = {
     # in the median and 0.5 at p99 (docs/export.md), without by 0.5 and 2.4: between the two.
     "bf16": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.25 / 640),
     # 8 bits in backbone and encoder move every box a little, 3 px of 640 at p99 in a trained
-    # model (docs/export.md); what counts is half a point of AP. Letterboxed pictures or other
+    # model (docs/export.md); what counts is half a point of AP. Letterboxed images or other
     # colours lose most detections, not one in ten; a decoder of 4 bits loses AP, one of 8 bits
     # moves boxes by 3.3 px of 640 in the median, where 0.5 to 1.3 are usual.
     "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005, shift=2 / 640),
@@ -89,20 +89,20 @@ class Agreement:
     """How nearly two detectors answer the same.
 
     Attributes:
-        pictures: number of pictures that both have seen.
+        images: number of images that both have seen.
         detections: those with a score of 0.25 or more in PyTorch; 0 if there is none on any
-            picture, then the drift is that of all raw answers.
-        answers: all that PyTorch gave, 300 a picture as a rule.
+            image, then the drift is that of all raw answers.
+        answers: all that PyTorch gave, 300 an image as a rule.
         matched: share of the answers, weighted by score, that have a partner of the same class
             within the limits; 0 where answers are no numbers.
-        box_drift_px: distance between the farthest edges of partners, pixels of the picture; None
+        box_drift_px: distance between the farthest edges of partners, pixels of the image; None
             without partners.
         score_drift: difference between the scores of partners.
         lost: detections of PyTorch, 0.25 or more, without a partner near by.
         new: detections of the file, 0.25 or more, without a partner near by.
-        ap: AP of PyTorch and of the file on these pictures, where they have labels.
+        ap: AP of PyTorch and of the file on these images, where they have labels.
         limits: what it may be.
-        shift: median of the box drift, in the pictures' longer sides.
+        shift: median of the box drift, in the images' longer sides.
     """
 
     pictures: int
@@ -154,7 +154,7 @@ class Agreement:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.matched:.2%} of the answers on {self.pictures} pictures match; "
+            f"{self.matched:.2%} of the answers on {self.pictures} images match; "
             f"{self.detections} detections, {self.lost} lost, {self.new} new"
         ]
         lines += [f"boxes drift by {self.box_drift_px} px"] if self.box_drift_px else []
@@ -167,12 +167,12 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one detector finds in each picture.
+    """What one detector finds in each image.
 
     Attributes:
-        found: picture by picture.
+        found: image by image.
         sizes_hw: height and width of each.
-        ap: of 1, where the pictures have labels of the detector's classes.
+        ap: of 1, where the images have labels of the detector's classes.
     """
 
     found: list[Detections]
@@ -181,15 +181,15 @@ class Answers:
 
 
 def compare(
-    reference: Detector, exported: Detector, pictures: Pictures, limits: Limits = LIMITS["fp32"]
+    reference: Detector, exported: Detector, pictures: Images, limits: Limits = LIMITS["fp32"]
 ) -> Agreement:
-    """Run both on the same pictures, prepared as the reference wants them, and judge."""
+    """Run both on the same images, prepared as the reference wants them, and judge."""
     ours, theirs = (ask(one, pictures, reference.preprocessing) for one in (reference, exported))
     warn_if_other_classes(reference, ours, pictures)
     return judge(ours, theirs, limits)
 
 
-def warn_if_other_classes(reference: Detector, answers: Answers, pictures: Pictures) -> None:
+def warn_if_other_classes(reference: Detector, answers: Answers, pictures: Images) -> None:
     """Say that labels are there and give no AP."""
     if pictures.truth and answers.ap is None:
         warn(
@@ -199,9 +199,9 @@ def warn_if_other_classes(reference: Detector, answers: Answers, pictures: Pictu
 
 
 def ask(
-    detector: Detector, pictures: Pictures, preprocessing: Preprocessing, label: str = "compare"
+    detector: Detector, pictures: Images, preprocessing: Preprocessing, label: str = "compare"
 ) -> Answers:
-    """Run a detector over pictures; what it finds may be nonsense."""
+    """Run a detector over images; what it finds may be nonsense."""
     found: list[Detections] = []
     sizes_hw: list[tuple[int, int]] = []
     total = len(pictures.sources)
@@ -215,22 +215,22 @@ def ask(
 
 
 def judge(ours: Answers, theirs: Answers, limits: Limits) -> Agreement:
-    """Match the answers of two detectors one to one, picture by picture."""
+    """Match the answers of two detectors one to one, image by image."""
     triples = zip(ours.found, theirs.found, ours.sizes_hw, strict=True)
-    compared = [compare_picture(a, b, max(size_hw), limits) for a, b, size_hw in triples]
+    compared = [compare_image(a, b, max(size_hw), limits) for a, b, size_hw in triples]
     answers = sum(map(len, ours.found))
     ap = None if ours.ap is None or theirs.ap is None else (ours.ap, theirs.ap)
     return _sum_up(compared, answers, limits, ap)
 
 
-class ComparedPicture(NamedTuple):
-    """Two answers to one picture.
+class ComparedImage(NamedTuple):
+    """Two answers to one image.
 
     Attributes:
         matched: scores, of both sides, of the pairs within the limits.
         total: scores of all answers of both sides.
         edges_px: (P,) distance of each pair of partners.
-        shifts: (P,) the same in the picture's longer side.
+        shifts: (P,) the same in the image's longer side.
         scores: (P,) difference of their scores.
         is_sure: (P,) whether one of the two is a detection that a user sees.
         sure: number of such detections in the reference.
@@ -249,9 +249,9 @@ class ComparedPicture(NamedTuple):
     new: int
 
 
-def compare_picture(
+def compare_image(
     ours: Detections, theirs: Detections, longer_side: int, limits: Limits
-) -> ComparedPicture:
+) -> ComparedImage:
     """Find each answer's partner: same class, near by, score alike; the nearest over all.
 
     Not by rank: answers with nearly equal scores may stand in another order.
@@ -271,7 +271,7 @@ def compare_picture(
     sure = [one.scores >= SURE for one in (ours, theirs)]
     paired = [one[places] for one, places in zip(sure, (rows, columns), strict=True)]
     lost, new = (int(a.sum() - b.sum()) for a, b in zip(sure, paired, strict=True))
-    return ComparedPicture(
+    return ComparedImage(
         matched=float(weights[is_matched].sum()),
         total=float(ours.scores.sum() + theirs.scores.sum()),
         edges_px=edges,
@@ -285,17 +285,17 @@ def compare_picture(
 
 
 def warn_if_unsure(agreement: Agreement) -> None:
-    """Say what was compared where PyTorch detects nothing: random weights, or odd pictures."""
+    """Say what was compared where PyTorch detects nothing: random weights, or odd images."""
     if agreement.passes and not agreement.detections:
         warn(
-            f"no detection reaches a score of {SURE} on these {agreement.pictures} pictures, so "
+            f"no detection reaches a score of {SURE} on these {agreement.pictures} images, so "
             f"{agreement.answers} raw answers were compared: the arithmetic is right, but nothing "
-            "is known of detections; give trained weights or data= with your own pictures"
+            "is known of detections; give trained weights or data= with your own images"
         )
 
 
 def _sum_up(
-    compared: list[ComparedPicture],
+    compared: list[ComparedImage],
     answers: int,
     limits: Limits,
     ap: tuple[float, float] | None,
@@ -333,7 +333,7 @@ def _drift(values: Tensor) -> Drift | None:
     return Drift(*np.percentile(values.double().numpy(), [50, 99, 100]).tolist())
 
 
-def _ap(pictures: Pictures, num_classes: int, found: list[Detections]) -> float | None:
+def _ap(pictures: Images, num_classes: int, found: list[Detections]) -> float | None:
     """AP of 1; None without labels, or with labels of other classes."""
     truth = pictures.truth
     if truth is None or len(truth.names) != num_classes:

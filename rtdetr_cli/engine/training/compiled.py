@@ -1,6 +1,6 @@
 """`compile=true`: backbone and hybrid encoder as graphs that torch.compile makes.
 
-The decoder stays as it is: how many denoising queries it gets follows from the fullest picture of
+The decoder stays as it is: how many denoising queries it gets follows from the fullest image of
 each batch, so that its graph would be made anew again and again. train.py takes its steps within
 `explain_failed_compile`.
 """

@@ -28,7 +28,7 @@ def crash(run: Run, batches: Sequence[Batch], losses: dict[str, Tensor], norm: f
     Resuming repeats the step.
 
     Raises:
-        BackendError: always; its sentence names the pictures and the command.
+        BackendError: always; its sentence names the images and the command.
     """
     path = run.run_dir / "weights" / FLIGHT
     values = {name: value.item() for name, value in losses.items()}
@@ -40,7 +40,7 @@ def crash(run: Run, batches: Sequence[Batch], losses: dict[str, Tensor], norm: f
         BackendError(
             f"{MAX_SKIPPED} steps in a row were not finite; at step {run.progress.step} the loss "
             f"is {values['loss']} and its gradient's norm {norm}. Lower lr, or look at the "
-            f"pictures {', '.join(pictures[:3])}; `rtdetr train resume={path}` repeats the step"
+            f"images {', '.join(pictures[:3])}; `rtdetr train resume={path}` repeats the step"
         )
     )
 

@@ -228,7 +228,7 @@ def plan_epochs(run: Run, epochs: int | None) -> None:
 
 def _say_start(network: str, data: Data, recipe: str) -> None:
     say(
-        f"{network}; {len(data.train)} pictures with {data.train.num_boxes} boxes "
+        f"{network}; {len(data.train)} images with {data.train.num_boxes} boxes "
         f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
     )
     say(*recipe.splitlines())

@@ -1,7 +1,7 @@
 """Saves a training run so that it can go on as if it had not been stopped.
 
 No generator's state is stored: what is random in a step follows from (seed, step), what is random
-in a picture from (seed, epoch, index).
+in an image from (seed, epoch, index).
 """
 
 from __future__ import annotations

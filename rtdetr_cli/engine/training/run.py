@@ -134,7 +134,7 @@ class Run:
     def join_processes(self) -> None:
         """Share gradients with the other processes, where there are any.
 
-        On GPUs the norms see the pictures of all of them; CPUs have no such norm, so there each
+        On GPUs the norms see the images of all of them; CPUs have no such norm, so there each
         sees its own, and the main process' statistics are kept.
         """
         if not is_distributed():

@@ -1,4 +1,4 @@
-"""Pictures of a training: what the network was fed, what it found, what the labels are like."""
+"""Images of a training: what the network was fed, what it found, what the labels are like."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.evaluation.report import save_figure, short_name
 from rtdetr_cli.media.draw import draw_boxes
 
-MOSAIC_PICTURES = 16
+MOSAIC_IMAGES = 16
 MOSAIC_SIDE = 1280
 SHOWN_SCORE = 0.25
 
@@ -43,7 +43,7 @@ def draw_validation(run_dir: Path, batches: EvalLoader, detector: Detector) -> N
 
 
 def draw_labels(run_dir: Path, dataset: DetectionDataset) -> None:
-    """`labels.jpg`: boxes per class, and how large they are in their pictures."""
+    """`labels.jpg`: boxes per class, and how large they are in their images."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -63,8 +63,8 @@ def draw_labels(run_dir: Path, dataset: DetectionDataset) -> None:
         left.set_xticks(range(len(counts)), names, rotation=60, ha="right", parse_math=False)
     histogram = right.hist2d(sizes[:, 0], sizes[:, 1], bins=50, range=((0, 1), (0, 1)), cmin=1)
     figure.colorbar(histogram[3], ax=right, label="boxes")
-    right.set_xlabel("width / picture width")
-    right.set_ylabel("height / picture height")
+    right.set_xlabel("width / image width")
+    right.set_ylabel("height / image height")
     save_figure(run_dir / "labels.jpg", figure, dpi=100)
 
 
@@ -83,8 +83,8 @@ def _as_detections(target: Target, batch: Batch) -> Detections:
 def _mosaic(
     path: Path, batch: Batch, found: list[Detections], names: dict[int, str], style: DrawStyle
 ) -> None:
-    """Up to sixteen pictures in a square grid."""
-    images = (batch.images[:MOSAIC_PICTURES] * 255).byte().permute(0, 2, 3, 1).numpy()
+    """Up to sixteen images in a square grid."""
+    images = (batch.images[:MOSAIC_IMAGES] * 255).byte().permute(0, 2, 3, 1).numpy()
     tiles = [
         draw_boxes(np.ascontiguousarray(image[..., ::-1]), _boxes(one, image), names, style)
         for image, one in zip(images, found, strict=False)

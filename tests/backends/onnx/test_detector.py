@@ -43,7 +43,7 @@ toy (float[BATCH,3,32,64] images, int64[BATCH,2] orig_target_sizes)
   one_box = Unsqueeze(corners, one)
   boxes = Concat<axis = 1>(one_box, one_box)
 }"""
-"""The official contract: score = mean of the picture, label = its per cent, box = (w, h, w, h)."""
+"""The official contract: score = mean of the image, label = its per cent, box = (w, h, w, h)."""
 
 
 def save(path: Path, text: str = TOY, batch: object = "N", **metadata: str) -> Path:
@@ -85,7 +85,7 @@ def test_a_fixed_batch_is_split_and_filled_up(tmp_path, batch):
     assert found[2].scores.tolist() == pytest.approx([0.33, 0.33], abs=1e-5)
 
 
-def test_max_det_and_no_pictures(toy):
+def test_max_det_and_no_images(toy):
     detector = OnnxDetector(toy, "cpu")
     assert len(detector.detect(gray(3), [(1, 1)], max_det=1)[0]) == 1
     assert detector.detect(gray(3)[:0], []) == []
@@ -145,8 +145,8 @@ def test_what_is_no_onnx_file_is_one_sentence(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_of_another_size_is_one_sentence(toy):
-    with pytest.raises(BackendError, match=r"toy\.onnx failed on 1 pictures"):
+def test_a_image_of_another_size_is_one_sentence(toy):
+    with pytest.raises(BackendError, match=r"toy\.onnx failed on 1 images"):
         OnnxDetector(toy, "cpu").detect(torch.zeros(1, 3, 64, 64), [(1, 1)])
 
 
@@ -332,7 +332,7 @@ def test_a_trained_file_by_others_finds_the_bus(shared_data):
         *["person"] * 4,
     ]
     bus = sure.boxes_xyxy[sure.labels == 5][0]
-    assert bus.tolist() == pytest.approx([20, 230, 805, 745], abs=25)  # seen on the picture
+    assert bus.tolist() == pytest.approx([20, 230, 805, 745], abs=25)  # seen on the image
 
 
 @pytest.mark.slow

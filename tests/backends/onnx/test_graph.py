@@ -40,7 +40,7 @@ def write(path: Path, network: nn.Module, **options: object) -> OnnxDetector:
 
 
 def assert_agree(network: RTDETRNetwork, detector: OnnxDetector, size_hw: tuple[int, int]) -> None:
-    """On whole bytes, for one picture and for three."""
+    """On whole bytes, for one image and for three."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (3, 3, *size_hw), generator=generator) / 255
     reference = TorchDetector(network, NAMES, PREPROCESSING, torch.device("cpu"), fused=False)

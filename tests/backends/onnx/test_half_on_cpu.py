@@ -13,7 +13,7 @@ from onnx import numpy_helper, parser
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.half import exact_nodes, to_half
 from rtdetr_cli.backends.onnx.half_on_cpu import Magnitude, RoundingDetector
-from rtdetr_cli.engine.exporting.images import find_pictures
+from rtdetr_cli.engine.exporting.images import find_images
 from rtdetr_cli.engine.exporting.verdict import ask
 
 TOY = """<ir_version: 8, opset_import: ["" : 17]>
@@ -99,7 +99,7 @@ def test_a_norm_spelled_out_overflows_and_the_operator_does_not(tmp_path):
     np.testing.assert_allclose(rounded.std(), 1, atol=1e-3)
 
 
-def test_magnitudes_are_those_of_all_pictures(tmp_path):
+def test_magnitudes_are_those_of_all_images(tmp_path):
     images = torch.tensor([3.0, 20.0, 7.0])[:, None, None, None].expand(3, 3, 4, 4)
     _, _, detector = scores(tmp_path, "last = Mul(half, half)", images)
     assert detector.magnitudes == [Magnitude("last", 400.0), Magnitude("half", 20.0)]
@@ -109,13 +109,13 @@ def test_magnitudes_are_those_of_all_pictures(tmp_path):
 
 @pytest.mark.slow
 def test_the_overflow_of_a_real_model_is_found(shared_data, tmp_path):
-    """DEIMv2 spells its norms out: Pow reaches 60516 on these pictures, too much on others."""
+    """DEIMv2 spells its norms out: Pow reaches 60516 on these images, too much on others."""
     model = onnx.load(shared_data / "weights" / "deimv2_hgnetv2_atto_coco.onnx")
     to_half(model, exact_nodes(model))
     path = tmp_path / "half.onnx"
     onnx.save(model, path)
     detector = RoundingDetector(path, "cpu")
-    ask(detector, find_pictures(str(shared_data / "coco8" / "data.yaml")), detector.preprocessing)
+    ask(detector, find_images(str(shared_data / "coco8" / "data.yaml")), detector.preprocessing)
     largest = detector.magnitudes[0]
     assert largest.node.endswith("norm1/Pow")
     assert largest.value == pytest.approx(60516, rel=0.01)

@@ -229,7 +229,7 @@ def test_a_channel_that_is_all_bias_stays_so(largest, images, tmp_path, size):
 
 def test_a_histogram_knows_percentiles_however_its_values_come():
     values = torch.randn(10, 5000, generator=torch.Generator().manual_seed(0))
-    values *= torch.arange(1, 11)[:, None]  # each picture goes beyond the one before
+    values *= torch.arange(1, 11)[:, None]  # each image goes beyond the one before
     together, apart = Histogram(), Histogram()
     together.add(values)
     for row in values:

@@ -111,7 +111,7 @@ def test_invalid_cells_are_chosen_as_the_network_chooses_them(tiny_config):
     assert (boxes_logit[:, 0] > 5000).sum() == 2 * 4 * 59
     torch.testing.assert_close(content, expected.content.flatten(0, 1), atol=1e-9, rtol=1e-9)
     torch.testing.assert_close(boxes_logit, expected.boxes_logit.flatten(0, 1))
-    # The network clips such boxes at every layer, by up to 1e-5 of the picture.
+    # The network clips such boxes at every layer, by up to 1e-5 of the image.
     assert_equal(network, deployed, (480, 480), tolerance=1e-5)
 
 

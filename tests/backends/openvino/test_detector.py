@@ -40,7 +40,7 @@ toy (float[N,3,32,64] images, int64[N,2] orig_target_sizes)
   one_box = Unsqueeze(corners, one)
   boxes = Concat<axis = 1>(one_box, one_box)
 }"""
-"""The official contract: score = mean of the picture, label = its per cent, box = (w, h, w, h)."""
+"""The official contract: score = mean of the image, label = its per cent, box = (w, h, w, h)."""
 SAMPLER = """<ir_version: 8, opset_import: ["" : 17]>
 sampler (float[N,3,8,8] images, int64[N,2] orig_target_sizes)
     => (float[N,3,2,2] last) {
@@ -107,7 +107,7 @@ def test_float32_is_said_because_newer_cpus_would_take_bf16(toy, tmp_path):
     assert (notes["precision"], notes["floats"]) == ("fp32", "f32")
 
 
-def test_the_graph_tells_other_tools_how_pictures_are_prepared(toy):
+def test_the_graph_tells_other_tools_how_images_are_prepared(toy):
     from rtdetr_cli.backends.openvino.package import openvino_package
 
     told = openvino_package().Core().read_model(toy / "toy.xml").get_rt_info("model_info")

@@ -200,7 +200,7 @@ def test_a_call_that_fails_says_why(tensorrt, toy, fault, reason):
     module = tensorrt()
     detector = load_detector(str(make(toy)))
     module.state.fail = fault
-    with pytest.raises(BackendError, match=rf"toy\.engine failed on 1 pictures: {reason}"):
+    with pytest.raises(BackendError, match=rf"toy\.engine failed on 1 images: {reason}"):
         detector.detect(gray(1), [(1, 1)])
 
 
@@ -296,7 +296,7 @@ def test_an_engine_of_impossible_size_is_refused_before_memory_is_taken(
     text = fake_tensorrt["TOY"].replace("float[N,3,32,64]", "float[N,3,1000000,1000000]")
     other = fake_tensorrt["save_toy"](tmp_path / "other.onnx", text)
     plan = build_plan(other, SIZE_HW, EngineOptions(), open_gpu(None))
-    with pytest.raises(WeightsError, match="takes pictures of 1000000x1000000 in batches of 8"):
+    with pytest.raises(WeightsError, match="takes images of 1000000x1000000 in batches of 8"):
         TensorRTDetector(plan, {}, "other.engine", open_gpu(None))
 
 

@@ -17,7 +17,7 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.exporting.images import find_calibration, find_pictures
+from rtdetr_cli.engine.exporting.images import find_calibration, find_images
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
@@ -49,9 +49,9 @@ def test_int8_is_calibrated_judged_and_says_what_stays_float(checkpoint, squares
     path = checkpoint.with_name("tiny_int8.onnx")
     report = json.loads(path.with_name("tiny_int8.report.json").read_text())
     assert (report["precision"], report["verdict"]) == ("int8", "passed")
-    assert (report["calibration_pictures"], report["agreement"]["pictures"]) == (9, 4)
+    assert (report["calibration_images"], report["agreement"]["pictures"]) == (9, 4)
     assert report["agreement"]["limits"]["ap"] == 0.005
-    assert f"calibrates on 9 pictures of {squares}/data.yaml, train" in heard.err
+    assert f"calibrates on 9 images of {squares}/data.yaml, train" in heard.err
 
     model = onnx.load(path)
     assert find_faults(model) == []
@@ -74,21 +74,21 @@ def test_int8_is_calibrated_judged_and_says_what_stays_float(checkpoint, squares
 
 def test_calibration_takes_the_train_split_or_a_folder(squares, capsys):
     data = str(squares / "data.yaml")
-    compared = find_pictures(data, 100)
+    compared = find_images(data, 100)
     found = find_calibration(data, compared)
     assert {path.parent.name for path in found.sources} == {"train"}
     assert (len(found.sources), found.origin) == (9, f"{data}, train")
-    assert "9 pictures are few to calibrate on" in capsys.readouterr().err
+    assert "9 images are few to calibrate on" in capsys.readouterr().err
     folder = str(squares / "images" / "val")
-    found = find_calibration(folder, find_pictures(folder, 100))
+    found = find_calibration(folder, find_images(folder, 100))
     assert (len(found.sources), found.origin) == (4, folder)
-    assert "calibration and verdict see the same pictures" in capsys.readouterr().err
+    assert "calibration and verdict see the same images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ({"int8": True}, "needs data=, because its ranges are measured on real pictures"),
+        ({"int8": True}, "needs data=, because its ranges are measured on real images"),
         ({"int8": True, "verify": False}, "verify=false cannot be"),
         ({"int8": True, "half": True, "data": "x"}, "half and int8 are two precisions"),
         ({"int8_drop": 1.0}, "int8_drop has no effect without int8=true"),

@@ -22,7 +22,7 @@ from rtdetr_cli.backends.onnx.int8 import plan, quantize
 from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.image import Pixels, read_image, resize_image, to_tensor
-from rtdetr_cli.engine.exporting.images import Pictures, find_calibration, find_pictures
+from rtdetr_cli.engine.exporting.images import Images, find_calibration, find_images
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Answers, ask, judge
 
 PERCENTILE = 99.9
@@ -31,12 +31,12 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Trained:
-    """A float file, its pictures and PyTorch's answers to them."""
+    """A float file, its images and PyTorch's answers to them."""
 
     path: Path
     detector: TorchDetector
     train: list[Pixels]
-    pictures: Pictures
+    pictures: Images
     answers: Answers
 
     @property
@@ -45,7 +45,7 @@ class Trained:
 
     def ranges(self, pictures: list[Pixels]) -> dict[str, float]:
         observer = Observer(self.path, plan(self.model.graph).readers)
-        ask(observer, Pictures(pictures), self.detector.preprocessing)
+        ask(observer, Images(pictures), self.detector.preprocessing)
         return {name: one.percentile(PERCENTILE) for name, one in observer.histograms.items()}
 
     def judge(self, model: onnx.ModelProto) -> Agreement:
@@ -63,7 +63,7 @@ def trained(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     assert isinstance(detector, TorchDetector)
     path = folder / "float.onnx"
     write_onnx(path, detector.network, detector.names, detector.preprocessing)
-    pictures = find_pictures(str(data), 16)
+    pictures = find_images(str(data), 16)
     paths = find_calibration(str(data), pictures).sources[::8]
     train = [read_image(one) for one in paths if isinstance(one, Path)]
     answers = ask(detector, pictures, detector.preprocessing)
@@ -139,13 +139,13 @@ class One(CalibrationDataReader):
         return self.feeds.pop() if self.feeds else None
 
 
-def test_ranges_of_pictures_without_light_are_caught(trained):
+def test_ranges_of_images_without_light_are_caught(trained):
     dark = [np.zeros_like(picture) for picture in trained.train[:2]]
     assert not trained.judge(quantize(trained.model, trained.ranges(dark))).passes
 
 
 @pytest.mark.parametrize("fault", ["letterboxed", "blue first"])
-def test_calibration_on_pictures_prepared_otherwise_costs_drift_alone(trained, right, fault):
+def test_calibration_on_images_prepared_otherwise_costs_drift_alone(trained, right, fault):
     """Ranges of the same maps, a little off: no detection goes, boxes drift somewhat more."""
     wrong = [letterbox(one) if fault == "letterboxed" else one[..., ::-1] for one in trained.train]
     wrong = [np.ascontiguousarray(one) for one in wrong]
@@ -155,7 +155,7 @@ def test_calibration_on_pictures_prepared_otherwise_costs_drift_alone(trained, r
 
 
 def letterbox(picture: Pixels) -> Pixels:
-    """The picture in a gray square."""
+    """The image in a gray square."""
     height, width = picture.shape[:2]
     square = np.full((max(height, width),) * 2 + (3,), 114, np.uint8)
     square[:height, :width] = picture

@@ -37,7 +37,7 @@ TEMPLATES = asset_dir("cfg") / "kits"
 
 @pytest.fixture
 def toy(fake_tensorrt: dict[str, Any], tmp_path: Path) -> Path:
-    """Class = per cent of the picture's mean: 101 of them."""
+    """Class = per cent of the image's mean: 101 of them."""
     return fake_tensorrt["save_toy"](tmp_path / "toy model.onnx")
 
 
@@ -68,7 +68,7 @@ def compile_cpp(source: str, folder: Path, include: Path) -> Path:
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-def test_python_shrinks_pictures_as_training_does(antialias):
+def test_python_shrinks_images_as_training_does(antialias):
     resize = runpy.run_path(str(TEMPLATES / "onnxruntime-python" / "resize.py"))["resize"]
     for pixels, (height, width) in pictures():
         ours = resize_image(pixels, (height, width), antialias)
@@ -77,7 +77,7 @@ def test_python_shrinks_pictures_as_training_does(antialias):
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-def test_javascript_shrinks_pictures_as_training_does(antialias, tmp_path):
+def test_javascript_shrinks_images_as_training_does(antialias, tmp_path):
     module = TEMPLATES / "onnxruntime-web" / "resize.mjs"
     script = f"""
         import {{ resize }} from {json.dumps(module.as_uri())};
@@ -98,7 +98,7 @@ def test_javascript_shrinks_pictures_as_training_does(antialias, tmp_path):
         assert answer == expected_pixels(pixels, size_hw, antialias).ravel().tolist()
 
 
-def test_cpp_shrinks_pictures_as_training_does(tmp_path):
+def test_cpp_shrinks_images_as_training_does(tmp_path):
     source = """
         #include "pillow_resize.hpp"
         #include <cstdio>
@@ -125,7 +125,7 @@ def test_cpp_shrinks_pictures_as_training_does(tmp_path):
 
 
 def expected_pixels(pixels: np.ndarray, size_hw: tuple[int, int], antialias: bool) -> np.ndarray:
-    """What the network sees, with rows first: Pillow 13 begins with columns in tall pictures."""
+    """What the network sees, with rows first: Pillow 13 begins with columns in tall images."""
     at_once = resize_image(pixels, size_hw, antialias)
     if not antialias:
         return at_once
@@ -231,7 +231,7 @@ def test_python_prints_the_boxes_of_predict(
     theirs = check_kits["run_python"](write(toy, "onnxruntime-python"), picture)
     assert max(check_kits["largest_difference"](ours, theirs)) <= 0.51e-4
     means = [resize_image(read_image(picture), (32, 64), way).mean() / 255 for way in (True, False)]
-    assert abs(means[0] - means[1]) > 1e-3  # the score tells how the picture was shrunk
+    assert abs(means[0] - means[1]) > 1e-3  # the score tells how the image was shrunk
     assert theirs[0][1:] == (pytest.approx(means[not antialias], abs=1e-4), [90, 110, 90, 110])
 
 

@@ -86,7 +86,7 @@ DOCUMENTED = {"property": PROPERTIES.split(), "class-attrs-all": CLASS_ATTRIBUTE
 
 @pytest.fixture
 def toy(fake_tensorrt: dict[str, Any], tmp_path: Path) -> Path:
-    """Class = per cent of the picture's mean, modulo nothing: 101 classes."""
+    """Class = per cent of the image's mean, modulo nothing: 101 classes."""
     return fake_tensorrt["save_toy"](tmp_path / "toy model.onnx", verdict="passed")
 
 

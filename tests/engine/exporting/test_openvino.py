@@ -40,7 +40,7 @@ def network(tiny_config) -> RTDETRNetwork:
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = 1.0
-    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norms see pictures: no map fades away
+    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norms see images: no map fades away
     return network.eval()
 
 
@@ -97,7 +97,7 @@ FAULTS = {
 def test_a_folder_that_answers_otherwise_is_kept_apart(
     exported, weights, tmp_path, monkeypatch, capsys, fault
 ):
-    """The files of the first export, read by a detector that prepares pictures wrongly."""
+    """The files of the first export, read by a detector that prepares images wrongly."""
 
     class Wrong(OpenVINODetector):
         def detect(self, images, sizes_hw, max_det=300):
@@ -157,7 +157,7 @@ def test_blocks_become_float_from_the_front_until_int8_passes(
     assert "a stays float: " in capsys.readouterr().err
     notes = json.loads((output / "metadata.json").read_text())
     assert list(notes["float"]) == ["decoder", "a", "b"]
-    assert notes["calibration_pictures"] == 3
+    assert notes["calibration_images"] == 3
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def test_an_engine_is_built_compared_and_opened(tensorrt, toy, capsys, squares):
     engine = toy.with_suffix(".engine")
     captured = capsys.readouterr()
     first, second = captured.out.splitlines()
-    assert first.startswith(f"{engine}: TensorRT 10.3.0, NVIDIA T4, 1 to 4 pictures, tuned for 4")
-    assert second.startswith("passed: 100.00% of the answers on 8 pictures match")
+    assert first.startswith(f"{engine}: TensorRT 10.3.0, NVIDIA T4, 1 to 4 images, tuned for 4")
+    assert second.startswith("passed: 100.00% of the answers on 8 images match")
     notes = json.loads(engine.with_name("toy.engine.json").read_text())
     assert (notes["verdict"], notes["precision"], notes["batch"]) == ("passed", "tf32", [1, 4, 4])
     assert notes["agreement"]["matched"] == 1.0

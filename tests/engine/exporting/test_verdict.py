@@ -16,29 +16,29 @@ from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.engine.exporting.images import NUM_PICTURES, Pictures, find_pictures
+from rtdetr_cli.engine.exporting.images import NUM_IMAGES, Images, find_images
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
     Drift,
     ask,
     compare,
-    compare_picture,
+    compare_image,
     judge,
     warn_if_unsure,
 )
 
 SIDES = ((64, 96), (48, 96), (96, 32), (64, 64))
-"""Of the pictures; not all square, so that exchanged sides are noticed."""
+"""Of the images; not all square, so that exchanged sides are noticed."""
 
 
-def pictures() -> Pictures:
+def pictures() -> Images:
     rng = np.random.default_rng(0)
-    return Pictures([rng.integers(0, 256, (*side, 3), np.uint8) for side in SIDES])
+    return Images([rng.integers(0, 256, (*side, 3), np.uint8) for side in SIDES])
 
 
 class Detector:
-    """Finds twenty objects whose places, scores and classes follow from the picture's means."""
+    """Finds twenty objects whose places, scores and classes follow from the image's means."""
 
     names: ClassVar = dict(enumerate("abc"))
     preprocessing = Preprocessing((32, 32), False)
@@ -156,7 +156,7 @@ def detections(*rows: tuple[float, float, int]) -> Detections:
 def test_partners_are_the_nearest_of_their_class_in_whatever_order():
     ours = detections((0, 0.9, 0), (100, 0.8, 1), (100, 0.7, 1), (300, 0.6, 2))
     theirs = detections((100, 0.69, 1), (100.5, 0.8, 1), (0.25, 0.9, 0), (300, 0.6, 1))
-    found = compare_picture(ours, theirs, 640, LIMITS["fp32"])
+    found = compare_image(ours, theirs, 640, LIMITS["fp32"])
     assert found.edges_px.tolist() == pytest.approx([0.25, 0.5, 0.0])
     assert found.scores.tolist() == pytest.approx([0.0, 0.0, 0.01], abs=1e-6)
     assert (found.sure, found.lost, found.new) == (4, 1, 1)  # the last one has changed its class
@@ -165,7 +165,7 @@ def test_partners_are_the_nearest_of_their_class_in_whatever_order():
 
 
 def test_a_score_that_crosses_the_line_is_neither_lost_nor_new():
-    found = compare_picture(
+    found = compare_image(
         detections((0, 0.2501, 0)), detections((0, 0.2499, 0)), 640, LIMITS["fp32"]
     )
     assert (found.sure, found.lost, found.new) == (1, 0, 0)
@@ -173,7 +173,7 @@ def test_a_score_that_crosses_the_line_is_neither_lost_nor_new():
 
 
 def test_an_empty_answer_is_all_lost():
-    found = compare_picture(detections((0, 0.9, 0)), detections(), 640, LIMITS["int8"])
+    found = compare_image(detections((0, 0.9, 0)), detections(), 640, LIMITS["int8"])
     assert (found.lost, found.matched, len(found.edges_px)) == (1, 0.0, 0)
 
 
@@ -184,7 +184,7 @@ def test_untrained_weights_do_not_pass_in_silence(capsys):
     assert (agreement.detections, agreement.answers) == (0, 4 * 20)
     assert agreement.to_dict()["compared"] == "raw answers"
     warn_if_unsure(agreement)
-    assert "no detection reaches a score of 0.25 on these 4 pictures" in capsys.readouterr().err
+    assert "no detection reaches a score of 0.25 on these 4 images" in capsys.readouterr().err
     warn_if_unsure(compare(Detector(), Detector(), pictures()))
     assert capsys.readouterr().err == ""
 
@@ -200,7 +200,7 @@ def test_the_drift_is_that_of_sure_detections_where_there_are_some():
         def detect(self, images, sizes_hw, max_det=300):
             return [self.answer] * len(images)
 
-    one = Pictures([np.zeros((640, 640, 3), np.uint8)])
+    one = Images([np.zeros((640, 640, 3), np.uint8)])
     assert compare(Fixed(ours), Fixed(theirs), one).box_drift_px == Drift(0.5, 0.5, 0.5)
 
 
@@ -244,7 +244,7 @@ class Painted(Detector):
 
 
 def test_labels_give_the_ap_of_both(squares):
-    labelled = find_pictures(str(squares / "data.yaml"))
+    labelled = find_images(str(squares / "data.yaml"))
     assert labelled.truth is not None
     found = compare(Painted(), Painted(shift=4.0), labelled, LIMITS["int8"])
     assert found.ap is not None
@@ -254,23 +254,23 @@ def test_labels_give_the_ap_of_both(squares):
 
 
 def test_labels_of_other_classes_give_no_ap(squares, capsys):
-    labelled = find_pictures(str(squares / "data.yaml"))
+    labelled = find_images(str(squares / "data.yaml"))
     found = compare(Detector(), Detector(), labelled)
     assert found.ap is None
     assert "has 2 classes and the model 3" in capsys.readouterr().err
 
 
-def test_pictures_come_from_a_data_set_a_folder_or_ourselves(squares):
-    split = find_pictures(str(squares / "data.yaml"))
+def test_images_come_from_a_data_set_a_folder_or_ourselves(squares):
+    split = find_images(str(squares / "data.yaml"))
     assert [one.shape for one in split.read(0, 9)] == [(64, 80, 3)] * 4
     assert [record.path for record in split.truth.records] == list(split.sources)
-    folder = find_pictures(str(squares / "images" / "train"), count=5)
+    folder = find_images(str(squares / "images" / "train"), count=5)
     assert [path.stem for path in folder.sources] == ["0", "2", "4", "6", "8"]
     assert folder.truth is None
-    assert find_pictures(str(squares / "data.yaml"), count=2).truth.num_boxes > 0
-    drawn = find_pictures(None)
-    assert len({one.shape for one in drawn.read(0, 99)}) == NUM_PICTURES
-    assert len(find_pictures(None, count=20).sources) == 20
+    assert find_images(str(squares / "data.yaml"), count=2).truth.num_boxes > 0
+    drawn = find_images(None)
+    assert len({one.shape for one in drawn.read(0, 99)}) == NUM_IMAGES
+    assert len(find_images(None, count=20).sources) == 20
 
 
 def rounded(network: torch.nn.Module, parts: tuple[str, ...], bits: int) -> torch.nn.Module:
@@ -288,7 +288,7 @@ def test_planted_faults_in_a_trained_network(shared_data):
     """What passes and what fails here is what docs/export.md prints."""
     trained = load_detector(str(shared_data / "weights" / "ultralytics_n_bccd.pt"), "cpu")
     preprocessing = Preprocessing((320, 320), antialias=False)
-    real = find_pictures(str(shared_data / "bccd" / "data.yaml"), 8)
+    real = find_images(str(shared_data / "bccd" / "data.yaml"), 8)
     ours = ask(trained, real, preprocessing)
     assert ours.ap == pytest.approx(0.4906, abs=5e-4)  # when this was written
 

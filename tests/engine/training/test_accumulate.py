@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def make_batch(*box_counts: int) -> Batch:
-    """Random pictures of 64x64 pixels with so many boxes each."""
+    """Random images of 64x64 pixels with so many boxes each."""
     targets = [
         Target(torch.rand(n, 4, dtype=torch.float64) * 0.3 + 0.2, torch.randint(0, 2, (n,)))
         for n in box_counts

@@ -64,7 +64,7 @@ def module_yaml(tiny_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(module_yaml, squares, tmp_path_factory) -> tuple[dict, dict]:
-    """What worker.py finds alone and as two; of nine pictures a step takes six, then three."""
+    """What worker.py finds alone and as two; of nine images a step takes six, then three."""
     words = command(module_yaml, squares, tmp_path_factory.mktemp("runs"), "epochs=20", "batch=6",
                     "num_denoising=0", "warmup_steps=0", "multi_scale=true")[1:]  # fmt: skip
     jobs = [start([sys.executable, str(WORKER), *words])]

@@ -23,7 +23,7 @@ from rtdetr_cli.weights.checkpoint import load_checkpoint
 from .conftest import write_architecture
 from .test_train import command
 
-KEYS = ("epochs=3", "batch=2", "save_steps=2", "val_every=2")  # 9 pictures: 4 steps an epoch
+KEYS = ("epochs=3", "batch=2", "save_steps=2", "val_every=2")  # 9 images: 4 steps an epoch
 MOMENTS = (3, 6, 8)  # in an epoch, on its save, at its end
 
 
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_the_state_before(stopped, capsys):
         ),
         (
             lambda data: shutil.copy(data / "images/train/1.png", data / "images/train/0.png"),
-            "the picture files of the train split changed",
+            "the image files of the train split changed",
         ),
         (
             lambda data: (data / "data.yaml").write_text(

@@ -1,4 +1,4 @@
-"""The pictures of a training are drawn whatever its classes are called."""
+"""The images of a training are drawn whatever its classes are called."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """What a worker of a distributed training does in the tests; it prints what it found as JSON.
 
 `torchrun worker.py key=value ...`. The network is float64 and its norms are frozen, as they would
-see other pictures in each process; denoising, drawn in each process, is off where losses are
+see other images in each process; denoising, drawn in each process, is off where losses are
 compared.
 """
 
@@ -111,7 +111,7 @@ def _steps_without_boxes(run: Run) -> list[float]:
 
 
 def _spoiled_step(run: Run) -> list[bool]:
-    """A step whose pictures are not finite in the last process."""
+    """A step whose images are not finite in the last process."""
     batch = next(_batches(run))
     if rank() == world_size() - 1:
         batch.images[:] = float("nan")

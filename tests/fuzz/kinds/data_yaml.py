@@ -27,7 +27,7 @@ SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 def case(rng: random.Random, folder: Path) -> None:
     """Open a damaged file as a data set, and its splits."""
-    _write_pictures(folder)
+    _write_images(folder)
     values: dict[str, Any] = {
         "path": rng.choice([".", ".", str(folder), "absent", None, "data.yaml"]),
         "train": rng.choice(["images", rng.choice(ENTRIES), rng.sample(ENTRIES, 2)]),
@@ -46,11 +46,11 @@ def case(rng: random.Random, folder: Path) -> None:
     for split in ("train", "val"):
         entries = [config.path / entry for entry in getattr(config, split) or ()]
         is_here = all(place.resolve().is_relative_to(folder) for place in entries)
-        if entries and is_here:  # neither all of / nor pictures to draw
+        if entries and is_here:  # neither all of / nor images to draw
             open_split(config, split)
 
 
-def _write_pictures(folder: Path) -> None:
+def _write_images(folder: Path) -> None:
     (folder / "images").mkdir()
     (folder / "labels").mkdir()
     Image.new("RGB", (32, 32)).save(folder / "images" / "a.png")

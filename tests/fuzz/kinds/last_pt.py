@@ -102,7 +102,7 @@ def _tiny() -> ModelConfig:
 
 
 def _write_data(folder: Path) -> Path:
-    """Three pictures, the same in each case."""
+    """Three images, the same in each case."""
     picture = np.full((64, 64, 3), 100, np.uint8)
     picture[16:48, 16:48] = 200
     for split, count in (("train", 3), ("val", 1)):

@@ -53,7 +53,7 @@ NUMBERS = (float("nan"), float("inf"), -float("inf"), -1.0, 0.0, 0.5, 1.5, 3.0, 
 
 
 def case(rng: random.Random, folder: Path) -> None:
-    """Make a file with one to three mutations, open it and run it on two small pictures."""
+    """Make a file with one to three mutations, open it and run it on two small images."""
     notes = dict(NOTES)
     answers = {
         "labels": np.arange(ROWS)[None] % 3,
@@ -82,7 +82,7 @@ def case(rng: random.Random, folder: Path) -> None:
 
 
 def _model(answers: dict[str, np.ndarray], notes: dict[str, object]) -> ModelProto:
-    """The official contract with the same answers for every picture of a batch of free size."""
+    """The official contract with the same answers for every image of a batch of free size."""
     nodes = [
         helper.make_node("Shape", ["images"], ["batch"], end=1),
         helper.make_node("ReduceMin", ["orig_target_sizes"], ["unused"], keepdims=0),

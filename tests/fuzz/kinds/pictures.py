@@ -1,4 +1,4 @@
-"""Pictures: small ones of every format, bytes exchanged, cut or repeated, decoded three ways."""
+"""Images: small ones of every format, bytes exchanged, cut or repeated, decoded three ways."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ HEADERS = (
 
 
 def case(rng: random.Random, folder: Path) -> None:
-    """Decode one damaged picture: by itself, as a picture of a data set and as a source."""
-    suffix, content = rng.choice(_pictures())
+    """Decode one damaged image: by itself, as an image of a data set and as a source."""
+    suffix, content = rng.choice(_images())
     content = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 8))):
         _damage(rng, content)
@@ -85,7 +85,7 @@ def _damage(rng: random.Random, content: bytearray) -> None:
 
 
 @cache
-def _pictures() -> list[tuple[str, bytes]]:
+def _images() -> list[tuple[str, bytes]]:
     gradient = Image.linear_gradient("L").resize((19, 13))
     colored = Image.merge("RGB", (gradient, gradient.rotate(180), gradient))
     exif = Image.Exif()

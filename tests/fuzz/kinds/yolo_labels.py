@@ -1,4 +1,4 @@
-"""YOLO data sets: damaged label files, lists of pictures and names, also of special files."""
+"""YOLO data sets: damaged label files, lists of images and names, also of special files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("a", "", "\x1b[31m", "x" * 10_000, "a,b", '"', "\n")
 
 
 def case(rng: random.Random, folder: Path) -> None:
-    """Write two pictures with one damaged label file; open and score the split."""
+    """Write two images with one damaged label file; open and score the split."""
     images, labels = folder / "images", folder / "labels"
     for path in (images, labels):
         path.mkdir()

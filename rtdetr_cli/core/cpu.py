@@ -17,9 +17,10 @@ _CPUINFO = Path("/proc/cpuinfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
-_SPINS = 2000
-"""Rounds that a waiting thread of libgomp spins before it sleeps, some 30 microseconds; its default
-is 300,000. Enough for the pauses inside a forward pass, too few to keep a core from others."""
+_SPINS = 20_000
+"""Rounds that a waiting thread of libgomp spins before it sleeps; 300,000 by default. With 2,000 a
+training step of rtdetr-n takes 15 to 22 % longer on a quiet machine, with 20,000 some 3 %; beside one
+busy process per core it takes 0.59 of the time (docs/benchmarks.md)."""
 
 _ISA_CAPS = {
     "SSE41": set[str](),

@@ -3,8 +3,8 @@
     python tests/benchmarks/shared_machine.py --spins 300000,2000,0 --busy 0,1,2
 
 Every contestant is this toolkit with another GOMP_SPINCOUNT (300000 is libgomp's own) and, behind
-a slash, with ONNX Runtime's spinning on (1) or off (0). --busy lists how many processes per core
-compute beside it. --quota 0.5 puts each contestant into a control group with so many CPUs, which
+a slash, with ONNX Runtime's spinning on (1), off (0) or for so many microseconds. --busy lists how
+many processes per core compute beside it. --quota 0.5 puts each contestant into a control group with so many CPUs, which
 needs root and cgroup version 1 or 2.
 """
 
@@ -127,7 +127,8 @@ def make_call(onnx_spins: str) -> Callable[[], Times]:
         def _open(self, path: Path, device: str | None) -> tuple[object, str]:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = torch.get_num_threads()
-            options.add_session_config_entry("session.intra_op.allow_spinning", onnx_spins)
+            key = "allow_spinning" if onnx_spins in {"0", "1"} else "spin_duration_us"
+            options.add_session_config_entry(f"session.intra_op.{key}", onnx_spins)
             providers = ["CPUExecutionProvider"]
             return onnxruntime.InferenceSession(str(path), options, providers=providers), ""
 

@@ -53,8 +53,8 @@ def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions, and hold texts of the file
     options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
-    # Threads that wait for work sleep: spinning keeps other processes from running (core/cpu.py).
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait spin only briefly, which leaves the core to other processes (core/cpu.py).
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     return options
 
 

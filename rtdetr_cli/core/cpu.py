@@ -19,8 +19,8 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 _SPINS = 20_000
 """Rounds that a waiting thread of libgomp spins before it sleeps; 300,000 by default. With 2,000 a
-training step of rtdetr-n takes 15 to 22 % longer on a quiet machine, with 20,000 some 3 %; beside one
-busy process per core it takes 0.59 of the time (docs/benchmarks.md)."""
+training step of rtdetr-n takes 15 to 22 % longer on a quiet machine, with 20,000 some 3 %; beside
+one busy process per core it takes 0.59 of the time (docs/benchmarks.md)."""
 
 _ISA_CAPS = {
     "SSE41": set[str](),

@@ -4,8 +4,8 @@
 
 Every contestant is this toolkit with another GOMP_SPINCOUNT (300000 is libgomp's own) and, behind
 a slash, with ONNX Runtime's spinning on (1), off (0) or for so many microseconds. --busy lists how
-many processes per core compute beside it. --quota 0.5 puts each contestant into a control group with so many CPUs, which
-needs root and cgroup version 1 or 2.
+many processes per core compute beside it. --quota 0.5 puts each contestant into a control group
+with so many CPUs, which needs root and cgroup version 1 or 2.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# Nothing but Python 3.10 to 3.13 is needed: each target first makes the .venv it runs in, anew
-# when pyproject.toml or constraints.txt has changed. PYTHON=python3.12 chooses another one.
+# Needs only Python 3.10 to 3.13: each target first makes its .venv, again when pyproject.toml or
+# constraints.txt has changed. PYTHON=python3.12 selects another interpreter.
 
 PYTHON ?= python3
 DEMO_EPOCHS ?= 9
@@ -13,15 +13,15 @@ INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt 
 .PHONY: help demo test check lint slow test-isa fuzz clean
 
 help:
-	@echo "make demo    install, train on drawn shapes, validate, predict, export: about 14 minutes"
-	@echo "make test    install, run the tests that take seconds, show their coverage"
-	@echo "make check   formatter, linter, types and those tests: green before each commit"
-	@echo "make slow    the tests that take minutes: whole trainings, exports of large networks"
-	@echo "make test-isa  tests of numerics with the kernels for AVX2: what a smaller CPU sees, 3 minutes"
-	@echo "make fuzz    2,000 seeded mutations of every kind of input from outside"
-	@echo "make clean   remove .venv and what tools left behind; runs/ stays"
+	@echo "make demo      install, train on drawn shapes, validate, predict, export: about 14 minutes"
+	@echo "make test      install, run the fast tests, show their coverage"
+	@echo "make check     formatter, linter, types and the fast tests: run before each commit"
+	@echo "make slow      the slow tests: whole trainings, exports of large networks"
+	@echo "make test-isa  the numeric tests with AVX2 kernels, as on a smaller CPU: 3 minutes"
+	@echo "make fuzz      2,000 seeded mutations of every kind of external input"
+	@echo "make clean     remove .venv and caches of tools; runs/ stays"
 
-# The data set and all results stay in runs/.
+# The data set and all results are in runs/.
 demo: export RTDETR_HOME := $(CURDIR)/runs/demo-home
 demo: DEMO := runs/demo/weights/best
 demo: .venv/with-onnx
@@ -34,8 +34,8 @@ demo: .venv/with-onnx
 	$(RTDETR) val model=$(DEMO).onnx data=shapes.yaml split=test name=demo-onnx exist_ok
 	@echo
 	@echo "runs/demo            the training: curves, example batches, weights/best.pt, best.onnx"
-	@echo "runs/demo-val        precision and recall on images that training never saw"
-	@echo "runs/demo-predict    those images with their detections: look at a few"
+	@echo "runs/demo-val        precision and recall on images not used in training"
+	@echo "runs/demo-predict    those images with their detections"
 
 test: .venv/with-dev
 	$(PYTEST) -m "not slow" --cov --cov-report=term
@@ -51,8 +51,8 @@ lint: .venv/with-dev
 slow: .venv/with-dev
 	$(PYTEST) -m slow
 
-# Limits the kernels of PyTorch, oneDNN (also the one in OpenVINO) and, on Intel CPUs, MKL. ONNX Runtime
-# reads the CPU itself: only another CPU or qemu-user shows what it does without AVX-512.
+# Limits the kernels of PyTorch, oneDNN (also OpenVINO's) and, on Intel CPUs, MKL. ONNX Runtime detects
+# the CPU itself: its behaviour without AVX-512 needs another CPU or qemu-user.
 test-isa: export ATEN_CPU_CAPABILITY := avx2
 test-isa: export ONEDNN_MAX_CPU_ISA := AVX2
 test-isa: export MKL_ENABLE_INSTRUCTIONS := AVX2
@@ -70,7 +70,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/with-onnx: pyproject.toml constraints.txt | .venv/bin/python
-	@echo "Installing into .venv; PyTorch is large, this takes some minutes."
+	@echo "Installing into .venv; PyTorch is large, this takes a few minutes."
 	$(INSTALL) '.[onnx]'
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""README and docs: every command parses, every link leads somewhere, every snippet is Python."""
+"""README and docs: every command parses, every link resolves, every snippet compiles."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TYPED = [*PAGES, ROOT / "Makefile"]
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """Fenced code of one language; the empty one is for the shell."""
+    """Fenced code of one language; the empty one is the shell."""
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
 
 
 def commands() -> list[tuple[str, str]]:
-    """Page and line of every `rtdetr ...` that a reader is told to type."""
+    """Page and line of every `rtdetr ...` command in the shell blocks."""
     found = []
     for page in PAGES:
         if page.name != "cli.md":  # help pages, generated
@@ -41,7 +41,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
-def test_every_command_that_a_reader_is_told_to_type_is_valid(page, line):
+def test_every_documented_command_is_valid(page, line):
     _, mode, *words = shlex.split(line, comments=True)
     assert mode in MODES or mode in {"--help", "--version"}, f"{page}: {line}"
     if mode in MODES and words != ["--help"]:
@@ -54,33 +54,33 @@ def test_the_readme_shows_the_four_commands():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_inside_the_repository_lead_somewhere(page):
+def test_links_inside_the_repository_resolve(page):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
     for link in links:
         if not link.startswith(("https://", "http://")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_the_index_leads_to_every_page():
+def test_the_index_links_to_every_page():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     for page in PAGES[1:]:
         assert page.name == "index.md" or f"({page.name})" in index
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_snippets_are_python_and_data_sets(page):
+def test_python_and_yaml_snippets_are_valid(page):
     for snippet in blocks(page, "python"):
         compile(snippet, page.name, "exec")
     for snippet in blocks(page, "yaml"):
         dataset_config_from_dict(yaml.safe_load(snippet), ROOT / "my.yaml")
 
 
-def test_make_targets_that_are_named_exist():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+def test_documented_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     for page in TYPED:
-        named = set(re.findall(r"`make ([a-z]+)`", page.read_text("utf-8")))
+        named = set(re.findall(r"`make ([a-z-]+)`", page.read_text("utf-8")))
         assert named <= targets, page.name
     assert (
-        set(re.findall(r"^make ([a-z]+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.M))
+        set(re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.M))
         <= targets
     )

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_cache.py data.yaml
 
-`read` is getting the decoded image and touching all of it, `official` an image of a batch of 16
-at 640 px with the default augmentation, `deim` the same with mosaic and mixup. What is kept was
-kept before the clock starts; the files lie in the page cache of the system.
+`read` gets the decoded image and reads all of it, `official` is one image of a batch of 16 at 640
+px with the default augmentation, `deim` the same with mosaic and mixup. Caches are filled before
+timing starts; the files are in the page cache of the system.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def main() -> None:
 
 
 def contestant(dataset: DetectionDataset, kind: str) -> dict[str, Callable[[], None]]:
-    """What to time with one kind of cache, each once over all images; all are kept already."""
-    pictures = open_images(dataset.records, kind)
+    """The calls to time with one kind of cache, each over all images; the cache is filled."""
+    cached = open_images(dataset.records, kind)
 
     def read() -> None:
         for position in range(len(dataset)):
-            pictures.read(position).max()
+            cached.read(position).max()
 
     def batches(name: str) -> Callable[[], None]:
         config = LoaderConfig(16, (640, 640), workers=0, augment=RECIPES[name], cache=kind)
@@ -74,7 +74,7 @@ def contestant(dataset: DetectionDataset, kind: str) -> dict[str, Callable[[], N
 
 
 def timed(call: Callable[[], None], count: int) -> float:
-    """Milliseconds of a call, by the image."""
+    """Milliseconds of a call per image."""
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3 / count

@@ -1,11 +1,11 @@
-"""What each runtime and precision brings on this CPU: milliseconds, ratio to a peer, AP.
+"""Compare runtimes and precisions on this CPU: milliseconds, ratio to a peer, AP.
 
     python tests/benchmarks/bench_cpu_ladder.py --peer-python PEER/bin/python --calibrate my.yaml
     python tests/benchmarks/bench_cpu_ladder.py --model best.pt --data my.yaml --peer-python ...
 
-One call takes a prepared image and answers detections. The peer is Ultralytics' RTDETR, its
-network alone (fused, in eval mode), in the environment that --peer-python names. An architecture
-gets random weights, which have no AP. A contender that cannot be built is named with the reason.
+One call takes a prepared image and returns detections. The peer is the network of Ultralytics'
+RTDETR (fused, in eval mode), in the environment of --peer-python. An architecture gets random
+weights, which have no AP. A contender that cannot be built is reported with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
-from interleave import Contestant, Times, race, serve, take_answers
+from interleave import Contestant, Times, race, reserve_stdout, serve
 
 HERE = Path(__file__).resolve().parent
 MARKS = {
@@ -38,11 +38,11 @@ MARKS = {
 FEW_IMAGES = 8
 USUAL = ("torch", "torch-half", "onnx", "onnx-int8", *(one for one in MARKS if "vino" in one))
 EXTRA = ("torch-deployed", "torchscript", "torch-compile", "aotinductor")
-"""Other ways of PyTorch, measured to see whether they earn a place; two of them compile C++."""
+"""Other ways to run PyTorch, for comparison; two of them compile C++."""
 
 
 def main() -> None:
-    """Write the files, run the race, measure AP where there are labels, print the table."""
+    """Write the files, run the race, measure AP if there are labels, print the table."""
     from rtdetr_cli.core.errors import RTDETRError
 
     options = _options()
@@ -58,7 +58,7 @@ def main() -> None:
                 command = [sys.executable, Path(__file__).resolve(), "serve", kind, files[kind]]
                 contestants.append(Contestant(kind, [*command, *size], folder))
             except (RTDETRError, SystemExit) as error:
-                sys.stderr.write(f"{kind} is left out: {error}\n")
+                sys.stderr.write(f"{kind} is skipped: {error}\n")
         if options.peer_python:
             command = [options.peer_python.absolute(), HERE / "peer_ladder.py", options.peer_model]
             contestants.append(Contestant("peer", [*command, *size], folder))
@@ -77,7 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=3, help="calls per contender and round")
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--peer-model", default="rtdetr-l.yaml", help="the peer's own file")
-    parser.add_argument("--folder", type=Path, help="keeps the files for another run")
+    parser.add_argument("--folder", type=Path, help="keep the files for another run")
     return parser.parse_args()
 
 
@@ -98,10 +98,10 @@ def _size_hw(weights: Path, imgsz: int | None) -> tuple[int, int]:
 
 
 def _file(kind: str, weights: Path, options: argparse.Namespace, folder: Path) -> Path:
-    """What a contender opens: the weights, or a file for its runtime.
+    """The file that a contender opens: the weights, or an export for its runtime.
 
     Raises:
-        RTDETRError: it cannot be written, or does not answer as PyTorch does.
+        RTDETRError: it cannot be written, or its outputs differ from PyTorch's.
     """
     from rtdetr_cli import RTDETR
 
@@ -124,23 +124,23 @@ def _file(kind: str, weights: Path, options: argparse.Namespace, folder: Path) -
 def _write_random_int8(
     path: Path, float_path: Path, precision: list[str], options: argparse.Namespace
 ) -> None:
-    """8 bits without a verdict, which random weights cannot pass: for their latency only."""
+    """Write int8 without a verdict, which random weights cannot pass: only for its latency."""
     from rtdetr_cli.backends.onnx.detector import OnnxDetector
     from rtdetr_cli.engine.exporting.images import find_images, prepare
 
-    pictures = find_images(options.calibrate, FEW_IMAGES)
+    sources = find_images(options.calibrate, FEW_IMAGES)
     preprocessing = OnnxDetector(float_path).preprocessing
     if path.suffix == ".onnx":
         from rtdetr_cli.engine.exporting.int8 import _Bench
 
         shutil.copy(float_path, path)
         bench = _Bench(path, preprocessing, drop=1)
-        bench.calibrate(pictures)
+        bench.calibrate(sources)
         bench.write(())
         return
     from rtdetr_cli.backends.openvino.detector import write_openvino
 
-    images = [prepare(one, preprocessing)[None].numpy() for one in pictures.read(0, FEW_IMAGES)]
+    images = [prepare(one, preprocessing)[None].numpy() for one in sources.read(0, FEW_IMAGES)]
     sizes = np.array([[640, 480]], np.int64)
     feeds = [{"images": image, "orig_target_sizes": sizes} for image in images]
     path.mkdir()
@@ -161,9 +161,9 @@ def _accuracy(files: dict[str, str], options: argparse.Namespace) -> dict[str, f
 
 
 def _report(times: dict[str, list[Times]], accuracy: dict[str, float]) -> None:
-    """A Markdown table; ratios are to the peer, or to the first where there is none."""
+    """Print a Markdown table; ratios are to the peer, or to the first without a peer."""
     medians = {
-        name: statistics.median(row["picture"] for row in rows) for name, rows in times.items()
+        name: statistics.median(row["image"] for row in rows) for name, rows in times.items()
     }
     base = medians.get("peer", next(iter(medians.values())))
     lines = [
@@ -179,8 +179,8 @@ def _report(times: dict[str, list[Times]], accuracy: dict[str, float]) -> None:
 
 
 def serve_ours(kind: str, file: str, height: str, width: str) -> None:
-    """Be one of our contenders."""
-    answers = take_answers()
+    """Run as one of our contenders."""
+    replies = reserve_stdout()
     import torch
 
     torch.manual_seed(0)
@@ -191,9 +191,9 @@ def serve_ours(kind: str, file: str, height: str, width: str) -> None:
     def call() -> Times:
         start = time.perf_counter()
         detect()
-        return {"picture": 1000 * (time.perf_counter() - start)}
+        return {"image": 1000 * (time.perf_counter() - start)}
 
-    serve(answers, call)
+    serve(replies, call)
 
 
 def _detector(kind: str, file: str, images: object) -> Callable[[], object]:

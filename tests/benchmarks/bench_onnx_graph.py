@@ -5,8 +5,8 @@
     python tests/benchmarks/bench_onnx_graph.py FOLDER/rtdetr-l.pt --rewrites
 
 The first table has our graph with a batch of one and with a free batch, and with --peer-onnx the
-peer's; how far their detections lie apart is printed first. With --rewrites it has our graph with
-each rewrite left out instead: what is not slower without it may leave.
+peer's; the differences of their detections are printed first. With --rewrites it has our graph
+without each single rewrite instead: a rewrite is unnecessary if the graph is not slower without.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from interleave import Contestant, Times, race, report, serve, take_answers
+from interleave import Contestant, Times, race, report, reserve_stdout, serve
 
 SIZE_HW = (640, 640)
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def write_variants(weights: str, folder: Path, rewrites: bool) -> dict[str, Path]:
-    """Our files by what they are."""
+    """Our files by their titles."""
     from rtdetr_cli.backends.load import load_detector
     from rtdetr_cli.backends.onnx import graph as onnx_graph
     from rtdetr_cli.backends.onnx.writer import write_onnx
@@ -85,7 +85,7 @@ def write_variants(weights: str, folder: Path, rewrites: bool) -> dict[str, Path
 
 
 def count_nodes(path: Path) -> int:
-    """Without constants and identities, which some exporters write as nodes."""
+    """Number of nodes without constants and identities, which only some exporters write."""
     import onnx
 
     nodes = onnx.load(path).graph.node
@@ -93,7 +93,7 @@ def count_nodes(path: Path) -> int:
 
 
 def drift(ours: Path, other: Path) -> str:
-    """How far the best hundred answers on one drawn image lie apart."""
+    """Differences of the best hundred detections on one drawn image."""
     import torch
 
     from rtdetr_cli.backends.onnx.detector import OnnxDetector
@@ -109,8 +109,8 @@ def drift(ours: Path, other: Path) -> str:
 
 
 def serve_file(threads: str, file: str) -> None:
-    """Be one of the contestants."""
-    answers = take_answers()
+    """Run as one of the contestants."""
+    replies = reserve_stdout()
     import numpy as np
     import onnxruntime
 
@@ -126,11 +126,11 @@ def serve_file(threads: str, file: str) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         session.run(None, feed)
         return {
-            "picture": 1000 * (time.perf_counter() - wall),
+            "image": 1000 * (time.perf_counter() - wall),
             "CPU time": 1000 * (time.process_time() - cpu),
         }
 
-    serve(answers, call)
+    serve(replies, call)
 
 
 if __name__ == "__main__":

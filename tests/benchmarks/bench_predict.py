@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from interleave import Contestant, Times, race, report, serve, take_answers
+from interleave import Contestant, Times, race, report, reserve_stdout, serve
 
 HERE = Path(__file__).resolve().parent
 
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> None:
     """Build the files, run the race, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--architecture", choices=("rtdetr-l", "rtdetr-x"), default="rtdetr-l")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--calls", type=int, default=3, help="images per contestant and round")
@@ -30,17 +30,17 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        picture = options.picture.resolve()
+        image = options.image.resolve()
         weights = write_weights(options.architecture, folder)
         serving = [sys.executable, Path(__file__).resolve(), "serve"]
         contestants = [
-            Contestant("ours, PyTorch", [*serving, weights, picture], folder),
-            Contestant("ours, ONNX Runtime", [*serving, export(weights), picture], folder),
+            Contestant("ours, PyTorch", [*serving, weights, image], folder),
+            Contestant("ours, ONNX Runtime", [*serving, export(weights), image], folder),
         ]
         if options.peer_python:
             peer = [options.peer_python.absolute(), HERE / "peer_predict.py"]
             architecture = f"{options.architecture}.yaml"
-            contestants.append(Contestant("peer", [*peer, architecture, picture], folder))
+            contestants.append(Contestant("peer", [*peer, architecture, image], folder))
         report(race(contestants, options.rounds, options.calls))
 
 
@@ -68,19 +68,19 @@ def export(weights: Path) -> str:
     return RTDETR(weights).export(format="onnx", verify=False)
 
 
-def serve_ours(weights: str, picture: str) -> None:
-    """Be one of our contestants."""
-    answers = take_answers()
+def serve_ours(weights: str, image: str) -> None:
+    """Run as one of our contestants."""
+    replies = reserve_stdout()
     from rtdetr_cli import RTDETR
 
     model = RTDETR(weights)
 
     def call() -> Times:
         start = time.perf_counter()
-        model(picture)
-        return {"picture": 1000 * (time.perf_counter() - start)}
+        model(image)
+        return {"image": 1000 * (time.perf_counter() - start)}
 
-    serve(answers, call)
+    serve(replies, call)
 
 
 if __name__ == "__main__":

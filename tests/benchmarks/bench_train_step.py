@@ -5,7 +5,7 @@
         --imgsz 640 --batch 2 --data coco128/data.yaml --official RT-DETR/rtdetrv2_pytorch
 
 Each toolkit runs its own training with its own default recipe; both have the same network, read
-the same images in the training process and train at one size. `load` is waiting for the next
+the same images in the training process and train at one size. `load` is the wait for the next
 batch, `step` everything from there to the updated weights.
 """
 
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from interleave import Contestant, Times, race, report, serve, take_answers
+from interleave import Contestant, Times, race, report, reserve_stdout, serve
 
 HERE = Path(__file__).resolve().parent
 EPOCHS = 40
@@ -65,14 +65,14 @@ def draw_data(folder: Path) -> Path:
 
 
 def copy_data(data: Path, folder: Path) -> Path:
-    """Peers write caches beside labels and mend images in place."""
+    """Copy the data, because peers write caches beside labels and repair images in place."""
     shutil.copytree(data.resolve().parent, folder / "data")
     return folder / "data" / data.name
 
 
 def serve_ours(data: str, model: str, imgsz: str, batch: str) -> None:
-    """Be our contestant: the engine's own step on the engine's own batches."""
-    answers = take_answers()
+    """Run as our contestant: the engine's own step on the engine's own batches."""
+    replies = reserve_stdout()
     from rtdetr_cli.config.settings.train import TrainSettings
     from rtdetr_cli.core.structures import Batch
     from rtdetr_cli.engine.training.optim import train_mode
@@ -111,7 +111,7 @@ def serve_ours(data: str, model: str, imgsz: str, batch: str) -> None:
         done = time.perf_counter()
         return milliseconds(load=loaded - start, step=done - loaded, together=done - start)
 
-    serve(answers, call)
+    serve(replies, call)
 
 
 def milliseconds(**seconds: float) -> Times:

@@ -1,11 +1,11 @@
-"""Boxes of one image, side by side: `rtdetr predict` and each runner that a kit brings.
+"""Compare the boxes of one image: `rtdetr predict` and the program of each kit.
 
     python tests/benchmarks/check_kits.py best.onnx bus.jpg --onnxruntime ORT --node-modules NODE
 
 ORT is an unpacked release of ONNX Runtime (include/, lib/) for the C++ runner, which also needs
 CMake and OpenCV. NODE is a node_modules with onnxruntime-web and sharp; with --browser=chromium
-the page itself is opened too. What is not named is left out. The runners print two digits of a
-pixel; exit code 1 where one differs by more than one in the last of them.
+the page itself is opened too. Options that are not given are skipped. The programs print two
+digits of a pixel; exit code 1 if one differs by more than one in the last of them.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ def main() -> None:
     """Write the kits, run them, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="ONNX file with labels, boxes and scores")
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--onnxruntime", type=Path)
     parser.add_argument("--node-modules", type=Path)
     parser.add_argument("--browser")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         model = Path(shutil.copy(options.model, name))
-        picture = options.picture.resolve()
+        image = options.image.resolve()
         found = {
-            "rtdetr predict": predict(model, picture),
-            "Python": run_python(write_kit(model, "onnxruntime-python"), picture),
+            "rtdetr predict": predict(model, image),
+            "Python": run_python(write_kit(model, "onnxruntime-python"), image),
         }
         if options.onnxruntime:
             kit = write_kit(model, "onnxruntime-cpp")
-            found["C++"] = run_cpp(kit, picture, options.onnxruntime.resolve())
+            found["C++"] = run_cpp(kit, image, options.onnxruntime.resolve())
         if options.node_modules:
             kit = write_kit(model, "onnxruntime-web")
             (kit / "node_modules").symlink_to(options.node_modules.resolve())
-            found["Node"] = run_node(kit, picture)
+            found["Node"] = run_node(kit, image)
             if options.browser:
-                found["browser"] = run_browser(kit, picture, options.browser)
+                found["browser"] = run_browser(kit, image, options.browser)
     sys.exit(report(found))
 
 
@@ -67,38 +67,38 @@ def write_kit(model: Path, kit: str) -> Path:
     return model.with_name(f"{model.stem}_{kit.replace('-', '_')}")
 
 
-def predict(model: Path, picture: Path) -> list[Line]:
-    """What our own command answers."""
-    words = ["rtdetr_cli", "predict", f"model={model}", f"source={picture}", "save=false", "json"]
-    (answer,) = json.loads(run(words, module=True))
-    rows = answer["detections"]
+def predict(model: Path, image: Path) -> list[Line]:
+    """Detections of our own command."""
+    words = ["rtdetr_cli", "predict", f"model={model}", f"source={image}", "save=false", "json"]
+    (found,) = json.loads(run(words, module=True))
+    rows = found["detections"]
     return [(row["name"], row["confidence"], list(row["box"].values())) for row in rows]
 
 
-def run_python(kit: Path, picture: Path) -> list[Line]:
+def run_python(kit: Path, image: Path) -> list[Line]:
     """The runner on ONNX Runtime, numpy and Pillow."""
-    return parse(run([sys.executable, kit / "detect.py", picture]))
+    return parse(run([sys.executable, kit / "detect.py", image]))
 
 
-def run_cpp(kit: Path, picture: Path, onnxruntime: Path) -> list[Line]:
+def run_cpp(kit: Path, image: Path, onnxruntime: Path) -> list[Line]:
     """The C++ runner, built first."""
     build = kit / "build"
     run(["cmake", "-S", kit, "-B", build, f"-DONNXRUNTIME_ROOT={onnxruntime}"])
     run(["cmake", "--build", build])
-    return parse(run([build / "detect", kit / "model.onnx", picture]))
+    return parse(run([build / "detect", kit / "model.onnx", image]))
 
 
-def run_node(kit: Path, picture: Path) -> list[Line]:
+def run_node(kit: Path, image: Path) -> list[Line]:
     """ONNX Runtime Web in Node."""
-    return parse(run(["node", kit / "detect.mjs", picture]))
+    return parse(run(["node", kit / "detect.mjs", image]))
 
 
-def run_browser(kit: Path, picture: Path, browser: str) -> list[Line]:
-    """The page itself, in a browser without a window: a frame around it tells what it shows."""
-    shutil.copy(picture, kit / "picture.jpg")
+def run_browser(kit: Path, image: Path, browser: str) -> list[Line]:
+    """The page in a headless browser; a frame around it posts what it shows."""
+    shutil.copy(image, kit / "image.jpg")
     (kit / "check.html").write_text(PAGE)
-    Told.found, Told.ready = "", threading.Event()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Told, directory=str(kit))) as server:
+    PageServer.found, PageServer.ready = "", threading.Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(PageServer, directory=str(kit))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/check.html"
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server"]
@@ -107,16 +107,16 @@ def run_browser(kit: Path, picture: Path, browser: str) -> list[Line]:
             [browser, *flags, profile, "--remote-debugging-port=0", address],
             stderr=subprocess.DEVNULL,
         ) as process:
-            answered = Told.ready.wait(120)
+            is_done = PageServer.ready.wait(120)
             process.terminate()
         server.shutdown()
-    if not answered:
-        raise RuntimeError("the page did not answer within two minutes")
-    return parse(Told.found)
+    if not is_done:
+        raise RuntimeError("the page showed no result within two minutes")
+    return parse(PageServer.found)
 
 
-class Told(SimpleHTTPRequestHandler):
-    """Serves the kit and hears what the page found."""
+class PageServer(SimpleHTTPRequestHandler):
+    """Serve the kit and receive the detections that the page posts."""
 
     found = ""
     ready = threading.Event()
@@ -127,7 +127,7 @@ class Told(SimpleHTTPRequestHandler):
     }
 
     def log_message(self, *_: object) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         """Keep the text."""
@@ -139,7 +139,7 @@ class Told(SimpleHTTPRequestHandler):
 
 
 def run(words: Sequence[object], module: bool = False) -> str:
-    """What a program prints; its complaints are shown where it fails."""
+    """Stdout of a program; its stderr is shown if it fails."""
     command = [str(word) for word in ([sys.executable, "-m", *words] if module else words)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
@@ -148,13 +148,13 @@ def run(words: Sequence[object], module: bool = False) -> str:
 
 
 def parse(text: str) -> list[Line]:
-    """Lines of name, score and four edges; names may hold spaces."""
+    """Lines of name, score and four edges; names may contain spaces."""
     rows = (line.rsplit(" ", 5) for line in text.splitlines())
     return [(name, float(score), [float(edge) for edge in box]) for name, score, *box in rows]
 
 
 def largest_difference(ours: list[Line], theirs: list[Line]) -> tuple[float, float]:
-    """In score and in pixels; infinite where number, order or names differ."""
+    """In score and in pixels; infinite if number, order or names differ."""
     if [line[0] for line in ours] != [line[0] for line in theirs]:
         return float("inf"), float("inf")
     pairs = list(zip(ours, theirs, strict=True))
@@ -164,7 +164,7 @@ def largest_difference(ours: list[Line], theirs: list[Line]) -> tuple[float, flo
 
 
 def report(found: dict[str, list[Line]]) -> int:
-    """Print the boxes and how far each runner is off; answer the exit code."""
+    """Print the boxes and the difference of each runner; return the exit code."""
     first, *others = found
     write = sys.stdout.write
     for row, (name, score, box) in enumerate(found[first]):

@@ -1,17 +1,17 @@
-"""Files of other families, opened by us and written by us, against those who made them.
+"""Compare files of other families, opened and written by us, with their own toolkits.
 
     python tests/benchmarks/check_weights_peers.py --peer-python PEER/bin/python [--loading]
 
-In, the peers build networks with seeded random weights and BatchNorm statistics, save them in
-their own way, reload them in float32 and store their answer for one 320x320 picture; we open each
-file and compare. Out, we write Hugging Face folders, transformers loads them and answers; official
-files are compared with tables of the official networks' keys and shapes (--states FOLDER).
+Reading: the peers build networks with seeded random weights and BatchNorm statistics, save them in
+their own way, reload them in float32 and store the outputs for one 320x320 image; we open each file
+and compare. Writing: transformers loads and runs our Hugging Face folders; official files are
+compared with tables of the official networks' keys and shapes (--states FOLDER).
 
-Queries are compared one by one in the order of their selection. Those that differ are matched once
-more among themselves (Hungarian, largest difference as cost), because selection scores that tie
-within float32 may come in another order; they are counted as swapped. What still differs by more
-than 1e-4 is apart, and the maxima are those of the rest; only discrete sampling may leave some,
-because rounding to whole pixels makes a step of a difference in the last digit.
+Queries are compared one by one in the order of their selection. Those that differ are matched again
+among themselves (Hungarian, largest difference as cost), because selection scores that are equal
+within float32 may come in another order; they are counted as swapped. Queries that still differ by
+more than 1e-4 are apart, and the maxima are those of the rest. Only discrete sampling may leave
+some, because rounding to whole pixels turns a difference in the last digit into a step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from interleave import PEER_ENVIRONMENT
-from peer_weights import fill, opening, picture
+from peer_weights import drawn_image, fill, opening
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -44,7 +44,7 @@ from rtdetr_cli.weights.write_official import official_state, write_official
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-4
-ROUNDS = 3  # of opening; medians are told
+ROUNDS = 3  # of opening; medians are reported
 MAX_FLIPS = 3  # queries that may stay apart where sampling is discrete
 OFFICIAL_TABLES = {
     "rtdetr-r18": "official_v2_r18vd",
@@ -72,7 +72,7 @@ def main() -> None:
         good = [compare_opened(path) for path in sorted(folder.iterdir()) if is_file(path)]
         for one in written():
             write_hugging_face(folder / f"written-{one.config.name}", one)
-        peer(options.peer_python.absolute(), "answer", folder)
+        peer(options.peer_python.absolute(), "outputs", folder)
         good += [compare_written(folder, one) for one in written()]
         if options.states:
             good += [compare_official(name, options.states) for name in OFFICIAL_TABLES]
@@ -85,12 +85,12 @@ def is_file(path: Path) -> bool:
 
 
 def peer(python: Path, *words: str | Path) -> str:
-    """Let the peer work; answers what it says."""
+    """Run the peer and return its output."""
     return peer_output([str(python), str(HERE / "peer_weights.py"), *map(str, words)])
 
 
 def peer_output(command: list[str]) -> str:
-    """What a process writes to stdout; it has no network and a home of its own."""
+    """Stdout of a process without network and with its own home."""
     with tempfile.TemporaryDirectory() as home:
         offline = {**PEER_ENVIRONMENT, "YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}
         return subprocess.run(
@@ -103,7 +103,7 @@ def peer_output(command: list[str]) -> str:
 
 
 def compare_opened(path: Path) -> bool:
-    """One file of a peer, opened by us."""
+    """Compare one file of a peer, opened by us."""
     try:
         return compare(path.name, path, open_weights(path))
     except WeightsError as error:
@@ -112,7 +112,7 @@ def compare_opened(path: Path) -> bool:
 
 
 def written() -> list[Checkpoint]:
-    """What goes out: v1 and V2 classes, a decoder that does not run whole, another epsilon."""
+    """Checkpoints to write: v1 and v2 classes, a decoder with unused layers, another epsilon."""
     found = []
     for name, changes in (
         ("rtdetr-r18", {}),
@@ -132,13 +132,13 @@ def written() -> list[Checkpoint]:
 
 
 def compare_written(folder: Path, checkpoint: Checkpoint) -> bool:
-    """One folder of ours, loaded by transformers, against what we answer ourselves."""
+    """Compare a folder of ours, loaded by transformers, with our own outputs."""
     name = f"written-{checkpoint.config.name}"
     return compare(f"{name} (format=hf)", folder / name, checkpoint)
 
 
 def compare_official(architecture: str, states: Path) -> bool:
-    """Our official file key by key against the official network's own."""
+    """Compare our official file with the official network, key by key."""
     config = load_model_config(architecture)
     weights = RTDETRNetwork(config, len(COCO_NAMES)).state_dict()
     state = official_state(Checkpoint(config, dict(COCO_NAMES), weights))
@@ -151,13 +151,13 @@ def compare_official(architecture: str, states: Path) -> bool:
 
 @torch.inference_mode()
 def compare(title: str, path: Path, checkpoint: Checkpoint) -> bool:
-    """Print the largest differences from the answer beside `path`."""
+    """Print the largest differences from the outputs stored beside `path`."""
     network = RTDETRNetwork(checkpoint.config, len(checkpoint.names)).eval()
     network.load_state_dict(checkpoint.weights)
-    output = network(picture())
-    answer = np.load(path.with_name(f"{path.name}.npz"))
-    num_classes = answer["logits"].shape[-1]
-    theirs = np.concatenate((answer["logits"][0], answer["boxes"][0]), axis=1)
+    output = network(drawn_image())
+    stored = np.load(path.with_name(f"{path.name}.npz"))
+    num_classes = stored["logits"].shape[-1]
+    theirs = np.concatenate((stored["logits"][0], stored["boxes"][0]), axis=1)
     ours = torch.cat((output.pred_logits[0], output.pred_boxes[0]), dim=1)
     differences, swapped = match(ours, theirs)
     is_apart = differences.max(axis=1) > TOLERANCE
@@ -170,7 +170,7 @@ def compare(title: str, path: Path, checkpoint: Checkpoint) -> bool:
 
 
 def match(ours: Tensor, theirs: np.ndarray) -> tuple[np.ndarray, int]:
-    """Absolute differences (Q, K + 4) after matching, and how many queries changed places."""
+    """Absolute differences (Q, K + 4) after matching, and the number of swapped queries."""
     mine = ours.numpy().copy()
     apart = np.flatnonzero(np.abs(mine - theirs).max(axis=1) > TOLERANCE)
     cost = np.abs(theirs[apart, None] - mine[None, apart]).max(axis=2)
@@ -180,7 +180,7 @@ def match(ours: Tensor, theirs: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def loading(folder: Path, python: Path) -> None:
-    """Seconds and peak memory of opening L in a fresh process, ours beside the peers'."""
+    """Print seconds and peak memory of opening L in a fresh process, ours and the peers'."""
     config = load_model_config("rtdetr-l")
     weights = fill(RTDETRNetwork(config, len(COCO_NAMES))).state_dict()
     checkpoint = Checkpoint(config, dict(COCO_NAMES), weights)
@@ -201,11 +201,11 @@ def loading(folder: Path, python: Path) -> None:
         )
         if name != "ours.pt" or command is not theirs
     }
-    told: dict[tuple[str, str], list[dict[str, float]]] = {door: [] for door in doors}
+    measured: dict[tuple[str, str], list[dict[str, float]]] = {door: [] for door in doors}
     for _ in range(ROUNDS):
         for door, command in doors.items():
-            told[door].append(json.loads(peer_output(command).splitlines()[-1]))
-    for (name, title), found in told.items():
+            measured[door].append(json.loads(peer_output(command).splitlines()[-1]))
+    for (name, title), found in measured.items():
         size = (folder / name).stat().st_size / 1e6
         median = {key: statistics.median(one[key] for one in found) for key in found[0]}
         times = f"{median['seconds']:.2f} | {median['busy']:.2f}"
@@ -214,14 +214,14 @@ def loading(folder: Path, python: Path) -> None:
 
 
 def load(door: str, path: str) -> None:
-    """Be one of our fresh processes."""
+    """Run as one of our fresh processes."""
     from rtdetr_cli import RTDETR
 
     opening(lambda: RTDETR(path, device="cpu") if door == "detector" else open_weights(path))
 
 
 def show(*lines: str) -> None:
-    """One line of the table each, at once."""
+    """Print lines of the table at once."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 

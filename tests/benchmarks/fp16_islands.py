@@ -1,10 +1,10 @@
-"""What each part of a float16 graph loses if it is float16 too, and gains if it is float32.
+"""Measure the effect of keeping each part of a float16 graph in float32.
 
     python tests/benchmarks/fp16_islands.py best.pt my.yaml
 
 Every variant runs on the whole val split with every float16 result rounded
 (backends/onnx/half_on_cpu.py) and is compared with the float32 file: AP, share that matches, drift.
-The table is the one of docs/export.md. Takes ten minutes for rtdetr-n and a hundred images.
+The table is in docs/benchmarks.md. Takes ten minutes for rtdetr-n and a hundred images.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def main() -> None:
     path = Path(options.model)
     if path.suffix == ".pt":
         path = Path(RTDETR(path).export(format="onnx", verify=False))
-    pictures = find_images(options.data, options.images)
+    images = find_images(options.data, options.images)
     exact = OnnxDetector(path, "cpu")
-    ours = ask(exact, pictures, exact.preprocessing)
+    ours = ask(exact, images, exact.preprocessing)
     result(f"float32: AP {ours.ap:.4f} on {len(ours.found)} images\n{HEADER}\n{'|---' * 8}|")
     for name, nodes in variants(onnx.load(path)):
         if options.only and name not in options.only:
@@ -54,7 +54,7 @@ def main() -> None:
         with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
             Path(file.name).write_bytes(model.SerializeToString())
             half = RoundingDetector(Path(file.name), "cpu")
-        theirs = ask(half, pictures, exact.preprocessing)
+        theirs = ask(half, images, exact.preprocessing)
         found = judge(ours, theirs, LIMITS["fp16"])
         boxes, scores = found.box_drift_px, found.score_drift
         drift = f"{boxes.median:.3f} / {boxes.p99:.3f} / {boxes.max:.3f}" if boxes else "-"

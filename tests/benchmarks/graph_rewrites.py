@@ -1,6 +1,6 @@
-"""Takes single rewrites of the deployed network back, for bench_onnx_graph.py --rewrites.
+"""Undo single rewrites of the deployed network, for bench_onnx_graph.py --rewrites.
 
-A change is called with the deployed network, which it alters, and the trained one.
+A change receives the deployed network, which it modifies, and the trained one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIZE_HW = (640, 640)
 
 
 class Projected(nn.Module):
-    """The input projection as a step of its own, before the decoder."""
+    """The input projection as a separate step before the decoder."""
 
     def __init__(self, decoder: nn.Module, projections: list[nn.Conv2d]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class TokenLinear(nn.Module):
 
 
 class BoxCarry(DeployedDecoder):
-    """Carries the box and takes its logit again in each layer, as the network does."""
+    """Carries the box and computes its logit in each layer, as the network does."""
 
     def forward(self, maps: list[Tensor]) -> ModelOutput:
         """As DeployedDecoder.forward."""
@@ -75,7 +75,7 @@ def restore_encoder(graph: DeployedNetwork, network: RTDETRNetwork) -> None:
 
 
 def unfold_projection(graph: DeployedNetwork, network: RTDETRNetwork) -> None:
-    """Project the maps once and build values from what comes out."""
+    """Project the maps once and compute values from the result."""
     decoder = fused(network).decoder
     projections = deployed.only(nn.Conv2d, decoder.input_proj)
     width = projections[0].out_channels

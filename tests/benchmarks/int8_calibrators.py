@@ -1,8 +1,8 @@
-"""Which ranges INT8 wants: AP and drift of one trained model for several calibrators.
+"""Compare calibrators for INT8: AP and drift of one trained model.
 
     .venv/bin/python tests/benchmarks/int8_calibrators.py best.pt data.yaml [split]
 
-Writes nothing but temporary files. All convolutions of backbone and encoder are quantised, as
+Writes only temporary files. All convolutions of backbone and encoder are quantised, as
 `rtdetr export int8` begins; ranges are measured once on the train split. Each file runs as this
 toolkit opens it on a CPU, and as it is, which is what TensorRT computes.
 """
@@ -72,7 +72,7 @@ class Theirs(PercentileCalibrater):
     def select_tensors_to_calibrate(
         self, model: onnx.ModelProto
     ) -> tuple[set[str], dict[str, Any]]:
-        """Their names, and what is known of each."""
+        """Their names, and the value info of each."""
         return self.tensors, {one.name: one for one in model.graph.value_info}
 
 
@@ -87,16 +87,16 @@ class One(CalibrationDataReader):
         return self.feeds.pop() if self.feeds else None
 
 
-def theirs_s(path: Path, tensors: set[str], detector: TorchDetector, pictures: Images) -> float:
-    """Seconds an image that ONNX Runtime's percentile calibrator takes."""
+def theirs_s(path: Path, tensors: set[str], detector: TorchDetector, images: Images) -> float:
+    """Seconds per image of ONNX Runtime's percentile calibrator."""
     calibrator = Theirs(path, augmented_model_path=str(path.with_suffix(".more.onnx")))
     calibrator.tensors = tensors - {"images"}
     calibrator.augment_graph()
     calibrator.create_inference_session()
     size_hw, antialias = detector.preprocessing.size_hw, detector.preprocessing.antialias
     start = time.perf_counter()
-    for picture in pictures.read(0, 8):
-        image = to_tensor(resize_image(picture, size_hw, antialias))[None].numpy()
+    for source in images.read(0, 8):
+        image = to_tensor(resize_image(source, size_hw, antialias))[None].numpy()
         feed = {"images": image, "orig_target_sizes": np.array([size_hw[::-1]])}
         with redirect_stdout(None):
             calibrator.collect_data(One(feed))
@@ -111,7 +111,7 @@ def main() -> None:
     records = open_split(load_data(data), "train").records
     train = Images([records[n].path for n in evenly(len(records), 100)])
     truth = open_split(load_data(data), split)
-    pictures = Images([one.path for one in truth.records], truth, split)
+    images = Images([one.path for one in truth.records], truth, split)
     path = Path(tempfile.mkdtemp()) / "model.onnx"
     write_onnx(path, detector.network, detector.names, detector.preprocessing)
     float_model = onnx.load(path)
@@ -121,15 +121,15 @@ def main() -> None:
     seconds = (time.perf_counter() - start) / len(train.sources)
     library_s = theirs_s(path, set(observer.histograms), detector, train)
     result(f"measuring takes {seconds:.2f} s an image, by ONNX Runtime {library_s:.2f} s")
-    answers = ask(detector, pictures, detector.preprocessing)
+    expected = ask(detector, images, detector.preprocessing)
     rules = {f"{p} %": partial(Histogram.percentile, percent=p) for p in PERCENTILES}
     rules |= {"least error": least_error, "entropy": entropy}
     for name, rule in rules.items():
         largest = {tensor: rule(one) for tensor, one in observer.histograms.items()}
         path.write_bytes(quantize(float_model, largest).SerializeToString())
         for kind in (OnnxDetector, UnchangedDetector):
-            found = ask(kind(path, "cpu"), pictures, detector.preprocessing)
-            result(f"{name}, {kind.__name__}: {judge(answers, found, LIMITS['int8'])}")
+            found = ask(kind(path, "cpu"), images, detector.preprocessing)
+            result(f"{name}, {kind.__name__}: {judge(expected, found, LIMITS['int8'])}")
 
 
 if __name__ == "__main__":

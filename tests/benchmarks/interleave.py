@@ -1,9 +1,9 @@
-"""Times contestants in turns, each a process of its own that works when it is told to.
+"""Time contestants in turns, each in its own process.
 
-Only the standard library, because a contestant may live in an environment without rtdetr. One
-line each way: a contestant says `ready`, then answers each number of calls that it reads with a
-JSON list of {measure: milliseconds}. Interleaving matters: the speed of a shared machine drifts by
-more than the contestants differ.
+Only the standard library, because a contestant may run in an environment without rtdetr. The
+protocol is one line each way: a contestant prints `ready`, then reads a number of calls and prints
+a JSON list of {measure: milliseconds}, repeatedly. Contestants are interleaved because the speed
+of a shared machine drifts by more than they differ.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ Times = dict[str, float]
 PEER_ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 
 
-def take_answers() -> IO[str]:
-    """Keep stdout for answers; whatever a library prints goes to stderr from here on."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+def reserve_stdout() -> IO[str]:
+    """Reserve stdout for replies; prints of libraries go to stderr from here on."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    return answers
+    return replies
 
 
-def serve(answers: IO[str], call: Callable[[], Times]) -> None:
-    """Be a contestant until stdin ends; the first call warms up."""
+def serve(replies: IO[str], call: Callable[[], Times]) -> None:
+    """Run as a contestant until stdin ends; the first call warms up."""
     call()
-    answers.write("ready\n")
+    replies.write("ready\n")
     for line in sys.stdin:
-        answers.write(json.dumps([call() for _ in range(int(line))]) + "\n")
+        replies.write(json.dumps([call() for _ in range(int(line))]) + "\n")
 
 
 class Contestant:
-    """One process; what it says on stderr is kept in `folder` and shown if it fails."""
+    """One process; its stderr is logged in `folder` and shown if it fails."""
 
     def __init__(self, name: str, command: Sequence[str | Path], folder: Path) -> None:
         self.name = name
@@ -53,22 +53,22 @@ class Contestant:
             cwd=folder,
             env={**os.environ, **configured},
         )
-        if self._answer() != "ready\n":
+        if self._read_reply() != "ready\n":
             raise SystemExit(f"{name} did not start")
 
     def run(self, calls: int) -> list[Times]:
-        """Let it work; nobody else does meanwhile."""
+        """Have it make some calls; the other contestants wait."""
         assert self._process.stdin
         self._process.stdin.write(f"{calls}\n")
-        return json.loads(self._answer())
+        return json.loads(self._read_reply())
 
     def close(self) -> None:
-        """Let it end."""
+        """End the process."""
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
 
-    def _answer(self) -> str:
+    def _read_reply(self) -> str:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -77,7 +77,7 @@ class Contestant:
 
 
 def race(contestants: Sequence[Contestant], rounds: int, calls: int) -> dict[str, list[Times]]:
-    """Every contestant in every round; each round another one begins."""
+    """Run every contestant in every round; the first one rotates."""
     times: dict[str, list[Times]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds):
         first = number % len(contestants)
@@ -90,7 +90,7 @@ def race(contestants: Sequence[Contestant], rounds: int, calls: int) -> dict[str
 
 
 def report(times: dict[str, list[Times]]) -> None:
-    """A Markdown table of medians, and of their ratios to the last contestant."""
+    """Print a Markdown table of medians and their ratios to the last contestant."""
     measures = list(next(iter(times.values()))[0])
     medians = {
         name: [statistics.median(row[measure] for row in rows) for measure in measures]

@@ -1,10 +1,10 @@
-"""Kills a small real training at random moments and compares what it ends as with a whole one.
+"""Kill a small real training at random moments and compare its result with an uninterrupted one.
 
     python tests/benchmarks/kill_resume.py --data bccd/data.yaml [--kills 30]
 
 Runs of `rtdetr-n`, with and without loading processes, get SIGKILL between 0 and 6 seconds after
-their first new state (seeded), go on with `resume=true`, and are killed again; saving is made so
-frequent that kills fall into it. Each run ends bit for bit as the one that was left alone.
+their first new state (seeded), resume with `resume=true`, and are killed again; saving is so
+frequent that some kills interrupt it. Each run must end bit for bit as the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TIMES = ("time", "data_wait")
 
 
 def main() -> None:
-    """Print a line for each run, and leave with 1 if one differs."""
+    """Print a line for each run; exit with 1 if one differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--kills", type=int, default=30)
@@ -58,7 +58,7 @@ def main() -> None:
 def _killed_run(
     options: argparse.Namespace, project: Path, workers: int, draw: random.Random, most: int
 ) -> tuple[int, int]:
-    """Kill a run until it has ended; how often, and how often a file was half written then."""
+    """Kill a run until it ends; return the number of kills, and of those during a write."""
     kills = torn = 0
     while True:
         process = _start(options.data, project, workers)

@@ -1,6 +1,6 @@
 """A contestant of bench_train_step.py: the official repository's network, loss and optimizer.
 
-OFFICIAL/rtdetrv2_pytorch must lie in PYTHONPATH. Batches are those of the data set, stretched and
+OFFICIAL/rtdetrv2_pytorch must be in PYTHONPATH. Batches are those of the data set, stretched and
 not augmented; a step is what its det_engine.py does: forward, loss, backward, clip, AdamW, EMA.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from interleave import Times, serve, take_answers
+from interleave import Times, reserve_stdout, serve
 from torch import Tensor
 
 CONFIG = "configs/rtdetrv2/rtdetrv2_hgnetv2_l_6x_coco.yml"
@@ -21,13 +21,13 @@ CONFIG = "configs/rtdetrv2/rtdetrv2_hgnetv2_l_6x_coco.yml"
 
 def main(root: str, data: str, imgsz: str, batch: str) -> None:
     """Train until stdin ends."""
-    answers = take_answers()
+    replies = reserve_stdout()
     os.chdir(root)
     sys.path.insert(0, root)
     from src.core import YAMLConfig
 
     batches = list(read_batches(Path(data), int(imgsz), int(batch)))
-    # Trained whole, as the others are here, not with the frozen stem and norms of its fine-tuning.
+    # Everything is trained, as in the other contestants; its fine-tuning freezes stem and norms.
     whole = {"pretrained": False, "freeze_at": -1, "freeze_norm": False}
     config = YAMLConfig(CONFIG, HGNetv2=whole)
     model, criterion = config.model.train(), config.criterion.train()
@@ -49,21 +49,21 @@ def main(root: str, data: str, imgsz: str, batch: str) -> None:
         step = 1000 * (time.perf_counter() - start)
         return {"load": 0.0, "step": step, "together": step}  # batches are in memory
 
-    serve(answers, call)
+    serve(replies, call)
 
 
 def read_batches(
     data: Path, size: int, batch: int
 ) -> Iterator[tuple[Tensor, list[dict[str, Tensor]]]]:
-    """The training images of a YOLO folder, as the official loader hands them over."""
+    """The training images of a YOLO folder, as the official loader returns them."""
     import cv2
 
     images, targets = [], []
     for path in sorted((data.parent / "images").rglob("*.jpg")):
         label = Path(str(path).replace("/images/", "/labels/")).with_suffix(".txt")
         rows = [line.split() for line in label.read_text().splitlines()] if label.exists() else []
-        picture = cv2.cvtColor(cv2.resize(cv2.imread(str(path)), (size, size)), cv2.COLOR_BGR2RGB)
-        images.append(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
+        image = cv2.cvtColor(cv2.resize(cv2.imread(str(path)), (size, size)), cv2.COLOR_BGR2RGB)
+        images.append(torch.from_numpy(image).permute(2, 0, 1).float() / 255)
         boxes = torch.tensor([[float(x) for x in row[1:]] for row in rows]).reshape(-1, 4)
         targets.append(
             {"labels": torch.tensor([int(row[0]) for row in rows]).long(), "boxes": boxes}

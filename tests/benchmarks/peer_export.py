@@ -20,7 +20,7 @@ def main(architecture: str, folder: str) -> None:
     settings.update({"sync": False})
     torch.manual_seed(0)
     model = RTDETR(f"{architecture}.yaml")
-    with torch.no_grad():  # fresh heads answer the same everywhere
+    with torch.no_grad():  # untrained heads give the same output everywhere
         for parameter in model.model.parameters():
             scale = parameter.std() if parameter.numel() > 1 else parameter.abs().sum()
             parameter.add_(torch.randn_like(parameter) * (0.3 * scale + 0.01))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 
-from interleave import Times, serve, take_answers
+from interleave import Times, reserve_stdout, serve
 
 
 def main(model: str, height: str, width: str) -> None:
-    """One prepared picture per call through the network as it predicts: fused, in eval mode."""
-    answers = take_answers()
+    """Run the network on one prepared image per call: fused, in eval mode."""
+    replies = reserve_stdout()
     import torch
     from ultralytics import RTDETR, settings
 
@@ -22,9 +22,9 @@ def main(model: str, height: str, width: str) -> None:
     def call() -> Times:
         start = time.perf_counter()
         network(images)
-        return {"picture": 1000 * (time.perf_counter() - start)}
+        return {"image": 1000 * (time.perf_counter() - start)}
 
-    serve(answers, call)
+    serve(replies, call)
 
 
 if __name__ == "__main__":

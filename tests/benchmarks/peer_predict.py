@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 
-from interleave import Times, serve, take_answers
+from interleave import Times, reserve_stdout, serve
 
 
-def main(architecture: str, picture: str) -> None:
-    """Predict one picture per call, with random weights."""
-    answers = take_answers()
+def main(architecture: str, image: str) -> None:
+    """Predict one image per call, with random weights."""
+    replies = reserve_stdout()
     from ultralytics import RTDETR, settings
 
     settings.update({"sync": False})
@@ -18,10 +18,10 @@ def main(architecture: str, picture: str) -> None:
 
     def call() -> Times:
         start = time.perf_counter()
-        model.predict(picture, imgsz=640, device="cpu", save=False, verbose=False)
-        return {"picture": 1000 * (time.perf_counter() - start)}
+        model.predict(image, imgsz=640, device="cpu", save=False, verbose=False)
+        return {"image": 1000 * (time.perf_counter() - start)}
 
-    serve(answers, call)
+    serve(replies, call)
 
 
 if __name__ == "__main__":

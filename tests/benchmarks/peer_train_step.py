@@ -1,6 +1,6 @@
 """The peer of bench_train_step.py: Ultralytics' own training, stopped and timed by its callbacks.
 
-Defaults but for: no validation, plots or files; no warm-up, in which it would update the weights
+Defaults except: no validation, plots or files; no warm-up, in which it would update the weights
 more often than in the rest of the run; loading in the training process as ours does here.
 """
 
@@ -12,14 +12,14 @@ import sys
 import time
 from typing import IO
 
-from interleave import Times, take_answers
+from interleave import Times, reserve_stdout
 
 
 class Turnstile:
-    """Lets as many steps through as stdin asks for, and answers with their times."""
+    """Run as many steps as stdin requests, and print their times."""
 
-    def __init__(self, answers: IO[str]) -> None:
-        self.answers = answers
+    def __init__(self, replies: IO[str]) -> None:
+        self.replies = replies
         self.allowed = 1  # to warm up
         self.times: list[Times] = []
         self.is_warm = False
@@ -27,7 +27,7 @@ class Turnstile:
         self.start = self.end = time.perf_counter()
 
     def before_step(self, _trainer: object) -> None:
-        """Note how long the batch took; wait where all asked-for steps are done."""
+        """Record how long the batch took; wait if all requested steps are done."""
         load_s = time.perf_counter() - self.end
         if self.step_s:
             together = load_s + self.step_s
@@ -39,12 +39,12 @@ class Turnstile:
         self.start = time.perf_counter()
 
     def after_step(self, _trainer: object) -> None:
-        """Note how long the step took."""
+        """Record how long the step took."""
         self.end = time.perf_counter()
         self.step_s = self.end - self.start
 
     def _wait(self) -> None:
-        self.answers.write((json.dumps(self.times) if self.is_warm else "ready") + "\n")
+        self.replies.write((json.dumps(self.times) if self.is_warm else "ready") + "\n")
         self.is_warm, self.times = True, []
         order = sys.stdin.readline()
         if not order:
@@ -54,7 +54,7 @@ class Turnstile:
 
 def main(network: str, data: str, epochs: str, imgsz: str, batch: str) -> None:
     """Train until stdin ends."""
-    turnstile = Turnstile(take_answers())
+    turnstile = Turnstile(reserve_stdout())
     from ultralytics import RTDETR, settings
 
     settings.update({"sync": False})

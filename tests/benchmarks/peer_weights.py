@@ -1,11 +1,11 @@
-"""The peers of check_weights_peers.py: Ultralytics and transformers, each through its own door.
+"""The peers of check_weights_peers.py: Ultralytics and transformers, each with its own API.
 
 Runs in an environment with both, as black boxes:
 
-    peer_weights.py build FOLDER      write their files and what they answer
+    peer_weights.py build FOLDER      write their files and outputs
     peer_weights.py ultralytics-l FOLDER  only the L file of Ultralytics
-    peer_weights.py answer FOLDER     answer for every Hugging Face folder that we wrote
-    peer_weights.py load FILE         open one file and tell seconds and memory
+    peer_weights.py outputs FOLDER    store the outputs of every Hugging Face folder that we wrote
+    peer_weights.py load FILE         open one file and print seconds and memory
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def fill(network: torch.nn.Module) -> torch.nn.Module:
     return network.eval()
 
 
-def picture() -> torch.Tensor:
+def drawn_image() -> torch.Tensor:
     """(1, 3, SIZE, SIZE) float32 in 0..1, the same everywhere."""
     return torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
 
 
 def store(path: Path, logits: torch.Tensor, boxes: torch.Tensor) -> None:
-    """Beside the file, what its own family answers."""
+    """Store the outputs of the file's own toolkit beside it."""
     np.savez(path.with_name(f"{path.name}.npz"), logits=logits.numpy(), boxes=boxes.numpy())
     sys.stderr.write(f"built {path.name}\n")
 
@@ -83,7 +83,7 @@ def build_ultralytics(folder: Path, first: int | None = None) -> None:
             torch.save({"model": network, "ema": None, "license": "AGPL-3.0"}, path)
         del network
         reloaded = torch.load(path, weights_only=False)["model"].float().eval()
-        boxes, scores = reloaded(picture())[1][:2]
+        boxes, scores = reloaded(drawn_image())[1][:2]
         store(path, scores[-1], boxes[-1])
 
 
@@ -120,28 +120,28 @@ def hugging_face_kinds() -> dict[str, tuple[type, object]]:
 
 @torch.no_grad()
 def build_hugging_face(folder: Path) -> None:
-    """Folders of `save_pretrained`, and what `from_pretrained` answers for them."""
+    """Write folders with `save_pretrained`, and the outputs of `from_pretrained`."""
     for name, (kind, config) in hugging_face_kinds().items():
         fill(kind(config)).save_pretrained(folder / name)
-        answer = kind.from_pretrained(folder / name).eval()(pixel_values=picture())
-        store(folder / name, answer.logits, answer.pred_boxes)
+        output = kind.from_pretrained(folder / name).eval()(pixel_values=drawn_image())
+        store(folder / name, output.logits, output.pred_boxes)
 
 
 @torch.no_grad()
-def answer_hugging_face(folder: Path) -> None:
+def run_hugging_face(folder: Path) -> None:
     """Load what we wrote; a key that is missing or unknown is an error."""
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     for path in sorted(folder.glob("written-*")):
         if not path.is_dir():
             continue
-        network, told = AutoModelForObjectDetection.from_pretrained(path, output_loading_info=True)
-        wrong = {key: sorted(value) for key, value in told.items() if value}
+        network, info = AutoModelForObjectDetection.from_pretrained(path, output_loading_info=True)
+        wrong = {key: sorted(value) for key, value in info.items() if value}
         if wrong:
             raise SystemExit(f"{path.name}: {wrong}")
         AutoImageProcessor.from_pretrained(path)
-        answer = network.eval()(pixel_values=picture())
-        store(path, answer.logits, answer.pred_boxes)
+        output = network.eval()(pixel_values=drawn_image())
+        store(path, output.logits, output.pred_boxes)
 
 
 def load(path: Path) -> None:
@@ -155,17 +155,17 @@ def load(path: Path) -> None:
 
 
 def opening(work: Callable[[], object]) -> None:
-    """Tell seconds by the clock and of the processor, and memory in MB, as one line of JSON."""
+    """Print wall and processor seconds and memory in MB as one line of JSON."""
     before, wall, busy = peak_mb(), time.perf_counter(), time.process_time()
     work()
-    told = {"seconds": time.perf_counter() - wall, "busy": time.process_time() - busy}
-    sys.stdout.write(json.dumps({**told, "before": before, "peak": peak_mb()}) + "\n")
+    times = {"seconds": time.perf_counter() - wall, "busy": time.process_time() - busy}
+    sys.stdout.write(json.dumps({**times, "before": before, "peak": peak_mb()}) + "\n")
 
 
 def peak_mb() -> float:
-    """Most memory that this program has had, MB.
+    """Peak memory of this program, MB.
 
-    Not getrusage: on Linux its figure starts with that of the process that started this one.
+    Not getrusage: on Linux its value starts with that of the parent process.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
@@ -178,7 +178,7 @@ if __name__ == "__main__":
         build_ultralytics(place)
     elif job == "ultralytics-l":
         build_ultralytics(place, first=1)
-    elif job == "answer":
-        answer_hugging_face(place)
+    elif job == "outputs":
+        run_hugging_face(place)
     else:
         load(place)

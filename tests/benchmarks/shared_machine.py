@@ -1,11 +1,11 @@
-"""What waiting threads cost beside other processes: training and prediction of rtdetr-n.
+"""Measure the cost of waiting threads beside other processes: training and prediction of rtdetr-n.
 
     python tests/benchmarks/shared_machine.py --spins 300000,2000,0 --busy 0,1,2
 
-Every contestant is this toolkit with another GOMP_SPINCOUNT (300000 is libgomp's own) and, behind
-a slash, with ONNX Runtime's spinning on (1), off (0) or for so many microseconds. --busy lists how
-many processes per core compute beside it. --quota 0.5 puts each contestant into a control group
-with so many CPUs, which needs root and cgroup version 1 or 2.
+Every contestant is this toolkit with another GOMP_SPINCOUNT (300000 is libgomp's default) and,
+after a slash, ONNX Runtime's spinning on (1), off (0) or for that many microseconds. --busy lists
+the numbers of busy processes per core. --quota 0.5 puts each contestant into a control group with
+that many CPUs, which needs root and cgroup version 1 or 2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from interleave import Contestant, Times, race, report, serve, take_answers
+from interleave import Contestant, Times, race, report, reserve_stdout, serve
 
 GROUPS = Path("/sys/fs/cgroup")
 PERIOD_US = 100_000
@@ -51,7 +51,7 @@ def main() -> None:
 
 @contextmanager
 def busy_processes(per_core: int) -> Iterator[None]:
-    """Other people's jobs."""
+    """Run busy processes in the background."""
     cores = len(os.sched_getaffinity(0))
     jobs = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -67,7 +67,7 @@ def busy_processes(per_core: int) -> Iterator[None]:
 
 @contextmanager
 def group(quota: float | None) -> Iterator[list[str]]:
-    """A control group with a quota, as the word that a contestant takes; none without a quota."""
+    """A control group with a quota, as the argument of a contestant; empty without a quota."""
     if quota is None:
         yield []
         return
@@ -86,17 +86,17 @@ def group(quota: float | None) -> Iterator[list[str]]:
 
 
 def serve_ours(variant: str, *folder: str) -> None:
-    """One contestant: a training step, a validation batch and predictions by two runtimes."""
+    """Run as a contestant: a training step, a validation batch, predictions in two runtimes."""
     spins, _, onnx_spins = variant.partition("/")
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT=spins)
     for name in folder:
         (Path(name) / "cgroup.procs").write_text(str(os.getpid()))
-    answers = take_answers()
-    serve(answers, make_call(onnx_spins or "0"))
+    replies = reserve_stdout()
+    serve(replies, make_call(onnx_spins or "0"))
 
 
 def make_call(onnx_spins: str) -> Callable[[], Times]:
-    """What is timed, ready to run."""
+    """The call to time."""
     import onnxruntime
     import torch
     from bench_train_step import draw_data, milliseconds

@@ -1,12 +1,12 @@
-"""Thousands of steps on batches that nobody would label: no crash, no NaN weight, no growth.
+"""Train thousands of steps on pathological batches: no crash, no NaN weight, no memory growth.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/soak.py [--steps 10000] [--batch 2] [--amp off]
 
-`rtdetr-n` at 96x96 on noise, through the engine's own step. Batches go round: no boxes at all, 600
+`rtdetr-n` at 96x96 on noise, with the engine's own step. Batches alternate: no boxes at all, 600
 boxes in one image, boxes of one pixel, all boxes the same, boxes as large as the image, ordinary
-ones. The learning rate goes round too, every 500 steps: 1e-3, 0.03, 1; each such round begins with
-the first weights, as 1 leaves none to train. Three steps in a row that are not finite end a run:
-such an end is counted and the first weights are taken again.
+ones. The learning rate cycles every 500 steps: 1e-3, 0.03, 1; each cycle starts from the initial
+weights, because 1 destroys them. Three steps in a row that are not finite end a run: this is
+counted, and training restarts from the initial weights.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from rtdetr_cli.loss.criterion import Criterion
 SIZE = 96
 RATES = (1e-3, 0.03, 1.0)
 BLOCK = 500
-"""Steps with one learning rate, after which the state is looked at."""
+"""Steps with one learning rate, after which the state is checked."""
 GROWTH_MB = 64
-"""More than this above the second block's memory is growth."""
+"""Tolerated memory above that of the second block."""
 
 
 def main() -> None:
-    """Print a line every 500 steps; leave with 1 at a weight that is not finite or at growth."""
+    """Print a line every 500 steps; exit with 1 if a weight is not finite or memory grows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=2)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def soak(run: Run, steps: int, batch: int) -> list[float]:
-    """Take the steps; memory in MB after each block."""
+    """Run the steps; return the memory in MB after each block."""
     first = {name: value.clone() for name, value in run.network.state_dict().items()}
     criterion, skipped, ended, memory = Criterion(), 0, 0, []
     start = time.perf_counter()
@@ -90,7 +90,7 @@ def soak(run: Run, steps: int, batch: int) -> list[float]:
 
 
 def begin_again(run: Run, first: dict[str, Tensor]) -> None:
-    """Take the first weights, forget the moments and the average."""
+    """Restore the initial weights, reset the moments and the average."""
     run.network.load_state_dict(first)
     run.ema.network.load_state_dict(first)
     run.optimizer.state.clear()
@@ -98,7 +98,7 @@ def begin_again(run: Run, first: dict[str, Tensor]) -> None:
 
 
 def check(run: Run, memory: list[float]) -> None:
-    """Leave with 1 where a tensor is not finite or memory has grown."""
+    """Exit with 1 if a tensor is not finite or memory has grown."""
     tensors = {
         **run.network.state_dict(),
         **{f"ema {n}": t for n, t in run.ema.network.state_dict().items()},
@@ -111,7 +111,7 @@ def check(run: Run, memory: list[float]) -> None:
 
 
 def make_batch(step: int, batch: int) -> Batch:
-    """Images of noise, with boxes of the kind whose turn it is."""
+    """Images of noise with the boxes of this step's kind."""
     rng = torch.Generator().manual_seed(step)
     kinds = [make_boxes(step // 6**place % 6, rng) for place in range(batch)]
     targets = [Target(boxes, torch.randint(0, 3, (len(boxes),), generator=rng)) for boxes in kinds]
@@ -133,7 +133,7 @@ def make_boxes(kind: int, rng: torch.Generator) -> torch.Tensor:
 
 
 def resident_mb() -> float:
-    """Memory of this process now."""
+    """Current memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 

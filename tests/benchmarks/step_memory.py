@@ -1,10 +1,10 @@
-"""Memory of one training step, and where it goes.
+"""Measure the memory of one training step by its parts.
 
     python tests/benchmarks/step_memory.py [--model rtdetr-l.yaml] [--imgsz 640] [--batch 2]
 
-State is counted from its tensors; what the forward pass keeps for the backward pass by the storage
-that autograd saves, each counted once, for the part of the network that saved it first. The peak is
-that of the process above what it used before the network was built.
+State is counted from its tensors. Activations kept for the backward pass are counted by the storage
+that autograd saves, each once, for the part of the network that saved it first. The peak is that of
+the process above its memory before the network was built.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def state(run: Run) -> dict[str, int]:
-    """Bytes of everything that outlives a step."""
+    """Bytes of everything that persists between steps."""
     weights = list(run.network.parameters())
     moments = [v for s in run.optimizer.state.values() for v in s.values() if v.numel() > 1]
     return {
@@ -76,10 +76,10 @@ def state(run: Run) -> dict[str, int]:
 
 @contextmanager
 def counted(network: nn.Module, saved: Counter[str]) -> Iterator[None]:
-    """Add up what autograd keeps, by the part that is running."""
+    """Sum the bytes that autograd saves, by the part that is running."""
     now = ["criterion"]
     own = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
-    seen: dict[int, Tensor] = {}  # held, so that no address comes twice
+    seen: dict[int, Tensor] = {}  # kept alive, so that no address is reused
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

@@ -52,7 +52,7 @@ def exact_nodes(model: ModelProto) -> set[str]:
     deformable attention looks at. The first holds the boxes of all layers with their logits,
     which in float16 cost 0.2 px; the second is what indices and grids need. GridSample itself
     is float32 because ONNX Runtime has no other one for CUDA. All else was measured to be as
-    good in float16 (docs/export.md, tests/benchmarks/fp16_islands.py).
+    good in float16 (docs/benchmarks.md, tests/benchmarks/fp16_islands.py).
     """
     graph = model.graph
     seeds = [output.name for output in graph.output]

@@ -3,8 +3,8 @@
 One graph for TensorRT and ONNX Runtime: int8 with zero point 0, a scale per activation and per
 channel of weights, biases in float. ONNX Runtime's own quantizer is not used, because its symmetric
 form has pairs between a convolution and its ReLU, which TensorRT cannot fuse, and leaves most
-convolutions in float on x86 (docs/export.md). calibration.py measures the ranges, int8_on_cpu.py
-restates the graph for the CPU.
+convolutions in float on x86 (docs/benchmarks.md). calibration.py measures the ranges,
+int8_on_cpu.py restates the graph for the CPU.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 On x86 its integer kernels want uint8. A map without negative values keeps its scale and gets 0 as
 zero point, by which the runtime folds ReLU into the convolution; other maps get 128. As it stands
-in the file the graph of rtdetr-n is slower than float32, restated it is faster (docs/export.md).
+in the file the graph of rtdetr-n is slower than float32, restated it is faster
+(docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Only that: the plugin keeps what lies behind the last product in float32 by itself, the last boxes
 and scores among them. Two places are left, found by the flow of data, not by names. Drift of boxes
-of a trained rtdetr-n with neither, one or both of them: docs/export.md.
+of a trained rtdetr-n with neither, one or both of them: docs/benchmarks.md.
 """
 
 from __future__ import annotations

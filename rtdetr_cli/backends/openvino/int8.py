@@ -31,7 +31,7 @@ def quantize(model: Any, calibration: Iterable[Feed], kept_float: Collection[str
     """A quantised copy.
 
     Branches that are joined keep scales of their own: with NNCF's default, one scale for all that a
-    concatenation joins, HGNetv2 lost 18 points of AP (docs/export.md).
+    concatenation joins, HGNetv2 lost 18 points of AP (docs/benchmarks.md).
 
     Args:
         model: an openvino.Model of ours.

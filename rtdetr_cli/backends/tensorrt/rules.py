@@ -1,7 +1,7 @@
 """What TensorRT would refuse in an ONNX graph, or misread, said before an hour of building.
 
 The rules are those that TensorRT 10.1 to 11 share: docs/operators.md of onnx/onnx-tensorrt for
-10.1 and 10.15 (Apache-2.0; NVIDIA's opset guide for 11 refers to it), and docs/export.md.
+10.1 and 10.15 (Apache-2.0; NVIDIA's opset guide for 11 refers to it), and docs/tensorrt.md.
 """
 
 from __future__ import annotations

@@ -53,12 +53,26 @@ def test_the_readme_shows_the_four_commands():
     assert {"train", "val", "predict", "export"} <= shown
 
 
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub forms them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_inside_the_repository_resolve(page):
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
-    for link in links:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if not link.startswith(("https://", "http://")):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_outside_tables_have_at_most_400_characters(page):
+    lines = page.read_text("utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 400 and not line.startswith("|")]
 
 
 def test_the_index_links_to_every_page():

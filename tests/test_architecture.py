@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 PACKAGE = Path(__file__).parents[1] / "rtdetr_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {
@@ -252,3 +254,59 @@ def test_every_file_has_a_docstring_and_catches_errors_by_name(path: Path) -> No
         if isinstance(node, ast.ExceptHandler):
             caught = node.type.id if isinstance(node.type, ast.Name) else node.type
             assert caught not in {None, "Exception", "BaseException"}, f"{path}:{node.lineno}"
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the tables below a heading of docs/architecture.md, without their heads."""
+    section = PAGE.read_text("utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" |") for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip(" |") for cell in row] for row in rows if "`" in row[0] + row[-1]]
+
+
+def test_the_page_lists_every_room_with_its_docstring_and_its_imports() -> None:
+    rows = {}
+    for name, purpose, *imported in table("Rooms"):
+        rows[name.strip("`")] = (purpose, set(filter(None, ", ".join(imported).split(", "))))
+    rooms = [path for path in sorted(PACKAGE.iterdir()) if path.is_dir() and path.name[0] != "_"]
+    assert rows == {
+        path.name: (ast.get_docstring(tree(path / "__init__.py")), ROOMS[path.name])
+        for path in rooms
+    }
+
+
+def defined(path: Path) -> set[str]:
+    """Names that a file defines: functions, classes, constants, and `Class.member`."""
+    found: set[str] = set()
+    for node in tree(path).body:
+        found |= names(node)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{name}" for inner in node.body for name in names(inner)}
+    return found
+
+
+def names(node: ast.stmt) -> set[str]:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_every_file_and_name_on_the_page_exists() -> None:
+    places = re.findall(r"`([\w./]+/[\w.]*|\w+\.py)(?:::([\w.]+))?`", PAGE.read_text("utf-8"))
+    assert len([name for _, name in places if name]) > 40
+    for place, name in places:
+        if "NAME" in place:  # a file that the reader adds
+            continue
+        path = next((p for p in (PACKAGE / place, PACKAGE.parent / place) if p.exists()), None)
+        assert path, f"no {place}"
+        assert not name or name in defined(path), f"{place} defines no {name}"
+
+
+def test_every_section_of_the_papers_has_its_code() -> None:
+    rows = table("From the papers to the code")
+    assert all("::" in code for *_, code in rows)
+    sections = {
+        match for source, *_ in rows for match in re.findall(r"^RT-DETR(?:v2)? [\d.]+", source)
+    }
+    assert sections >= {"RT-DETR 4.1", "RT-DETR 4.2", "RT-DETR 4.3", "RT-DETR 4.4"}
+    assert sections >= {"RT-DETRv2 2.1", "RT-DETRv2 2.2"}

@@ -1,1 +1,1 @@
-"""A trained detector that runs; one file per format, and load.py to choose it."""
+"""Runtimes for trained detectors: PyTorch, ONNX Runtime, OpenVINO, TensorRT."""

@@ -1,1 +1,1 @@
-"""The door: `rtdetr MODE key=value ...`."""
+"""Command line: `rtdetr MODE key=value ...`."""

@@ -1,1 +1,1 @@
-"""The typed shadow of the YAML folders models/ and cfg/; torch-free."""
+"""Typed settings, and the dataclasses behind the YAML files of models/ and cfg/; torch-free."""

@@ -1,1 +1,1 @@
-"""Data sets of every format, drawn shapes, augmentation and loading: what ends in a Batch."""
+"""Data sets of every format, augmentation and loading; everything that produces a `Batch`."""

@@ -1,1 +1,1 @@
-"""One file per mode: train, val, predict, export and the small ones."""
+"""The modes of `rtdetr`, one file each; a folder holds what only one mode needs."""

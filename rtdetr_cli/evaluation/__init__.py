@@ -1,1 +1,1 @@
-"""How good and how fast a detector is: COCO's numbers, curves, confusion, latency, FLOPs."""
+"""Accuracy and cost of a detector: COCO metrics, curves, confusion matrix, FLOPs."""

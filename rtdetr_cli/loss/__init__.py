@@ -1,1 +1,1 @@
-"""The loss of RT-DETR: matching, its three terms, and their sum over all layers."""
+"""The loss: Hungarian matching, three terms, and their sum over all prediction sets."""

@@ -1,1 +1,1 @@
-"""Images in, images and texts out: what prediction reads and writes."""
+"""What prediction reads and writes: image sources, drawn images, label files."""

@@ -1,1 +1,1 @@
-"""The network and nothing else: backbone, hybrid encoder, decoder."""
+"""The network: backbone, hybrid encoder, decoder."""

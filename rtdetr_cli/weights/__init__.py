@@ -1,1 +1,1 @@
-"""Trained weights: our checkpoint file, a safe reader for everybody else's, published files."""
+"""Trained weights: our checkpoint file, safe readers for other toolkits, published files."""

@@ -1,1 +1,1 @@
-"""Typed settings, a file for each mode."""
+"""Typed settings, one file per mode."""

@@ -1,1 +1,1 @@
-"""What `rtdetr benchmark` needs: rows, timing, worker processes."""
+"""Everything that `rtdetr benchmark` needs: rows, timing, worker processes."""

@@ -1,1 +1,1 @@
-"""What `rtdetr export` needs, a file for each format and for each step."""
+"""Everything that `rtdetr export` needs: a file per format and per step."""

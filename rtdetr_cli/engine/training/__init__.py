@@ -1,1 +1,1 @@
-"""What `rtdetr train` needs beside the loop."""
+"""Everything that `rtdetr train` needs besides the loop."""

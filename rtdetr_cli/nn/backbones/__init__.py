@@ -1,4 +1,4 @@
-"""Backbones: each gives the maps S3, S4, S5 at strides 8, 16 and 32. A backbone is a file."""
+"""Backbones, one file each; all return the maps S3, S4, S5 at strides 8, 16, 32."""
 
 from __future__ import annotations
 

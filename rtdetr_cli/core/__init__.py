@@ -1,0 +1,1 @@
+"""What every room may use: errors, results, images, files, downloads, console, distributed."""

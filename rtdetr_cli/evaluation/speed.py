@@ -1,26 +1,13 @@
-"""How large and how fast a network is: parameters, FLOPs, latency percentiles."""
+"""Size of a network: parameters and FLOPs."""
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Percentiles of the time that one call takes, in milliseconds."""
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -44,21 +31,3 @@ def count_flops(module: nn.Module, size_hw: tuple[int, int]) -> int:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         shadow(images)
     return int(counter.get_total_flops())
-
-
-def measure_latency(run: Callable[[], object], warmup: int = 3, runs: int = 20) -> Latency:
-    """Time `run`, which must return only when its work is done (synchronise a GPU inside it).
-
-    Args:
-        run: one call of what is measured.
-        warmup: calls before the clock starts.
-        runs: calls that count, 1 or more.
-    """
-    for _ in range(warmup):
-        run()
-    times_ms = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        run()
-        times_ms.append(1000 * (time.perf_counter() - start))
-    return Latency(*np.percentile(times_ms, [50, 90, 99]).tolist())

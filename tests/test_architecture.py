@@ -110,8 +110,6 @@ WITHOUT_TESTS = {
     "engine/training/run.py",
     "engine/training/run_log.py",
     "engine/training/signals.py",
-    "nn/backbones/hgnetv2.py",
-    "nn/backbones/presnet.py",
     "nn/layers.py",
     "weights/architecture.py",
     "weights/safetensors_file.py",

@@ -56,6 +56,11 @@ class HGNetv2Config:
     stages: tuple[HGStage, ...]
     """Four stages; the last three give S3, S4 and S5."""
 
+    @property
+    def map_widths(self) -> tuple[int, ...]:
+        """Channels that leave each stage."""
+        return tuple(stage.out for stage in self.stages)
+
 
 @dataclass(frozen=True)
 class PResNetConfig:
@@ -69,6 +74,11 @@ class PResNetConfig:
     """Channels of the stem's three 3x3 convolutions."""
     widths: tuple[Width, Width, Width, Width] = (64, 128, 256, 512)
     """Channels of the 3x3 convolutions of each stage."""
+
+    @property
+    def map_widths(self) -> tuple[int, ...]:
+        """Channels that leave each stage."""
+        return tuple(width * (4 if self.bottleneck else 1) for width in self.widths)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def largest_activations(config: ModelConfig, size_hw: tuple[int, int]) -> dict[s
     """Values in the maps of the largest block of each part, for one image."""
     backbone, encoder, decoder = config.backbone, config.encoder, config.decoder
     pixels = size_hw[0] * size_hw[1]
-    outs = _stage_outs(backbone)
+    outs = backbone.map_widths
     if isinstance(backbone, HGNetv2Config):
         stem, entering = 2 * backbone.stem[0], [backbone.stem[1], *outs]
         widths = [
@@ -104,16 +104,9 @@ def _parts(config: ModelConfig, num_classes: int) -> dict[str, Amount]:
     tensors, values = _encoder(config.encoder)
     return {
         "backbone": (sum(count for count, _ in layers), sum(amount for _, amount in layers)),
-        "encoder": (tensors + 3, values + sum(_stage_outs(backbone)[-3:]) * width),
+        "encoder": (tensors + 3, values + sum(backbone.map_widths[-3:]) * width),
         "decoder": _decoder(config.decoder, width, num_classes),
     }
-
-
-def _stage_outs(config: HGNetv2Config | PResNetConfig) -> list[int]:
-    """Channels that leave each stage."""
-    if isinstance(config, HGNetv2Config):
-        return [stage.out for stage in config.stages]
-    return [width * (4 if config.bottleneck else 1) for width in config.widths]
 
 
 def _backbone(config: HGNetv2Config | PResNetConfig) -> Iterator[Amount]:

@@ -128,7 +128,7 @@ def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "batch_norm_eps": NORM_EPS,
         "feat_strides": list(STRIDES),
         "encoder_hidden_dim": encoder.hidden_dim,
-        "encoder_in_channels": _stage_widths(backbone)[1:],
+        "encoder_in_channels": list(backbone.map_widths[1:]),
         "encoder_layers": encoder.num_layers,
         "encoder_ffn_dim": encoder.ffn_dim,
         "encoder_attention_heads": encoder.num_heads,
@@ -188,16 +188,11 @@ def _backbone_config(backbone: PResNetConfig) -> dict[str, Any]:
     return {
         "model_type": "rt_detr_resnet",  # of both classes
         "embedding_size": backbone.stem[2],
-        "hidden_sizes": _stage_widths(backbone),
+        "hidden_sizes": list(backbone.map_widths),
         "depths": list(backbone.blocks),
         "layer_type": "bottleneck" if backbone.bottleneck else "basic",
         "out_features": ["stage2", "stage3", "stage4"],
     }
-
-
-def _stage_widths(backbone: PResNetConfig) -> list[int]:
-    """Channels that leave each stage."""
-    return [width * (4 if backbone.bottleneck else 1) for width in backbone.widths]
 
 
 def image_processor(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from torch.optim import SGD, AdamW, Optimizer
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.engine.training.muon import MuonAdamW, is_hidden_matrix
 from rtdetr_cli.engine.training.recipe import Recipe
-from rtdetr_cli.nn.backbones.hgnetv2 import HGNetv2
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -35,7 +34,7 @@ def _frozen_parts(network: RTDETRNetwork, recipe: Recipe) -> list[nn.Module | nn
     backbone = network.backbone
     frozen: list[nn.Module | nn.Parameter] = []
     if recipe.freeze_stem:
-        frozen.append(backbone.stem if isinstance(backbone, HGNetv2) else backbone.conv1)
+        frozen.append(backbone.stem_and_stages[0])
     if recipe.freeze_backbone_norm:
         frozen += [module for module in backbone.modules() if isinstance(module, NORMS)]
     if recipe.freeze:
@@ -129,12 +128,8 @@ def named_parts(network: RTDETRNetwork, freeze: str) -> list[Part]:
 
 
 def _leading_stages(network: RTDETRNetwork, count: int) -> list[Part]:
-    backbone = network.backbone
-    if isinstance(backbone, HGNetv2):
-        stages: list[Part] = [backbone.stem, *backbone.stages]
-    else:
-        stages = [backbone.conv1, *backbone.res_layers]
-    most = len(stages) - 1  # the stem is no stage, but goes with the first
-    if count > most:
-        raise UsageError(f"freeze={count}: the backbone has {most} stages; freeze=backbone")
-    return stages[: count + 1]
+    parts = network.backbone.stem_and_stages
+    num_stages = len(parts) - 1
+    if count > num_stages:
+        raise UsageError(f"freeze={count}: the backbone has {num_stages} stages; freeze=backbone")
+    return list(parts[: count + 1])

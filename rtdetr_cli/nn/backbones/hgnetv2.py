@@ -29,6 +29,11 @@ class HGNetv2(nn.Module):
         )
         self.out_channels = widths[-3:]
 
+    @property
+    def stem_and_stages(self) -> tuple[nn.Module, ...]:
+        """The stem, then the four stages, in the order of the forward pass."""
+        return (self.stem, *self.stages)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in 0..1 to three maps (B, C_i, H / stride, W / stride), strides 8 16 32."""
         x = self.stem(images)

@@ -35,6 +35,11 @@ class PResNet(nn.Module):
         )
         self.out_channels = widths[-3:]
 
+    @property
+    def stem_and_stages(self) -> tuple[nn.Module, ...]:
+        """The stem, then the four stages, in the order of the forward pass."""
+        return (self.conv1, *self.res_layers)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in 0..1 to three maps (B, C_i, H / stride, W / stride), strides 8 16 32."""
         x = F.max_pool2d(self.conv1(images), kernel_size=3, stride=2, padding=1)

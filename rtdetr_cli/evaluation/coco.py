@@ -1,7 +1,7 @@
-"""COCO's twelve numbers, equal to pycocotools, from detections that come image by image.
+"""The twelve COCO metrics, equal to pycocotools, from detections added image by image.
 
-hotcoco (Rust) computes them; matching.py adds what a confidence threshold costs; metrics.py holds
-the answer.
+hotcoco (Rust) computes them; matching.py computes precision and recall by confidence; metrics.py
+holds the result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_DETECTIONS = 100
 
 
 class CocoEvaluator:
-    """Collects the detections of a split and scores them.
+    """Collect the detections of a split and compute their metrics.
 
     Args:
         ground_truth: COCO json as a dict: `images`, `annotations` (crowd boxes too), `categories`.
@@ -49,7 +49,7 @@ class CocoEvaluator:
         self._rows: dict[int, NDArray[np.float64]] = {}
 
     def update(self, image_id: int, detections: Detections) -> None:
-        """Add what was found in one image; a second call for the same image replaces the first.
+        """Add the detections of one image; a second call for the same image replaces the first.
 
         Raises:
             ValueError: the image is not in the ground truth.
@@ -79,11 +79,11 @@ class CocoEvaluator:
 
     @property
     def found(self) -> dict[int, NDArray[np.float64]]:
-        """What was added, by image; `merge` takes it in another process."""
+        """The added detections by image, to be passed to `merge` in another process."""
         return self._rows
 
     def merge(self, found: dict[int, NDArray[np.float64]]) -> None:
-        """Add what another evaluator of the same split has found."""
+        """Add the detections of another evaluator of the same split."""
         self._rows |= found
 
     def predictions(self) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class CocoEvaluator:
         ]
 
     def compute(self) -> Metrics:
-        """Score everything that was added; images without an update count as nothing found."""
+        """Compute the metrics; images without an update count as images without detections."""
         rows = self._all_rows()
         reads_id_0 = any(box["id"] == 0 for box in self._ground_truth["annotations"])
         engine = _run_pycocotools if reads_id_0 else _run_hotcoco
@@ -172,7 +172,7 @@ class CocoEvaluator:
 
 
 def _bare(ground_truth: dict[str, Any]) -> dict[str, Any]:
-    """Only what box AP reads, so that nothing else in a json can disturb the engines."""
+    """Keep only the fields that box AP needs, so that no other field can fail in the engines."""
     annotations = [
         {
             "id": int(box["id"]),
@@ -195,7 +195,7 @@ def _bare(ground_truth: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_hotcoco(ground_truth: dict[str, Any], rows: NDArray[np.float64]) -> tuple[Any, Any]:
-    """The twelve numbers and precision (T, R, K, areas, maxDets); bit for bit pycocotools'."""
+    """The twelve metrics and precision (T, R, K, areas, maxDets); bit-identical to pycocotools."""
     truth = hotcoco.COCO(ground_truth)
     run = hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
     run.evaluate()

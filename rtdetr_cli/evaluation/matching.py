@@ -1,4 +1,4 @@
-"""Which detection finds which box at IoU 0.5, and what follows: curves over confidence, confusion.
+"""Match detections to boxes at IoU 0.5: curves over confidence, confusion matrix.
 
 COCO's rules (best score first, each takes the free box that it overlaps most, crowd boxes take any
 number and count for nothing), on flat arrays of the whole split, so that the loop runs only over
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 IOU_THRESHOLD = 0.5
 CONFIDENCES = np.linspace(0.0, 1.0, 1001)
 CONFUSION_MIN_SCORE = 0.25
-"""Detections below it stay out of the confusion matrix; what predict shows by default."""
+"""Minimum score in the confusion matrix; the default of `rtdetr predict`."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,7 +56,7 @@ class Found:
     scores: Floats
 
     def keep(self, index: Ints | NDArray[np.bool_]) -> Found:
-        """Those selected by a mask or by indices."""
+        """Select detections by a mask or by indices."""
         return Found(
             self.images[index], self.classes[index], self.boxes_xywh[index], self.scores[index]
         )
@@ -92,12 +92,12 @@ class Curves:
 
     @cached_property
     def best(self) -> int:
-        """The step with the highest F1, averaged over the classes present; 0 if there are none."""
+        """Index of the confidence with the highest mean F1 of the classes present; 0 if none."""
         return int(self.f1[self.present].sum(axis=0).argmax())
 
     @property
     def best_confidence(self) -> float:
-        """The confidence at which `mp`, `mr` and the per-class P and R are taken."""
+        """The confidence at which `mp`, `mr` and precision and recall per class are reported."""
         return float(CONFIDENCES[self.best])
 
     @property
@@ -117,7 +117,7 @@ def keep_best_per_class(found: Found, limit: int) -> Found:
 
 
 def match(found: Found, truth: Truth, any_class: bool = False) -> Ints:
-    """For each detection the index of the box that it finds at IoU 0.5, or -1.
+    """Index of the box that each detection matches at IoU 0.5, or -1.
 
     Args:
         found: D detections.
@@ -169,7 +169,7 @@ def confidence_curves(found: Found, truth: Truth, matches: Ints, num_classes: in
 
 
 def confusion_matrix(found: Found, truth: Truth, num_classes: int) -> Ints:
-    """What was taken for what at IoU 0.5.
+    """Count true against predicted classes at IoU 0.5.
 
     Returns:
         (K+1, K+1) counts, a row per true class, a column per detected class; the last row holds
@@ -188,12 +188,12 @@ def confusion_matrix(found: Found, truth: Truth, num_classes: int) -> Ints:
 
 
 def _excused(truth: Truth, matches: Ints) -> NDArray[np.bool_]:
-    """(D,) whether a detection lies on a crowd box and so counts for nothing."""
+    """(D,) whether a detection is on a crowd box and is ignored."""
     return np.append(truth.crowd, False)[matches]
 
 
 def _rank(found: Found) -> Ints:
-    """(D,) place of each detection by score, equals in order of appearance."""
+    """(D,) rank of each detection by score; ties in order of appearance."""
     rank = np.empty(len(found.scores), dtype=np.int64)
     rank[np.argsort(-found.scores, kind="stable")] = np.arange(len(rank))
     return rank

@@ -1,4 +1,4 @@
-"""The answer of a validation: COCO's twelve numbers and what Ultralytics' users look for.
+"""Result of a validation: the twelve COCO metrics, and those that Ultralytics reports.
 
 Built by coco.py, drawn by report.py, printed by engine/val.py.
 """
@@ -17,7 +17,7 @@ from rtdetr_cli.evaluation.matching import Curves
 STAT_NAMES = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 )  # fmt: skip
-"""COCO's twelve numbers in the order of pycocotools."""
+"""The twelve COCO metrics in the order of pycocotools."""
 
 TABLE_COLUMNS = ("class", "images", "instances", "precision", "recall", "AP50", "AP")
 
@@ -125,7 +125,7 @@ class BoxMetrics:
         return [self.mp, self.mr, self.map50, self.map]
 
     def _at_best(self, values: Floats) -> Floats:
-        """(K, S) to the classes present, at the confidence with the best mean F1."""
+        """Select from (K, S) the classes present, at the confidence with the best mean F1."""
         present: Floats = values[self.ap_class_index, self.curves.best]
         return present
 
@@ -135,7 +135,7 @@ class BoxMetrics:
 
 @dataclass
 class Metrics:
-    """What `val` returns.
+    """Result of `val`.
 
     Attributes:
         names: class index to name.
@@ -155,12 +155,12 @@ class Metrics:
 
     @property
     def stats(self) -> dict[str, float]:
-        """COCO's twelve numbers by name, -1 where undefined."""
+        """The twelve COCO metrics by name, -1 if undefined."""
         return self.box.stats
 
     @property
     def fitness(self) -> float:
-        """What training maximises: AP."""
+        """The value that training maximises: AP."""
         return self.box.map
 
     @property
@@ -176,7 +176,7 @@ class Metrics:
 
     @property
     def per_class(self) -> list[ClassRow]:
-        """A row for every class, with or without ground truth."""
+        """One row per class, with or without ground truth."""
         curves = self.box.curves
         return [
             ClassRow(
@@ -192,7 +192,7 @@ class Metrics:
         ]
 
     def table(self) -> list[tuple[str, ...]]:
-        """Rows of text under TABLE_COLUMNS: all classes together, then each that has boxes."""
+        """Rows for TABLE_COLUMNS: all classes together, then each class that has boxes."""
         instances = int(self.box.curves.instances.sum())
         rows = [ClassRow("all", self.num_images, instances, *self.box.mean_results())]
         rows += [row for row in self.per_class if row.instances]
@@ -207,7 +207,7 @@ class Metrics:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the curves, ready for JSON: undefined numbers are None."""
+        """All but the curves, for JSON: undefined values are None."""
         plain = {
             "stats": self.stats,
             "precision": self.box.mp,
@@ -218,8 +218,8 @@ class Metrics:
             "speed_ms": self.speed,
             "remarks": self.remarks,
         }
-        answer: dict[str, Any] = _without_nan(plain)
-        return answer
+        result: dict[str, Any] = _without_nan(plain)
+        return result
 
 
 def _mean(values: Floats) -> float:
@@ -230,7 +230,7 @@ def _text(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON is anything
+def _without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):

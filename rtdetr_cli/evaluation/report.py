@@ -32,7 +32,7 @@ _MAX_NAME_LENGTH = 24
 
 
 class _CurvePlot(NamedTuple):
-    """One image of curves: a line per class present, the mean above them."""
+    """A plot of curves: a line per class present, and the mean on top."""
 
     axes: tuple[str, str]
     x: Floats
@@ -65,7 +65,7 @@ def save_plots(run_dir: Path, metrics: Metrics) -> list[Path]:
 
 
 def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: str) -> None:
-    """Write what each contestant of a benchmark costs and brings.
+    """Plot latency against accuracy of each format of a benchmark.
 
     Args:
         path: the PNG file.
@@ -96,13 +96,13 @@ def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: st
 
 
 def save_figure(path: Path, figure: Figure, dpi: int = 150) -> None:
-    """Write a figure whose texts may be class names.
+    """Write a figure that may contain class names.
 
     Raises:
         StorageError: no space left or no permission.
     """
     with warnings.catch_warnings(), atomic_write(path) as temporary:
-        # A class name in a script that matplotlib's font lacks is drawn as boxes.
+        # Class names in a script that the font of matplotlib lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         figure.savefig(temporary, dpi=dpi)
 
@@ -116,7 +116,7 @@ def _precision_recall(metrics: Metrics) -> _CurvePlot:
 
 
 def _by_confidence(name: str, metrics: Metrics) -> _CurvePlot:
-    """A curve of each class over confidence; F1 tells each class's own best confidence too."""
+    """Curves per class over confidence; F1 also lists the best confidence of each class."""
     curves = metrics.box.curves
     lines = {"F1": curves.f1, "Precision": curves.precision, "Recall": curves.recall}[name]
     lines = lines[curves.present]
@@ -179,7 +179,7 @@ def _set_up(axes: Axes, axis_names: tuple[str, str]) -> None:
 
 
 def _plain(axes: Axes) -> None:
-    """A light grid, two spines."""
+    """Set a light grid and two spines."""
     axes.grid(color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -195,7 +195,7 @@ def _draw_matrix(metrics: Metrics, normalized: bool) -> Figure:
         values /= np.maximum(values.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(2.5 + 0.45 * len(values), 6, 16))
     figure, axes = _canvas(side + 1, side)
-    # The square root keeps rare classes visible beside frequent ones.
+    # The square root keeps rare classes visible next to frequent ones.
     shades = PowerNorm(1.0 if normalized else 0.5, vmin=0, vmax=max(values.max(), 1))
     image = axes.imshow(values, cmap="Blues", norm=shades)
     bar = figure.colorbar(image, shrink=0.7, pad=0.02, aspect=30)
@@ -248,6 +248,6 @@ def _title(axes: Axes, title: str, condition: str) -> None:
 
 
 def short_name(name: str) -> str:
-    """A class name beside a curve or at an axis, which must not read it as a formula."""
+    """Shorten a class name and escape `$`, which matplotlib would read as a formula."""
     name = printable(name)
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"

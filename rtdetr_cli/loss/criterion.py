@@ -1,4 +1,4 @@
-"""The loss of RT-DETR: what every decoder layer, the encoder and the denoising queries owe.
+"""The loss of RT-DETR over all decoder layers, the encoder and the denoising queries.
 
 Legend: S prediction sets (decoder layers and the encoder), B batch, Q queries, K classes,
 T ground-truth boxes of the whole batch, M matched pairs in each set.
@@ -53,10 +53,10 @@ class Criterion(nn.Module):
         self.matcher = matcher or HungarianMatcher()
         self.config = config or LossConfig()
         self.names = (f"loss_{self.config.classification}", "loss_bbox", "loss_giou")
-        """The terms of one prediction set, those of the last decoder layer as they are called."""
+        """Names of the terms of one prediction set; the last decoder layer uses them unsuffixed."""
 
     def forward(self, output: ModelOutput, targets: list[Target]) -> dict[str, Tensor]:
-        """Weighted terms, whose sum is the loss.
+        """Compute the weighted terms, whose sum is the loss (RT-DETR equation 3).
 
         Args:
             output: logits (B, Q, K) and boxes (B, Q, 4) cxcywh in 0..1 of every prediction set.

@@ -1,4 +1,4 @@
-"""Which query answers for which ground-truth box: optimal one-to-one assignment, as in DETR.
+"""Assign queries to ground-truth boxes: optimal one-to-one matching, as in DETR.
 
 Legend: S prediction sets (decoder layers and the encoder), B batch, Q queries, K classes,
 T ground-truth boxes of the whole batch, M matched pairs in each set.
@@ -20,12 +20,12 @@ from rtdetr_cli.core.structures import Prediction, Target
 from rtdetr_cli.loss.terms import box_overlap
 
 _COST_LIMIT = 1e6
-"""Costs lie in minus to plus this. A finite one beyond it is clipped; one that is not finite, of a
-broken logit or box, counts as dearest, so that its query is taken last."""
+"""Costs are clipped to plus or minus this. A non-finite cost, of an invalid logit or box, counts as
+the highest cost, so its query is matched last."""
 
 
 class FlatTargets(NamedTuple):
-    """The ground truth of a batch in one row, image after image.
+    """The ground truth of a batch, concatenated image by image.
 
     Attributes:
         boxes_cxcywh: (T, 4) in fractions of the image.
@@ -66,7 +66,7 @@ def flatten_targets(targets: list[Target], like: Tensor) -> FlatTargets:
 
 @dataclass(frozen=True)
 class HungarianMatcher:
-    """Assigns to every ground-truth box the query that costs least, each query at most once."""
+    """Assign a query to each ground-truth box at minimal total cost, each query at most once."""
 
     cost_class: float = 2.0
     """Weight of the focal class cost."""
@@ -95,8 +95,8 @@ class HungarianMatcher:
     def costs(self, prediction: Prediction, targets: FlatTargets) -> Tensor:
         """(T, S, Q) cost of each box with the queries of its own image, in every set.
 
-        Bounded whatever the network answers: one that diverged must show in the loss, where all
-        processes see it; SciPy would end this process alone.
+        Bounded whatever the network outputs: divergence must show in the loss, where all processes
+        see it; SciPy would raise in this process only.
         """
         logits = prediction.logits.permute(1, 3, 0, 2)[targets.images, targets.labels]  # (T, S, Q)
         planes = prediction.boxes.permute(3, 1, 0, 2).contiguous()  # (4, B, S, Q), 4 times faster
@@ -109,7 +109,7 @@ class HungarianMatcher:
         return cost.where(cost.isfinite(), _COST_LIMIT).clamp(-_COST_LIMIT, _COST_LIMIT)
 
     def _focal(self, logits: Tensor) -> Tensor:
-        """Focal loss of saying yes less that of saying no; log-sigmoid keeps both finite."""
+        """Focal loss as a positive minus that as a negative; log-sigmoid keeps both finite."""
         probability = logits.sigmoid()
         yes = -self.alpha * (1 - probability).pow(self.gamma) * F.logsigmoid(logits)
         no = -(1 - self.alpha) * probability.pow(self.gamma) * F.logsigmoid(-logits)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _SMALLEST_AREA = 1e-12
-"""Bounds the divisors only: boxes with an area stay exact. The 1e-7 that torchvision's losses add
-to an area is 4 % of a box of one pixel in 640."""
+"""Lower bound of divisors; boxes with an area stay exact. The 1e-7 that torchvision adds to an area
+is 4 % of a box of one pixel in 640."""
 
 
 def box_overlap(boxes_cxcywh: Tensor, target_boxes_cxcywh: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def _area(sizes: Tensor) -> Tensor:
 def vfl_loss(
     logits: Tensor, positives: tuple[Tensor, ...], iou: Tensor, alpha: float, gamma: float
 ) -> Tensor:
-    """Varifocal loss (arXiv 2008.13367) with the IoU as the score that a matched query should give.
+    """Varifocal loss (arXiv 2008.13367); the target score of a matched query is its IoU.
 
     Args:
         logits: (S, B, Q, K) before the sigmoid.
@@ -73,8 +73,8 @@ def vfl_loss(
 def mal_loss(logits: Tensor, positives: tuple[Tensor, ...], iou: Tensor, gamma: float) -> Tensor:
     """Matchability-aware loss (DEIM, arXiv 2412.04234).
 
-    A positive weighs 1 whatever its IoU, where the varifocal loss all but ignores a bad match; the
-    score that it should give is IoU^gamma. A negative weighs its own score^gamma.
+    A positive has weight 1 whatever its IoU, whereas the varifocal loss almost ignores bad matches;
+    its target score is IoU^gamma. A negative has weight score^gamma.
 
     Args:
         logits: (S, B, Q, K) before the sigmoid.
@@ -107,5 +107,5 @@ def l1_loss(boxes_cxcywh: Tensor, target_boxes_cxcywh: Tensor) -> Tensor:
 
 
 def giou_loss(giou: Tensor) -> Tensor:
-    """What matched boxes lack in generalised IoU: (S, M) in -1..1 to (S,)."""
+    """1 - GIoU of matched boxes: (S, M) in -1..1 to (S,)."""
     return (1 - giou).sum(1)

@@ -1,4 +1,4 @@
-"""IoU-aware query selection and the deformable decoder (RT-DETR sections 4.3 and 4.4).
+"""Uncertainty-minimal query selection (RT-DETR section 4.3) and the deformable decoder.
 
 Legend: B batch, Q queries, D denoising queries, C hidden_dim, K classes, N memory tokens.
 Boxes are cxcywh; `boxes_logit` means before the sigmoid.
@@ -25,9 +25,9 @@ from rtdetr_cli.nn.denoising import (
 from rtdetr_cli.nn.layers import MLP, ConvNorm, ExactMLP, SelfAttention, constant_dtype
 
 CLASS_PRIOR = 0.01
-"""Score of every class at the start, whatever the number of classes."""
-# The logit of a cell too near the border to be an anchor: its sigmoid is exactly 1, as with the
-# official infinity, and it stays finite in float16.
+"""Initial score of every class, whatever their number (RetinaNet, arXiv 1708.02002)."""
+# Logit of a cell too close to the border to be an anchor: its sigmoid is exactly 1, as for the
+# official infinity, and it is finite in float16.
 OUTSIDE_LOGIT = 1e4
 
 
@@ -39,7 +39,7 @@ class Queries(NamedTuple):
     boxes_logit: Tensor
     """(B, Q, 4)."""
     logits: Tensor
-    """(B, Q, K) scores of the encoder's choice."""
+    """(B, Q, K) class logits of the selected cells."""
 
 
 class RTDETRDecoder(nn.Module):
@@ -90,10 +90,10 @@ class RTDETRDecoder(nn.Module):
         return self._train(queries, memory, sizes_hw, targets)
 
     def select_queries(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> Queries:
-        """The cells with the best class score become queries.
+        """Select the cells with the best class score as queries (RT-DETR section 4.3).
 
-        IoU-aware: the varifocal loss teaches these scores to be high only where the box is good.
-        Boxes are computed for the chosen cells alone.
+        Equations 2 and 3 act through training: the varifocal loss makes a score high only where
+        the box is good. Boxes are computed for the selected cells only.
         """
         anchors_logit, is_valid = make_anchors(sizes_hw, memory, self.anchor_precision)
         features = self.enc_output(memory * is_valid)  # (B, N, C)
@@ -194,7 +194,7 @@ def refine(delta: Tensor, boxes: Tensor) -> Tensor:
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Logit of fractions, each side clipped by itself as in the official code."""
+    """Logit of fractions, both sides clipped separately as in the official code."""
     x = x.clamp(0.0, 1.0)
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
 
@@ -206,7 +206,7 @@ def make_anchors(
 
     Returns:
         (1, N, 4) anchors before the sigmoid, rounded to `precision`, float32 at least; and
-        (1, N, 1) a mask in the dtype of `like`: 0 where a coordinate lies outside (0.01, 0.99).
+        (1, N, 1) a mask in the dtype of `like`: 0 where a coordinate is outside (0.01, 0.99).
     """
     exact = constant_dtype(precision, like)
     levels = []

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention: every query looks at a few points on every map.
+"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159; RT-DETRv2 section 2.1).
 
 Legend: B batch, Q queries, C hidden_dim, M heads, D = C / M, L levels, P points of all levels,
 N = sum of H * W over the levels.
@@ -16,7 +16,7 @@ from rtdetr_cli.config.model import DecoderConfig
 
 
 class DeformableAttention(nn.Module):
-    """Deformable cross-attention of RT-DETRv2; with 4 points per level it equals v1."""
+    """Cross-attention to a few points on each map; with 4 points per level it equals v1."""
 
     offset_scale = 0.5
 
@@ -46,7 +46,7 @@ class DeformableAttention(nn.Module):
         for projection in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
-        # A whole pixel has no slope: the offsets stay as they are (rtdetrv2_decoder.py).
+        # Rounding to whole pixels has no gradient, so offsets are fixed (RT-DETRv2 section 2.1).
         self.sampling_offsets.requires_grad_(not self.discrete)
 
     def forward(
@@ -83,7 +83,7 @@ class DeformableAttention(nn.Module):
         ]
 
     def _sampling_locations(self, query: Tensor, boxes: Tensor) -> Tensor:
-        """Where each head looks: (B, M, Q, P, 2) as (x, y) in 0..1."""
+        """Sampling points of each head: (B, M, Q, P, 2) as (x, y) in 0..1."""
         offsets: Tensor = self.sampling_offsets(query).unflatten(-1, (self.num_heads, -1, 2))
         per_point = [1 / points for points in self.num_points for _ in range(points)]
         scale = boxes.new_tensor(per_point)[:, None] * self.offset_scale
@@ -102,7 +102,7 @@ class DeformableAttention(nn.Module):
 def _sample_bilinear(values: Tensor, locations: Tensor) -> Tensor:
     """(BM, D, H, W) values at (BM, Q, P, 2) locations in 0..1: (BM, D, Q, P); zero outside.
 
-    Half-precision values are raised to the locations: bfloat16 ones would be whole pixels off.
+    Values are cast to the dtype of the locations, which in bfloat16 would be off by pixels.
     """
     grid = 2 * locations - 1
     values = values.to(grid.dtype)
@@ -110,7 +110,7 @@ def _sample_bilinear(values: Tensor, locations: Tensor) -> Tensor:
 
 
 def _sample_nearest(values: Tensor, locations: Tensor) -> Tensor:
-    """The same on the nearest whole pixel, clamped to the border (the official "dsp" variant)."""
+    """The same at the nearest pixel, clamped to the border (RT-DETRv2 section 2.1, "dsp")."""
     height, width = values.shape[-2:]
     limit = locations.new_tensor([width, height])
     pixel = (locations * limit + 0.5).long()

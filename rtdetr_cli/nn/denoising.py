@@ -49,10 +49,9 @@ def make_denoising_queries(
         config: strength of the noise and number of queries.
 
     Returns:
-        The queries. An image with more boxes than the budget lends only as many, so that dense
-        images do not exhaust the memory. Without boxes there are no queries, D = 0, and through
-        them the label embedding still gets a gradient, of zeros: a process whose batch has no
-        boxes must not keep its siblings waiting for one.
+        The queries. Of an image with more boxes than the budget, a random subset is used, so that
+        dense images do not exhaust the memory. Without boxes D = 0, and the label embedding gets a
+        zero gradient: in distributed training every process must contribute one.
     """
     budget = config.num_denoising
     most = min(max(len(target.labels) for target in targets), budget)
@@ -71,7 +70,7 @@ def make_denoising_queries(
 def _pad_targets(
     targets: list[Target], most: int, padding: int
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """(B, T) labels, (B, T, 4) boxes, and which box of each image stands in each place."""
+    """(B, T) labels, (B, T, 4) boxes, and for each image the indices of the boxes used."""
     first = targets[0]
     labels = first.labels.new_full((len(targets), most), padding)
     boxes = first.boxes_cxcywh.new_zeros((len(targets), most, 4))
@@ -96,7 +95,7 @@ def _disturb_labels(labels: Tensor, embedding: nn.Embedding, label_noise: float)
 
 
 def _disturb_boxes(boxes_cxcywh: Tensor, is_negative: Tensor, box_noise: float) -> Tensor:
-    """Move all four corners' coordinates: positives by 0..1, negatives by 1..2 half sizes."""
+    """Move both corners: positives by 0..1, negatives by 1..2 half sizes (DINO section 3.3)."""
     half_sizes = (boxes_cxcywh[..., 2:] / 2).repeat(1, 1, 2) * box_noise
     sign = torch.randint_like(boxes_cxcywh, 0, 2) * 2 - 1
     amount = torch.rand_like(boxes_cxcywh) + is_negative[:, None]
@@ -118,10 +117,10 @@ def _group_indices(chosen: list[Tensor], most: int, num_groups: int) -> Denoisin
 def attention_between(
     groups: DenoisingGroups, num_queries: int, device: torch.device
 ) -> Tensor | None:
-    """Who may look at whom: (D + Q, D + Q) bool, True where row may look at column.
+    """Attention mask: (D + Q, D + Q) bool, True where the row may attend to the column.
 
-    Groups do not see each other, and the real queries never see the ground truth in them. None,
-    which allows all, where there are no denoising queries.
+    Groups do not see each other, and the real queries do not see the ground truth in them. None,
+    which allows all, if there are no denoising queries.
     """
     if not groups.num_queries:
         return None

@@ -31,7 +31,7 @@ class HybridEncoder(nn.Module):
         self.pan_blocks = nn.ModuleList(FusionBlock(config) for _ in range(2))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Three maps (B, C_i, H, W) of strides 8, 16, 32 to three (B, C, H, W)."""
+        """Equation 1: three maps (B, C_i, H, W) of strides 8, 16, 32 to three (B, C, H, W)."""
         s3, s4, s5 = (project(x) for project, x in zip(self.input_proj, maps, strict=True))
         f5 = self.encoder[0](s5)
         return self._fuse_scales(s3, s4, f5)
@@ -117,7 +117,7 @@ def position_embedding(
 
 
 class FusionBlock(nn.Module):
-    """CSP fusion: two 1x1 convolutions of the same input, RepVGG blocks on one, summed."""
+    """Figure 5: two 1x1 convolutions of the same input, RepVGG blocks on one, summed."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class FusionBlock(nn.Module):
 
 
 class RepVGGBlock(nn.Module):
-    """A 3x3 and a 1x1 convolution side by side; one 3x3 convolution at inference."""
+    """Parallel 3x3 and 1x1 convolutions; one 3x3 at inference (RepVGG, arXiv 2101.03697)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class RepVGGBlock(nn.Module):
         return F.silu(self.conv1(x) + self.conv2(x))
 
     def fused(self) -> nn.Module:
-        """The same function as one convolution."""
+        """The same function as one convolution and SiLU."""
         merged = fold_norm(self.conv1.conv, self.conv1.norm)
         point = fold_norm(self.conv2.conv, self.conv2.norm)
         assert merged.bias is not None

@@ -1,4 +1,4 @@
-"""Small parts that several rooms of the network share.
+"""Building blocks shared by backbone, encoder and decoder.
 
 Legend: B batch, C channels or hidden_dim, N tokens, M heads, H W height and width.
 """
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 def constant_dtype(precision: str, like: Tensor) -> torch.dtype:
-    """What a derived constant is computed in: float64 where asked for and of use, else float32."""
+    """Dtype of a derived constant: float64 if requested and `like` is float64, else float32."""
     is_double = precision == "float64" and like.dtype == torch.float64
     return torch.float64 if is_double else torch.float32
 
@@ -86,9 +86,9 @@ class MLP(nn.Module):
 
 
 class ExactMLP(MLP):
-    """An MLP in the precision of its weights, also under autocast: what moves boxes.
+    """An MLP in the precision of its weights, also under autocast; for box heads.
 
-    A step of 1 in logit space that bfloat16 rounds is wrong by up to 0.3 px at 640.
+    A step of 1 in logit space, rounded to bfloat16, is off by up to 0.3 px at 640.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class ExactMLP(MLP):
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager[object]:
-    # The meta device, on which FLOPs are counted, knows no autocast.
+    # The meta device, on which FLOPs are counted, has no autocast.
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)
@@ -126,7 +126,7 @@ class SelfAttention(nn.Module):
         Args:
             x: (B, N, C) tokens.
             position: (B or 1, N, C) position embedding.
-            allowed: (N, N) bool, True where row may look at column; None allows all.
+            allowed: (N, N) bool, True where the row may attend to the column; None allows all.
 
         Returns:
             (B, N, C).

@@ -1,4 +1,4 @@
-"""From logits and boxes to detections, without NMS.
+"""Convert logits and boxes to detections, without NMS.
 
 Legend: B batch, Q queries, K classes.
 """
@@ -15,14 +15,14 @@ from rtdetr_cli.core.structures import Detections, ModelOutput
 def top_detections(
     output: ModelOutput, sizes_hw: list[tuple[int, int]], max_det: int = 300
 ) -> list[Detections]:
-    """The best (query, class) pairs of each image, as the official evaluation takes them.
+    """Select the best (query, class) pairs of each image, as in the official evaluation.
 
-    One query may answer with several classes; taking only its best one costs up to 0.9 AP.
+    One query may yield several classes; keeping only its best one costs up to 0.9 AP.
 
     Args:
         output: predictions, logits (B, Q, K) and boxes (B, Q, 4).
         sizes_hw: (height, width) in pixels of each original image.
-        max_det: most detections per image.
+        max_det: maximum number of detections per image.
 
     Returns:
         One Detections per image, best first, boxes in pixels of the original image, not clipped.

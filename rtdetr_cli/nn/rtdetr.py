@@ -1,4 +1,4 @@
-"""RT-DETR (arXiv 2304.08069): backbone, hybrid encoder, decoder. THE FORWARD PASS.
+"""RT-DETR (arXiv 2304.08069, figure 4): backbone, hybrid encoder, decoder. THE FORWARD PASS.
 
 Legend: B batch, Q queries, K classes, H W height and width of the images.
 """
@@ -49,7 +49,7 @@ class RTDETRNetwork(nn.Module):
         return output
 
     def set_speed(self, decoder_layers: int | None = None, num_queries: int | None = None) -> None:
-        """Run fewer decoder layers or queries at inference; no retraining (section 4.4).
+        """Run fewer decoder layers or queries at inference, without retraining (section 4.4).
 
         Args:
             decoder_layers: 1 up to the number of trained layers; None leaves it.
@@ -74,7 +74,7 @@ def fuse(network: RTDETRNetwork) -> RTDETRNetwork:
     """A copy for inference: norms folded into convolutions, RepVGG blocks merged into one.
 
     Args:
-        network: in eval mode; it is left as it is.
+        network: in eval mode; not changed.
 
     Returns:
         A network with the same outputs to rounding, which cannot be trained further.
@@ -86,7 +86,7 @@ def fuse(network: RTDETRNetwork) -> RTDETRNetwork:
 
 @runtime_checkable
 class Fusable(Protocol):
-    """A module that knows a cheaper one with the same outputs in eval mode."""
+    """A module that can be replaced by a cheaper one with the same outputs in eval mode."""
 
     def fused(self) -> nn.Module:
         """The cheaper module."""

@@ -1,7 +1,7 @@
-"""Which RT-DETR a state dict belongs to: widths, depths and kernels read from its shapes.
+"""Infer the architecture of a state dict: widths, depths and kernels from its tensor shapes.
 
-What shapes cannot tell (recipe, decoder layers in use) comes from the shipped architecture with
-the same shapes, if there is one; what the file itself says (`Facts`) comes first.
+Properties that shapes do not determine (recipe, decoder layers in use) come from the file itself
+(`Facts`), else from the shipped architecture with the same shapes, if there is one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says beyond its tensors; None where it says nothing."""
+    """Metadata of a file besides its tensors; None if absent."""
 
     names: dict[int, str] | None = None
     norm_eps: float | None = None
@@ -51,10 +51,10 @@ class Facts:
 
 
 def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
-    """The architecture of a state dict in hub names.
+    """Infer the architecture of a state dict in hub names.
 
     Raises:
-        WeightsError: A tensor that every RT-DETR has is absent, or the shapes contradict.
+        WeightsError: A tensor that every RT-DETR has is missing, or the shapes are inconsistent.
     """
     try:
         found = ModelConfig(
@@ -65,9 +65,11 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
             norm_eps=facts.norm_eps or ModelConfig.norm_eps,
         )
     except KeyError as error:
-        raise WeightsError(f"{origin} is no complete RT-DETR: {error.args[0]} is absent") from None
+        raise WeightsError(
+            f"{origin} is not a complete RT-DETR: {error.args[0]} is missing"
+        ) from None
     except (FieldError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise WeightsError(f"{origin} is no RT-DETR of ours: {error}") from None
+        raise WeightsError(f"{origin} is not a supported RT-DETR: {error}") from None
     try:
         found = model_config_from_dict(model_config_to_dict(found), origin)  # checks each range
     except ConfigError as error:
@@ -87,17 +89,19 @@ def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:
 
 
 def infer_backbone(weights: State, origin: str) -> HGNetv2Config | PResNetConfig:
-    """The backbone of a state dict in hub names that holds nothing else.
+    """Infer the backbone of a state dict in hub names that holds only a backbone.
 
     Raises:
-        WeightsError: A tensor that every such backbone has is absent or has another shape.
+        WeightsError: A tensor that every such backbone has is missing or has another shape.
     """
     try:
         return _backbone(weights)
     except KeyError as error:
-        raise WeightsError(f"{origin} is no complete backbone: {error.args[0]} is absent") from None
+        raise WeightsError(
+            f"{origin} is not a complete backbone: {error.args[0]} is missing"
+        ) from None
     except (ConfigError, ValueError, IndexError) as error:
-        raise WeightsError(f"{origin} is no backbone of ours: {error}") from None
+        raise WeightsError(f"{origin} is not a supported backbone: {error}") from None
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +111,7 @@ def shipped_configs() -> tuple[ModelConfig, ...]:
 
 
 def _shapes(config: ModelConfig) -> tuple[object, ...]:
-    """What of an architecture shows in its tensors."""
+    """The part of an architecture that tensor shapes determine."""
     encoder = replace(config.encoder, position_precision="float32")
     decoder = replace(
         config.decoder,
@@ -197,5 +201,5 @@ def _has(weights: State, prefix: str) -> bool:
 
 
 def _count(weights: State, prefix: str) -> int:
-    """How many numbered parts there are after a prefix."""
+    """Number of numbered modules below a prefix."""
     return len({key[len(prefix) :].split(".")[0] for key in weights if key.startswith(prefix)})

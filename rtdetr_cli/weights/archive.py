@@ -1,8 +1,8 @@
-"""A torch zip archive: the inert tree of its pickle, and real tensors made from its entries.
+"""Read a torch zip archive: the inert tree of its pickle, and tensors from its entries.
 
-Every size that the pickle claims is compared with the archive, and every size that the archive
-claims with the file, before a byte is allocated. What is made of a file takes at most twice its
-size and a constant: MAX_TREE_BYTES for the tree, MAX_DIRECTORY_BYTES (times ten) and SLACK_BYTES.
+Before anything is allocated, every size in the pickle is checked against the archive, and every
+size in the archive against the file. Reading a file takes at most twice its size plus a constant:
+MAX_TREE_BYTES for the tree, ten times MAX_DIRECTORY_BYTES, and SLACK_BYTES.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from rtdetr_cli.weights.safe_pickle import (
 )
 
 MAX_DIRECTORY_BYTES = 2 * 2**20
-"""Of the zip archive; 7500 entries, more than any training checkpoint of RT-DETR, need 0.7 MB."""
+"""Zip directory; 7500 entries, more than any RT-DETR training checkpoint has, take 0.7 MB."""
 
 SLACK_BYTES = 16 * 2**20
-"""Room for the storage of one tensor while it is read; the largest of RT-DETR-H has 9 MB."""
+"""Allowance for the storage of the tensor being read; the largest of RT-DETR-H has 9 MB."""
 
 MAX_DEPTH = 64
 _CHUNK_BYTES = 2**20
-_TAIL_BYTES = 2**17  # what zipfile looks through for the end of the directory has half of it
+_TAIL_BYTES = 2**17  # twice what zipfile searches for the end of the directory
 
-# What zipfile raises on damaged archives (RuntimeError covers encrypted and unsupported ones).
+# Raised by zipfile on damaged archives; RuntimeError on encrypted and unsupported ones.
 _DAMAGE = (
     zipfile.BadZipFile,
     ValueError,
@@ -74,7 +74,7 @@ class TorchArchive:
     """An open checkpoint file, for use in a `with` statement.
 
     Attributes:
-        tree: what the file holds, inert: plain values, `Record`, `StoredTensor`.
+        tree: contents of the file as inert data: plain values, `Record`, `StoredTensor`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,8 +86,8 @@ class TorchArchive:
         try:
             self._file = self._open()
             file_size = path.stat().st_size
-            self._unspent = 2 * file_size + SLACK_BYTES  # bytes of tensors that may still be made
-            self._seen: set[str] = set()  # storages that were read
+            self._unspent = 2 * file_size + SLACK_BYTES  # bytes left for tensors
+            self._seen: set[str] = set()  # storages already read
             self._entries = self._checked_entries(file_size)
             self._prefix = self._find_prefix()
             self.tree = self._read_tree()
@@ -114,7 +114,7 @@ class TorchArchive:
             raise WeightsError(f"{self.origin} is damaged: {_sentence(error)}") from None
 
     def tensor(self, stored: StoredTensor, dtype: torch.dtype | None = None) -> Tensor:
-        """A stored tensor in memory of its own; floating ones as `dtype`, where one is given."""
+        """Read a stored tensor into its own memory; floating-point ones as `dtype`, if given."""
         own_dtype, entry, length = self._storage(stored)
         size, stride, offset = _integers(stored, self.origin)
         count = prod(size)
@@ -131,9 +131,9 @@ class TorchArchive:
         return data.to(wanted, copy=not is_whole, memory_format=torch.contiguous_format)
 
     def _spend(self, entry: str, made: int) -> None:
-        """Take the bytes of a tensor from what is left.
+        """Charge the bytes of a tensor to the budget.
 
-        Those of its storage are passing; a storage that is read again and again counts each time.
+        Its storage is temporary and free the first time; each further read of it is charged.
         """
         read = self._entries[self._prefix + entry].file_size
         if made + read > self._unspent:
@@ -142,7 +142,7 @@ class TorchArchive:
         self._seen.add(entry)
 
     def materialise(self, tree: Inert, dtype: torch.dtype | None = None) -> Inert:
-        """A subtree of containers and plain values with its tensors made real."""
+        """Copy a subtree of containers and plain values, with its tensors read."""
         return self._materialise(tree, dtype, {}, 0)
 
     def _materialise(
@@ -152,13 +152,11 @@ class TorchArchive:
         made: dict[int, Any],
         depth: int,
     ) -> Inert:
-        """`made` holds what shared nodes became, so that each is made once."""
+        """`made` maps the id of each node to its copy, so that shared nodes are copied once."""
         if depth > MAX_DEPTH:
             raise WeightsError(f"{self.origin} is nested deeper than {MAX_DEPTH} levels")
         if isinstance(node, Record | Reference):
-            raise WeightsError(
-                f"{self.origin} holds a {shown(node.name)} where a plain value belongs"
-            )
+            raise WeightsError(f"{self.origin} holds a {shown(node.name)} instead of a plain value")
         if not isinstance(node, StoredTensor | dict | list | tuple):
             return node
         if id(node) not in made:
@@ -176,14 +174,14 @@ class TorchArchive:
         return made[id(node)]
 
     def _checked_entries(self, file_size: int) -> dict[str, zipfile.ZipInfo]:
-        """The archive's entries: stored as they are, together no larger than the file."""
+        """The archive's entries, if uncompressed and together no larger than the file."""
         entries = {info.filename: info for info in self._file.infolist()}
         if len(entries) < len(self._file.infolist()):
-            raise WeightsError(f"{self.origin} is damaged: an entry stands twice in it")
+            raise WeightsError(f"{self.origin} is damaged: an entry appears twice")
         if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
-            raise WeightsError(f"{self.origin} is compressed, which no torch checkpoint is")
+            raise WeightsError(f"{self.origin} is compressed; torch checkpoints are not")
         if any(info.flag_bits & _ENCRYPTED for info in entries.values()):
-            raise WeightsError(f"{self.origin} is encrypted, which no torch checkpoint is")
+            raise WeightsError(f"{self.origin} is encrypted; torch checkpoints are not")
         if sum(max(e.file_size, e.compress_size) for e in entries.values()) > file_size:
             raise WeightsError(f"{self.origin} is damaged: its entries are larger than the file")
         return entries
@@ -191,7 +189,7 @@ class TorchArchive:
     def _find_prefix(self) -> str:
         roots = [name[: -len("data.pkl")] for name in self._entries if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise WeightsError(f"{self.origin} is a zip archive but no torch checkpoint")
+            raise WeightsError(f"{self.origin} is a zip archive but not a torch checkpoint")
         return roots[0]
 
     def _read_tree(self) -> Inert:
@@ -203,11 +201,11 @@ class TorchArchive:
     def _read(self, name: str, limit: int | None = None) -> bytes:
         info = self._entries[self._prefix + name]
         if limit is not None and info.file_size > limit:
-            raise WeightsError(f"{self.origin}: {name} is larger than any model's")
+            raise WeightsError(f"{self.origin}: {name} is larger than in any model")
         return b"".join(self._chunks(info))
 
     def _read_storage(self, entry: str) -> Tensor:
-        """The bytes of an entry, as uint8, in memory of their own."""
+        """Read the bytes of an entry into a new uint8 tensor."""
         info = self._entries[self._prefix + entry]
         storage = torch.empty(info.file_size, dtype=torch.uint8)
         window, filled = storage.numpy().data, 0
@@ -217,7 +215,7 @@ class TorchArchive:
         return storage
 
     def _chunks(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        """An entry piece by piece: exactly as many bytes as it claims, its checksum compared."""
+        """Yield an entry in chunks; check its length and checksum."""
         unread = info.file_size
         try:
             with self._file.open(info) as entry:
@@ -227,7 +225,7 @@ class TorchArchive:
         except (*_DAMAGE, OSError) as error:
             raise WeightsError(f"{self.origin} is damaged: {_sentence(error)}") from None
         if unread:
-            raise WeightsError(f"{self.origin} is damaged: an entry breaks off")
+            raise WeightsError(f"{self.origin} is damaged: an entry is truncated")
 
     def _storage(self, stored: StoredTensor) -> tuple[torch.dtype, str, int]:
         """dtype, entry name and length of a tensor's storage, checked against the archive."""
@@ -235,7 +233,7 @@ class TorchArchive:
             case ("storage", Reference(name=kind), str(key), _, length) if kind in _DTYPES:
                 pass
             case _:
-                raise WeightsError(f"{self.origin} holds a tensor of a kind that is not read")
+                raise WeightsError(f"{self.origin} holds a tensor of an unsupported kind")
         info = self._entries.get(f"{self._prefix}data/{key}")
         dtype = _DTYPES[kind]
         wanted = length * dtype.itemsize if type(length) is int and fits(length) else None
@@ -248,25 +246,25 @@ class TorchArchive:
 
 
 class _ShortReads(io.BufferedReader):
-    """A file that cannot be read in large pieces.
+    """A file that refuses large reads.
 
-    zipfile reads a directory whole and makes objects ten times its size of it, before anybody can
-    ask how large it is.
+    zipfile reads the whole directory, and builds objects ten times its size, before the caller can
+    check how large it is.
     """
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """At most MAX_DIRECTORY_BYTES, and of "all that is left" no more than a zip's tail.
+        """Read at most MAX_DIRECTORY_BYTES; without a size, no more than the tail of a zip.
 
         Raises:
-            BadZipFile: more are asked for.
+            BadZipFile: `size` is larger.
         """
         if size is not None and size > MAX_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile("its directory is larger than any checkpoint's")
+            raise zipfile.BadZipFile("its directory is larger than in any checkpoint")
         return super().read(_TAIL_BYTES if size is None or size < 0 else size)
 
 
 def _integers(stored: StoredTensor, origin: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """Size, stride and offset, proved to be plain non-negative integers that belong together."""
+    """Size, stride and offset, checked to be consistent non-negative integers."""
     size, stride, offset = stored.size, stored.stride, stored.offset
     if (
         not isinstance(size, tuple)

@@ -1,7 +1,7 @@
-"""Files that hold only a backbone, trained on ImageNet: recognised by their tensors, renamed.
+"""Read files that hold only a backbone, trained on ImageNet.
 
-One table serves the files of the official repository, D-FINE's and timm's HGNetv2, and Paddle's:
-they differ in few names. foreign.py opens whole detectors.
+One table of names covers the files of the official repository, D-FINE, timm (HGNetv2) and Paddle,
+which differ in few names. foreign.py reads whole detectors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HEAD = re.compile(r"backbone\.(head|fc|last_conv|last_fc|classifier|out)\.")
 RENAMES: tuple[Rename, ...] = (
     ("._mean", ".running_mean"),
     ("._variance", ".running_var"),
-    # D-FINE, timm and Paddle pad outside of the stem's convolution
+    # D-FINE, timm and Paddle pad outside the convolution of the stem
     ("backbone.stem.stem2a.conv.weight", "backbone.stem.stem2a.conv.1.weight"),
     ("backbone.stem.stem2b.conv.weight", "backbone.stem.stem2b.conv.1.weight"),
     # D-FINE, timm
@@ -44,9 +44,9 @@ class Backbone:
 
     Attributes:
         config: its architecture, read from the shapes.
-        weights: tensors by their official v2 names, `backbone.` before each.
+        weights: tensors by their official v2 names, prefixed with `backbone.`.
         origin: the file's name.
-        notes: what was dropped, for people.
+        notes: what was dropped, human-readable.
     """
 
     config: HGNetv2Config | PResNetConfig
@@ -56,19 +56,19 @@ class Backbone:
 
 
 def is_backbone(state: State) -> bool:
-    """Whether the tensors are those of a backbone without a detector behind it."""
+    """Whether the tensors are those of a backbone alone."""
     return any(_SIGN.fullmatch(key) for key in _bare(state))
 
 
 def read_backbone(state: State, origin: str) -> Backbone:
-    """The backbone in a state dict of any family.
+    """Read the backbone in a state dict of any family.
 
     Args:
         state: tensors for which `is_backbone` is true.
         origin: the file's name, for messages.
 
     Raises:
-        WeightsError: The tensors are not those of an HGNetv2 or a PResNet.
+        WeightsError: The tensors are not those of HGNetv2 or PResNet.
     """
     prefixed = {
         PREFIX + key: tensor
@@ -81,10 +81,10 @@ def read_backbone(state: State, origin: str) -> Backbone:
     config = infer_backbone(weights, origin)
     notes = []
     if head:
-        notes.append(f"{len(head)} tensors of its classifier dropped: {_shown(head)}")
+        notes.append(f"{len(head)} classifier tensors dropped: {_shown(head)}")
     if isinstance(config, HGNetv2Config) and has_affine_blocks(weights):
         weights = _folded(weights, config, origin)
-        notes.append("its affine blocks folded into the convolutions, exact but at the border")
+        notes.append("affine blocks folded into the convolutions, exact except at the border")
     return Backbone(config, weights, origin, tuple(notes))
 
 
@@ -92,13 +92,15 @@ def _folded(weights: dict[str, Tensor], config: HGNetv2Config, origin: str) -> d
     try:
         return fold_affine_blocks(weights, config)
     except KeyError as error:
-        raise WeightsError(f"{origin} is no complete backbone: {error.args[0]} is absent") from None
-    except (ValueError, IndexError, RuntimeError) as error:  # torch's own for shapes is the last
-        raise WeightsError(f"{origin} is no backbone of ours: {error}") from None
+        raise WeightsError(
+            f"{origin} is not a complete backbone: {error.args[0]} is missing"
+        ) from None
+    except (ValueError, IndexError, RuntimeError) as error:  # RuntimeError: torch, on shapes
+        raise WeightsError(f"{origin} is not a supported backbone: {error}") from None
 
 
 def _bare(state: State) -> dict[str, Tensor]:
-    """The tensors without what DDP, or a detector's naming, puts before every name."""
+    """The tensors without the prefix that DDP, or the naming of a detector, adds to every name."""
     bare = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     if all(key.startswith(PREFIX) for key in bare):
         return {key.removeprefix(PREFIX): tensor for key, tensor in bare.items()}

@@ -1,6 +1,6 @@
-"""Published weights by name: where they come from, what they reach, and where they are kept.
+"""Published weights by name: address, accuracy, licence and local path.
 
-A table, free of torch; store.py fetches and opens what stands in it.
+Torch-free; store.py downloads and opens the files.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.files import rtdetr_home
 
 STORAGE = "https://github.com/lyuwenyu/storage/releases/download/"
-"""Where all but one of them lie; a mirror (`RTDETR_MIRROR`) stands in its place."""
+"""Address of all but one of them; a mirror (`RTDETR_MIRROR`) replaces it."""
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file that the authors of RT-DETR publish."""
+    """A file published by the authors of RT-DETR."""
 
     name: str
     """What a user types."""
@@ -28,12 +28,12 @@ class PublishedFile:
 
     @property
     def url(self) -> str:
-        """Where its authors have put it."""
+        """Address of the published file."""
         return STORAGE + self.file
 
     @property
     def original(self) -> Path:
-        """Where the file of its authors is kept, under their name."""
+        """Local path of the downloaded file, under its published name."""
         return weights_home() / self.file.rpartition("/")[2]
 
 
@@ -42,35 +42,35 @@ class Published(PublishedFile):
     """A trained detector."""
 
     ap: float
-    """AP of this very file at 640x640 on the validation set of the data it was trained on last."""
+    """AP of this file at 640x640 on the validation set of its last training data."""
     ap50: float
-    """AP at IoU 0.5, measured the same way."""
+    """AP at IoU 0.5, measured in the same way."""
     data: str = "COCO"
     """What it was trained on."""
     sampling: str = "bilinear"
-    """How its decoder samples: bilinear or discrete, which its tensors do not show."""
+    """Sampling of its decoder, bilinear or discrete; cannot be inferred from the tensors."""
     licence: str = "Apache-2.0"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    """How images were read when AP was measured."""
+    """Preprocessing with which AP was measured."""
     sha256: str | None = None
-    """Checksum, where two independent projects have recorded the same one."""
+    """Checksum, if two independent projects recorded the same one."""
 
     @property
     def converted(self) -> Path:
-        """Where it is kept in our format; a file of the user's own under this name comes first."""
+        """Local path in our format; a file that the user put there takes precedence."""
         return weights_home() / self.name
 
     @property
     def kept(self) -> Path | None:
-        """The file that is on this machine, if any."""
+        """The local file, if any."""
         return next((p for p in (self.converted, self.original) if p.is_file()), None)
 
 
 @dataclass(frozen=True)
 class PublishedBackbone(PublishedFile):
-    """A backbone that was trained to classify, to start the training of a detector from.
+    """A backbone pretrained for classification, from which a detector is trained.
 
-    `architecture` is one that has it; others with the same backbone start from the same file.
+    `architecture` is one that has this backbone; others with the same backbone use the same file.
     """
 
     megabytes: float
@@ -79,24 +79,24 @@ class PublishedBackbone(PublishedFile):
     """What it was trained on."""
     licence: str = "Apache-2.0"
     sha256: str | None = None
-    """Checksum, where two independent projects have recorded the same one."""
+    """Checksum, if two independent projects recorded the same one."""
     storage: str | None = None
-    """Where it lies instead of `STORAGE`."""
+    """Address to use instead of `STORAGE`."""
 
     @property
     def url(self) -> str:
-        """Where its authors have put it."""
+        """Address of the published file."""
         return (self.storage or STORAGE) + self.file
 
     @property
     def kept(self) -> Path | None:
-        """The file that is on this machine, if any."""
+        """The local file, if any."""
         return self.original if self.original.is_file() else None
 
 
-# Figures and addresses: lyuwenyu/RT-DETR, README.md of rtdetrv2_pytorch, rtdetr_pytorch and
-# rtdetr_paddle; the files of Objects365 alone: its issue 42, AP by the Paddle code.
-# The last four: 1 to 4 sampling points a level (RT-DETRv2, ablation).
+# Source of AP and addresses: lyuwenyu/RT-DETR, README.md of rtdetrv2_pytorch, rtdetr_pytorch and
+# rtdetr_paddle; for the files trained on Objects365 alone, issue 42 there (AP of the Paddle code).
+# The last four have 1 to 4 sampling points per level (RT-DETRv2 section 3.4, table 3).
 _COCO = (
     ("rtdetr-l", "l", "v0.1/rtdetrv2_hgnetv2_l_6x_coco_from_paddle", 52.9, 71.5),
     ("rtdetr-x", "x", "v0.1/rtdetrv2_hgnetv2_x_6x_coco_from_paddle", 54.7, 72.9),
@@ -130,13 +130,13 @@ _OBJECTS365_COCO = (
         74.5,
     ),
 )
-# 365 classes, to fine-tune from.
+# 365 classes, for fine-tuning.
 _OBJECTS365 = (
     ("rtdetr-r18-o365-only", "r18", "v0.1/rtdetr_r18vd_1x_objects365_from_paddle", 22.9, 31.2),
     ("rtdetr-r50-o365-only", "r50", "v0.1/rtdetr_r50vd_1x_objects365_from_paddle", 35.1, 46.2),
     ("rtdetr-r101-o365-only", "r101", "v0.1/rtdetr_r101vd_1x_objects365_from_paddle", 36.8, 48.3),
 )
-# Discrete sampling: dsp has 4 points a level, dsp1 has 1.
+# Discrete sampling (RT-DETRv2 section 2.1): dsp has 4 points per level, dsp1 has 1.
 _DISCRETE = (
     ("rtdetrv2-r18-dsp", "r18", "v0.1/rtdetrv2_r18vd_dsp_3x_coco", 47.4, 64.8),
     ("rtdetrv2-r34-dsp", "r34", "v0.1/rrtdetrv2_r34vd_dsp_1x_coco", 49.2, 67.1),
@@ -175,8 +175,8 @@ CATALOG: dict[str, Published] = {
     )
 }
 
-# lyuwenyu/RT-DETR, rtdetrv2_pytorch/src/nn/backbone/hgnetv2.py and presnet.py; where the official
-# configurations say `pretrained: True` they mean these. ssld: distilled from a larger classifier.
+# lyuwenyu/RT-DETR, rtdetrv2_pytorch/src/nn/backbone/hgnetv2.py and presnet.py: the files
+# behind `pretrained: True` in the official configs. ssld: distilled from a larger classifier.
 BACKBONES: dict[str, PublishedBackbone] = {
     name: PublishedBackbone(name, f"rtdetr-{size}", f"v0.1/{file}_from_paddle.pth", megabytes)
     for name, size, file, megabytes in (
@@ -189,7 +189,7 @@ BACKBONES: dict[str, PublishedBackbone] = {
         ("presnet101", "r101", "ResNet101_vd_ssld_pretrained", 170.5),
     )
 }
-# Of Peterande/D-FINE, src/nn/backbone/hgnetv2.py; it has affine blocks, which are folded.
+# Source: Peterande/D-FINE, src/nn/backbone/hgnetv2.py. Its affine blocks are folded.
 BACKBONES["hgnetv2-b0"] = PublishedBackbone(
     "hgnetv2-b0",
     "rtdetr-n",
@@ -214,17 +214,17 @@ COCO_NAMES: dict[int, str] = dict(enumerate(_COCO_NAMES.split(", ")))
 
 
 def find_published(name: str) -> Published | None:
-    """The entry of a name, with or without `.pt`, or of the authors' own file name."""
+    """Find an entry by name, with or without `.pt`, or by the published file name."""
     by_file = (entry for entry in CATALOG.values() if entry.original.name == name)
     return CATALOG.get(name) or CATALOG.get(f"{name}.pt") or next(by_file, None)
 
 
 def find_backbone(name: str) -> PublishedBackbone | None:
-    """The entry of a backbone's name, or of the authors' own file name."""
+    """Find a backbone by name or by the published file name."""
     by_file = (entry for entry in BACKBONES.values() if entry.original.name == name)
     return BACKBONES.get(name) or next(by_file, None)
 
 
 def weights_home() -> Path:
-    """Where weights are kept: `RTDETR_HOME`/weights."""
+    """Local folder of weights: `RTDETR_HOME`/weights."""
     return rtdetr_home() / "weights"

@@ -1,6 +1,6 @@
-"""Our own checkpoint file: a plain dict of tensors and primitives, nothing that could execute.
+"""Our checkpoint file: a plain dict of tensors and primitives, without executable content.
 
-`torch.load(weights_only=True)` reads it too. Keys: format, version, architecture (with the norms'
+`torch.load(weights_only=True)` can read it. Keys: format, version, architecture (with the norms'
 epsilon), names, preprocessing, weights, training, origin, notes.
 """
 
@@ -32,16 +32,16 @@ VERSION = 1
 
 @dataclass
 class Checkpoint:
-    """A trained network and what is needed to use it.
+    """A trained network and everything needed to use it.
 
     Attributes:
-        config: the architecture, norm epsilon included.
+        config: the architecture, including the norm epsilon.
         names: class index -> name.
         weights: tensors by their official v2 names.
-        preprocessing: how an image becomes the input.
-        training: what is needed to go on training, None in a file that is ready to ship.
-        origin: what the weights were read from, for people.
-        notes: what was dropped, renamed or filled in, for people.
+        preprocessing: how an image becomes the network input.
+        training: state needed to resume training; None in a file for deployment.
+        origin: source of the weights, human-readable.
+        notes: what was dropped, renamed or filled in, human-readable.
     """
 
     config: ModelConfig
@@ -54,12 +54,12 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, all or nothing.
+    """Write a checkpoint atomically.
 
-    Weights are stored as float32, except float64 ones, which keep their digits.
+    Weights are stored as float32, except that float64 stays float64.
 
     Raises:
-        StorageError: No space left or no permission; an older file of that name is still whole.
+        StorageError: No space left or no permission; an existing file is kept.
     """
     content = {
         **header(checkpoint),
@@ -69,14 +69,14 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # PyTorch's own, raised while it closes what it cannot write
+        except RuntimeError as error:  # raised by PyTorch on closing a file that it could not write
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
 def header(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Everything that is no tensor, as dicts, lists and primitives; `with_header` undoes it."""
+    """All but the tensors, as dicts, lists and primitives; `with_header` is the inverse."""
     preprocessing = asdict(checkpoint.preprocessing)
     return {
         "format": FORMAT,
@@ -90,31 +90,31 @@ def header(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as they are written: on the CPU, float32 (float64 stays), each in its own storage."""
+    """Tensors ready to write: on the CPU, float32 (or float64), each in its own storage."""
     return {name: _stored(tensor) for name, tensor in weights.items()}
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read one of our own checkpoints as it was saved; reader.py opens those of others as well.
+    """Read one of our checkpoints; reader.py also reads those of other toolkits.
 
     Raises:
-        WeightsError: The file is absent, damaged, not ours, or its weights are not finite.
+        WeightsError: The file is missing, damaged, not ours, or its weights are not finite.
     """
     with TorchArchive(Path(path)) as archive:
         if not is_ours(archive.tree):
-            raise WeightsError(f"{path} is no checkpoint of rtdetr")
+            raise WeightsError(f"{path} is not an rtdetr checkpoint")
         found = parse_checkpoint(archive)
     check_values(found.weights, str(path))
     return found
 
 
 def is_ours(tree: object) -> bool:
-    """Whether an archive holds our own format."""
+    """Whether an archive has our format."""
     return isinstance(tree, dict) and tree.get("format") == FORMAT
 
 
 def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) -> Checkpoint:
-    """The checkpoint in an open archive, its weights as `dtype` or as they were stored."""
+    """Read the checkpoint in an open archive, its weights as `dtype` or as stored."""
     tree, origin = archive.tree, archive.origin
     with _damage(origin):
         return replace(
@@ -124,15 +124,15 @@ def parse_checkpoint(archive: TorchArchive, dtype: torch.dtype | None = None) ->
 
 
 def with_header(values: dict[str, Any], weights: dict[str, Tensor], origin: str) -> Checkpoint:
-    """The checkpoint that a header describes.
+    """Build the checkpoint that a header describes.
 
     Args:
-        values: what `header` made; from a file, so anything may be wrong in it.
+        values: result of `header`, read from an untrusted file.
         weights: tensors by their official v2 names.
         origin: the file's name, for messages.
 
     Raises:
-        WeightsError: Another version, or a part is absent or wrong.
+        WeightsError: Another version, or a part is missing or invalid.
     """
     if values.get("version") != VERSION:
         raise WeightsError(
@@ -153,44 +153,44 @@ def with_header(values: dict[str, Any], weights: dict[str, Tensor], origin: str)
 
 @contextmanager
 def _damage(origin: str) -> Iterator[None]:
-    """What goes wrong while a file's own values are read is the file's fault."""
+    """Report errors raised while reading values of a file as damage of the file."""
     try:
         yield
     except ConfigError as error:
         raise WeightsError(str(error)) from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise WeightsError(f"{origin} is damaged: a part is absent or wrong ({error})") from None
+        raise WeightsError(f"{origin} is damaged: a part is missing or invalid ({error})") from None
 
 
 def _text(value: Inert) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} where a text belongs")
+        raise TypeError(f"a {type(value).__name__} instead of a string")
     return printable(value)
 
 
 def _names(names: Inert) -> dict[int, str]:
     checked = class_names(names)
     if checked is None:
-        raise TypeError("names are no texts for the classes 0, 1, 2...")
+        raise TypeError("names are not strings for the classes 0, 1, 2...")
     return checked
 
 
 def _preprocessing(values: Inert) -> Preprocessing:
     size_hw = input_size(values["size_hw"])
     if size_hw is None or list(size_hw) != values["size_hw"]:
-        raise ValueError("its input has an impossible size")
+        raise ValueError("invalid input size")
     return Preprocessing(size_hw, bool(values["antialias"]))
 
 
 def _training(state: Inert) -> dict[str, Any] | None:
     if state is not None and not isinstance(state, dict):
-        raise TypeError("a training state that is no mapping")
+        raise TypeError("the training state is not a mapping")
     return state
 
 
 def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
     if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise TypeError("a weight that is no tensor")
+        raise TypeError("a weight is not a tensor")
     return weights
 
 
@@ -200,17 +200,17 @@ def check_fit(
     origin: str,
     shipped: Callable[[], Iterable[tuple[str, State]]] | None = None,
 ) -> None:
-    """Compare names, shapes and kinds of number with those of a network, before a strict load.
+    """Compare names, shapes and dtypes with those of a network, before a strict load.
 
     Args:
-        weights: what is to be loaded.
-        expected: the network's own tensors.
+        weights: tensors to load.
+        expected: tensors of the network.
         origin: the file's name, for messages.
-        shipped: name and tensors of every shipped architecture, asked only if something is wrong.
+        shipped: returns name and tensors of every shipped architecture; called only on a mismatch.
 
     Raises:
-        WeightsError: Names the first tensors that are missing, extra, of another shape or
-            no floating-point numbers, and the shipped architecture with the most equal shapes.
+        WeightsError: Lists the first tensors that are missing, extra, of another shape or not
+            floating-point, and the shipped architecture with the most matching shapes.
     """
     wrong = [f"{name} is missing" for name in expected if name not in weights]
     wrong += [f"{name} is not part of the network" for name in weights if name not in expected]
@@ -233,7 +233,7 @@ def check_fit(
 
 
 def _nearest(weights: State, shipped: Iterable[tuple[str, State]]) -> str:
-    """The end of a sentence: which architecture agrees best, and in how many tensors."""
+    """Suffix of the message: the architecture that matches best, and in how many tensors."""
     equal, total, name = max(
         (_equal_shapes(weights, expected), -len(expected), name) for name, expected in shipped
     )
@@ -247,7 +247,7 @@ def _equal_shapes(weights: State, expected: State) -> int:
 
 
 def _stored(tensor: Tensor) -> Tensor:
-    """Detached, on the CPU, and alone in its storage (a view would drag its whole base along)."""
+    """Detached, on the CPU, in its own storage (a view would save its whole base)."""
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point() and tensor.dtype != torch.float64:
         tensor = tensor.float()

@@ -1,8 +1,8 @@
-"""Checkpoints of other families: their names as tables, and what they are recognised by.
+"""Read state dicts of other families: recognise them and rename their tensors.
 
-Official v2 names are the hub and the names of our own network; every family maps to them.
-Layer-numbered names (Ultralytics) follow from the order of the layers: ultralytics.py. What kind of
-RT-DETR the tensors belong to is read from their shapes: architecture.py.
+Every family maps to the "hub" names: those of the official v2 code and of our network.
+ultralytics.py derives layer-numbered names from the order of the layers; architecture.py infers the
+architecture.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Rename = tuple[str, str]
 
 @dataclass(frozen=True)
 class Family:
-    """A way of naming the tensors of RT-DETR."""
+    """A naming scheme for the tensors of RT-DETR."""
 
     title: str
-    """For people."""
+    """Human-readable name."""
     sign: str
-    """A regular expression: some key of such a file matches it from its start."""
+    """Regular expression that matches the start of at least one key of every such file."""
     renames: tuple[Rename, ...] = ()
-    """Foreign and hub name, applied in order; `*` is a number, a leading dot means anywhere."""
+    """Foreign and hub name, applied in order; `*` is a number, a leading dot matches anywhere."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    """How its images were read."""
+    """Preprocessing used to train such files."""
     norm_eps: float = 1e-5
-    """No state dict stores it: 1e-5 official, 1e-3 in networks built by Ultralytics."""
+    """BatchNorm epsilon, not in the state dict: 1e-5 official, 1e-3 in Ultralytics networks."""
     position_precision: str = "float32"
-    """What its networks compute the position embedding in; seen in float64 only."""
+    """Precision of the position embedding; matters in float64 only."""
     anchor_precision: str = "float32"
-    """What its networks compute the anchors in; seen in float64 only."""
+    """Precision of the anchors; matters in float64 only."""
 
 
 OFFICIAL_V1: tuple[Rename, ...] = (
@@ -61,7 +61,7 @@ _PADDLE_FPN = "neck.fpn_blocks.*.bottlenecks.*.conv*."
 _PADDLE_PAN = "neck.pan_blocks.*.bottlenecks.*.conv*."
 
 HUGGING_FACE: tuple[Rename, ...] = (
-    # transformers 5 uses other names in memory than on disk
+    # names in memory of transformers 5, which differ from those on disk
     ("model.encoder.aifi.", "model.encoder.encoder."),
     (".self_attn.o_proj.", ".self_attn.out_proj."),
     (".mlp.fc*.", ".fc*."),
@@ -105,7 +105,7 @@ HUGGING_FACE: tuple[Rename, ...] = (
 PADDLE_NAMES: tuple[Rename, ...] = (
     ("._mean", ".running_mean"),
     ("._variance", ".running_var"),
-    # its stem pads inside the convolution
+    # Paddle pads inside the convolution of the stem
     ("backbone.stem.stem2a.conv.", "backbone.stem.stem2a.conv.1."),
     ("backbone.stem.stem2b.conv.", "backbone.stem.stem2b.conv.1."),
     # encoder
@@ -135,7 +135,7 @@ LAYER_NUMBERED = Family(
     anchor_precision="float64",
 )
 
-# The first whose sign is found wins.
+# The first family whose sign matches is used.
 FAMILIES = (
     PADDLE,
     LAYER_NUMBERED,
@@ -151,11 +151,11 @@ FAMILIES = (
 )
 
 _FUSED = (
-    "fused file: its norms were already folded into the convolutions; neutral ones stand in for "
-    "them, which predict the same, but training is better begun from the file before fusing"
+    "fused file: norms were folded into the convolutions and are replaced by neutral ones; "
+    "predictions are the same, but for training use the file before fusing"
 )
 
-# Derivable, tied to others, or counters: dropped from every family.
+# Derivable, tied to other tensors, or counters: dropped in every family.
 _DERIVABLE = (
     "num_batches_tracked",
     ".anchors",
@@ -165,9 +165,9 @@ _DERIVABLE = (
 )
 _TIED = ("class_embed.", "bbox_embed.")
 _DISTILLATION = ("encoder.feature_projector.", "teacher")
-"""What ties RT-DETRv4's encoder to its teacher while it trains."""
+"""Tensors that connect the encoder of RT-DETRv4 to its teacher in training."""
 
-# Relatives with the names of official v2 but other parts: what shows it, and what they are.
+# Related networks with official v2 names but other modules: a pattern, and what it indicates.
 _RELATIVES = (
     (
         r"decoder\.(pre_bbox_head\.|up$|reg_scale$|integral\.|decoder\.lqe_layers\.)",
@@ -183,15 +183,15 @@ _RELATIVES = (
 
 
 def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Checkpoint:
-    """A checkpoint of ours from the state dict of any family.
+    """Convert the state dict of any family to a checkpoint.
 
     Args:
-        state: tensor names of one family; the tensors are taken as they are, whatever dtype.
+        state: tensors by the names of one family; dtypes are kept.
         origin: the file's name, for messages.
-        facts: what the file says beyond its tensors.
+        facts: metadata of the file.
 
     Raises:
-        WeightsError: The family is not known, or the tensors are not those of an RT-DETR.
+        WeightsError: The family is unknown, or the tensors are not those of an RT-DETR.
     """
     facts = facts or Facts()
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
@@ -227,12 +227,12 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
 
 
 def _without_extras(state: State, notes: list[str]) -> dict[str, Tensor]:
-    """What the network is made of; `notes` says what was left out."""
+    """The tensors of the network; appends to `notes` what was dropped."""
     derivable = [k for k in state if k.endswith(_DERIVABLE) or k.startswith(_TIED)]
     teaching = [k for k in state if k.startswith(_DISTILLATION)]
     notes.append(f"{len(derivable)} derivable buffers dropped")
     if teaching:
-        notes.append(f"{len(teaching)} tensors of its distillation dropped: {teaching[0]}...")
+        notes.append(f"{len(teaching)} distillation tensors dropped: {teaching[0]}...")
     dropped = {*derivable, *teaching}
     return {key: tensor for key, tensor in state.items() if key not in dropped}
 
@@ -240,7 +240,7 @@ def _without_extras(state: State, notes: list[str]) -> dict[str, Tensor]:
 def _hub_weights(
     state: State, family: Family, facts: Facts, origin: str, notes: list[str]
 ) -> dict[str, Tensor]:
-    """The tensors under hub names and in torch's layout; `notes` says what was done to them."""
+    """The tensors under hub names in PyTorch layout; appends to `notes` what was changed."""
     if family is PADDLE:
         notes.append("2-D weights transposed: Paddle stores them as (in, out)")
         return transpose_linears(rename(number_blocks(state), family.renames))
@@ -254,7 +254,7 @@ def _hub_weights(
 
 
 def _refuse_relatives(weights: State, origin: str) -> None:
-    """Networks that share most names with RT-DETR and compute something else."""
+    """Reject networks that share most names with RT-DETR but compute something else."""
     for sign, network in _RELATIVES:
         found = [key for key in weights if re.match(sign, key)]
         if found:
@@ -265,19 +265,19 @@ def _refuse_relatives(weights: State, origin: str) -> None:
 
 
 def recognise(state: State, origin: str) -> Family:
-    """The family whose sign stands among the keys."""
+    """Find the family whose sign matches a key."""
     for family in FAMILIES:
         if any(re.match(family.sign, key) for key in state):
             return family
     if any(key.endswith(("_moment1_0", "_velocity_0")) for key in state):
         raise WeightsError(
-            f"{origin} is the state of Paddle's optimizer; open the .pdparams beside it"
+            f"{origin} is a Paddle optimizer state; open the .pdparams file next to it"
         )
     raise WeightsError(f"{origin} holds {len(state)} tensors but no RT-DETR of a known family")
 
 
 def rename(state: State, renames: tuple[Rename, ...]) -> dict[str, Tensor]:
-    """The same tensors under hub names."""
+    """Rename the tensors to hub names."""
     rules = [(_pattern(foreign), _replacement(hub)) for foreign, hub in renames]
     renamed = {}
     for key, tensor in state.items():
@@ -298,7 +298,7 @@ def _replacement(template: str) -> str:
 
 
 def join_query_key_value(state: State) -> dict[str, Tensor]:
-    """Hugging Face keeps q, k and v apart; torch's attention has them stacked."""
+    """Stack the separate q, k and v projections of Hugging Face, as PyTorch attention does."""
     joined: dict[str, Tensor] = {}
     for key, tensor in state.items():
         stem, projection, kind = key.rpartition("q_proj.")
@@ -312,7 +312,7 @@ def join_query_key_value(state: State) -> dict[str, Tensor]:
 
 
 def count_classes(weights: State, origin: str) -> int:
-    """Rows of the first decoder layer's class head."""
+    """Number of rows of the class head of the first decoder layer."""
     head = weights.get("decoder.dec_score_head.0.weight")
     selection = weights.get("decoder.enc_score_head.weight")
     if head is None or selection is None or not head.numel():
@@ -327,9 +327,9 @@ def count_classes(weights: State, origin: str) -> int:
 
 
 def append_padding_class(weights: dict[str, Tensor], num_classes: int) -> bool:
-    """Add the denoising embedding's padding row where the family stores none.
+    """Add the padding row of the denoising embedding, if the family does not store it.
 
-    It is used in training only and its gradient is always zero.
+    The row is used in training only, and its gradient is always zero.
     """
     key = "decoder.denoising_class_embed.weight"
     embedding = weights.get(key)
@@ -340,7 +340,7 @@ def append_padding_class(weights: dict[str, Tensor], num_classes: int) -> bool:
 
 
 def points_per_level(state: State) -> tuple[int, ...] | None:
-    """Sampling points of each level, where a v2 file keeps their scale (1/n, n times each)."""
+    """Sampling points per level, from the scales (1/n, n times) that v2 files store."""
     for key, tensor in state.items():
         if key.endswith(("num_points_scale", "n_points_scale")):
             scales = tensor.double().flatten().tolist()
@@ -352,7 +352,7 @@ def points_per_level(state: State) -> tuple[int, ...] | None:
 
 
 def default_names(num_classes: int) -> dict[int, str]:
-    """COCO's names for 80 classes, else class0, class1..."""
+    """COCO names for 80 classes, else class0, class1..."""
     if num_classes == len(COCO_NAMES):
         return dict(COCO_NAMES)
     return {index: f"class{index}" for index in range(num_classes)}

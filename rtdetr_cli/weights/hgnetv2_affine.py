@@ -1,7 +1,7 @@
-"""Folds the learnable affine blocks of HGNetv2 B0 to B3 into the convolutions around them.
+"""Fold the learnable affine blocks of HGNetv2 B0 to B3 into the neighbouring convolutions.
 
-Such a block computes s * x + b behind a ReLU, with one s and one b for all channels; RT-DETR's
-HGNetv2 has none. Scales fold exactly. Shifts fold exactly but at the border of the image, where a
+Such a block computes s * x + b after a ReLU, with one s and one b for all channels; HGNetv2 in
+RT-DETR has none. Scales fold exactly; shifts too, except at the border of the image, where a
 padded convolution reads 0 instead of b.
 """
 
@@ -17,14 +17,14 @@ _SIGN = ".lab."
 
 
 class Affine(NamedTuple):
-    """The map of the file is `scale` times our map plus `shift`."""
+    """A map of the file equals `scale` times our map plus `shift`."""
 
     scale: float
     shift: float
 
 
 class Part(NamedTuple):
-    """Channels that enter a convolution side by side."""
+    """A group of input channels of a convolution, and their affine."""
 
     channels: int
     affine: Affine
@@ -34,27 +34,27 @@ IDENTITY = Affine(1.0, 0.0)
 
 
 def has_affine_blocks(weights: dict[str, Tensor]) -> bool:
-    """Whether there is something to fold."""
+    """Whether the weights contain affine blocks."""
     return any(_SIGN in name for name in weights)
 
 
 def fold_affine_blocks(weights: dict[str, Tensor], config: HGNetv2Config) -> dict[str, Tensor]:
-    """The tensors of the same backbone without affine blocks.
+    """Convert a backbone to one without affine blocks.
 
-    Its maps are those of the file, each divided by a scale and less a shift of its own.
+    Each map of the result is (map of the file - shift) / scale, with a scale and shift per map.
 
     Args:
         weights: a complete backbone by hub names, with `.lab.scale` and `.lab.bias` of one value.
         config: its architecture.
 
     Raises:
-        ValueError: a scale has a sign that no convolution can take up.
+        ValueError: A scale has a sign that cannot be folded into a convolution.
     """
     return _Folding(weights).run(config)
 
 
 class _Folding:
-    """Walks through HGNetv2 in the order of its forward pass."""
+    """Visit the convolutions of HGNetv2 in the order of the forward pass."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.affine = {name: tensor for name, tensor in weights.items() if _SIGN in name}
@@ -77,7 +77,7 @@ class _Folding:
     def _stem(self, mid: int) -> Affine:
         prefix = "backbone.stem."
         first = self._conv(f"{prefix}stem1", [Part(3, IDENTITY)])
-        _require_positive(first.scale, f"{prefix}stem1")  # else its maxima become minima
+        _require_positive(first.scale, f"{prefix}stem1")  # else max-pool becomes min-pool
         second = self._conv(f"{prefix}stem2a", [Part(mid, first)])
         second = self._conv(f"{prefix}stem2b", [Part(mid // 2, second)])
         third = self._conv(f"{prefix}stem3", [Part(mid, first), Part(mid, second)])
@@ -99,7 +99,7 @@ class _Folding:
         return self._add(last, left, entering.affine) if is_residual else left
 
     def _conv(self, name: str, parts: list[Part]) -> Affine:
-        """Take up what enters; answers what the affine block behind the ReLU leaves."""
+        """Fold the affines of the inputs into a convolution; return the affine of its output."""
         key = f"{name}.conv.weight"
         key = key if key in self.weights else f"{name}.conv.1.weight"
         kernel = self.weights[key]  # (out, in, k, k); depthwise: (out, 1, k, k)
@@ -114,7 +114,7 @@ class _Folding:
         return Affine(*(self.affine[f"{name}.lab.{kind}"].item() for kind in ("scale", "bias")))
 
     def _add(self, name: str, left: Affine, entering: Affine) -> Affine:
-        """A residual sum: the branch takes the scale of what it is added to."""
+        """A residual sum: rescale the branch to the scale of its input."""
         _require_positive(left.scale * entering.scale, name)
         for kind in ("weight", "bias"):
             self.weights[f"{name}.bn.{kind}"] *= left.scale / entering.scale

@@ -1,7 +1,7 @@
-"""Paddle's `.pdparams`: a bare pickle of numpy arrays by name, turned into tensors of torch.
+"""Read Paddle's `.pdparams`, a bare pickle of numpy arrays by name, into PyTorch tensors.
 
-The stream is read by safe_pickle.py; its array records are checked here against their own bytes.
-numpy's unpickler is never used. What the names mean stands in foreign.py.
+safe_pickle.py reads the stream; the shape and dtype of each array are checked here against its
+bytes. The numpy unpickler is never used. foreign.py renames the tensors.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.safe_pickle import Inert, Record, load_inert
 
 MAX_FILE_BYTES = 2 * 2**30
-"""RT-DETR-H has 0.5 GB."""
+"""The file of RT-DETR-H has 0.5 GB."""
 
-_TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # first object in files of torch before 1.6
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # first object in files of PyTorch before 1.6
 _RECONSTRUCT = re.compile(r"numpy\._?core\.multiarray\._reconstruct")
 _DTYPES = {
     "f2": torch.float16,
@@ -35,41 +35,41 @@ _EMBEDDING = "decoder.denoising_class_embed.weight"
 
 
 def read_arrays(path: Path, dtype: torch.dtype) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The arrays of a bare pickle.
+    """Read the arrays of a bare pickle.
 
-    Memory beyond the tensors asked for stays below twice the size of the file.
+    Memory besides the returned tensors stays below twice the size of the file.
 
     Args:
         path: the file.
         dtype: of the floating-point tensors.
 
     Returns:
-        Tensors by their names in the file, and the names of entries that are no arrays.
+        Tensors by their names in the file, and the names of entries that are not arrays.
 
     Raises:
         WeightsError: The file is damaged, unsafe, larger than 2 GiB or holds something else.
     """
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
-        raise WeightsError(f"{path.name} has {size} bytes, more than any RT-DETR of Paddle's")
+        raise WeightsError(f"{path.name} has {size} bytes, more than any RT-DETR of Paddle")
     tree = load_inert(path.read_bytes(), path.name, limit=MAX_FILE_BYTES)
     if tree == _TORCH_MAGIC:
         raise WeightsError(
-            f"{path.name} was written by torch before 1.6, which is not read: "
-            "load it with torch and save it again"
+            f"{path.name} was written by PyTorch before 1.6, which is not supported: "
+            "load it with PyTorch and save it again"
         )
     if not isinstance(tree, dict):
-        raise WeightsError(f"{path.name} is a bare pickle without arrays by name")
+        raise WeightsError(f"{path.name} is a bare pickle without named arrays")
     return _tensors(tree, path.name, size, dtype)
 
 
 def _tensors(
     tree: dict[str, Inert], origin: str, size: int, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Empties the tree, so that the bytes of an array go when its tensor is made."""
+    """Convert the arrays; empties `tree`, to free each array once its tensor exists."""
     tensors: dict[str, Tensor] = {}
     others = []
-    unspent = size  # the same bytes may not become tensors twice
+    unspent = size  # the same bytes may not be used for two tensors
     for name in list(tree):
         array = _array_record(tree.pop(name))
         if array is None:
@@ -84,7 +84,7 @@ def _tensors(
 
 
 def _array_record(value: Inert) -> Record | None:
-    """The array in an entry: alone, or behind its parameter's name as Paddle writes some."""
+    """The array of an entry: bare, or in a tuple with the parameter name."""
     match value:
         case Record(name="builtins.tuple", arguments=((str(), array),)):
             return _array_record(array)
@@ -94,14 +94,14 @@ def _array_record(value: Inert) -> Record | None:
 
 
 def _tensor(array: Record, damage: str) -> Tensor:
-    """A tensor of its own from an array's shape, dtype and bytes."""
+    """Build a tensor from the shape, dtype and bytes of an array."""
     match array.state:
         case (int(), tuple(shape), Record(name="numpy.dtype") as kind, int(is_fortran), content):
             dtype, data = _dtype(kind), _bytes(content)
         case _:
             dtype, data = None, None
     if dtype is None or data is None:
-        raise WeightsError(f"{damage} is an array of a kind that is not read")
+        raise WeightsError(f"{damage} is an array of an unsupported kind")
     if len(shape) > 8 or any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
         raise WeightsError(f"{damage} has an impossible shape")
     if prod(shape) * dtype.itemsize != len(data):
@@ -115,7 +115,7 @@ def _tensor(array: Record, damage: str) -> Tensor:
 
 
 def _dtype(kind: Record) -> torch.dtype | None:
-    """Of a little-endian numpy dtype; None for those that no Paddle file of RT-DETR has."""
+    """The torch dtype of a little-endian numpy dtype; None if unsupported."""
     match kind.arguments, kind.state:
         case (str(code), *_), (int(), "<" | "|" | "=", *_):
             return _DTYPES.get(code)
@@ -123,7 +123,7 @@ def _dtype(kind: Record) -> torch.dtype | None:
 
 
 def _bytes(content: Inert) -> bytes | None:
-    """An array's bytes, which protocol 2 writes as text to be encoded."""
+    """The bytes of an array, which pickle protocol 2 stores as latin-1 text."""
     match content:
         case bytes():
             return content
@@ -135,9 +135,9 @@ def _bytes(content: Inert) -> bytes | None:
 
 
 def number_blocks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Residual blocks by number: `res4.res4c.` is the third block of the third stage.
+    """Number the residual blocks: `res4.res4c.` is the third block of the third stage.
 
-    R101 writes its third stage `res4a`, `res4b1`, `res4b2`...
+    R101 names the blocks of its third stage `res4a`, `res4b1`, `res4b2`...
     """
     return {_BLOCK.sub(_numbered, key): tensor for key, tensor in state.items()}
 
@@ -149,7 +149,7 @@ def _numbered(block: re.Match[str]) -> str:
 
 
 def transpose_linears(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Paddle stores linear weights as (in, out); only the denoising embedding has torch's order.
+    """Transpose linear weights, which Paddle stores as (in, out), except the denoising embedding.
 
     Args:
         weights: tensors by hub names.

@@ -1,4 +1,4 @@
-"""What a stranger's file claims beside its tensors, taken only as far as it makes sense."""
+"""Validate the metadata of an untrusted checkpoint."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from rtdetr_cli.config.fields import MAX_SIDE
 from rtdetr_cli.core.errors import printable
 
 MAX_COUNT = 2**16
-"""Of queries, heads and layers."""
+"""Limit for numbers of queries, heads and layers."""
 
 
 def class_names(names: object) -> dict[int, str] | None:
-    """Names by index, printable; None unless they are texts for 0, 1, 2... and no others."""
+    """Printable names by index; None unless they are strings for exactly 0, 1, 2..."""
     if isinstance(names, list | tuple):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(type(index) is int for index in names):
@@ -24,17 +24,17 @@ def class_names(names: object) -> dict[int, str] | None:
 
 
 def count(value: object) -> int | None:
-    """A number of parts, at least one."""
+    """A count of at least 1; None if invalid."""
     return value if type(value) is int and 0 < value <= MAX_COUNT else None
 
 
 def norm_eps(value: object) -> float | None:
-    """The epsilon of a norm."""
+    """The epsilon of a norm; None if invalid."""
     return value if isinstance(value, float) and 0 < value < 1 else None
 
 
 def input_size(imgsz: object) -> tuple[int, int] | None:
-    """Height and width, rounded up to multiples of 32 as Ultralytics does."""
+    """Height and width, rounded up to multiples of 32 as in Ultralytics; None if invalid."""
     sides = [imgsz, imgsz] if isinstance(imgsz, int) else imgsz
     match sides:
         case [int(height), int(width)] if 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE:

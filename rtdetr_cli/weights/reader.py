@@ -1,4 +1,4 @@
-"""The one door to trained weights: opens a file of any known family, recognised by its content."""
+"""Open a weights file of any known family, recognised by its content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rtdetr_cli.weights.ultralytics_module import check_layers, module_facts, st
 from rtdetr_cli.weights.values import check_values
 
 MAX_HEADER_BYTES = 2 * 2**20
-"""Of safetensors; 1000 tensors need 0.12 MB."""
+"""Header of a safetensors file; 1000 tensors need 0.12 MB."""
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
@@ -40,29 +40,29 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
 
     Args:
         path: the file, or a Hugging Face folder.
-        dtype: of the floating-point weights; half precision in the file is raised to it.
+        dtype: dtype of the floating-point weights in memory, whatever the file has.
 
     Raises:
-        WeightsError: The file is absent, damaged, unsafe, of no known family or only a backbone,
-            or its weights are not finite.
+        WeightsError: The file is missing, damaged, unsafe, of an unknown family or only a
+            backbone, or its weights are not finite.
     """
     found = open_pretrained(path, dtype)
     if isinstance(found, Backbone):
         fitting = (c.name for c in shipped_configs() if c.backbone == found.config)
         architecture = next(fitting, "ARCHITECTURE")
         raise WeightsError(
-            f"{found.origin} is only a backbone, no detector; train one from it: "
+            f"{found.origin} is only a backbone, not a detector; train one from it: "
             f"rtdetr train model={architecture}.yaml pretrained={found.origin}"
         )
     return found
 
 
 def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkpoint | Backbone:
-    """Open what a training may start from: a checkpoint as `open_weights` does, or a backbone.
+    """Open a file that training can start from: a detector, as in `open_weights`, or a backbone.
 
     Raises:
-        WeightsError: The file is absent, damaged, unsafe, of no known family, or its weights are
-            not finite.
+        WeightsError: The file is missing, damaged, unsafe, of an unknown family, or its weights
+            are not finite.
     """
     path = Path(path)
     if path.is_dir():
@@ -75,7 +75,7 @@ def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
 
 
 def _open(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
-    """What the first bytes say that the file is."""
+    """Open a file according to its first bytes."""
     head = _first_bytes(path)
     if head.startswith(_ZIP):
         with TorchArchive(path) as archive:
@@ -87,7 +87,7 @@ def _open(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
     if head.startswith(_PICKLE):
         return _read_paddle(path, dtype)
     raise WeightsError(
-        f"{path.name} is no checkpoint: it is neither a torch archive nor safetensors"
+        f"{path.name} is not a checkpoint: it is neither a torch archive nor a safetensors file"
     )
 
 
@@ -102,14 +102,14 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _read_state(state: dict[str, Tensor], origin: str, facts: Facts) -> Checkpoint | Backbone:
-    """What a state dict by others holds."""
+    """Read a third-party state dict."""
     if is_backbone(state):
         return read_backbone(state, origin)
     return read_foreign(state, origin, facts)
 
 
 def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint | Backbone:
-    """A torch file by others: a state dict, however wrapped, or a whole pickled module."""
+    """Read a third-party torch file: a possibly nested state dict, or a pickled module."""
     file = archive.tree if isinstance(archive.tree, dict) else {}
     model, place = _find_model(archive.tree, archive.origin)
     is_module = isinstance(model, Record)
@@ -128,7 +128,7 @@ def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint | Bac
 
 
 def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
-    """The best weights in a file and where they stand: averaged ones before raw ones."""
+    """The preferred weights in a file and their key: averaged before raw ones."""
     file = tree if isinstance(tree, dict) else {}
     average = file.get("ema")
     places = {
@@ -147,9 +147,9 @@ def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
 
 
 def _read_paddle(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
-    """A bare pickle: Paddle's dict of arrays, without what else Paddle keeps there."""
+    """Read a bare pickle: the arrays in a dict written by Paddle."""
     state, others = read_arrays(path, dtype)
-    notes = (f"entries that are no weights dropped: {', '.join(others[:3])}",) if others else ()
+    notes = (f"entries that are not weights dropped: {', '.join(others[:3])}",) if others else ()
     return _read_state(state, path.name, Facts(notes=notes))
 
 
@@ -161,7 +161,7 @@ def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+            for name in file.keys():  # noqa: SIM118  (not a mapping)
                 tensor = file.get_tensor(name)
                 state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
@@ -172,7 +172,7 @@ def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
 
 
 def _folder_facts(folder: Path) -> Facts:
-    """What the JSON files beside Hugging Face weights say."""
+    """Metadata from the JSON files next to Hugging Face weights."""
     config = _read_json(folder / "config.json")
     size = _read_json(folder / "preprocessor_config.json").get("size")
     names = config.get("id2label")
@@ -189,12 +189,12 @@ def _folder_facts(folder: Path) -> Facts:
 
 
 def _by_number(names: dict[str, Any]) -> dict[int, Any]:
-    """JSON has no whole numbers as keys; what is no index of a class is left out."""
+    """Convert the keys, strings in JSON, to class indices; other keys are dropped."""
     return {int(index): name for index, name in names.items() if re.fullmatch("[0-9]{1,9}", index)}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A mapping in a small file; an empty one where the file is absent."""
+    """Read the mapping in a small JSON file; empty if the file is missing."""
     if not path.is_file():
         return {}
     try:
@@ -202,5 +202,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise WeightsError(f"{path} is damaged: {error}") from None
     if not isinstance(values, dict):
-        raise WeightsError(f"{path} is damaged: it holds no mapping")
+        raise WeightsError(f"{path} is damaged: it is not a mapping")
     return values

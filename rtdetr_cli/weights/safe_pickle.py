@@ -1,12 +1,12 @@
-"""Reads the pickle streams inside checkpoints without running anything that stands in them.
+"""Read the pickle streams of checkpoints without executing any code in them.
 
-A pickle is a small program. Python's own readers run it with real classes and functions; this
-one runs it on a stack of inert values: a name becomes a `Reference`, an object a `Record` that
-holds its state, a tensor a `StoredTensor` that only says where its bytes lie. Nothing is
-imported and nothing is called. archive.py turns stored tensors into real ones.
+A pickle is a small program. Python's unpicklers run it with real classes and functions; this one
+runs it on a stack of inert values: a name becomes a `Reference`, an object a `Record` with its
+state, a tensor a `StoredTensor` that describes the location of its bytes. Nothing is imported or
+called. archive.py reads the tensors.
 
-Memory and time are bounded: every step is charged for what it may allocate, and no step formats,
-hashes or copies a value whose size it has not checked.
+Memory and time are bounded: every opcode is charged for what it may allocate, and none formats,
+hashes or copies a value of unchecked size.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Inert: TypeAlias = Any
 """A tree of plain values, lists, tuples, dicts, `Reference`, `Record` and `StoredTensor`."""
 
 MAX_PICKLE_BYTES = 8 * 2**20
-"""A module of 950 tensors needs 0.26 MB of pickle."""
+"""The pickle of a module with 950 tensors takes 0.26 MB."""
 
 MAX_TREE_BYTES = 48 * 2**20
-"""What a tree may take in memory; that module takes 6.5 MB."""
+"""Memory limit of a tree; that module takes 6.5 MB."""
 
 MAX_PLAIN_NODES = 10_000
 MAX_PLAIN_DEPTH = 32
 MAX_PLAIN_TEXT = 1000
 
-# What may be named. Being named does not mean being run: these become references and records. Of
+# Names that a stream may contain. They become references and records and are never run. Of
 # torch.nn, torch.storage and ultralytics only classes (a capital letter in the last part).
 _KNOWN_NAMES = re.compile(
     r"torch\.(\w+Storage|Size|Tensor|device|dtype|b?float\d+|u?int\d+|bool)"
@@ -57,27 +57,27 @@ _KNOWN_NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Reference:
-    """A class or function that the stream names."""
+    """A class or function named in the stream."""
 
     name: str
 
 
 @dataclass(slots=True)
 class Record:
-    """An object of a foreign class: its class name, what it was made from, its state."""
+    """An object of a third-party class: class name, constructor arguments, state."""
 
     name: str
     arguments: tuple[Any, ...] = field(default=(), repr=False)
     state: Any = field(default=None, repr=False)
 
     def get(self, key: str, default: Inert = None) -> Inert:
-        """An attribute of the foreign object."""
+        """An attribute of the object."""
         return self.state.get(key, default) if isinstance(self.state, dict) else default
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class StoredTensor:
-    """A tensor as the stream describes it, unchecked: archive.py compares it with the file."""
+    """A tensor as described in the stream, unchecked; archive.py checks it against the file."""
 
     storage: Any
     offset: Any
@@ -86,7 +86,7 @@ class StoredTensor:
 
 
 def shown(value: Inert) -> str:
-    """A value of a tree as it may stand in a message: a short text, or the name of its type."""
+    """Format a value of a tree for a message: a short text, or the name of its type."""
     if isinstance(value, str):
         return printable(value, 60)
     if value is None or isinstance(value, float) or (isinstance(value, int) and fits(value)):
@@ -95,15 +95,15 @@ def shown(value: Inert) -> str:
 
 
 def fits(value: Inert) -> bool:
-    """Whether a value is a whole number of at most 64 bits: Python's have no end."""
+    """Whether a value is an integer of at most 64 bits; Python integers are unbounded."""
     return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
 def check_plain(tree: Inert, what: str, max_text: int = MAX_PLAIN_TEXT) -> None:
-    """Make sure that a tree is small and plain, however often its parts are shared.
+    """Check that a tree is small and plain, counting shared nodes each time they occur.
 
     Raises:
-        WeightsError: `what` is deep, large, or holds something else than values of YAML.
+        WeightsError: `what` is deep, large, or contains values that YAML does not have.
     """
     waiting, count = [(tree, 0)], 0
     while waiting:
@@ -120,49 +120,51 @@ def check_plain(tree: Inert, what: str, max_text: int = MAX_PLAIN_TEXT) -> None:
             or fits(node)
             or (isinstance(node, str) and len(node) <= max_text)
         ):
-            raise WeightsError(f"{what} holds {shown(node)}, which no rtdetr writes")
+            raise WeightsError(f"{what} holds {shown(node)}, which rtdetr never writes")
 
 
 def load_inert(stream: bytes, origin: str, limit: int = MAX_PICKLE_BYTES) -> Inert:
-    """The tree in a pickle stream: plain containers and values, records, stored tensors.
+    """Read a pickle stream into a tree of plain values, containers, records and stored tensors.
 
     Args:
         stream: the pickle.
         origin: the file's name, for messages.
-        limit: most bytes that the stream may have.
+        limit: maximum size of the stream in bytes.
 
     Raises:
-        WeightsError: The stream is damaged, or names something no checkpoint needs.
+        WeightsError: The stream is damaged, or names something that no checkpoint needs.
     """
     if len(stream) > limit:
-        raise WeightsError(f"{origin}: its pickle has {len(stream)} bytes, more than any model's")
+        raise WeightsError(f"{origin}: its pickle has {len(stream)} bytes, more than any model has")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickletools, about odd escapes in damaged names
-            # Beyond the usual limit lie files whose pickle holds the weights themselves.
+            warnings.simplefilter("ignore")  # pickletools warns about escapes in damaged names
+            # A larger limit is for files whose pickle contains the weights.
             budget = MAX_TREE_BYTES + (len(stream) if limit > MAX_PICKLE_BYTES else 0)
             return _Machine(origin, budget).run(stream)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise WeightsError(f"{origin} is damaged: its pickle stream breaks off ({error})") from None
+        raise WeightsError(f"{origin} is damaged: its pickle stream is invalid ({error})") from None
 
 
 class _Machine:
-    """The pickle stack machine of PEP 307 and 3154, on inert values."""
+    """The pickle stack machine (PEP 307, PEP 3154) on inert values."""
 
     def __init__(self, origin: str, budget: int) -> None:
         self.origin = origin
         self.stack: list[Any] = []
-        self.frames: list[list[Any]] = []  # stacks put aside by MARK
+        self.frames: list[list[Any]] = []  # stacks saved by MARK
         self.memo: dict[int, Any] = {}
-        self.unspent = budget  # bytes that the tree may still take
+        self.unspent = budget  # bytes left for the tree
 
     def run(self, stream: bytes) -> Inert:
-        """Executes the stream up to STOP."""
+        """Execute the stream up to STOP."""
         for opcode, argument, _ in pickletools.genops(stream):
             name = opcode.name
             self.charge(_COSTS.get(name, _LEAST_COST))
             if name in _TEXTS:
-                self.charge(sys.getsizeof(argument))  # one wide letter makes all of them wide
+                self.charge(
+                    sys.getsizeof(argument)
+                )  # CPython stores every letter as wide as the widest
             if name in _CONSTANTS:
                 self.push(_CONSTANTS[name])
             elif name in _VALUES:
@@ -172,14 +174,16 @@ class _Machine:
             elif name in _ACTIONS:
                 _ACTIONS[name](self, argument)
             elif name not in {"PROTO", "FRAME"}:
-                raise WeightsError(f"{self.origin} holds the pickle code {name}, which is not read")
+                raise WeightsError(
+                    f"{self.origin} holds the pickle opcode {name}, which is not supported"
+                )
         return self.stack.pop()
 
     def charge(self, count: int) -> None:
-        """Count bytes that a step may allocate."""
+        """Charge the bytes that an opcode may allocate."""
         self.unspent -= count
         if self.unspent < 0:
-            raise WeightsError(f"{self.origin}: its pickle unfolds to more than any model's")
+            raise WeightsError(f"{self.origin}: its pickle expands to more than any model needs")
 
     def push(self, value: Inert) -> None:
         self.stack.append(value)
@@ -236,32 +240,36 @@ class _Machine:
     def stack_name(self, _: object) -> None:
         module, attribute = self.pop(2)
         if not isinstance(module, str) or not isinstance(attribute, str):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name is not a string")
         self.name(f"{module} {attribute}")
 
     def call(self, _: object) -> None:
         function, arguments = self.pop(2)
         if not isinstance(function, Reference) or not isinstance(arguments, tuple):
-            raise TypeError("a call of something that is no name")
+            raise TypeError("a call of something that is not a name")
         if function.name == "builtins.getattr" and not _is_own_method(arguments):
             self.refuse(function.name)
         rebuild = _REBUILDERS.get(function.name)
         made = rebuild(*arguments) if rebuild else Record(function.name, arguments)
         if isinstance(made, list | tuple | dict):
-            self.charge(_COSTS["PUT"] * len(made))  # a copy of something that the memo may repeat
+            self.charge(
+                _COSTS["PUT"] * len(made)
+            )  # copied again each time it is fetched from the memo
         self.push(made)
 
     def build(self, _: object) -> None:
         target, state = self.pop(2)
         if isinstance(target, Record):
             target.state = state
-        elif not isinstance(target, dict | StoredTensor):  # state dicts carry `_metadata`: unused
+        elif not isinstance(
+            target, dict | StoredTensor
+        ):  # the `_metadata` of state dicts is unused
             raise TypeError(f"a state for a {type(target).__name__}")
         self.push(target)
 
 
 def _is_own_method(arguments: tuple[Any, ...]) -> bool:
-    """Whether this is how pickle writes `module.forward_fuse`, which fused Ultralytics modules set.
+    """Whether this is `module.forward_fuse`, which fused Ultralytics modules contain.
 
     The call becomes a record like any other.
     """
@@ -272,9 +280,10 @@ def _is_own_method(arguments: tuple[Any, ...]) -> bool:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    """Keys and values in turn; only plain keys, because hashing a deep tuple is not bounded.
+    """A dict from alternating keys and values.
 
-    Large whole numbers can be made to collide, which takes hours.
+    Only plain keys: hashing a deep tuple is unbounded, and large integers can be chosen to collide,
+    which takes hours.
     """
     keys, values = items[::2], items[1::2]
     for key in keys:
@@ -288,9 +297,9 @@ def _ordered_dict(entries: Inert = ()) -> dict[Any, Any]:
 
 
 def _items(entries: Inert) -> list[Any]:
-    """A copy that is no larger than a container which the tree already holds."""
+    """A copy of a list or tuple, no larger than a container that the tree already has."""
     if not isinstance(entries, list | tuple):
-        raise TypeError(f"a {type(entries).__name__} where a list belongs")
+        raise TypeError(f"a {type(entries).__name__} instead of a list")
     return list(entries)
 
 
@@ -298,7 +307,7 @@ def _tensor(storage: Inert, offset: Inert, size: Inert, stride: Inert, *_: Inert
     return StoredTensor(storage, offset, size, stride)
 
 
-# Calls that are answered with a value of our own; every other known name gives a record.
+# Calls with a result of ours; a call of any other known name becomes a record.
 _REBUILDERS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered_dict,
     "builtins.set": lambda items=(): _items(items),
@@ -322,7 +331,7 @@ _VALUES = _TEXTS | frozenset(
     | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 )
 
-# Bytes that CPython allocates for a step, growth of tables included, measured generously.
+# Upper bounds of what CPython allocates per opcode, including growth of tables.
 _LEAST_COST = 40
 _COSTS = {
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), 104),
@@ -363,5 +372,5 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "REDUCE": _Machine.call,
     "NEWOBJ": _Machine.call,
     "BUILD": _Machine.build,
-    "BINPERSID": lambda machine, _: None,  # the storage's description stays as the tuple it is
+    "BINPERSID": lambda machine, _: None,  # the tuple that describes the storage stays on the stack
 }

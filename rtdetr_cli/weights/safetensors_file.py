@@ -15,10 +15,10 @@ from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, header, stored, wi
 
 
 def write_safetensors(path: Path, checkpoint: Checkpoint) -> None:
-    """One file of tensors by their official v2 names; its metadata holds all else as JSON.
+    """Write the tensors by their official v2 names; the metadata holds the rest as JSON.
 
     Raises:
-        StorageError: No space left or no permission; an older file is still whole.
+        StorageError: No space left or no permission; an existing file is kept.
     """
     metadata = {"format": "pt", FORMAT: json.dumps(header(checkpoint), ensure_ascii=False)}
     content = save(stored(checkpoint.weights), metadata)
@@ -27,11 +27,11 @@ def write_safetensors(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_safetensors(described: str, weights: dict[str, Tensor], origin: str) -> Checkpoint:
-    """The checkpoint in a file of `write_safetensors`.
+    """Build the checkpoint from a file that `write_safetensors` wrote.
 
     Args:
-        described: what the metadata says under `checkpoint.FORMAT`.
-        weights: the file's tensors.
+        described: the metadata entry `checkpoint.FORMAT`.
+        weights: tensors of the file.
         origin: the file's name, for messages.
 
     Raises:
@@ -41,5 +41,7 @@ def read_safetensors(described: str, weights: dict[str, Tensor], origin: str) ->
         values = parse_json(described)
         values["names"] = {int(index): name for index, name in values["names"].items()}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        raise WeightsError(f"{origin} is damaged: its description is no checkpoint's") from None
+        raise WeightsError(
+            f"{origin} is damaged: its description is not that of a checkpoint"
+        ) from None
     return with_header(values, weights, origin)

@@ -1,4 +1,4 @@
-"""Whether an architecture is as small as the weights beside it: asked before it is built."""
+"""Check, before building it, that a network is no larger than the weights in its file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from rtdetr_cli.weights.checkpoint import Checkpoint
 
 
 def check_scale(checkpoint: Checkpoint, origin: str) -> None:
-    """Make sure that the network of a checkpoint is no larger than its weights or any real one.
+    """Reject a checkpoint whose network is larger than its weights or than any real network.
 
     Raises:
-        WeightsError: it would have more tensors or more values, or a weight has none.
+        WeightsError: The network has more tensors or values, or a weight is empty.
     """
     try:
         check_architecture(checkpoint.config, origin)

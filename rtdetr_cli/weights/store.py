@@ -1,6 +1,6 @@
-"""Where a named checkpoint is found, fetched and, at first use, turned into a file of ours.
+"""Resolve the name of a checkpoint: find it, or download and convert it at first use.
 
-catalog.py says what is published, core/download.py fetches, reader.py opens.
+catalog.py lists the published files, core/download.py downloads, reader.py opens.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ MAX_BYTES = 1 << 32
 
 
 def resolve_weights(name: str | Path) -> Path:
-    """The file that a user means: a path that exists, a published name, a file in the home folder.
+    """Resolve an existing path, a published name, or a file in the folder of weights.
 
-    A published file is fetched and converted where it is not on this machine yet.
+    A published file that is not on this machine is downloaded and converted.
 
     Raises:
-        WeightsError: It is none of these, or could not be fetched; for a published name the
-            message says where it comes from and where to put it.
+        WeightsError: It is none of these, or could not be downloaded; for a published name the
+            message gives its address and where to save it.
         StorageError: No space left or no permission.
     """
     given = user_path(name)
@@ -64,10 +64,10 @@ def resolve_weights(name: str | Path) -> Path:
 
 
 def mirrored(entry: PublishedFile) -> str:
-    """Where a published file is fetched from: its own address, or the same below a mirror.
+    """The address to download a published file from, on the mirror if one is set.
 
     Raises:
-        UsageError: `RTDETR_MIRROR` is no web address.
+        UsageError: `RTDETR_MIRROR` is not a web address.
     """
     mirror = os.environ.get(MIRROR)
     if not mirror:
@@ -80,15 +80,14 @@ def mirrored(entry: PublishedFile) -> str:
 
 
 def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:
-    """What `pretrained=` means for an architecture.
+    """Open the weights that `pretrained=` names.
 
     Args:
-        name: `backbone` for the one that its official training starts from, a published name, or
-            a file.
+        name: `backbone` for the backbone of the official training, a published name, or a file.
         config: the architecture.
 
     Raises:
-        WeightsError: It is none of these, cannot be fetched or cannot be read.
+        WeightsError: It is none of these, or cannot be downloaded or read.
         StorageError: No space left or no permission.
     """
     if name == "backbone":
@@ -103,7 +102,7 @@ def _backbone_of(config: ModelConfig) -> PublishedBackbone:
             return entry
     known = ", ".join(f"{name} ({entry.architecture})" for name, entry in BACKBONES.items())
     raise WeightsError(
-        f"{config.name} has a backbone of its own, for which no ImageNet weights are published; "
+        f"{config.name} has a custom backbone, for which no ImageNet weights are published; "
         f"there are {known}"
     )
 
@@ -123,7 +122,7 @@ def _as_published(path: Path, entry: PublishedBackbone) -> Backbone:
 
 
 def _converted(entry: Published) -> Path:
-    """The file of ours; whoever comes first makes it, the others wait."""
+    """The converted file; the first process converts, the others wait."""
     path = entry.converted
     if path.is_file():
         return path
@@ -135,7 +134,7 @@ def _converted(entry: Published) -> Path:
 
 
 def _opened(entry: Published | PublishedBackbone, read: Callable[[Path], Content]) -> Content:
-    """What `read` finds in the authors' file, which is brought where it is absent."""
+    """Return the result of `read` on the published file, which is downloaded if missing."""
     path = entry.original
     if path.is_file():
         found = _held_sum(entry)
@@ -148,7 +147,7 @@ def _opened(entry: Published | PublishedBackbone, read: Callable[[Path], Content
 
 
 def _fetch(entry: Published | PublishedBackbone, check: Callable[[Path], object]) -> None:
-    """Bring the original; what `check` raises refuses it."""
+    """Download the published file; an error raised by `check` rejects it."""
     if is_offline():
         raise WeightsError(f"{entry.name} is not on this machine: {_by_hand(entry)}")
     url = mirrored(entry)
@@ -162,14 +161,14 @@ def _fetch(entry: Published | PublishedBackbone, check: Callable[[Path], object]
 
 
 def _held_sum(entry: Published | PublishedBackbone) -> str:
-    """The checksum of an original that is here already, perhaps put there by the user."""
+    """Checksum of a local copy of the published file, which the user may have put there."""
     path = entry.original
     try:
         return hold_to_sum(path, path, entry.sha256)
     except DownloadError as error:
         raise WeightsError(
             f"{path} is not the published file ({error}); if it is damaged, delete it and "
-            f"{entry.name} is fetched again"
+            f"{entry.name} is downloaded again"
         ) from None
 
 
@@ -178,7 +177,7 @@ def _by_hand(entry: PublishedFile) -> str:
 
 
 def _stamped(path: Path, entry: Published) -> Checkpoint:
-    """What is in a published file, with what only its publisher can tell: sampling, images."""
+    """Open a published file; add what its tensors do not contain: sampling, preprocessing."""
     checkpoint, shipped = open_weights(path), load_model_config(entry.architecture)
     config = checkpoint.config
     if _parts(config) != _parts(shipped):
@@ -197,5 +196,5 @@ def _stamped(path: Path, entry: Published) -> Checkpoint:
 
 
 def _parts(config: ModelConfig) -> tuple[object, ...]:
-    """What a published file shares with its architecture; sampling points may differ."""
+    """The parts in which a published file equals its architecture; sampling points may differ."""
     return config.backbone, config.encoder, config.decoder.num_layers

@@ -1,4 +1,4 @@
-"""Carries a checkpoint over to another list of classes: rows follow the names."""
+"""Transfer a checkpoint to another list of classes: rows are matched by class name."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def transfer_classes(
     fresh: dict[str, Tensor],
     new_names: dict[int, str],
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Weights for a network with other classes.
+    """Build weights for a network with other classes.
 
     Args:
-        weights: the checkpoint's tensors.
+        weights: tensors of the checkpoint.
         names: its class index to name.
-        fresh: the state dict of a new network with the new classes; its rows stay where no name
-            matches.
+        fresh: state dict of a new network with the new classes; supplies the rows of classes
+            that are not in `names`.
         new_names: class index to name of the new network.
 
     Returns:
         A complete state dict, and the names whose rows were kept. Case and surrounding spaces of
-        names do not count.
+        names are ignored.
     """
     index_of = {_key(name): index for index, name in names.items()}
     rows = {new: index_of[_key(name)] for new, name in new_names.items() if _key(name) in index_of}

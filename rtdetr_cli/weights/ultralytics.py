@@ -1,7 +1,7 @@
-"""Layer-numbered networks (`model.12.conv.weight`): what each number is, and what the file says.
+"""Rename the tensors of layer-numbered networks (`model.12.conv.weight`) of Ultralytics.
 
-The numbers depend on the depth of the backbone, so the place of every part follows from the
-order of the layers' kinds, which all RT-DETRs with an HGNetv2 backbone share.
+The numbers depend on the depth of the backbone, so the parts are found from the order of the kinds
+of layers, which is the same in every RT-DETR with an HGNetv2 backbone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rtdetr_cli.core.errors import WeightsError
 
-# Kind of a layer -> a name inside it that only this kind has, and its letter in the order below.
+# Letter of a kind of layer, and a name that only this kind contains.
 _KINDS = (
     ("S", "stem1."),
     ("B", "sc."),
@@ -24,8 +24,8 @@ _KINDS = (
     ("C", "conv."),
 )
 
-# Stem, four stages of HG blocks with Down-sampling between, AIFI, CCFF (Convs and CSP blocks, P),
-# head (T). Layers without tensors (up-sampling, concatenation) leave only gaps in the numbers.
+# Stem, four stages of HG blocks with Down-sampling between them, AIFI, CCFF (Convs, CSP blocks P),
+# head (T). Layers without tensors (up-sampling, concatenation) only leave gaps in the numbers.
 _ORDER = re.compile(r"S(B+)D(B+)D(B+)D(B+)C(A+)CCPCCPCPCPT")
 
 _CCFF = (
@@ -41,7 +41,7 @@ _CCFF = (
     "encoder.pan_blocks.1",
 )
 
-# Names inside a layer, per kind: foreign pattern and hub replacement, in order.
+# Names inside a layer, by kind: foreign pattern and hub replacement, in order.
 _INSIDE: dict[str, tuple[tuple[str, str], ...]] = {
     "S": ((r"^(stem2[ab])\.conv\.", r"\1.conv.1."),),
     "B": (
@@ -79,19 +79,19 @@ def hub_names(state: Mapping[str, Tensor], origin: str) -> dict[str, str]:
 
 
 def layer_parts(state: Mapping[str, Tensor], origin: str) -> dict[int, str]:
-    """Number of each layer that has tensors -> the hub's name of that part."""
+    """Number of each layer that has tensors -> hub name of that part."""
     kinds = {index: _kind(tensors) for index, tensors in _by_layer(state, origin).items()}
     return dict(zip(kinds, _parts_in_order("".join(kinds.values()), origin), strict=True))
 
 
 def restore_norms(state: Mapping[str, Tensor], norm_eps: float) -> dict[str, Tensor]:
-    """The ordinary tensors in place of fused ones, for the same function in eval mode.
+    """Undo fusing: return unfused tensors that compute the same function in eval mode.
 
-    A convolution with a bias gets a norm that only adds this bias; the single kernel of a RepConv
-    becomes its 3x3 branch beside a 1x1 branch of zeros.
+    A convolution with a bias gets a norm that only adds this bias; the fused kernel of a RepConv
+    becomes its 3x3 branch, next to a 1x1 branch of zeros.
 
     Args:
-        state: layer-numbered tensors, fused as a whole or in part.
+        state: layer-numbered tensors, all or some of them fused.
         norm_eps: epsilon of the network's norms.
     """
     restored: dict[str, Tensor] = {}
@@ -106,7 +106,7 @@ def restore_norms(state: Mapping[str, Tensor], norm_eps: float) -> dict[str, Ten
 
 
 def _is_rep_conv(stem: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a fused convolution `model.N.m.I` stands in a CSP block, not in an HG block."""
+    """Whether a fused convolution `model.N.m.I` is in a CSP block rather than an HG block."""
     layer, _, inside = stem.partition(".m.")
     return inside.isdecimal() and f"{layer}.cv1.conv.weight" in state
 
@@ -125,7 +125,7 @@ def _with_norms(
 
 
 def _neutral_norm(name: str, bias: Tensor, norm_eps: float) -> dict[str, Tensor]:
-    """Scale 1: the square root of variance plus epsilon is 1."""
+    """A norm of scale 1, as variance plus epsilon is 1, that adds `bias`."""
     return {
         f"{name}.weight": torch.ones_like(bias),
         f"{name}.bias": bias,
@@ -145,13 +145,13 @@ def _by_layer(state: Mapping[str, Tensor], origin: str) -> dict[int, dict[str, T
 
 
 def _parts_in_order(kinds: str, origin: str) -> Iterator[str]:
-    """The hub's name of each layer, from the string of their kinds."""
+    """Hub name of each layer, from the string of their kinds."""
     order = _ORDER.fullmatch(kinds)
     if order is None:
         network = (
-            "a ResNet of Ultralytics' own, another network than the official R50 and R101"
+            "the ResNet of Ultralytics, a different network from the official R50 and R101"
             if kinds.startswith("?")
-            else "layer-numbered, but no RT-DETR with an HGNetv2 backbone"
+            else "layer-numbered, but not an RT-DETR with an HGNetv2 backbone"
         )
         raise WeightsError(f"{origin} is {network}")
     yield "backbone.stem"
@@ -166,7 +166,7 @@ def _parts_in_order(kinds: str, origin: str) -> Iterator[str]:
 
 
 def _kind(tensors: Mapping[str, Tensor]) -> str:
-    """The letter of a layer's kind; `?` for one that no RT-DETR of ours has."""
+    """The letter of the kind of a layer; `?` if unknown."""
     for letter, name in _KINDS:
         if any(key.startswith(name) for key in tensors):
             weight = tensors.get("conv.weight")

@@ -1,6 +1,6 @@
-"""What a module of Ultralytics says when it lies pickled in a file: tensors, names, epsilon.
+"""Read a pickled Ultralytics module: tensors, class names, norm epsilon.
 
-Works on the inert records of safe_pickle.py; no class of Ultralytics is needed or run.
+Works on the inert records of safe_pickle.py; no Ultralytics class is imported or run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rtdetr_cli.weights.plausible import class_names, count, input_size, norm_ep
 from rtdetr_cli.weights.safe_pickle import Record, Reference, StoredTensor, shown
 
 MAX_MODULES = 20_000
-"""RT-DETR-X has 592; the bound keeps a file that repeats one module in another from exploding."""
+"""RT-DETR-X has 592; bounds files that contain the same module many times."""
 
 
 def iter_modules(root: Record, origin: str) -> Iterator[tuple[str, Record]]:
@@ -31,7 +31,7 @@ def iter_modules(root: Record, origin: str) -> Iterator[tuple[str, Record]]:
             if isinstance(child, Record)
         ]
         waiting.extend(reversed(children))
-    raise WeightsError(f"{origin} is no RT-DETR: it has more than {MAX_MODULES} modules")
+    raise WeightsError(f"{origin} is not an RT-DETR: it has more than {MAX_MODULES} modules")
 
 
 def stored_state(root: Record, origin: str) -> dict[str, StoredTensor]:
@@ -48,7 +48,7 @@ def stored_state(root: Record, origin: str) -> dict[str, StoredTensor]:
 
 
 def module_facts(root: Record, file: Mapping[Any, Any], origin: str) -> Facts:
-    """What module and file say beyond the tensors."""
+    """Metadata of the module and the file."""
     modules = list(iter_modules(root, origin))
     found = [m.get("eps") for _, m in modules if m.name.endswith("BatchNorm2d")]
     epsilons = {norm_eps(eps) for eps in found}
@@ -81,16 +81,16 @@ def module_facts(root: Record, file: Mapping[Any, Any], origin: str) -> Facts:
 
 
 def check_layers(root: Record, parts: Mapping[int, str], origin: str) -> None:
-    """Refuse edits that names and shapes do not show: residuals and activations.
+    """Reject changes that names and shapes do not reveal: residuals and activations.
 
     Raises:
-        WeightsError: Names the first layer that works differently from ours.
+        WeightsError: Names the first layer that differs from ours.
     """
     layers = _mapping(_mapping(root, "_modules").get("model", Record("")), "_modules")
     for index, part in parts.items():
         layer = layers.get(str(index))
         if not isinstance(layer, Record):
-            raise WeightsError(f"{origin} is damaged: layer {index} is absent")
+            raise WeightsError(f"{origin} is damaged: layer {index} is missing")
         if ".blocks." in part:
             expected: object = not part.endswith(".blocks.0")
             found: object = layer.get("add")
@@ -103,7 +103,7 @@ def check_layers(root: Record, parts: Mapping[int, str], origin: str) -> None:
             continue
         if found != expected:
             raise WeightsError(
-                f"{origin} has another network than RT-DETR: layer {index} ({part}) has {what} "
+                f"{origin} is not a plain RT-DETR: layer {index} ({part}) has {what} "
                 f"{shown(found)} instead of {expected}"
             )
 
@@ -119,7 +119,7 @@ def _mapping(record: object, key: str) -> dict[str, Any]:
 
 
 def _is_half(value: object) -> bool:
-    """Whether a tensor that a module carries along was cast to half with it; not if it is empty."""
+    """Whether a non-empty tensor of a module was cast to half precision."""
     storage = value.storage if isinstance(value, StoredTensor) and value.size != (0,) else ()
     storage = storage if isinstance(storage, tuple) else ()
     return any(isinstance(part, Reference) and "Half" in part.name for part in storage)

@@ -1,4 +1,4 @@
-"""Check the numbers in weights and moments; checkpoint.py compares their names and shapes."""
+"""Check the values of weights and optimizer moments; checkpoint.py checks names and shapes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 from rtdetr_cli.core.errors import WeightsError
 
 _AT_LEAST_ZERO = ("running_var", "num_batches_tracked", "exp_avg_sq")
-"""Ends of the names of variances, counts and squares."""
+"""Suffixes of names of variances, counters and squares."""
 
 
 def check_values(tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Refuse tensors whose network would compute nothing but NaN.
+    """Reject tensors with which a network would output NaN.
 
-    One pass over the values, 20 ms for the 33 million of L.
+    One pass over the values: 20 ms for the 33 million of RT-DETR-L.
 
     Args:
         tensors: by name, on the CPU.
         origin: the file's name, for messages.
 
     Raises:
-        WeightsError: A value is NaN or infinite, or a variance or a count is below zero.
+        WeightsError: A value is NaN or infinite, or a variance or a counter is negative.
     """
     checked = {
         name: tensor
@@ -45,5 +45,5 @@ def check_values(tensors: Mapping[str, Tensor], origin: str) -> None:
     if below:
         low = bounds[below[0]][0]
         raise WeightsError(
-            f"{origin} cannot be used: {below[0]} cannot be below zero, found {low:g}"
+            f"{origin} cannot be used: {below[0]} must not be negative, found {low:g}"
         )

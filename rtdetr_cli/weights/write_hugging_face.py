@@ -1,6 +1,6 @@
-"""Out again for transformers: the folder that `from_pretrained` of its RT-DETR classes loads.
+"""Write a checkpoint for transformers: a folder that `from_pretrained` loads.
 
-The table of names is that of foreign.py, read backwards.
+Names are mapped by the table of foreign.py, inverted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rtdetr_cli.weights.write_official import (
     points_scales,
 )
 
-# Rules that hold anywhere in a name (leading dot) are many to one: their way back is written out.
+# Rules with a leading dot are many to one, so their inverses are listed here.
 _RENAMES = (
     *((hub, foreign) for foreign, hub in HUGGING_FACE if not foreign.startswith(".")),
     (".linear1.", ".fc1."),
@@ -40,10 +40,10 @@ _DECODER_PART = re.compile(r"decoder\.(?:decoder\.layers|dec_score_head|dec_bbox
 
 
 def write_hugging_face(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write model.safetensors, config.json and preprocessor_config.json, all or nothing.
+    """Write model.safetensors, config.json and preprocessor_config.json atomically.
 
-    An older folder of these three files is replaced as a whole. Decoder layers that never run at
-    inference are left out, since transformers runs all that there are.
+    An existing folder of these three files is replaced as a whole. Decoder layers that are not used
+    at inference are dropped, because transformers runs all layers.
 
     Raises:
         WeightsError: transformers has no such RT-DETR.
@@ -61,7 +61,7 @@ def write_hugging_face(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def without_idle_layers(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with only those decoder layers that run at inference."""
+    """Drop the decoder layers that are not used at inference."""
     decoder = checkpoint.config.decoder
     depth = decoder.eval_layers or decoder.num_layers
     config = replace(
@@ -76,7 +76,7 @@ def without_idle_layers(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def hugging_face_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors under the names that transformers writes to disk."""
+    """The tensors by the names that transformers writes to disk."""
     weights = {
         _backbone_leaf(key): tensor for key, tensor in at_epsilon(checkpoint, NORM_EPS).items()
     }
@@ -88,13 +88,13 @@ def hugging_face_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _backbone_leaf(key: str) -> str:
-    """Only backbones call their layers convolution and normalization, and only the innermost."""
+    """Rename the innermost modules of the backbone to convolution and normalization."""
     stem, leaf, kind = key.rsplit(".", 2) if key.startswith("backbone.") else (key, "", "")
     return f"{stem}.{_BACKBONE_LEAVES[leaf]}.{kind}" if leaf in _BACKBONE_LEAVES else key
 
 
 def split_query_key_value(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Torch's attention has q, k and v stacked; Hugging Face keeps them apart."""
+    """Split the stacked q, k and v projections of PyTorch, as in Hugging Face."""
     apart = {}
     for key, tensor in state.items():
         stem, joined, kind = key.partition("in_proj_")
@@ -107,7 +107,7 @@ def split_query_key_value(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What config.json says: the v1 class, or the V2 class where the sampling is discrete.
+    """Content of config.json: the v1 class, or the V2 class for discrete sampling.
 
     Raises:
         WeightsError: transformers has no such RT-DETR.
@@ -145,7 +145,7 @@ def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _expressible(config: ModelConfig) -> PResNetConfig:
-    """The backbone, if transformers can build the network around it."""
+    """Check that transformers can build the network; return its backbone."""
     backbone = config.backbone
     if not isinstance(backbone, PResNetConfig):
         raise WeightsError(
@@ -155,7 +155,7 @@ def _expressible(config: ModelConfig) -> PResNetConfig:
     for holds, rule in _RULES:
         if not holds(config, backbone):
             raise WeightsError(
-                f"{config.name} cannot be written as hf: transformers wants {rule}; use "
+                f"{config.name} cannot be written as hf: transformers requires {rule}; use "
                 "format=official or format=safetensors"
             )
     return backbone
@@ -167,15 +167,18 @@ def _has_plain_stem(_: ModelConfig, backbone: PResNetConfig) -> bool:
 
 
 def _has_plain_shortcuts(_: ModelConfig, backbone: PResNetConfig) -> bool:
-    """Around basic blocks transformers takes the kind of shortcut from the widths."""
+    """For basic blocks, transformers derives the kind of shortcut from the widths."""
     differ = all(before != after for before, after in pairwise(backbone.widths))
     return backbone.bottleneck or (backbone.widths[0] == backbone.stem[2] and differ)
 
 
-# What is fixed in transformers: whether a network keeps to it, and the words for it.
+# Properties fixed in transformers: a check, and its description for the message.
 _RULES: tuple[tuple[Callable[[ModelConfig, PResNetConfig], bool], str], ...] = (
     (_has_plain_stem, "a stem of widths n, n and 2n"),
-    (_has_plain_shortcuts, "basic blocks whose first stage is as wide as the stem, none alike"),
+    (
+        _has_plain_shortcuts,
+        "basic blocks whose first stage is as wide as the stem and whose stages differ in width",
+    ),
     (lambda config, _: config.encoder.num_csp_blocks == 3, "three RepVGG blocks per CSP block"),
     (
         lambda config, _: len(set(config.decoder.num_points)) == 1,
@@ -186,7 +189,7 @@ _RULES: tuple[tuple[Callable[[ModelConfig, PResNetConfig], bool], str], ...] = (
 
 def _backbone_config(backbone: PResNetConfig) -> dict[str, Any]:
     return {
-        "model_type": "rt_detr_resnet",  # of both classes
+        "model_type": "rt_detr_resnet",  # the same for both classes
         "embedding_size": backbone.stem[2],
         "hidden_sizes": list(backbone.map_widths),
         "depths": list(backbone.blocks),
@@ -196,7 +199,7 @@ def _backbone_config(backbone: PResNetConfig) -> dict[str, Any]:
 
 
 def image_processor(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What preprocessor_config.json says: stretched bilinearly with antialias, divided by 255."""
+    """Content of preprocessor_config.json: bilinear resize with antialias, division by 255."""
     height, width = checkpoint.preprocessing.size_hw
     return {
         "image_processor_type": "RTDetrImageProcessor",

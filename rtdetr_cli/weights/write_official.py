@@ -1,6 +1,6 @@
-"""Write a checkpoint for the official repository; write_hugging_face.py does for transformers.
+"""Write a checkpoint for the official repository; write_hugging_face.py writes for transformers.
 
-Norms are written for an epsilon of 1e-5, the only one that both know.
+Norms are written for an epsilon of 1e-5, the only one that both support.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ STRIDES = (8, 16, 32)
 
 
 def write_official(path: Path, checkpoint: Checkpoint) -> None:
-    """A training checkpoint that the official v2 code loads strictly with `-r`, or with `-t`.
+    """Write a training checkpoint that the official v2 code loads strictly with `-r` or `-t`.
 
     Raises:
-        StorageError: No space left or no permission; an older file is still whole.
+        StorageError: No space left or no permission; an existing file is kept.
     """
     state = official_state(checkpoint)
     content = {"model": state, "ema": {"module": state, "updates": 0}}  # tensors are stored once
@@ -31,7 +31,7 @@ def write_official(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def official_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The state dict of the official v2 network: our tensors and the buffers it keeps besides."""
+    """The state dict of the official v2 network: our tensors and its additional buffers."""
     config = checkpoint.config
     state = stored(at_epsilon(checkpoint, NORM_EPS))
     state |= norm_counters(state, frozen="backbone." if config.recipe.freeze_backbone_norm else "-")
@@ -42,7 +42,7 @@ def official_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the official YAML must say for such a file, because no tensor of it does."""
+    """Settings for the official YAML that the tensors do not determine."""
     decoder = checkpoint.config.decoder
     settings: dict[str, Any] = {
         "num_classes": len(checkpoint.names),
@@ -56,7 +56,7 @@ def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def at_epsilon(checkpoint: Checkpoint, norm_eps: float) -> dict[str, Tensor]:
-    """The weights for norms of another epsilon: the variances take up the difference."""
+    """The weights for norms of another epsilon: the variances absorb the difference."""
     shift = checkpoint.config.norm_eps - norm_eps
     return {
         key: tensor + shift if shift and key.endswith("running_var") else tensor
@@ -65,7 +65,7 @@ def at_epsilon(checkpoint: Checkpoint, norm_eps: float) -> dict[str, Tensor]:
 
 
 def norm_counters(state: dict[str, Tensor], frozen: str) -> dict[str, Tensor]:
-    """`num_batches_tracked` of every BatchNorm but those whose names start with `frozen`."""
+    """`num_batches_tracked` of every BatchNorm whose name does not start with `frozen`."""
     return {
         f"{key.removesuffix('running_var')}num_batches_tracked": torch.tensor(0)
         for key in state
@@ -74,17 +74,16 @@ def norm_counters(state: dict[str, Tensor], frozen: str) -> dict[str, Tensor]:
 
 
 def points_scales(template: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The buffer (P,) that each v2 decoder layer keeps: 1/n for each of a level's n points."""
+    """The buffer (P,) of each v2 decoder layer: 1/n for each of the n points of a level."""
     decoder = checkpoint.config.decoder
     scale = torch.tensor([1 / count for count in decoder.num_points for _ in range(count)])
     return {template.format(index): scale.clone() for index in range(decoder.num_layers)}
 
 
 def official_anchors(size_hw: tuple[int, int]) -> dict[str, Tensor]:
-    """The anchors' logits (1, N, 4), infinite where invalid, and their mask (1, N, 1).
+    """Logits of the anchors (1, N, 4), infinite where invalid, and their mask (1, N, 1).
 
-    One square per cell of each level, 0.05 * 2^level of the image wide; valid inside
-    (0.01, 0.99).
+    One square per cell of each level, with side 0.05 * 2^level; valid inside (0.01, 0.99).
     """
     levels = []
     for level, stride in enumerate(STRIDES):

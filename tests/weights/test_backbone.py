@@ -110,8 +110,7 @@ def test_names_of_dfine_and_timm_and_a_head_that_is_said(tiny_config, tmp_path):
     found = open_pretrained(tmp_path / "x.pth")
     assert same(found.weights, prefixed(state))
     assert found.notes == (
-        "4 tensors of its classifier dropped: head.last_conv.0.weight, head.fc.weight, "
-        "fc.bias, ...",
+        "4 classifier tensors dropped: head.last_conv.0.weight, head.fc.weight, fc.bias, ...",
     )
 
 
@@ -139,19 +138,21 @@ def test_affine_blocks_are_folded_and_said(tiny_config):
     state = bare(tiny_config)
     found = read_backbone(state | blocks, "B0.pth")
     assert found.notes == (
-        "its affine blocks folded into the convolutions, exact but at the border",
+        "affine blocks folded into the convolutions, exact except at the border",
     )
     assert found.weights.keys() == prefixed(state).keys()
     behind = "stages.0.blocks.0.layers.0.conv.weight"
     assert torch.equal(found.weights[f"backbone.{behind}"], 2 * state[behind])
     damaged = blocks | {"stem.stem4.lab.scale": torch.ones(2)}
-    with pytest.raises(WeightsError, match=r"^B0\.pth is no backbone of ours: "):
+    with pytest.raises(WeightsError, match=r"^B0\.pth is not a supported backbone: "):
         read_backbone(state | damaged, "B0.pth")
 
 
 def test_half_a_backbone_is_named(tiny_config):
     state = {key: t for key, t in bare(tiny_config).items() if not key.startswith("stages.2.")}
-    with pytest.raises(WeightsError, match=r"^x\.pth is no complete backbone: backbone\.stages\.2"):
+    with pytest.raises(
+        WeightsError, match=r"^x\.pth is not a complete backbone: backbone\.stages\.2"
+    ):
         read_backbone(state, "x.pth")
 
 
@@ -160,7 +161,7 @@ def test_half_a_backbone_is_named(tiny_config):
 )
 def test_impossible_shapes_are_one_sentence(key, tiny_config):
     state = bare(tiny_config) | {key: torch.tensor(1.0)}
-    with pytest.raises(WeightsError, match=r"^x\.pth is no backbone of ours: "):
+    with pytest.raises(WeightsError, match=r"^x\.pth is not a supported backbone: "):
         read_backbone(state, "x.pth")
 
 
@@ -172,7 +173,7 @@ def test_a_detector_is_no_backbone_and_a_backbone_no_detector(tiny_config, tmp_p
     with pytest.raises(WeightsError) as caught:
         open_weights(tmp_path / "imagenet.pth")
     assert str(caught.value) == (
-        "imagenet.pth is only a backbone, no detector; train one from it: "
+        "imagenet.pth is only a backbone, not a detector; train one from it: "
         "rtdetr train model=ARCHITECTURE.yaml pretrained=imagenet.pth"
     )
     torch.save(bare(load_model_config("rtdetr-n")), tmp_path / "b0.pth")

@@ -96,12 +96,12 @@ def test_a_full_disk_leaves_the_older_file_whole(checkpoint, tmp_path, monkeypat
     ("change", "sentence"),
     [
         ({"version": 2}, r"x\.pt has format version 2; this rtdetr reads 1"),
-        ({"format": "other"}, "is no checkpoint of rtdetr"),
+        ({"format": "other"}, "is not an rtdetr checkpoint"),
         ({"names": None}, r"x\.pt is damaged"),
-        ({"weights": {"a": 5}}, r"x\.pt is damaged: .*a weight that is no tensor"),
-        ({"weights": {"a": torch.nn.Linear}}, "where a plain value belongs"),
+        ({"weights": {"a": 5}}, r"x\.pt is damaged: .*a weight is not a tensor"),
+        ({"weights": {"a": torch.nn.Linear}}, "instead of a plain value"),
         ({"preprocessing": {"size_hw": [1]}}, r"x\.pt is damaged"),
-        ({"training": True}, r"x\.pt is damaged: .*a training state that is no mapping"),
+        ({"training": True}, r"x\.pt is damaged: .*the training state is not a mapping"),
         ({"architecture": {"name": "x"}}, r"x\.pt: backbone"),
     ],
 )

@@ -187,7 +187,7 @@ def test_what_ties_rtdetrv4_to_its_teacher_is_dropped_with_a_note(kit):
     taught = read_foreign(state, "x")
     assert set(taught.weights) == set(plain.weights)
     assert set(taught.notes) - set(plain.notes) == {
-        "1 tensors of its distillation dropped: encoder.feature_projector.0.weight..."
+        "1 distillation tensors dropped: encoder.feature_projector.0.weight..."
     }
 
 
@@ -228,12 +228,16 @@ def with_extra(*names):
 @pytest.mark.parametrize(
     ("file", "change", "sentence"),
     [
-        ("ultralytics_resnet50", dict, "a ResNet of Ultralytics' own, another network than"),
-        ("ultralytics_l", lambda s: without(s, "model.21."), "no RT-DETR with an HGNetv2 backbone"),
+        ("ultralytics_resnet50", dict, "the ResNet of Ultralytics, a different network from"),
+        (
+            "ultralytics_l",
+            lambda s: without(s, "model.21."),
+            "not an RT-DETR with an HGNetv2 backbone",
+        ),
         ("ultralytics_l", lambda s: s | {"other": s["model.12.bn.bias"]}, "has a tensor other"),
         ("official_r18vd", lambda s: without(s, "dec_score_head"), "has no class heads"),
         ("official_r18vd", lambda s: without(s, "enc_score_head"), "has no class heads"),
-        ("official_r18vd", lambda s: without(s, "res_layers.2"), "is absent"),
+        ("official_r18vd", lambda s: without(s, "res_layers.2"), "is missing"),
         ("official_r18vd", lambda s: without(s, "encoder.input_proj"), "of a known family"),
         ("official_r18vd", lambda _: {"neck.a": torch.zeros(1)}, "has no class heads"),
         ("official_r18vd", lambda _: {"linear_0.w_0_moment1_0": torch.zeros(1)}, "optimizer"),

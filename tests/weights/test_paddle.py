@@ -80,7 +80,7 @@ def test_a_pdparams_opens_as_the_network_it_was(protocol, edited_config, kit, tm
     assert found.names == {0: "class0", 1: "class1", 2: "class2"}
     assert set(found.weights) == set(state)
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in state.items())
-    assert "entries that are no weights dropped: StructuredToParameterName@@" in found.notes
+    assert "entries that are not weights dropped: StructuredToParameterName@@" in found.notes
 
 
 def swapped(old, new):
@@ -95,11 +95,11 @@ def swapped(old, new):
     [
         (swapped(b"K\x02K\x03\x86", b"K\x02K\x04\x86"), "has 24 bytes instead of those of"),
         (swapped(b"K\x02K\x03\x86", b"J\xff\xff\xff\xffK\x03\x86"), "an impossible shape"),
-        (swapped(b"\x8c\x02f4", b"\x8c\x02c8"), "of a kind that is not read"),
-        (swapped(b"\x8c\x01<", b"\x8c\x01>"), "of a kind that is not read"),
-        (pickle.dumps({"a": np.array(["text"], dtype=object)}, 4), "of a kind that is not read"),
-        (pickle.dumps([np.zeros(3)], 4), "without arrays by name"),
-        (pickle.dumps(0x1950A86A20F9469CFC6C, 2), "written by torch before 1.6"),
+        (swapped(b"\x8c\x02f4", b"\x8c\x02c8"), "of an unsupported kind"),
+        (swapped(b"\x8c\x01<", b"\x8c\x01>"), "of an unsupported kind"),
+        (pickle.dumps({"a": np.array(["text"], dtype=object)}, 4), "of an unsupported kind"),
+        (pickle.dumps([np.zeros(3)], 4), "without named arrays"),
+        (pickle.dumps(0x1950A86A20F9469CFC6C, 2), "written by PyTorch before 1.6"),
         (pickle.dumps({"a": np.zeros(9)}, 4)[:-20], "is damaged"),
     ],
 )

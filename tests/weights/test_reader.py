@@ -198,8 +198,8 @@ def test_the_trained_file_is_opened(shared_data):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "neither a torch archive nor safetensors"),
-        (b"hello, this is a text file", "neither a torch archive nor safetensors"),
+        (b"", "neither a torch archive nor a safetensors file"),
+        (b"hello, this is a text file", "neither a torch archive nor a safetensors file"),
         (b"\x80\x02}q\x00.", "holds 0 tensors but no RT-DETR"),
         (b"PK\x03\x04 and no more", "damaged"),
         (b"\x20\x00\x00\x00\x00\x00\x00\x00{ and no more", "damaged"),

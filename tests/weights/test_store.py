@@ -234,7 +234,7 @@ def test_the_backbone_of_an_architecture_is_fetched_once(name, imagenet, server,
     backbone = open_start(name, config)
     assert isinstance(backbone, Backbone)
     assert backbone.origin == "tinynet (Tiny_ssld.pth, ImageNet)"
-    assert backbone.notes == ("1 tensors of its classifier dropped: fc.weight",)
+    assert backbone.notes == ("1 classifier tensors dropped: fc.weight",)
     stem = "backbone.stem.stem1.conv.weight"
     assert torch.equal(backbone.weights[stem], tiny[1].state_dict()[stem] + 1)
     assert names(home) == {"Tiny_ssld.pth", "Tiny_ssld.pth.sha256"}
@@ -264,7 +264,7 @@ def test_offline_says_where_the_backbone_comes_from_and_goes(home):
 
 
 def test_an_architecture_without_a_published_backbone_is_told_so(home, tiny_config):
-    with pytest.raises(WeightsError, match=r"^tiny has a backbone of its own.*hgnetv2-l \(rtdetr"):
+    with pytest.raises(WeightsError, match=r"^tiny has a custom backbone.*hgnetv2-l \(rtdetr"):
         open_start("backbone", tiny_config)
 
 

@@ -40,7 +40,7 @@ def test_what_is_not_finite_is_named(name, value):
 @pytest.mark.parametrize("name", ["bn.running_var", "bn.num_batches_tracked"])
 def test_variances_and_counts_are_not_below_zero(name):
     tensors = {**GOOD, name: torch.full_like(GOOD[name], -1)}
-    with pytest.raises(WeightsError, match=rf"{name} cannot be below zero, found -1$"):
+    with pytest.raises(WeightsError, match=rf"{name} must not be negative, found -1$"):
         check_values(tensors, "x.pt")
 
 

@@ -82,12 +82,12 @@ class PaddedConvBN(ConvBN):
 
     def __init__(self, channels: tuple[int, int]) -> None:
         super().__init__(channels, kernel=2)
-        # In the official state dict the convolution stands behind the pad: `conv.1.weight`.
+        # In the official state dict the pad comes first: `conv.1.weight` is the convolution.
         self.conv = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), self.conv)
 
 
 class Stem(nn.Module):
-    """Two parallel paths behind a first 3x3: 2x2 convolutions and a 2x2 max-pool; stride 4."""
+    """Two parallel paths after a 3x3 convolution: 2x2 convolutions, 2x2 max-pool; stride 4."""
 
     def __init__(self, mid: int, out: int) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ def test_the_backbone_is_taken_and_the_recipe_is_that_of_a_pretrained_one(
     said = capsys.readouterr().err
     assert (
         "backbone from imagenet.pth; encoder and decoder from scratch; "
-        "1 tensors of its classifier dropped: fc.weight" in said
+        "1 classifier tensors dropped: fc.weight" in said
     )
     assert "AdamW lr 0.0001, backbone 5e-06" in said
     assert "stem frozen, backbone norms frozen" in said
@@ -138,4 +138,4 @@ def test_an_architecture_without_published_backbone_is_told_so(
 ):
     words = command(tiny_yaml, squares, tmp_path / "runs", "pretrained=backbone")
     assert run(words) == 4
-    assert "tiny has a backbone of its own" in capsys.readouterr().err
+    assert "tiny has a custom backbone" in capsys.readouterr().err

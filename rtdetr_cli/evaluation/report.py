@@ -248,6 +248,6 @@ def _title(axes: Axes, title: str, condition: str) -> None:
 
 
 def short_name(name: str) -> str:
-    """Shorten a class name and escape `$`, which matplotlib would read as a formula."""
+    """A printable class name, shortened for a plot."""
     name = printable(name)
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"

@@ -1,4 +1,4 @@
-"""AP against pycocotools, live and on the stored answers of pycocotools 2.0.11."""
+"""AP against pycocotools, live and on stored results of pycocotools 2.0.11."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluator_of(ground_truth, results) -> CocoEvaluator:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_stored_answers_of_pycocotools_are_met_to_1e_12(name, shared_data, pycocotools_run):
+def test_stored_results_of_pycocotools_are_met_to_1e_12(name, shared_data, pycocotools_run):
     folder = shared_data / "eval_fixtures"
     expected = json.loads((folder / "expected.json").read_text())[name]
     ground_truth = json.loads((folder / expected["gt"]).read_text())
@@ -77,19 +77,19 @@ def test_annotation_id_0_counts_as_in_pycocotools_and_is_remarked(split, pycocot
     assert "id 0" in metrics.remarks[0]
 
 
-def test_an_id_0_survives_a_split_where_nothing_was_found(make_split):
+def test_an_id_0_works_in_a_split_without_detections(make_split):
     split = make_split(CAT, [])
     split.ground_truth["annotations"][0]["id"] = 0
     assert split.evaluator().compute().box.map == 0.0
 
 
-def test_nothing_found_scores_zero(make_split):
+def test_no_detections_score_zero(make_split):
     metrics = make_split(CAT, []).evaluator().compute()
     assert metrics.box.map == metrics.box.mp == metrics.box.mr == 0.0
     assert metrics.remarks == []
 
 
-def test_images_that_were_never_added_count_as_nothing_found(make_split):
+def test_images_that_were_never_added_count_as_without_detections(make_split):
     split = make_split(CAT, [[10, 10, 40, 40, 0.9, 0]])
     split.ground_truth["images"].append({"id": 2})
     split.ground_truth["annotations"].append(split.ground_truth["annotations"][0] | {"id": 2})
@@ -98,7 +98,7 @@ def test_images_that_were_never_added_count_as_nothing_found(make_split):
     assert split.evaluator().compute().box.map == pytest.approx(51 / 101)
 
 
-def test_no_ground_truth_is_undefined_and_said_in_a_sentence(make_split):
+def test_without_ground_truth_ap_is_undefined_with_a_remark(make_split):
     metrics = make_split([], [[10, 10, 40, 40, 0.9, 0]]).evaluator().compute()
     assert set(metrics.stats.values()) == {-1.0}
     assert math.isnan(metrics.box.map)
@@ -116,7 +116,7 @@ def test_a_false_alarm_in_an_empty_image_lowers_ap(make_split):
     assert split.evaluator().compute().box.map == pytest.approx(0.5)
 
 
-def test_a_detection_on_a_crowd_box_counts_for_nothing(make_split):
+def test_a_detection_on_a_crowd_box_is_ignored(make_split):
     found = [[10, 10, 40, 40, 0.5, 0], [60, 60, 20, 20, 0.9, 0], [70, 60, 20, 20, 0.8, 0]]
     split = make_split([*CAT, [55, 55, 100, 100, 0]], found, crowd=[0, 1])
     metrics = split.evaluator().compute()
@@ -146,13 +146,13 @@ def test_predictions_are_coco_results_without_rounding(make_split):
     }
 
 
-def test_an_image_of_another_split_is_refused(make_split):
+def test_an_image_of_another_split_is_rejected(make_split):
     with pytest.raises(ValueError, match="image id 9"):
         make_split(CAT, []).evaluator().update(9, nothing())
 
 
 @pytest.mark.parametrize("where", ["boxes_xyxy", "scores"])
-def test_a_value_that_is_not_finite_blames_the_weights(where, make_split):
+def test_a_non_finite_value_is_reported_as_a_fault_of_the_weights(where, make_split):
     split = make_split(CAT, [[10, 10, 40, 40, 0.9, 0]])
     getattr(split.detections[1], where).view(-1)[0] = math.nan
     with pytest.raises(WeightsError, match="image id 1"):

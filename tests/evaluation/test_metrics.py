@@ -1,4 +1,4 @@
-"""The answer under the names that users know."""
+"""Metrics under the names that Ultralytics uses."""
 
 from __future__ import annotations
 

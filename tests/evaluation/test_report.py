@@ -32,23 +32,23 @@ def test_six_images_are_written_whatever_the_classes_are_called(boxes, make_spli
     assert [path.name for path in save_plots(tmp_path, metrics)] == FILES
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
     for name in FILES:
-        picture = cv2.imread(str(tmp_path / name))
-        assert min(picture.shape[:2]) >= 600
-        assert picture.std() > 5
+        image = cv2.imread(str(tmp_path / name))
+        assert min(image.shape[:2]) >= 600
+        assert image.std() > 5
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_each_contestant_of_a_benchmark_is_a_point(tmp_path):
+def test_each_format_of_a_benchmark_is_a_point(tmp_path):
     drawn = []
     for count in (1, 3):
         points = [("onnx-half", 100.0 * n, 0.5 / n) for n in range(1, count + 1)]
         save_tradeoff(tmp_path / "benchmark.png", points, "AP")
         drawn.append(cv2.imread(str(tmp_path / "benchmark.png")).astype(int))
-    blue = [(picture[..., 0] > picture[..., 2] + 100).sum() for picture in drawn]
+    blue = [(image[..., 0] > image[..., 2] + 100).sum() for image in drawn]
     assert blue[1] == pytest.approx(3 * blue[0], rel=0.2)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(make_split, tmp_path, monkeypatch):
+def test_an_unwritable_folder_is_a_one_line_error(make_split, tmp_path, monkeypatch):
     metrics = make_split(BOXES, FOUND).evaluator().compute()
     monkeypatch.setattr("pathlib.Path.mkdir", _no_permission)
     with pytest.raises(StorageError, match="permission denied"):

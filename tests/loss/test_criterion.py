@@ -120,7 +120,7 @@ def test_all_terms_equal_the_official_ones():
     assert losses == pytest.approx(official, rel=1e-12)
 
 
-def test_the_matchability_aware_terms_equal_deims():
+def test_the_matchability_aware_terms_equal_those_of_deim():
     # Intellindust-AI-Lab/DEIM 09d35d5, DEIMCriterion.loss_labels_mal on the same tensors, float64.
     deim = {
         "loss_mal": 7.911185993310776,

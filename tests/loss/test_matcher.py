@@ -44,7 +44,7 @@ def test_assignment_is_the_cheapest_of_all(slow, counts, seed):
     assert pairs_by_image(HungarianMatcher()(prediction, truth), truth) == expected
 
 
-def test_each_cost_equals_the_papers(slow):
+def test_each_cost_equals_that_of_the_paper(slow):
     prediction, targets = random_case([2, 1])
     truth = flatten_targets(targets, like=prediction.boxes)
     cost = HungarianMatcher().costs(prediction, truth)
@@ -61,7 +61,7 @@ def test_each_cost_equals_the_papers(slow):
                 assert cost[box, s, query].item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_more_boxes_than_queries_leaves_the_dearest_boxes_unmatched():
+def test_more_boxes_than_queries_leaves_the_highest_cost_boxes_unmatched():
     boxes = torch.tensor([[0.2, 0.2, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]])
     prediction = Prediction(torch.zeros(1, 1, 2, 1), boxes[[2, 0]][None, None])
     truth = flatten_targets([Target(boxes, torch.zeros(3, dtype=torch.int64))], like=boxes)
@@ -78,7 +78,7 @@ def test_costs_of_huge_logits_are_finite(logit):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_broken_predictions_are_matched_all_the_same(value):
+def test_non_finite_predictions_are_still_matched(value):
     prediction, targets = random_case([2, 1])
     prediction.logits[:, :, 1:] = value
     truth = flatten_targets(targets, like=prediction.boxes)
@@ -86,7 +86,7 @@ def test_broken_predictions_are_matched_all_the_same(value):
     assert matches.queries.shape == (2, 3)
 
 
-def test_a_finite_query_is_preferred_to_a_broken_one():
+def test_a_finite_query_is_preferred_to_a_non_finite_one():
     boxes = torch.full((1, 1, 3, 4), 0.5)
     prediction = Prediction(
         torch.tensor([float("nan"), -50.0, float("inf")]).view(1, 1, 3, 1), boxes
@@ -97,7 +97,7 @@ def test_a_finite_query_is_preferred_to_a_broken_one():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38, -1e38])
 @pytest.mark.parametrize("part", ["logits", "boxes", "targets"])
-def test_costs_are_bounded_whatever_is_broken(part, value):
+def test_costs_are_bounded_for_non_finite_predictions(part, value):
     prediction, targets = random_case([2, 1])
     prediction = Prediction(*(tensor.float() for tensor in prediction))
     truth = flatten_targets(targets, like=prediction.boxes)
@@ -108,7 +108,7 @@ def test_costs_are_bounded_whatever_is_broken(part, value):
     assert all(len(set(row[:2])) == 2 for row in queries.tolist())
 
 
-def test_a_cost_beyond_the_limit_is_clipped_and_a_broken_one_is_the_dearest():
+def test_costs_beyond_the_limit_are_clipped_and_non_finite_ones_are_highest():
     boxes = torch.full((1, 1, 4, 4), 0.5)
     logits = torch.tensor([1e30, -1e30, float("nan"), float("inf")]).view(1, 1, 4, 1)
     truth = flatten_targets([Target(boxes[0, 0, :1], torch.zeros(1, dtype=torch.int64))], boxes)

@@ -35,9 +35,9 @@ def test_overlap_equals_torchvision_for_all_pairs():
         ([0.5, 0.2, 0.0, 0.1], [0.5, 0.8, 0.0, 0.1], 0, 0),  # two lines above one another
     ],
 )
-def test_overlap_of_boxes_drawn_by_hand(box, target, iou, giou):
-    answer = box_overlap(*torch.tensor([box, target], dtype=torch.float64))
-    assert [value.item() for value in answer] == pytest.approx([iou, giou], abs=1e-12)
+def test_overlap_of_boxes_computed_by_hand(box, target, iou, giou):
+    overlap = box_overlap(*torch.tensor([box, target], dtype=torch.float64))
+    assert [value.item() for value in overlap] == pytest.approx([iou, giou], abs=1e-12)
 
 
 def test_a_box_of_one_pixel_in_4096_overlaps_itself_by_one():

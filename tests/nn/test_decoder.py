@@ -50,7 +50,7 @@ def test_anchors_are_cell_centres_with_sizes_by_level():
 
 
 def test_cells_at_the_border_are_no_anchors_at_640():
-    """8084 of 8400 cells are valid: the outer ring of the finest map lies below 0.01."""
+    """8084 of 8400 cells are valid: the outer ring of the finest map is below 0.01."""
     anchors_logit, is_valid = make_anchors([(80, 80), (40, 40), (20, 20)], torch.empty(0))
     assert is_valid.sum() == 8084
     assert is_valid[0, :6400].sum() == 78 * 78

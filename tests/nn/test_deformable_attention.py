@@ -136,7 +136,7 @@ def test_sampling_in_half_precision_finds_the_place_to_a_fraction_of_a_pixel():
 
 
 def test_offsets_to_whole_pixels_are_not_trained():
-    """Rounding has no slope; a parameter without a gradient would stop distributed training."""
+    """Rounding has no gradient; a parameter without a gradient would stop distributed training."""
     trained = {name for name, one in attention("discrete").named_parameters() if one.requires_grad}
     frozen = {name for name, _ in attention("bilinear").named_parameters()} - trained
     assert frozen == {"sampling_offsets.weight", "sampling_offsets.bias"}

@@ -1,4 +1,4 @@
-"""Denoising queries: what is disturbed, by how much, and who may look at whom."""
+"""Denoising queries: what is disturbed, by how much, and the attention mask."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_without_label_noise_each_copy_carries_its_class():
     assert torch.equal(queries.content[0], expected)
 
 
-def test_label_noise_draws_half_of_its_share_anew():
+def test_label_noise_replaces_half_of_its_share():
     torch.manual_seed(0)
     embedding = nn.Embedding(81, 1, padding_idx=80)
     embedding.weight.data = torch.arange(81.0)[:, None]
@@ -135,7 +135,7 @@ def test_the_budget_is_shared_by_the_groups(most, num_groups):
     assert queries.groups.num_queries == queries.content.shape[1] == 2 * most * num_groups
 
 
-def test_a_dense_image_lends_only_as_many_boxes_as_the_budget():
+def test_a_dense_image_uses_only_as_many_boxes_as_the_budget():
     torch.manual_seed(0)
     targets = targets_of(250, 2)
     config = DenoisingConfig(box_noise=1e-3)
@@ -163,7 +163,7 @@ def test_without_boxes_or_budget_no_query_is_made_and_no_random_number_drawn(cou
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_without_denoising_queries_all_may_look_at_all():
+def test_without_denoising_queries_attention_is_unrestricted():
     groups = DenoisingGroups([], [], num_groups=1, num_queries=0)
     assert attention_between(groups, num_queries=5, device=torch.device("cpu")) is None
 

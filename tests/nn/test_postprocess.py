@@ -31,7 +31,7 @@ def test_the_best_pairs_are_chosen_over_queries_and_classes():
             torch.testing.assert_close(box, torch.tensor(expected))
 
 
-def test_one_query_may_answer_with_several_classes():
+def test_one_query_may_yield_several_classes():
     logits = torch.tensor([[[5.0, 4.0, -9.0], [-9.0, -9.0, 3.0]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]])
     (found,) = top_detections(ModelOutput(logits, boxes), [(10, 10)], max_det=3)

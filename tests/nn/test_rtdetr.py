@@ -27,7 +27,9 @@ def train_mode_with_fixed_norms(network):
 @pytest.mark.parametrize(
     ("size_hw", "tokens"), [((96, 96), 189), ((64, 32), 42), ((32, 160), 105), ((32, 32), 21)]
 )
-def test_sizes_with_fewer_tokens_than_queries_answer_once_per_token(tiny_config, size_hw, tokens):
+def test_sizes_with_fewer_tokens_than_queries_give_one_query_per_token(
+    tiny_config, size_hw, tokens
+):
     decoder = dataclasses.replace(tiny_config.decoder, num_queries=300)
     network = RTDETRNetwork(dataclasses.replace(tiny_config, decoder=decoder), 5).eval()
     output = network(torch.rand(2, 3, *size_hw))
@@ -88,7 +90,7 @@ def test_fewer_queries_are_the_best_of_the_many(network, images):
 
 
 @pytest.mark.parametrize("layers", [0, 4])
-def test_a_depth_that_was_not_trained_is_refused(network, layers):
+def test_a_depth_that_was_not_trained_is_rejected(network, layers):
     with pytest.raises(UsageError, match=r"tiny has 3 decoder layers, so 1 to 3 are possible"):
         network.set_speed(decoder_layers=layers)
 

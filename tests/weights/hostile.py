@@ -195,7 +195,7 @@ def replaced(data, old, new, count=-1):
 def zips(corpus):
     import warnings
 
-    warnings.simplefilter("ignore")  # of zipfile, about names that stand twice
+    warnings.simplefilter("ignore")  # zipfile warns about duplicate names
     good = corpus.good["official"]
     pkl = next(n for n in zipfile.ZipFile(io.BytesIO(good)).namelist() if n.endswith("data.pkl"))
     end = good.rindex(b"PK\x05\x06")

@@ -4,7 +4,7 @@
 
 The processes are forked from one that has opened good files, so that nothing needs importing any
 more: what an audit hook sees then is the file's doing. The files share processes; one that ends a
-process is named and the others go on.
+process is named and the others continue.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def digest(checkpoint):
 
 
 def attempt(work):
-    """What a call ends in: an answer, a sentence, or an error that nobody foresaw."""
+    """Outcome of a call: a result, a WeightsError, or an unexpected error."""
     try:
-        return {"answer": work()}
+        return {"result": work()}
     except RTDETRError as error:
         return {"sentence": str(error)}
     except BaseException as error:  # noqa: BLE001  (whatever it is, it is a finding)
@@ -112,14 +112,14 @@ def judge(case):
     signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process
     door = unsafe_door if case.name == "running" else open_weights
     opened = attempt(lambda: door(case.path))
-    report = {"memory": memory.peak(), "opened": "answer" in opened, "events": list(events)}
-    report |= {key: value for key, value in opened.items() if key != "answer"}
+    report = {"memory": memory.peak(), "opened": "result" in opened, "events": list(events)}
+    report |= {key: value for key, value in opened.items() if key != "result"}
     if report["opened"] and door is open_weights:
-        report["digest"] = digest(opened["answer"])
+        report["digest"] = digest(opened["result"])
         events.clear()
         if case.build:
             built = attempt(lambda: load_detector(case.path, "cpu"))
-            report["built"] = {k: v if k != "answer" else "" for k, v in built.items()}
+            report["built"] = {k: v if k != "result" else "" for k, v in built.items()}
             report |= {"built_memory": memory.peak(), "events": report["events"] + events}
     signal.setitimer(signal.ITIMER_PROF, 0)
     return {**vars(case), **report, "seconds": time.process_time() - start}
@@ -131,7 +131,7 @@ def size_of(path):
 
 
 def run(cases):
-    """Fork, judge one after the other, and answer the reports up to the process's end."""
+    """Fork, judge one file after the other, and return the reports until the process ends."""
     receiver, sender = os.pipe()
     child = os.fork()
     if child == 0:
@@ -144,8 +144,8 @@ def run(cases):
                 out.flush()
         os._exit(0)
     os.close(sender)
-    with os.fdopen(receiver) as answer:
-        reports = [json.loads(line) for line in answer]
+    with os.fdopen(receiver) as pipe:
+        reports = [json.loads(line) for line in pipe]
     _, status = os.waitpid(child, 0)
     if status:
         case = cases[len(reports)]

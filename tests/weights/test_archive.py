@@ -20,7 +20,7 @@ def open_all(path):
 
 
 def rewrite(source, target, change, **options):
-    """Copy a zip archive entry by entry; `change(name, data)` may answer with other data."""
+    """Copy a zip archive entry by entry; `change(name, data)` may return other data."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", **options) as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
@@ -53,7 +53,7 @@ def saved(tensors, tmp_path):
     return path
 
 
-def test_every_tensor_comes_back_as_torch_gives_it(saved):
+def test_every_tensor_equals_the_one_torch_loads(saved):
     expected = torch.load(saved, weights_only=True)
     found = open_all(saved)
     deep, expected_deep = found.pop("nested")[0]["deep"], expected.pop("nested")[0]["deep"]
@@ -65,7 +65,7 @@ def test_every_tensor_comes_back_as_torch_gives_it(saved):
         assert found[name].is_contiguous()
 
 
-def test_floating_tensors_are_raised_and_the_others_left(saved, tensors):
+def test_only_floating_point_tensors_are_cast(saved, tensors):
     with TorchArchive(saved) as archive:
         found = archive.materialise(archive.tree, torch.float64)
     assert torch.equal(found["half"], tensors["half"].double())
@@ -73,7 +73,7 @@ def test_floating_tensors_are_raised_and_the_others_left(saved, tensors):
     assert found["integers"].dtype == torch.int64
 
 
-def test_every_truncation_is_one_sentence(saved, tmp_path):
+def test_every_truncation_is_a_one_line_error(saved, tmp_path):
     data, path = saved.read_bytes(), tmp_path / "cut.pt"
     for length in range(0, len(data), 97):
         path.write_bytes(data[:length])
@@ -81,7 +81,7 @@ def test_every_truncation_is_one_sentence(saved, tmp_path):
             open_all(path)
 
 
-def test_mutated_files_open_or_are_refused(tmp_path):
+def test_mutated_files_open_or_are_rejected(tmp_path):
     good, path = tmp_path / "good.pt", tmp_path / "mutated.pt"
     torch.save({"weight": torch.ones(3, 2), "step": 5}, good)
     data, choice = good.read_bytes(), random.Random(0)
@@ -94,15 +94,15 @@ def test_mutated_files_open_or_are_refused(tmp_path):
             open_all(path)
 
 
-def test_random_bytes_are_no_checkpoint(tmp_path):
+def test_random_bytes_are_rejected(tmp_path):
     path = tmp_path / "noise.pt"
     path.write_bytes(random.Random(0).randbytes(5000))
     with pytest.raises(WeightsError, match=r"noise\.pt is damaged"):
         open_all(path)
 
 
-def test_a_zip_that_is_no_checkpoint_is_named(tmp_path):
-    path = tmp_path / "pictures.zip"
+def test_a_zip_without_a_checkpoint_is_reported(tmp_path):
+    path = tmp_path / "images.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../cat.jpg", b"meow")
     with pytest.raises(WeightsError, match="a zip archive but not a torch checkpoint"):
@@ -110,14 +110,14 @@ def test_a_zip_that_is_no_checkpoint_is_named(tmp_path):
     assert not (tmp_path.parent / "cat.jpg").exists()
 
 
-def test_a_compressed_archive_is_refused(saved, tmp_path):
+def test_a_compressed_archive_is_rejected(saved, tmp_path):
     path = tmp_path / "bomb.pt"
     rewrite(saved, path, lambda _, data: data, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(WeightsError, match="compressed"):
         open_all(path)
 
 
-def test_a_storage_larger_than_its_entry_is_refused_before_it_is_allocated(tmp_path):
+def test_a_storage_larger_than_its_entry_is_rejected_before_allocation(tmp_path):
     good, path = tmp_path / "good.pt", tmp_path / "huge.pt"
     torch.save({"weight": torch.ones(3, 2)}, good)
     huge = b"J\xff\xff\xff\x7f"  # 2**31 - 1 for 6 elements of the storage and for 3 rows
@@ -130,7 +130,7 @@ def test_a_storage_larger_than_its_entry_is_refused_before_it_is_allocated(tmp_p
     tracemalloc.stop()
 
 
-def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
+def test_a_tensor_larger_than_its_storage_is_rejected(tmp_path):
     good, path = tmp_path / "good.pt", tmp_path / "wide.pt"
     torch.save({"weight": torch.ones(3, 2)}, good)
     rewrite(good, path, lambda n, d: d.replace(b"K\x03", b"K\x04") if n.endswith("data.pkl") else d)
@@ -138,14 +138,14 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
         open_all(path)
 
 
-def test_one_storage_shown_a_thousand_times_is_refused(tmp_path):
+def test_one_storage_used_a_thousand_times_is_rejected(tmp_path):
     base, path = torch.zeros(10_000), tmp_path / "repeated.pt"
     torch.save([base[:] for _ in range(1000)], path)
     with pytest.raises(WeightsError, match="its tensors are larger than the file"):
         open_all(path)
 
 
-def test_a_whole_module_is_no_plain_tree(tmp_path):
+def test_a_pickled_module_is_not_a_plain_tree(tmp_path):
     path = tmp_path / "module.pt"
     torch.save({"model": torch.nn.Linear(2, 2)}, path)
     with pytest.raises(WeightsError, match=r"a torch\.nn\.modules\.linear\.Linear instead"):
@@ -167,6 +167,6 @@ def test_a_canary_in_an_archive_never_runs(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_file_is_one_sentence(tmp_path):
+def test_a_missing_file_is_a_one_line_error(tmp_path):
     with pytest.raises(WeightsError, match=r"absent\.pt cannot be read: No such file"):
         TorchArchive(tmp_path / "absent.pt")

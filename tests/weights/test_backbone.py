@@ -98,7 +98,7 @@ def test_presnets_open_too(tiny_presnet_config, tmp_path):
     assert same(found.weights, {k: t.half().float() for k, t in prefixed(state).items()})
 
 
-def test_names_of_dfine_and_timm_and_a_head_that_is_said(tiny_config, tmp_path):
+def test_names_of_dfine_and_timm_are_read_and_the_head_is_reported(tiny_config, tmp_path):
     state = bare(tiny_config)
     head = {
         "head.last_conv.0.weight": torch.ones(2, 3, 1, 1),
@@ -114,11 +114,11 @@ def test_names_of_dfine_and_timm_and_a_head_that_is_said(tiny_config, tmp_path):
     )
 
 
-def test_paddles_hgnetv2_opens(tiny_config, kit, tmp_path):
+def test_hgnetv2_of_paddle_opens(tiny_config, kit, tmp_path):
     check_paddle(tiny_config, kit, tmp_path)
 
 
-def test_paddles_resnet_opens(tiny_presnet_config, kit, tmp_path):
+def test_resnet_of_paddle_opens(tiny_presnet_config, kit, tmp_path):
     check_paddle(tiny_presnet_config, kit, tmp_path)
 
 
@@ -133,7 +133,7 @@ def check_paddle(config, kit, folder):
     assert same(found.weights, prefixed(state))
 
 
-def test_affine_blocks_are_folded_and_said(tiny_config):
+def test_affine_blocks_are_folded_with_a_note(tiny_config):
     blocks = {"stem.stem4.lab.scale": torch.tensor([2.0]), "stem.stem4.lab.bias": torch.zeros(1)}
     state = bare(tiny_config)
     found = read_backbone(state | blocks, "B0.pth")
@@ -148,7 +148,7 @@ def test_affine_blocks_are_folded_and_said(tiny_config):
         read_backbone(state | damaged, "B0.pth")
 
 
-def test_half_a_backbone_is_named(tiny_config):
+def test_an_incomplete_backbone_is_reported(tiny_config):
     state = {key: t for key, t in bare(tiny_config).items() if not key.startswith("stages.2.")}
     with pytest.raises(
         WeightsError, match=r"^x\.pth is not a complete backbone: backbone\.stages\.2"
@@ -159,13 +159,13 @@ def test_half_a_backbone_is_named(tiny_config):
 @pytest.mark.parametrize(
     "key", ["stem.stem4.conv.weight", "stages.0.blocks.0.layers.0.conv.weight"]
 )
-def test_impossible_shapes_are_one_sentence(key, tiny_config):
+def test_invalid_shapes_are_a_one_line_error(key, tiny_config):
     state = bare(tiny_config) | {key: torch.tensor(1.0)}
     with pytest.raises(WeightsError, match=r"^x\.pth is not a supported backbone: "):
         read_backbone(state, "x.pth")
 
 
-def test_a_detector_is_no_backbone_and_a_backbone_no_detector(tiny_config, tmp_path):
+def test_a_detector_is_not_opened_as_a_backbone_nor_the_reverse(tiny_config, tmp_path):
     network = RTDETRNetwork(tiny_config, 2)
     assert not is_backbone(network.state_dict())
     assert not is_backbone({"conv1.weight": torch.ones(1), "layer1.0.conv1.weight": torch.ones(1)})

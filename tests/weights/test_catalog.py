@@ -62,7 +62,7 @@ def test_only_the_dsp_files_sample_discretely():
     assert len(discrete) == 6
 
 
-def test_images_are_read_as_the_official_code_reads_them():
+def test_preprocessing_is_that_of_the_official_code():
     read = {entry.preprocessing for entry in CATALOG.values()}
     assert read == {Preprocessing(size_hw=(640, 640), antialias=True)}
 
@@ -80,6 +80,6 @@ def test_an_entry_is_found_by_its_names(name):
     assert find_published("rtdetr-r19.pt") is None
 
 
-def test_the_catalogue_is_free_of_torch():
+def test_the_catalog_does_not_import_torch():
     code = "import sys, rtdetr_cli.weights.catalog; assert not {'torch', 'yaml'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -35,7 +35,7 @@ def checkpoint(tiny_config):
     )
 
 
-def test_a_checkpoint_comes_back_as_it_was_saved(checkpoint, tmp_path):
+def test_a_checkpoint_survives_a_round_trip(checkpoint, tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, checkpoint)
     found = load_checkpoint(path)
@@ -60,7 +60,7 @@ def test_torch_reads_it_with_weights_only(checkpoint, tmp_path):
     assert content["names"][2] == "star"
 
 
-def test_half_precision_is_raised_and_double_kept(checkpoint, tmp_path):
+def test_half_precision_is_stored_as_float32_and_float64_is_kept(checkpoint, tmp_path):
     third = torch.tensor([1 / 3], dtype=torch.float64)
     checkpoint.weights = {"half": third.half(), "double": third, "steps": torch.tensor(5)}
     save_checkpoint(tmp_path / "best.pt", checkpoint)
@@ -70,13 +70,13 @@ def test_half_precision_is_raised_and_double_kept(checkpoint, tmp_path):
     assert found["steps"].dtype == torch.int64
 
 
-def test_a_view_does_not_drag_its_base_along(checkpoint, tmp_path):
+def test_a_view_is_saved_without_its_base(checkpoint, tmp_path):
     checkpoint.weights, checkpoint.training = {"row": torch.zeros(1000, 1000)[3]}, None
     save_checkpoint(tmp_path / "best.pt", checkpoint)
     assert (tmp_path / "best.pt").stat().st_size < 20_000
 
 
-def test_a_full_disk_leaves_the_older_file_whole(checkpoint, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_existing_file(checkpoint, tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     save_checkpoint(path, checkpoint)
     before = path.read_bytes()
@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_older_file_whole(checkpoint, tmp_path, monkeypat
         ({"architecture": {"name": "x"}}, r"x\.pt: backbone"),
     ],
 )
-def test_damage_is_one_sentence(change, sentence, checkpoint, tmp_path):
+def test_damage_is_a_one_line_error(change, sentence, checkpoint, tmp_path):
     path = tmp_path / "x.pt"
     save_checkpoint(path, replace(checkpoint, training=None))
     torch.save({**torch.load(path, weights_only=True), **change}, path)
@@ -114,7 +114,7 @@ def test_damage_is_one_sentence(change, sentence, checkpoint, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_tensors_that_do_not_fit_are_named(tiny_config):
+def test_mismatched_tensors_are_listed(tiny_config):
     state = RTDETRNetwork(tiny_config, 3).state_dict()
     check_fit(state, state, "x.pt")
     wrong = {**state, "extra": torch.zeros(1)}
@@ -128,7 +128,7 @@ def test_tensors_that_do_not_fit_are_named(tiny_config):
     )
 
 
-def test_the_nearest_architecture_is_named_after_what_does_not_fit():
+def test_the_nearest_architecture_is_named_after_the_mismatches():
     one, two, three = torch.zeros(1), torch.zeros(2), torch.zeros(3)
     weights = {"a": one, "b": two, "c": three}
     shipped = [("far", {"a": one, "b": one}), ("near", {"a": one, "b": two, "c": two})]

@@ -79,7 +79,7 @@ def test_every_family_is_recognised_and_fits_its_architecture(file, kit):
     assert fits(checkpoint)
 
 
-def test_r50m_infers_with_three_of_its_six_layers(kit):
+def test_r50m_uses_three_of_its_six_layers_at_inference(kit):
     decoder = read_foreign(kit.meta_state(kit.shapes["official_r50vd_m"]), "x").config.decoder
     assert (decoder.num_layers, decoder.eval_layers) == (6, 3)
 
@@ -91,7 +91,7 @@ def test_layer_numbers_follow_from_the_depth(kit):
             assert parts[numbers[column]] == part
 
 
-def test_names_in_memory_of_transformers_5_are_read_too(kit):
+def test_in_memory_names_of_transformers_5_are_read(kit):
     state = kit.meta_state(kit.shapes["hf_rtdetr_v2_r50_disk"])
     in_memory = {
         key.replace("model.encoder.encoder.", "model.encoder.aifi.")
@@ -114,7 +114,7 @@ def test_query_key_and_value_are_stacked_in_this_order(kit):
     assert bias.tolist() == [0.0] * 256 + [1.0] * 256 + [2.0] * 256
 
 
-def test_the_padding_row_is_appended_where_it_is_absent(kit):
+def test_a_missing_padding_row_is_appended(kit):
     shapes = kit.shapes["ultralytics_l"]
     state = kit.meta_state(shapes)
     state["model.28.denoising_class_embed.weight"] = torch.ones(80, 256)
@@ -131,7 +131,7 @@ def test_a_data_parallel_prefix_is_stripped(kit):
 
 
 @pytest.mark.parametrize("name", ["n", "r34", "r101", "h"])
-def test_shipped_architectures_are_read_from_their_shapes(name):
+def test_shipped_architectures_are_inferred_from_shapes(name):
     config = load_model_config(f"rtdetr-{name}")
     with torch.device("meta"):
         state = RTDETRNetwork(config, 7).state_dict()
@@ -140,12 +140,12 @@ def test_shipped_architectures_are_read_from_their_shapes(name):
     assert checkpoint.names == {i: f"class{i}" for i in range(7)}
 
 
-def test_an_edited_architecture_is_read_from_its_shapes(edited_config):
+def test_an_edited_architecture_is_inferred_from_shapes(edited_config):
     state = RTDETRNetwork(edited_config, 2).state_dict()
     assert read_foreign(state, "x").config == edited_config
 
 
-def test_what_the_file_says_comes_first(edited_config):
+def test_metadata_of_the_file_takes_precedence(edited_config):
     config = replace(
         edited_config,
         norm_eps=1e-4,
@@ -180,7 +180,7 @@ def test_points_per_level_are_read_from_their_scales(edited_config):
     assert read_foreign(state, "x").config == config
 
 
-def test_what_ties_rtdetrv4_to_its_teacher_is_dropped_with_a_note(kit):
+def test_distillation_tensors_of_rtdetrv4_are_dropped_with_a_note(kit):
     state = kit.meta_state(kit.shapes["official_v2_r18vd"])
     plain = read_foreign(state, "x")
     state["encoder.feature_projector.0.weight"] = torch.zeros(768, 256)
@@ -194,7 +194,7 @@ def test_what_ties_rtdetrv4_to_its_teacher_is_dropped_with_a_note(kit):
 @pytest.mark.parametrize(
     "file", ["official_r18vd", "official_r50vd_m", "official_v2_r18vd", "official_hgnetv2_l"]
 )
-def test_names_of_paddle_reach_every_tensor(file, kit):
+def test_paddle_names_cover_every_tensor(file, kit):
     expected = read_foreign(kit.meta_state(kit.shapes[file]), file)
     arrays = {
         kit.paddle_name(key): tensor.T if tensor.ndim == 2 and "denoising" not in key else tensor
@@ -255,13 +255,13 @@ def with_extra(*names):
         ("official_r18vd", lambda _: {}, "holds 0 tensors"),
     ],
 )
-def test_what_is_no_rtdetr_is_refused_with_the_reason(file, change, sentence, kit):
+def test_other_networks_are_rejected_with_the_reason(file, change, sentence, kit):
     with pytest.raises(WeightsError, match=sentence) as caught:
         read_foreign(change(kit.meta_state(kit.shapes[file])), "x.pt")
     assert str(caught.value).startswith("x.pt ")
 
 
-def test_class_agnostic_query_selection_is_refused(kit):
+def test_class_agnostic_query_selection_is_rejected(kit):
     state = kit.meta_state(kit.shapes["official_v2_r18vd"])
     state["decoder.enc_score_head.weight"] = torch.empty(1, 256, device="meta")
     with pytest.raises(WeightsError, match="class-agnostically"):

@@ -1,4 +1,4 @@
-"""Affine blocks of HGNetv2 B0 folded away: the same maps, but for a scale and a shift of each."""
+"""Affine blocks of HGNetv2 B0 folded away: the same maps, up to a scale and a shift per map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def network(config):
 
 
 def add_affine_blocks(backbone, with_shift):
-    """Let every activated convolution end in s * x + b, as D-FINE's do; answers their tensors."""
+    """Make every activated convolution end in s * x + b, as in D-FINE; return those tensors."""
     blocks = {}
     for name, module in backbone.named_modules():
         if isinstance(module, ConvBN) and isinstance(module.act, nn.ReLU):
@@ -80,7 +80,7 @@ def test_scales_fold_exactly_and_shifts_where_there_is_no_border(circular, edite
 
 @pytest.mark.parametrize("name", ["stem.stem1", "stages.0.blocks.1.aggregation_excitation_conv"])
 @pytest.mark.parametrize("scale", [-1.0, 0.0, float("nan")])
-def test_a_sign_that_cannot_be_folded_is_named(name, scale, edited_config):
+def test_a_scale_that_cannot_be_folded_is_named(name, scale, edited_config):
     reference = network(edited_config)
     blocks = add_affine_blocks(reference, with_shift=True)
     blocks[f"{name}.lab.scale"] = torch.tensor([scale])

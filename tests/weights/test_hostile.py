@@ -1,4 +1,4 @@
-"""Files from strangers: none runs anything, takes the memory, hangs or ends in a traceback.
+"""Hostile files: none runs code, exhausts memory, hangs or causes a traceback.
 
 hostile.py builds them, judge.py opens them in processes of their own, under an audit hook.
 """
@@ -22,7 +22,7 @@ from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.size_limit import check_scale, least_amount
 
 ALLOWANCE = 64 * 2**20
-"""Bytes beside twice the file: 48 MB for the tree, 16 MB for one tensor's storage."""
+"""Bytes besides twice the file: 48 MB for the tree, 16 MB for one tensor's storage."""
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the judge forks")
 
@@ -66,7 +66,7 @@ def ratio(report):
 
 
 def assert_harmless(verdict):
-    """The properties that hold for every file whatsoever."""
+    """Properties of every file."""
     reports = verdict["reports"]
     assert verdict["left"] == []
     assert {r["name"]: r["events"] for r in reports if r["events"]} == {}
@@ -87,14 +87,14 @@ def print_summary(reports):
     opened = sum(report["opened"] for report in reports)
     slowest = max(reports, key=lambda report: report["seconds"])
     largest = max(reports, key=lambda report: report["memory"])
-    print(  # noqa: T201  (for people: pytest -s)
+    print(  # noqa: T201  (shown by pytest -s)
         f"\n{len(reports)} files, {opened} opened, {len(reports) - opened} refused; slowest "
         f"{slowest['name']} {slowest['seconds']:.2f} s of CPU; most memory {largest['name']} "
         f"{largest['memory'] / 2**20:.1f} MB for a file of {largest['size'] / 2**20:.1f} MB"
     )
 
 
-def test_no_file_harms(verdict):
+def test_no_file_does_harm(verdict):
     print_summary(verdict["reports"])
     assert len(verdict["reports"]) > 1000
     assert_harmless(verdict)
@@ -117,7 +117,7 @@ def test_good_files_open_and_bad_ones_do_not(reports):
     assert wrong == []
 
 
-def test_a_network_is_built_of_what_it_may_be_built_of(reports):
+def test_building_the_network_stays_within_the_memory_bound(reports):
     """The checkpoint, the network and its fused copy: within eight times the file."""
     large = [
         (report["name"], report["built_memory"])
@@ -153,12 +153,12 @@ def test_a_network_is_built_of_what_it_may_be_built_of(reports):
         ("config-deep", "more than 32 levels deep"),
     ],
 )
-def test_the_sentence_says_what_was_found(name, sentence, reports):
+def test_the_message_names_the_problem(name, sentence, reports):
     report = next(report for report in reports if report["name"] == name)
     assert sentence in report["sentence"]
 
 
-def test_the_judge_sees_a_file_that_runs(tmp_path):
+def test_the_judge_detects_a_file_that_runs_code(tmp_path):
     verdict = judged(tmp_path, "running")
     report = verdict["reports"][-1]
     assert any(event.startswith("os.system") for event in report["events"])
@@ -176,7 +176,7 @@ def test_two_thousand_mutations_do_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rtdetr-n", "rtdetr-l", "rtdetr-h", "rtdetr-r18", "rtdetr-r50"])
-def test_the_least_amount_is_just_below_the_true_one(name):
+def test_least_amount_is_just_below_the_true_size(name):
     config = load_model_config(name)
     with torch.device("meta"):
         state = RTDETRNetwork(config, 80).state_dict()
@@ -187,7 +187,7 @@ def test_the_least_amount_is_just_below_the_true_one(name):
     check_scale(Checkpoint(config, dict.fromkeys(range(80), "x"), state), "x.pt")
 
 
-def test_an_architecture_larger_than_its_weights_is_refused(tiny_config):
+def test_an_architecture_larger_than_its_weights_is_rejected(tiny_config):
     state = RTDETRNetwork(tiny_config, 2).state_dict()
     wide = replace(tiny_config, encoder=replace(tiny_config.encoder, ffn_dim=2**16))
     with pytest.raises(WeightsError, match=r"x\.pt does not fit: its architecture is larger"):

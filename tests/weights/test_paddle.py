@@ -33,7 +33,7 @@ def read(tmp_path, content, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_arrays_of_every_kind_come_back_as_numpy_reads_them(protocol, tmp_path):
+def test_arrays_of_every_dtype_equal_those_numpy_reads(protocol, tmp_path):
     tensors, others = read(tmp_path, pickle.dumps(ARRAYS | {"table": {"a": "b"}}, protocol))
     assert others == ("table",)
     assert list(tensors) == list(ARRAYS)
@@ -64,13 +64,13 @@ class Named:
         return tuple, (("linear_0.w_0", self.array),)
 
 
-def test_an_array_behind_its_name_is_found(tmp_path):
+def test_an_array_in_a_tuple_with_its_name_is_found(tmp_path):
     tensors, _ = read(tmp_path, pickle.dumps({"a": Named(np.ones(2))}, 4))
     assert tensors["a"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_a_pdparams_opens_as_the_network_it_was(protocol, edited_config, kit, tmp_path):
+def test_a_pdparams_file_opens_as_the_original_network(protocol, edited_config, kit, tmp_path):
     torch.manual_seed(0)
     state = RTDETRNetwork(edited_config, 3).state_dict()
     state["decoder.denoising_class_embed.weight"][-1] = 0  # the padding row, which Paddle lacks
@@ -103,7 +103,7 @@ def swapped(old, new):
         (pickle.dumps({"a": np.zeros(9)}, 4)[:-20], "is damaged"),
     ],
 )
-def test_what_does_not_add_up_is_refused_in_one_sentence(content, sentence, tmp_path):
+def test_inconsistent_arrays_are_a_one_line_error(content, sentence, tmp_path):
     with pytest.raises(WeightsError, match=sentence) as caught:
         read(tmp_path, content)
     assert "\n" not in str(caught.value)
@@ -117,7 +117,7 @@ def test_the_same_bytes_do_not_become_many_tensors(tmp_path):
         read(tmp_path, content)
 
 
-def test_a_file_larger_than_any_rtdetr_is_not_read(tmp_path):
+def test_a_file_larger_than_any_rtdetr_is_rejected(tmp_path):
     path = tmp_path / "x.pdparams"
     with path.open("wb") as file:
         file.write(b"\x80\x04")

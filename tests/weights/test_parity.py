@@ -1,9 +1,9 @@
-"""Files of other families, through the one door, against what their own networks answer.
+"""Files of other families, opened with `open_weights`, against the outputs of their networks.
 
 The parity kit (../shared/parity) fills each family's reference network from the names of its
-tensors (`kit.filled_state`), runs it in float64 on `kit.image` and stores the answers. Each test
+tensors (`kit.filled_state`), runs it in float64 on `kit.image` and stores the outputs. Each test
 writes these tensors, in float64, as the family writes its files, and opens that file. Samples of
-four of its files stand in fixtures/parity.npz (every 20th query and 8th class of the logits, every
+four of its files are in fixtures/parity.npz (every 20th query and 8th class of the logits, every
 10th box), so that parity is tested without the kit too.
 
 Two constants have few digits in some references even when the rest is float64: the position
@@ -108,14 +108,14 @@ TRAINED = "ultralytics_n_bccd_320x320"
 FAST = {TRAINED, "hf_rtdetr_r18_384x640"}
 
 
-def answers(checkpoint, picture):
+def run(checkpoint, image):
     """Logits, boxes and the three maps between encoder and decoder, for one image."""
-    network = RTDETRNetwork(checkpoint.config, len(checkpoint.names)).to(picture.dtype).eval()
+    network = RTDETRNetwork(checkpoint.config, len(checkpoint.names)).to(image.dtype).eval()
     network.load_state_dict(checkpoint.weights)
     maps = []
     network.encoder.register_forward_hook(lambda _module, _maps, out: maps.extend(out))
     with torch.inference_mode():
-        output = network(picture)
+        output = network(image)
     return output.pred_logits, output.pred_boxes, maps
 
 
@@ -130,7 +130,7 @@ def anchors_of_the_kit(sizes_hw, like, precision="float64"):
 
 
 def reference(file):
-    """The kit's answers in full, or the samples of them that stand in the repository."""
+    """The outputs of the kit, or the samples of them that are in the repository."""
     path = SHARED / "parity" / f"{file}.npz"
     if path.is_file():
         return {name: torch.from_numpy(values) for name, values in np.load(path).items()}
@@ -186,14 +186,14 @@ def compare_query_by_query(logits, boxes, single_logits, single_boxes):
     "file",
     [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in (TRAINED, *FILES)],
 )
-def test_answers_equal_the_reference(file, kit, tools, tmp_path):
+def test_outputs_equal_the_reference(file, kit, tools, tmp_path):
     """Float64 with the kit's anchors to 1e-9; float32 within 1e-4 of float64."""
     expected = reference(file)
     checkpoint = open_file(file, tmp_path, tools)
-    picture = kit.image(*map(int, file.rpartition("_")[2].split("x")))
+    image = kit.image(*map(int, file.rpartition("_")[2].split("x")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoder, "make_anchors", anchors_of_the_kit)
-        logits, boxes, maps = answers(checkpoint, picture)
+        logits, boxes, maps = run(checkpoint, image)
     found = {"pred_logits": logits, "pred_boxes": boxes, **sampled(logits, boxes)}
     for level, values in enumerate(maps):
         found[f"pyramid{level}_mean"] = values.mean(dim=(0, 2, 3))
@@ -201,7 +201,7 @@ def test_answers_equal_the_reference(file, kit, tools, tmp_path):
     assert expected.keys() & found.keys()
     compare_exactly(found, expected)
     checkpoint.weights = {name: values.float() for name, values in checkpoint.weights.items()}
-    single_logits, single_boxes, _ = answers(checkpoint, picture.float())
+    single_logits, single_boxes, _ = run(checkpoint, image.float())
     compare_query_by_query(logits, boxes, single_logits, single_boxes)
 
 

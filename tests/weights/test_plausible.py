@@ -20,17 +20,17 @@ from rtdetr_cli.weights.plausible import class_names, count, input_size, norm_ep
         (5, None),
     ],
 )
-def test_names_are_printable_texts_for_0_1_2_or_none(names, expected):
+def test_names_are_printable_strings_for_0_1_2_or_none(names, expected):
     assert class_names(names) == expected
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 2**17, 10**1000, "3", None, [3], 3.0])
-def test_a_count_that_makes_no_sense_is_none(value):
+def test_an_invalid_count_is_none(value):
     assert count(value) is None
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-5, float("nan"), float("inf"), 1e308, "1e-5", None])
-def test_an_epsilon_that_makes_no_sense_is_none(value):
+def test_an_invalid_epsilon_is_none(value):
     assert norm_eps(value) is None
 
 
@@ -41,6 +41,6 @@ def test_sizes_are_rounded_up_and_bounded():
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), 1e-12])
-def test_scales_of_points_that_make_no_sense_end(scale):
+def test_invalid_point_scales_do_not_loop_forever(scale):
     assert points_per_level({"num_points_scale": torch.full((3,), scale)}) == ()
     assert points_per_level({"num_points_scale": torch.full((12,), 0.25)}) == (4, 4, 4)

@@ -1,4 +1,4 @@
-"""Files as each family writes them, opened through the one door."""
+"""Files as each family writes them, opened with `open_weights`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_hugging_face_folder_is_opened_with_its_names(kit, tmp_path):
 
 
 @pytest.mark.parametrize("index", ["9" * 5000, "one", "-1", "²"])
-def test_what_is_no_index_of_a_class_is_no_name(index):
+def test_keys_that_are_not_class_indices_are_dropped(index):
     assert _by_number({"0": "cat", index: "dog"}) == {0: "cat"}
 
 
@@ -86,7 +86,7 @@ def module(layer_numbered, edited_config):
     return layer_numbered.model(config, ["red", "white"]).half()
 
 
-def test_an_ultralytics_module_is_opened_without_its_classes(
+def test_an_ultralytics_module_opens_without_importing_its_classes(
     module, edited_config, tmp_path, monkeypatch
 ):
     path = tmp_path / "best.pt"
@@ -110,7 +110,7 @@ def test_an_ultralytics_module_is_opened_without_its_classes(
     )
 
 
-def test_a_fused_module_answers_as_before_fusing(
+def test_a_fused_module_has_the_outputs_of_the_unfused_one(
     module, layer_numbered, kit, tmp_path, monkeypatch
 ):
     module = module.double()
@@ -121,16 +121,16 @@ def test_a_fused_module_answers_as_before_fusing(
     torch.save({"model": module}, tmp_path / "best.pt")
     torch.save({"model": kit.fuse(module)}, tmp_path / "fused.pt")
     monkeypatch.undo()
-    answers = []
+    outputs = []
     for file in ("best.pt", "fused.pt"):
         found = open_weights(tmp_path / file, torch.float64)
         network = RTDETRNetwork(found.config, 2).double().eval()
         network.load_state_dict(found.weights)
         with torch.inference_mode():
-            answers.append(network(kit.image(64, 96)))
+            outputs.append(network(kit.image(64, 96)))
     assert any(note.startswith("fused file") for note in found.notes)
-    assert (answers[0].pred_logits - answers[1].pred_logits).abs().max() < 1e-12
-    assert (answers[0].pred_boxes - answers[1].pred_boxes).abs().max() < 1e-12
+    assert (outputs[0].pred_logits - outputs[1].pred_logits).abs().max() < 1e-12
+    assert (outputs[0].pred_boxes - outputs[1].pred_boxes).abs().max() < 1e-12
 
 
 def test_discrete_sampling_is_taken_from_config_json(tmp_path, kit):
@@ -144,7 +144,7 @@ def test_discrete_sampling_is_taken_from_config_json(tmp_path, kit):
         assert open_weights(tmp_path).config.decoder.sampling == sampling
 
 
-def test_empty_anchors_in_half_precision_say_nothing(module, tmp_path):
+def test_empty_half_precision_anchors_are_ignored(module, tmp_path):
     module.model[-1].anchors = torch.empty(0, dtype=torch.half)  # as before the first image
     torch.save({"model": module}, tmp_path / "best.pt")
     assert open_weights(tmp_path / "best.pt").config.decoder.anchor_precision == "float64"
@@ -178,7 +178,7 @@ def edit_epsilon(layers):
         (edit_epsilon, "mixes BatchNorms of different epsilon"),
     ],
 )
-def test_edits_that_shapes_do_not_show_are_refused(edit, sentence, module, tmp_path):
+def test_changes_that_shapes_do_not_reveal_are_rejected(edit, sentence, module, tmp_path):
     edit(module.model)
     torch.save({"model": module}, tmp_path / "best.pt")
     with pytest.raises(WeightsError, match=sentence):
@@ -205,7 +205,7 @@ def test_the_trained_file_is_opened(shared_data):
         (b"\x20\x00\x00\x00\x00\x00\x00\x00{ and no more", "damaged"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(content, sentence, tmp_path):
+def test_files_that_are_not_checkpoints_are_rejected(content, sentence, tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=sentence) as caught:
@@ -213,7 +213,7 @@ def test_what_is_no_checkpoint_is_refused(content, sentence, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_absent_files_and_files_without_weights_are_named(tmp_path):
+def test_missing_files_and_files_without_weights_are_reported(tmp_path):
     with pytest.raises(WeightsError, match=r"absent\.pt does not exist"):
         open_weights(tmp_path / "absent.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")

@@ -34,7 +34,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("protocol", range(2, 6))
-def test_plain_values_come_back_as_pickle_gives_them(protocol):
+def test_plain_values_equal_those_pickle_loads(protocol):
     expected = {**PLAIN, 7: {"set": [1], "frozen": [2]}}  # sets become lists
     tree = dict(PLAIN)
     if protocol == 2:
@@ -67,7 +67,7 @@ def test_an_ordered_dict_with_attributes_becomes_a_dict():
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_call_is_refused_by_name_and_never_made(
+def test_a_call_is_rejected_by_name_and_never_made(
     function, arguments, protocol, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_a_call_is_refused_by_name_and_never_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_hidden_behind_the_memo_is_refused():
+def test_a_name_hidden_in_the_memo_is_rejected():
     stream = b"\x80\x04\x8c\x02os\x94\x8c\x06system\x940h\x00h\x01\x93."
     assert [op.name for op, *_ in pickletools.genops(stream)][-2:] == ["STACK_GLOBAL", "STOP"]
     with pytest.raises(WeightsError, match=r"evil\.pt wants os\.system"):
@@ -99,7 +99,7 @@ def test_a_name_alone_is_only_a_reference():
     assert load_inert(b"\x80\x02ctorch\nFloatStorage\n.", "x.pt") == Reference("torch.FloatStorage")
 
 
-def test_state_cannot_be_given_to_a_name():
+def test_a_name_cannot_have_state():
     stream = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x08\x00\x00\x00__code__Nsb."
     with pytest.raises(WeightsError, match="damaged"):
         load_inert(stream, "x.pt")
@@ -119,20 +119,20 @@ def test_entries_are_set_on_dicts_only(stream):
         load_inert(b"\x80\x02" + stream, "x.pt")
 
 
-def test_deep_keys_are_refused_before_they_are_hashed():
+def test_deep_keys_are_rejected_before_hashing():
     stream = b"\x80\x02})" + b"\x85" * 100_000 + b"Ns."
     with pytest.raises(WeightsError, match="a key of type tuple"):
         load_inert(stream, "x.pt")
 
 
-def test_every_truncation_is_one_sentence():
+def test_every_truncation_is_a_one_line_error():
     stream = pickle.dumps(PLAIN, 2)
     for length in range(len(stream)):
         with pytest.raises(WeightsError, match=r"^x\.pt is damaged: .*"):
             load_inert(stream[:length], "x.pt")
 
 
-def test_mutated_streams_open_or_are_refused():
+def test_mutated_streams_load_or_are_rejected():
     stream = pickle.dumps({**PLAIN, "model": OrderedDict(a=1)}, 2)
     choice = random.Random(0)
     for _ in range(1000):
@@ -143,7 +143,7 @@ def test_mutated_streams_open_or_are_refused():
             load_inert(bytes(mutated), "x.pt")
 
 
-def test_only_a_modules_own_forward_is_more_than_a_name():
+def test_getattr_is_allowed_only_for_forward_of_a_module():
     fused = b"\x80\x02c__builtin__\ngetattr\ncultralytics.nn.modules.conv\nConv\n)\x81X"
     own = load_inert(fused + b"\x0c\x00\x00\x00forward_fuse\x86R.", "x.pt")
     assert own.name == "builtins.getattr"
@@ -162,7 +162,7 @@ def test_only_a_modules_own_forward_is_more_than_a_name():
         "datetime sys",
     ],
 )
-def test_functions_of_known_modules_are_refused(name):
+def test_functions_of_known_modules_are_rejected(name):
     module, attribute = name.split()
     with pytest.raises(WeightsError, match=f"x.pt wants {module}.{attribute}, which no checkpoint"):
         load_inert(f"\x80\x02c{module}\n{attribute}\n.".encode("latin1"), "x.pt")
@@ -181,7 +181,7 @@ def test_functions_of_known_modules_are_refused(name):
         "datetime datetime",
     ],
 )
-def test_classes_of_known_modules_are_named(name):
+def test_classes_of_known_modules_become_references(name):
     module, attribute = name.split()
     found = load_inert(f"\x80\x02c{module}\n{attribute}\n.".encode("latin1"), "x.pt")
     assert found == Reference(f"{module}.{attribute}")

@@ -74,7 +74,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
 
 
-def test_a_name_is_fetched_converted_and_runs(published, server, home, tiny, capsys):
+def test_a_published_name_is_downloaded_converted_and_runs(published, server, home, tiny, capsys):
     model = RTDETR("tiny.pt", device="cpu")
     assert len(model(IMAGE, conf=0.0)) == 1
     assert names(home) == {"tiny.pt", "tiny_official.pth", "tiny_official.pth.sha256"}
@@ -89,18 +89,16 @@ def test_a_name_is_fetched_converted_and_runs(published, server, home, tiny, cap
     assert len(server.requests) == 1
 
 
-def test_the_catalogue_says_what_tensors_do_not(published, monkeypatch):
-    pictures = Preprocessing((320, 320), antialias=False)
-    entry = replace(published, sampling="discrete", preprocessing=pictures)
+def test_the_catalog_supplies_what_tensors_do_not_contain(published, monkeypatch):
+    preprocessing = Preprocessing((320, 320), antialias=False)
+    entry = replace(published, sampling="discrete", preprocessing=preprocessing)
     monkeypatch.setitem(CATALOG, "tiny.pt", entry)
     kept = load_checkpoint(resolve_weights("tiny.pt"))
     assert kept.config.decoder.sampling == "discrete"
-    assert kept.preprocessing == pictures
+    assert kept.preprocessing == preprocessing
 
 
-def test_an_original_that_the_user_put_there_is_converted_without_network(
-    published, server, home, monkeypatch
-):
+def test_a_file_that_the_user_put_there_is_converted_offline(published, server, home, monkeypatch):
     monkeypatch.setenv("RTDETR_OFFLINE", "1")
     (home / "tiny_official.pth").write_bytes(server.body)
     assert resolve_weights("tiny_official.pth") == home / "tiny.pt"
@@ -109,7 +107,7 @@ def test_an_original_that_the_user_put_there_is_converted_without_network(
     assert server.requests == []
 
 
-def test_a_damaged_original_is_named(published, server, home, monkeypatch):
+def test_a_damaged_download_is_reported(published, server, home, monkeypatch):
     entry = replace(published, sha256=hashlib.sha256(server.body).hexdigest())
     monkeypatch.setitem(CATALOG, "tiny.pt", entry)
     (home / "tiny_official.pth").write_bytes(server.body[:-1])
@@ -126,7 +124,7 @@ def test_a_file_of_that_name_is_opened_as_it_is(published, server, home, tiny_co
     assert server.requests == []
 
 
-def test_a_path_wins_over_the_name(published, server, tmp_path, monkeypatch):
+def test_a_path_takes_precedence_over_a_name(published, server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("tiny.pt").touch()
     assert resolve_weights("tiny.pt") == Path("tiny.pt")
@@ -134,14 +132,14 @@ def test_a_path_wins_over_the_name(published, server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["", "/", "/deep/er"])
-def test_a_mirror_stands_in_the_place_of_the_storage(published, server, home, monkeypatch, path):
+def test_a_mirror_replaces_the_storage(published, server, home, monkeypatch, path):
     monkeypatch.setattr(catalog, "STORAGE", "https://elsewhere.invalid/")
     monkeypatch.setenv("RTDETR_MIRROR", server.url + path)
     assert store.mirrored(published) == f"{server.url}{path.rstrip('/')}/v0.1/tiny_official.pth"
     assert resolve_weights("tiny.pt") == home / "tiny.pt"
 
 
-def test_the_real_address_without_a_mirror(monkeypatch):
+def test_without_a_mirror_the_published_address_is_used(monkeypatch):
     monkeypatch.delenv("RTDETR_MIRROR", raising=False)
     entry = CATALOG["rtdetr-l.pt"]
     assert store.mirrored(entry) == entry.url
@@ -153,7 +151,7 @@ def test_the_real_address_without_a_mirror(monkeypatch):
         store.mirrored(entry)
 
 
-def test_offline_says_where_it_comes_from_and_goes(home):
+def test_offline_the_message_gives_address_and_path(home):
     with pytest.raises(WeightsError) as caught:
         resolve_weights("rtdetr-l.pt")
     file = "rtdetrv2_hgnetv2_l_6x_coco_from_paddle.pth"

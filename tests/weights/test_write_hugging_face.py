@@ -87,12 +87,12 @@ def test_decoder_layers_that_never_run_are_left_out(tiny_presnet_config, tmp_pat
         "01"
     )
     assert not any("_embed.2." in key for key in keys)
-    kept, picture = without_idle_layers(checkpoint), torch.rand(1, 3, 64, 64)
+    kept, image = without_idle_layers(checkpoint), torch.rand(1, 3, 64, 64)
     outputs = []
     for one in (checkpoint, kept):
         network = RTDETRNetwork(one.config, 2).eval()
         network.load_state_dict(one.weights)
-        outputs.append(network(picture).pred_logits)
+        outputs.append(network(image).pred_logits)
     assert torch.equal(*outputs)
 
 

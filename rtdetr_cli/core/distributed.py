@@ -1,7 +1,7 @@
-"""What a process must know about its siblings; without torch.distributed it is alone.
+"""The process group of a distributed training; without torch.distributed there is one process.
 
-torchrun, or engine/training/launch.py in its place, starts the workers; each reads its rank from
-the environment. Whoever acts for all is the main process, rank 0.
+torchrun, or engine/training/launch.py, starts the workers; each reads its rank from the
+environment. Rank 0, the main process, writes files and prints.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,15 +23,16 @@ from torch.distributed.rendezvous import rendezvous
 
 from rtdetr_cli.core.errors import BackendError, RTDETRError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=1)
-"""How long one process waits for another: longer than a download or a scoring may differ."""
+"""Timeout of every collective: longer than one process may be busy downloading or scoring."""
 LINGER_S = 1.0
-"""A launcher ends all workers as soon as one has gone; the one that knows why must be the first."""
+"""A launcher kills all workers when the first exits, so the one with the message exits first."""
 _ENVIRONMENT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("onnection closed by peer", "onnection reset by peer", "Broken pipe")
-"""What gloo says when a sibling has died; it has no error of its own for that."""
+"""Messages of gloo after a peer has died; it has no exception class for that."""
 
 
 def is_worker() -> bool:
@@ -44,17 +46,17 @@ def is_distributed() -> bool:
 
 
 def rank() -> int:
-    """Number of this process, 0 when alone."""
+    """Rank of this process, 0 without a process group."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
-    """Number of processes, 1 when alone."""
+    """Number of processes, 1 without a process group."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def local_rank() -> int:
-    """Number of this process among those of this machine."""
+    """Rank of this process on this machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -64,15 +66,15 @@ def local_world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process does the talking and the writing."""
+    """Whether this process prints and writes files."""
     return rank() == 0
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Be one of the launcher's workers while this is entered; alone, nothing happens.
+def process_group() -> Iterator[None]:
+    """Join the launcher's process group; does nothing without a launcher or with one worker.
 
-    Tensors on GPUs travel by NCCL, all else by gloo.
+    CUDA tensors use NCCL, everything else gloo.
 
     Raises:
         BackendError: another worker has died.
@@ -81,11 +83,11 @@ def joined() -> Iterator[None]:
         yield
         return
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    store, number, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    store, own_rank, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if has_nccl else "gloo",
-        store=_of_this_start(store, number, count),
-        rank=number,
+        store=_fresh_store(store, own_rank, count),
+        rank=own_rank,
         world_size=count,
         timeout=PATIENCE,
     )
@@ -95,34 +97,34 @@ def joined() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not any(text in str(error) for text in _LOST):
             raise
         time.sleep(LINGER_S)
-        end_all(BackendError("another worker has ended, so this one ends too; see what it said"))
-    dist.destroy_process_group()  # not after an error: it would wait for the dead
+        end_all(BackendError("another worker has died, so this one stops too; see its message"))
+    dist.destroy_process_group()  # not after an error: it would wait for the dead worker
 
 
-def _of_this_start(store: Store, number: int, count: int) -> Store:
-    """A part of the launcher's store where only this start of the job writes.
+def _fresh_store(store: Store, own_rank: int, count: int) -> Store:
+    """A prefix of the launcher's store that only this start of the job writes to.
 
-    A restarted job gets the store of the one before, with the addresses of its dead in it. So the
-    first worker makes up a name, and tells each of the others as soon as it has come itself.
+    A restarted job gets the store of the previous start, which still holds the addresses of dead
+    workers. So rank 0 draws a prefix and sends it to each other worker once that one has arrived.
     """
     name = uuid.uuid4().hex
-    if number:
-        store.set(f"came/{number}", name)
-        name = store.get(f"answer/{name}").decode()
-        store.set(f"{name}/{number}", "")
+    if own_rank:
+        store.set(f"arrived/{own_rank}", name)
+        name = store.get(f"reply/{name}").decode()
+        store.set(f"{name}/{own_rank}", "")
         return PrefixStore(name, store)
     for other in range(1, count):
-        while not store.check([f"{name}/{other}"]):  # until then it may be its dead forerunner
-            store.set(f"answer/{store.get(f'came/{other}').decode()}", name)
+        while not store.check([f"{name}/{other}"]):  # the key may be from the previous start
+            store.set(f"reply/{store.get(f'arrived/{other}').decode()}", name)
             time.sleep(0.02)
     return PrefixStore(name, store)
 
 
 def end_all(error: RTDETRError) -> NoReturn:
-    """End every process for one reason, told once. Every process must call it.
+    """End every process for one reason, printed once. Every process must call it.
 
     Raises:
-        RTDETRError: in the main process; the others leave silently when it has spoken.
+        RTDETRError: in the main process; the others exit silently after it.
     """
     if is_main_process():
         raise error
@@ -130,29 +132,40 @@ def end_all(error: RTDETRError) -> NoReturn:
     raise SystemExit(error.exit_code)
 
 
-def from_main(action: Callable[[], T]) -> T:
-    """Let the main process act and tell its answer to all. Every process must call it.
+def run_on_main(action: Callable[[], T]) -> T:
+    """Run in the main process and return its result everywhere. Every process must call it.
 
     Raises:
-        RTDETRError: what the action raises ends all of them.
+        RTDETRError: the action raised it; all processes end.
     """
     if not is_distributed():
         return action()
-    told: list[Any] = [None, None]
+    outcome: list[Any] = [None, None]
     if is_main_process():
         try:
-            told[0] = action()
+            outcome[0] = action()
         except RTDETRError as error:
-            told[1] = error
-    dist.broadcast_object_list(told)
-    if told[1] is not None:
-        end_all(told[1])
-    answer: T = told[0]
-    return answer
+            outcome[1] = error
+    dist.broadcast_object_list(outcome)
+    value, error = outcome
+    if error is not None:
+        end_all(error)
+    result: T = value
+    return result
 
 
-def together(action: Callable[[], T]) -> T:
-    """Act in every process; if one fails, all end for its reason.
+def main_process_only(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator for `run_on_main`: every process must call the function, the main one runs it."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run_on_main(lambda: function(*args, **kwargs))
+
+    return run
+
+
+def run_on_all(action: Callable[[], T]) -> T:
+    """Run in every process; if one fails, all end for its reason.
 
     The action must not itself wait for the other processes.
 
@@ -162,19 +175,19 @@ def together(action: Callable[[], T]) -> T:
     if not is_distributed():
         return action()
     failure: RTDETRError | None = None
-    answer: T | None = None
+    value: T | None = None
     try:
-        answer = action()
+        value = action()
     except RTDETRError as error:
         failure = error
-    first = next((error for error in gathered(failure) if error is not None), None)
+    first = next((error for error in all_gather(failure) if error is not None), None)
     if first is not None:
         end_all(first)
-    return answer  # type: ignore[return-value]  # it is there, as nothing failed
+    return value  # type: ignore[return-value]  # set, as nothing failed
 
 
-def gathered(value: T) -> list[T]:
-    """What every process has, in the order of their ranks. Every process must call it."""
+def all_gather(value: T) -> list[T]:
+    """The values of all processes, by rank. Every process must call it."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * world_size()
@@ -182,13 +195,13 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def largest(number: int) -> int:
-    """The largest number that a process has. Every process must call it."""
+def all_reduce_max(number: int) -> int:
+    """Maximum of a number over all processes. Every process must call it."""
     if not is_distributed():
         return number
-    found = torch.tensor(number)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found.item())
+    maximum = torch.tensor(number)
+    dist.all_reduce(maximum, dist.ReduceOp.MAX)
+    return int(maximum.item())
 
 
 def all_reduce_mean(tensor: Tensor) -> Tensor:
@@ -200,15 +213,15 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
     return total / world_size()
 
 
-def divisor(count: Tensor) -> Tensor:
-    """What sums of this process are divided by so that their mean over processes is per item.
+def loss_normalizer(count: Tensor) -> Tensor:
+    """Divisor of this process' loss sums, so that their mean over processes is the mean per item.
 
-    That is the mean count, at least one item in all processes together. Every process must call it.
+    The mean count, at least one item over all processes. Every process must call it.
     """
     return all_reduce_mean(count).clamp(min=1 / world_size())
 
 
-def copy_from_main(tensors: Iterable[Tensor]) -> None:
+def broadcast(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors with those of the main process. Every process must call it."""
     if is_distributed():
         for tensor in tensors:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from rtdetr_cli.backends.torch import TorchDetector, torch_detector
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import progress, result_json, say
-from rtdetr_cli.core.distributed import copy_from_main, from_main, is_main_process, joined
+from rtdetr_cli.core.distributed import broadcast, is_main_process, process_group, run_on_main
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.loader import explain_lost_worker
@@ -68,7 +68,7 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
     """
     devices = devices_to_launch(settings)
     if not devices:
-        with joined():
+        with process_group():
             outcome = _train(settings, callbacks or Callbacks())
             leave_outcome(outcome)
         return outcome
@@ -92,7 +92,7 @@ def _train(settings: TrainSettings, callbacks: Callbacks) -> TrainResult:
 def _go(run: Run, callbacks: Callbacks) -> TrainResult:
     log = RunLog(run.run_dir, run.progress.rows)
     if run.progress.step == 0:
-        from_main(lambda: _begin(run))
+        run_on_main(lambda: _begin(run))
     listeners = callbacks.copy() if is_main_process() else Callbacks()
     state = TrainState(run.settings, run.run_dir, run.progress.epoch, run.settings.epochs)
     with _logging(run, listeners):
@@ -113,7 +113,7 @@ def _logging(run: Run, listeners: Callbacks) -> Iterator[None]:
     """Tell those of `logger=` what the other listeners are told, and when the run is over."""
     loggers = Loggers(run.settings.logger or () if is_main_process() else ())
     settings, is_resumed = primitives(run.settings), run.progress.step > 0
-    from_main(lambda: loggers.start(run.run_dir, settings, is_resumed))
+    run_on_main(lambda: loggers.start(run.run_dir, settings, is_resumed))
     listeners.add("on_fit_epoch_end", lambda state: loggers.epoch(state.epoch + 1, state.metrics))
     listeners.add("on_train_end", lambda state: loggers.finish(state.metrics, run.run_dir))
     try:
@@ -132,20 +132,20 @@ def _train_epochs(run: Run, log: RunLog, listeners: Callbacks, state: TrainState
     criterion = Criterion(config=LossConfig(run.recipe.loss))
     stopper = Stopper(run.settings, run.progress)
     while (epoch := run.progress.epoch) < run.settings.epochs:
-        if reason := from_main(lambda: stopper.reason(log.rows)):
+        if reason := run_on_main(lambda: stopper.reason(log.rows)):
             say(reason)
             return
         row = train_epoch(run, criterion, epoch)
         with run.stop.at_once():
-            metrics = _validate(run, epoch, from_main(stopper.time_is_over))
+            metrics = _validate(run, epoch, run_on_main(stopper.time_is_over))
         if metrics is not None:
             row |= {f"metrics/{name}": value for name, value in metrics.stats.items()}
         if not run.progress.is_planned:
-            plan_epochs(run, from_main(lambda: stopper.epochs_that_fit(run.progress.epoch + 1)))
+            plan_epochs(run, run_on_main(lambda: stopper.epochs_that_fit(run.progress.epoch + 1)))
         _end_epoch(run, log, row, metrics)
         state.epoch, state.epochs, state.metrics = epoch, run.settings.epochs, dict(row)
         listeners.call("on_fit_epoch_end", state)
-        if from_main(lambda: state.stop):
+        if run_on_main(lambda: state.stop):
             say("a callback ends the run here")
             return
         run.stop.check()
@@ -177,7 +177,7 @@ def train_epoch(run: Run, criterion: Criterion, epoch: int) -> Row:
         sums.seconds, mark = sums.seconds + time.perf_counter() - mark, time.perf_counter()
         run.stop.check()
         if run.progress.step % run.settings.save_steps == 0:
-            from_main(lambda: save_last(run.run_dir / "weights", run_checkpoint(run)))
+            run_on_main(lambda: save_last(run.run_dir / "weights", run_checkpoint(run)))
     row = {"epoch": epoch + 1, "time": sums.seconds, **sums.means()}
     if sums.skipped:
         row["train/skipped"] = sums.skipped
@@ -200,7 +200,7 @@ def _validate(run: Run, epoch: int, is_late: bool) -> Metrics | None:
     is_last = is_late or epoch + 1 == run.settings.epochs
     if not is_last and (epoch + 1) % run.settings.val_every:
         return None
-    copy_from_main(run.ema.network.buffers())  # norms that are not synchronised
+    broadcast(run.ema.network.buffers())  # norms that are not synchronised
     detector = TorchDetector(run.ema.network, run.data.val.names, run.preprocessing, run.device)
     return evaluate(detector, run.data.val, run.data.val_batches)
 
@@ -208,14 +208,14 @@ def _validate(run: Run, epoch: int, is_late: bool) -> Metrics | None:
 def _end_epoch(run: Run, log: RunLog, row: Row, metrics: Metrics | None) -> None:
     """Log and say the epoch, move on to the next, save."""
     progress = run.progress
-    from_main(lambda: log.append(row))
+    run_on_main(lambda: log.append(row))
     _say_epoch(row, run.settings.epochs)
     progress.epoch += 1
     progress.rows, progress.sums = log.rows, EpochSums()
     is_best = metrics is not None and metrics.stats["AP"] > progress.best
     if metrics is not None and is_best:
         progress.best = metrics.stats["AP"]
-    from_main(lambda: _save(run, is_best))
+    run_on_main(lambda: _save(run, is_best))
 
 
 def _save(run: Run, is_best: bool) -> None:
@@ -231,7 +231,7 @@ def _save(run: Run, is_best: bool) -> None:
 
 def _leave(run: Run) -> NoReturn:
     """Save and end as the signal says: 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP."""
-    from_main(lambda: save_last(run.run_dir / "weights", run_checkpoint(run)))
+    run_on_main(lambda: save_last(run.run_dir / "weights", run_checkpoint(run)))
     say(
         f"stopped in epoch {run.progress.epoch + 1} after step {run.progress.step} and saved; "
         f"`rtdetr train resume={run.run_dir}` goes on"
@@ -259,9 +259,9 @@ def _say_epoch(row: Row, epochs: int) -> None:
 
 def _finish(run: Run, log: RunLog) -> TrainResult:
     """Score the best weights once more and report."""
-    detector = torch_detector(from_main(lambda: _best(run)), str(run.device))
+    detector = torch_detector(run_on_main(lambda: _best(run)), str(run.device))
     metrics = evaluate(detector, run.data.val, run.data.val_batches)
-    from_main(lambda: _report(run, log, detector, metrics))
+    run_on_main(lambda: _report(run, log, detector, metrics))
     return TrainResult(run.run_dir, metrics)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
-from rtdetr_cli.core.distributed import from_main, gathered
+from rtdetr_cli.core.distributed import all_gather, run_on_main
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
 from rtdetr_cli.core.structures import Detections
@@ -82,9 +82,9 @@ def evaluate(
             evaluator.update(image_id, kept)
             if rows is not None:
                 rows += _result_rows(image_id, kept, dataset.category_ids)
-    for share in gathered(evaluator.found):
+    for share in all_gather(evaluator.found):
         evaluator.merge(share)
-    metrics = from_main(evaluator.compute)
+    metrics = run_on_main(evaluator.compute)
     metrics.speed = {"inference": 1000 * seconds / max(num_images, 1)}
     return metrics
 

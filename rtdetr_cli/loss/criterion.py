@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rtdetr_cli.core.distributed import divisor
+from rtdetr_cli.core.distributed import loss_normalizer
 from rtdetr_cli.core.structures import DenoisingGroups, ModelOutput, Prediction, Target
 from rtdetr_cli.loss.matcher import FlatTargets, HungarianMatcher, Matches, flatten_targets
 from rtdetr_cli.loss.terms import box_overlap, giou_loss, l1_loss, mal_loss, vfl_loss
@@ -71,7 +71,7 @@ class Criterion(nn.Module):
             sets = _matched_sets(output)
             prediction = _stack(sets.values())
             truth = flatten_targets(targets, like=prediction.boxes)
-            num_boxes = divisor(prediction.boxes.new_full((), len(truth.labels)))
+            num_boxes = loss_normalizer(prediction.boxes.new_full((), len(truth.labels)))
             matches = self.matcher(prediction, truth)
             losses = _name(self._terms(prediction, truth, matches), sets, num_boxes)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.train import TrainSettings
-from rtdetr_cli.core.distributed import end_all, from_main, gathered
+from rtdetr_cli.core.distributed import all_gather, end_all, run_on_main
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.engine.training.resume import run_checkpoint
@@ -32,9 +32,9 @@ def crash(run: Run, batches: Sequence[Batch], losses: dict[str, Tensor], norm: f
     """
     path = run.run_dir / "weights" / FLIGHT
     values = {name: value.item() for name, value in losses.items()}
-    plain = [batch for part in gathered([_plain(batch) for batch in batches]) for batch in part]
+    plain = [batch for part in all_gather([_plain(batch) for batch in batches]) for batch in part]
     record = {"losses": values, "gradient_norm": norm, "batches": plain}
-    from_main(lambda: _save(run, path, record))
+    run_on_main(lambda: _save(run, path, record))
     pictures = [path for batch in batches for path in batch.paths]
     end_all(
         BackendError(

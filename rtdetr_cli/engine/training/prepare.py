@@ -13,7 +13,7 @@ from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say, warn
-from rtdetr_cli.core.distributed import from_main, rank, together, world_size
+from rtdetr_cli.core.distributed import rank, run_on_all, run_on_main, world_size
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.lock import claimed
@@ -48,9 +48,9 @@ def prepare(settings: TrainSettings) -> Run:
         UsageError, DataError, WeightsError, BackendError: what the user gave cannot be used;
             nothing has been written then.
     """
-    settings, stopped, folder = from_main(lambda: start_or_resume(settings))
-    run = together(lambda: _assemble(settings, stopped))
-    run.run_dir = from_main(lambda: _open_folder(run, folder))
+    settings, stopped, folder = run_on_main(lambda: start_or_resume(settings))
+    run = run_on_all(lambda: _assemble(settings, stopped))
+    run.run_dir = run_on_main(lambda: _open_folder(run, folder))
     run.join_processes()
     if run.settings.compile:
         compile_network(run.network, run.recipe.multi_scale is not None)
@@ -222,7 +222,7 @@ def plan_epochs(run: Run, epochs: int | None) -> None:
     config = _loader_config(run.settings, run.recipe)
     if config != _loader_config(settings, previous):
         run.data.train_batches = train_loader(run.data.train, config)
-    from_main(lambda: write_args(run.run_dir, run.settings))
+    run_on_main(lambda: write_args(run.run_dir, run.settings))
     say(*run.recipe.describe(run.precision.describe()).splitlines())
 
 

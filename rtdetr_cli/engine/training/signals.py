@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-from rtdetr_cli.core.distributed import is_distributed, is_main_process, largest
+from rtdetr_cli.core.distributed import all_reduce_max, is_distributed, is_main_process
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -56,7 +56,7 @@ class StopSignals:
         Raises:
             StopRequest: a signal has come, here or to another process.
         """
-        number = largest(self.number or 0)
+        number = all_reduce_max(self.number or 0)
         if number:
             self.number = number
             raise StopRequest

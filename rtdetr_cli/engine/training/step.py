@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from rtdetr_cli.core.distributed import all_reduce_mean, divisor
+from rtdetr_cli.core.distributed import all_reduce_mean, loss_normalizer
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.engine.training.failures import crash
 from rtdetr_cli.engine.training.optim import set_learning_rate
@@ -100,10 +100,12 @@ def num_groups(num_batches: int, size: int) -> int:
 def box_shares(batches: Sequence[Batch], device: torch.device) -> Tensor:
     """The weight of each batch's loss, (len(batches),): its share of the boxes of the step.
 
-    Counts are what the criterion divides by (core/distributed.py, divisor).
+    Counts are what the criterion divides by (core/distributed.py, loss_normalizer).
     """
     if len(batches) == 1:
         return torch.ones(1, device=device)
     counts = [sum(len(target.labels) for target in batch.targets) for batch in batches]
-    divisors = divisor(torch.tensor([*counts, sum(counts)], dtype=torch.float32, device=device))
+    divisors = loss_normalizer(
+        torch.tensor([*counts, sum(counts)], dtype=torch.float32, device=device)
+    )
     return divisors[:-1] / divisors[-1]

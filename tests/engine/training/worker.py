@@ -19,7 +19,7 @@ from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import result
-from rtdetr_cli.core.distributed import gathered, joined, rank, world_size
+from rtdetr_cli.core.distributed import all_gather, process_group, rank, world_size
 from rtdetr_cli.core.structures import Target
 from rtdetr_cli.engine.training.prepare import prepare
 from rtdetr_cli.engine.training.run import Run
@@ -48,9 +48,9 @@ def found_by(words: list[str]) -> dict[str, object]:
         "metrics": _metrics(run),
         "stopped": _stopped(run),
         "without_boxes": _steps_without_boxes(run),
-        "seeds": gathered(torch.initial_seed()),
+        "seeds": all_gather(torch.initial_seed()),
         "skipped": _spoiled_step(run),
-        "weights": gathered([float(p.detach().sum()) for p in run.network.parameters()]),
+        "weights": all_gather([float(p.detach().sum()) for p in run.network.parameters()]),
     }
 
 
@@ -93,8 +93,8 @@ def _stopped(run: Run) -> list[bool]:
     try:
         run.stop.check()
     except StopRequest:
-        return gathered(run.stop.number == 15)
-    return gathered(False)
+        return all_gather(run.stop.number == 15)
+    return all_gather(False)
 
 
 def _steps_without_boxes(run: Run) -> list[float]:
@@ -116,9 +116,9 @@ def _spoiled_step(run: Run) -> list[bool]:
     if rank() == world_size() - 1:
         batch.images[:] = float("nan")
     losses = train_step(run, Criterion(), batch)
-    return gathered(losses is None and run.progress.skipped == 1)
+    return all_gather(losses is None and run.progress.skipped == 1)
 
 
 if __name__ == "__main__":
-    with joined():
+    with process_group():
         result(json.dumps(found_by(sys.argv[1:])))

@@ -135,6 +135,8 @@ def end_all(error: RTDETRError) -> NoReturn:
 def run_on_main(action: Callable[[], T]) -> T:
     """Run in the main process and return its result everywhere. Every process must call it.
 
+    The action must not itself communicate with the other processes.
+
     Raises:
         RTDETRError: the action raised it; all processes end.
     """
@@ -167,7 +169,7 @@ def main_process_only(function: Callable[P, T]) -> Callable[P, T]:
 def run_on_all(action: Callable[[], T]) -> T:
     """Run in every process; if one fails, all end for its reason.
 
-    The action must not itself wait for the other processes.
+    The action must not itself communicate with the other processes.
 
     Raises:
         RTDETRError: the action has failed here or elsewhere.

@@ -192,13 +192,18 @@ def eval_loader(
     return EvalLoader(dataset, batch, preprocessing, workers)
 
 
+def num_batches(num_images: int, batch: int, world_size: int) -> int:
+    """Training batches in an epoch; see `TrainLoader` for the last, smaller one."""
+    leftover = num_images % batch
+    is_kept = leftover >= max(2, world_size) or leftover == num_images
+    return num_images // batch + is_kept
+
+
 class _TrainSampler(Sampler[list[SampleKey]]):
     def __init__(self, num_images: int, config: LoaderConfig) -> None:
         self.epoch, self.strong, self.start_step = 0, True, 0
         self._num_images, self._config = num_images, config
-        leftover = num_images % config.batch
-        is_kept = leftover >= max(2, config.world_size) or leftover == num_images
-        self.num_steps = num_images // config.batch + is_kept
+        self.num_steps = num_batches(num_images, config.batch, config.world_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         config = self._config

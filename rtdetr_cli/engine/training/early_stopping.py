@@ -1,4 +1,4 @@
-"""How long a run is: epochs that its hours hold, no better AP for long, the hours are over."""
+"""When a run ends: its patience or its hours are over; how many epochs fit into its hours."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ from collections.abc import Sequence
 
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say
+from rtdetr_cli.core.distributed import main_process_only
 from rtdetr_cli.engine.training.run import Progress
 from rtdetr_cli.engine.training.run_log import Row
 
 MEASURED_SHARE = 0.05
-"""Share of the hours that is spent before the pace of its epochs decides on their number."""
+"""Share of the hours that must have passed before the pace of the epochs sets their number."""
 clock = time.perf_counter
 
 
 class Stopper:
-    """Watches the clock and the AP of a run.
+    """Watches the clock and the AP of a run; every process gets the decision of the main one.
 
-    The clock goes on from what earlier processes trained, so that a resumed run has one budget.
+    The clock includes the time of earlier processes, so that a resumed run keeps its budget.
     """
 
     def __init__(self, settings: TrainSettings, progress: Progress) -> None:
         self._settings = settings
         earlier = sum(row["time"] for row in progress.rows)
         self._budget = 3600 * settings.time if settings.time is not None else None
-        # The epoch under way began so long ago, the run longer.
+        # Start of the current epoch, then the end of each epoch; the run started earlier.
         self._ends = [clock() - progress.sums.seconds]
         self._start = self._ends[0] - earlier
         self._is_late = False
 
+    @main_process_only
     def time_is_over(self) -> bool:
-        """Read the clock, once an epoch: what it says then is what `reason` goes by."""
+        """Read the clock, once per epoch; `reason` uses this reading."""
         self._is_late = self._budget is not None and clock() - self._start >= self._budget
         return self._is_late
 
+    @main_process_only
     def epochs_that_fit(self, done: int) -> int | None:
-        """How many epochs the hours hold, at the end of one; None where that is not to be said.
+        """Number of epochs that fit into the hours, called at the end of each; None if unknown yet.
 
-        The first epoch of a process is left out of the pace if there are others: it is slower.
+        The first epoch of a process is slower and is left out of the pace if there are others.
 
         Args:
             done: epochs of the run that have ended.
@@ -55,6 +58,7 @@ class Stopper:
         say(f"{pace:.3g} s an epoch: time={self._settings.time:g} hours hold {epochs} epochs")
         return epochs
 
+    @main_process_only
     def reason(self, rows: Sequence[Row]) -> str | None:
         """Why the run ends after these epochs, as a sentence, or None."""
         if self._is_late:

@@ -48,7 +48,7 @@ def _of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name.startswith(PREFIX)}
 
 
-def _start_network(
+def initial_network(
     settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
 ) -> tuple[RTDETRNetwork, bool]:
     """The network before the first step, and whether its backbone is trained already.

@@ -1,4 +1,4 @@
-"""Brings together what a training needs: data, network, recipe, optimizer, run folder."""
+"""Assemble a training run: data, network, recipe, optimizer, run folder."""
 
 from __future__ import annotations
 
@@ -19,34 +19,29 @@ from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.lock import claimed
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
-from rtdetr_cli.data.loader import LoaderConfig, eval_loader, train_loader
+from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, num_batches
 from rtdetr_cli.data.selection import select_classes, take_fraction
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.training.compiled import compile_network
-from rtdetr_cli.engine.training.cpu_convolutions import speed_up_convolutions
-from rtdetr_cli.engine.training.ema import EMA
-from rtdetr_cli.engine.training.initial_weights import _start_network
+from rtdetr_cli.engine.training.initial_weights import initial_network
 from rtdetr_cli.engine.training.launch import check_shares, worker_device
 from rtdetr_cli.engine.training.loggers import Loggers
-from rtdetr_cli.engine.training.optim import build_optimizer, freeze
-from rtdetr_cli.engine.training.precision import Precision, choose_precision
+from rtdetr_cli.engine.training.precision import choose_precision
 from rtdetr_cli.engine.training.recipe import Recipe, resolve_recipe, starts_pretrained
 from rtdetr_cli.engine.training.resume import restore, start_or_resume
 from rtdetr_cli.engine.training.run import Data, Progress, Run
 from rtdetr_cli.engine.training.run_log import write_args
 from rtdetr_cli.engine.training.step import num_groups
-from rtdetr_cli.nn.denoising import DenoisingConfig
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint
 
 
 def prepare(settings: TrainSettings) -> Run:
-    """Open data and model, resolve the recipe, and say what will happen.
+    """Open data and model, resolve the recipe, and print what will be trained.
 
     Raises:
-        UsageError, DataError, WeightsError, BackendError: what the user gave cannot be used;
-            nothing has been written then.
+        UsageError, DataError, WeightsError, BackendError: the input cannot be used; nothing has
+            been written.
     """
     settings, stopped, folder = run_on_main(lambda: start_or_resume(settings))
     run = run_on_all(lambda: _assemble(settings, stopped))
@@ -61,50 +56,44 @@ def prepare(settings: TrainSettings) -> Run:
 
 
 def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
-    """All parts in the memory of this process."""
+    """All parts of the run, in the memory of this process."""
     if stopped is None:
         _check_given(settings)
     device = worker_device(settings.device)
     check_automatic_batch(settings, device)
     check_shares(settings.batch, world_size())
     precision = choose_precision(settings.amp, device)
-    Loggers(settings.logger or ())  # a package that is absent is said before anything is read
+    Loggers(settings.logger or ())  # a missing package is reported before anything is read
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = _open_splits(settings)
     torch.manual_seed(settings.seed)
-    network, is_pretrained = _start_network(settings, train_split.names, stopped)
+    network, is_pretrained = initial_network(settings, train_split.names, stopped)
     check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
-    _place(network, settings, device, precision)
     settings = with_batch(settings, network, is_pretrained, train_split, device)
-    steps = _steps_per_epoch(settings, train_split)
-    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
-    data = _load(settings, recipe, train_split, val_split)
-    freeze(network, recipe)
-    ema = EMA(network, recipe.ema_decay, recipe.ema_ramp)
-    optimizer = build_optimizer(network, recipe)
-    progress = Progress(is_planned=settings.time is None)
-    if stopped is not None and stopped.training is not None:
-        check_unchanged(settings.data or "", stopped.training["fingerprint"], data.fingerprint)
-        progress = restore(stopped.training, network, ema, stopped.weights, optimizer)
-        precision.restore(stopped.training["scaler"])
-    _say_start(f"{network.config.name} on {device}", data, recipe.describe(precision.describe()))
-    return Run(
-        settings,
-        Path(),
-        device,
-        recipe,
-        data,
-        network,
-        ema,
-        optimizer,
-        preprocessing,
-        precision,
-        progress,
+    steps = num_groups(
+        num_batches(len(train_split), settings.batch, world_size()), settings.accumulate
     )
+    recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
+    run = Run(
+        settings=settings,
+        device=device,
+        recipe=recipe,
+        data=_load(settings, recipe, train_split, val_split),
+        network=network,
+        preprocessing=preprocessing,
+        precision=precision,
+        progress=Progress(is_planned=settings.time is None),
+    )
+    if stopped is not None and stopped.training is not None:
+        saved = stopped.training["fingerprint"]
+        check_unchanged(settings.data or "", saved, run.data.fingerprint)
+        restore(run, stopped)
+    _print_start(run)
+    return run
 
 
 def _open_folder(run: Run, folder: Path | None) -> Path:
-    """The run's folder, made where the run is new, with the settings that it goes by.
+    """Lock the run folder, created for a new run, and write its settings.
 
     Raises:
         UsageError: another process trains in it; two would overwrite each other's last.pt.
@@ -116,25 +105,8 @@ def _open_folder(run: Run, folder: Path | None) -> Path:
     return folder
 
 
-def _steps_per_epoch(settings: TrainSettings, split: DetectionDataset) -> int:
-    counting = LoaderConfig(settings.batch, size_hw(settings.imgsz), world_size=world_size())
-    return num_groups(len(train_loader(split, counting)), settings.accumulate)
-
-
-def _place(
-    network: RTDETRNetwork, settings: TrainSettings, device: torch.device, precision: Precision
-) -> None:
-    """Make it ready to be trained: denoising on, on its device, in the layout that is fastest."""
-    network.decoder.denoising = DenoisingConfig(
-        settings.num_denoising, settings.label_noise, settings.box_noise
-    )
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.type == "cpu" and precision.dtype is None and not settings.compile:
-        speed_up_convolutions(network)
-
-
 def _check_given(settings: TrainSettings) -> None:
-    """Refuse what the user named and others make void; a recipe may set it all the same."""
+    """Reject keys that the user set and that other keys override; a recipe file may set them."""
     if settings.time is not None and "epochs" in settings.given:
         raise UsageError(
             f"train: epochs={settings.epochs} has no effect with time={settings.time:g}, which "
@@ -176,10 +148,10 @@ def _load(
     train_split: DetectionDataset,
     val_split: DetectionDataset,
 ) -> Data:
-    batches = train_loader(train_split, _loader_config(settings, recipe))
+    batches = TrainLoader(train_split, _loader_config(settings, recipe))
     per_worker = settings.batch // world_size()
     preprocessing = Preprocessing(size_hw(settings.imgsz))
-    val_batches = eval_loader(val_split, per_worker, preprocessing, settings.workers)
+    val_batches = EvalLoader(val_split, per_worker, preprocessing, settings.workers)
     described = fingerprint({"train": train_split, "val": val_split})
     return Data(train_split, val_split, batches, val_batches, described)
 
@@ -200,10 +172,10 @@ def _loader_config(settings: TrainSettings, recipe: Recipe) -> LoaderConfig:
 
 
 def plan_epochs(run: Run, epochs: int | None) -> None:
-    """Give a run another number of epochs, None for none, and the recipe that follows from it.
+    """Set the number of epochs of a run, and the recipe that follows from it; None changes nothing.
 
-    Saved with the settings, so that a resumed run has the same. What is void in so short a run
-    (patience, save_period) is left out, as it has no effect.
+    It is saved with the settings, so that a resumed run has the same. `patience` and `save_period`
+    become 0 if they have no effect in so short a run.
     """
     if epochs is None:
         return
@@ -221,14 +193,16 @@ def plan_epochs(run: Run, epochs: int | None) -> None:
     run.ema.set_pace(run.recipe.ema_decay, run.recipe.ema_ramp)
     config = _loader_config(run.settings, run.recipe)
     if config != _loader_config(settings, previous):
-        run.data.train_batches = train_loader(run.data.train, config)
+        run.data.train_batches = TrainLoader(run.data.train, config)
     run_on_main(lambda: write_args(run.run_dir, run.settings))
     say(*run.recipe.describe(run.precision.describe()).splitlines())
 
 
-def _say_start(network: str, data: Data, recipe: str) -> None:
+def _print_start(run: Run) -> None:
+    data = run.data
     say(
-        f"{network}; {len(data.train)} images with {data.train.num_boxes} boxes "
-        f"to train on, {len(data.val)} to validate, {len(data.train.names)} classes"
+        f"{run.network.config.name} on {run.device}; {len(data.train)} images with "
+        f"{data.train.num_boxes} boxes to train on, {len(data.val)} to validate, "
+        f"{len(data.train.names)} classes"
     )
-    say(*recipe.splitlines())
+    say(*run.recipe.describe(run.precision.describe()).splitlines())

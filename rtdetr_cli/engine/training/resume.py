@@ -10,7 +10,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -18,14 +17,12 @@ from torch.optim import Optimizer
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say, warn
-from rtdetr_cli.core.distributed import is_worker, rank
+from rtdetr_cli.core.distributed import is_worker
 from rtdetr_cli.core.errors import StorageError, UsageError, WeightsError
 from rtdetr_cli.core.files import run_path, storage_errors
-from rtdetr_cli.engine.training.ema import EMA
 from rtdetr_cli.engine.training.run import EpochSums, Progress, Run
 from rtdetr_cli.engine.training.run_log import primitives
 from rtdetr_cli.engine.training.state_check import check_training
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored
 
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
@@ -64,31 +61,26 @@ def weights_checkpoint(run: Run) -> Checkpoint:
     )
 
 
-def restore(
-    state: dict[str, Any],
-    network: RTDETRNetwork,
-    ema: EMA,
-    weights: dict[str, Tensor],
-    optimizer: Optimizer,
-) -> Progress:
-    """Put a saved state back, which `check_training` has let pass.
+def restore(run: Run, stopped: Checkpoint) -> None:
+    """Load the training state of a checkpoint that `check_training` has accepted.
 
-    Of the optimizer's groups only the learning rates are taken from it.
+    Of the optimizer's groups only the learning rates are restored.
     """
-    network.load_state_dict(state["network"])
-    ema.network.load_state_dict(weights)
-    ema.steps = state["ema_steps"]
+    state, optimizer = stopped.training or {}, run.optimizer
+    run.network.load_state_dict(state["network"])
+    run.ema.network.load_state_dict(stopped.weights)
+    run.ema.steps = state["ema_steps"]
     groups = zip(
         optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"], strict=True
     )
-    groups_here = [{**own, "lr": saved["lr"]} for own, saved in groups]
-    optimizer.load_state_dict({**state["optimizer"], "param_groups": groups_here})
+    own_groups = [{**own, "lr": saved["lr"]} for own, saved in groups]
+    optimizer.load_state_dict({**state["optimizer"], "param_groups": own_groups})
     _match_layouts(optimizer)
-    device = next(network.parameters()).device
+    run.precision.restore(state["scaler"])
     sums = EpochSums(**state["sums"])
-    sums.losses = {name: value.to(device) for name, value in sums.losses.items()}
-    kept = {key.name: state[key.name] for key in fields(Progress) if key.name in state}
-    return Progress(**{**kept, "sums": sums})
+    sums.losses = {name: value.to(run.device) for name, value in sums.losses.items()}
+    known = {key.name: state[key.name] for key in fields(Progress) if key.name in state}
+    run.progress = Progress(**{**known, "sums": sums})
 
 
 def _match_layouts(optimizer: Optimizer) -> None:
@@ -101,13 +93,6 @@ def _match_layouts(optimizer: Optimizer) -> None:
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 moments[name] = torch.empty_like(parameter).copy_(value)
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Make what a step draws (denoising, dropout) follow from (seed, step, rank) alone."""
-    key = [seed, step, rank()] if rank() else [seed, step]
-    mixed = np.random.SeedSequence(key).generate_state(1, np.uint64)
-    torch.manual_seed(int(mixed[0]))
 
 
 def start_or_resume(

@@ -1,4 +1,4 @@
-"""What a training run leaves to read: results.csv, results.png, args.yaml."""
+"""The log of a training run: results.csv, results.png, args.yaml and a line per epoch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from pathlib import Path
 import yaml
 
 from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.core.distributed import main_process_only
 from rtdetr_cli.core.files import atomic_write
 
 Row = dict[str, float]
 
 
 class RunLog:
-    """One row per epoch, rewritten as a whole so that a killed run leaves a whole file.
+    """results.csv, rewritten after each epoch so that a killed run leaves a complete file.
 
     Attributes:
-        rows: what has been logged so far.
+        rows: one row per epoch, shared with the run's progress.
     """
 
-    def __init__(self, run_dir: Path, rows: list[Row] | None = None) -> None:
-        self.rows: list[Row] = list(rows or [])
+    def __init__(self, run_dir: Path, rows: list[Row]) -> None:
+        self.rows = rows
         self._path = run_dir / "results.csv"
 
+    @main_process_only
     def append(self, row: Row) -> None:
         """Add an epoch and write results.csv."""
         self.rows.append(row)
@@ -38,7 +40,7 @@ class RunLog:
             path.write_text(text.getvalue())
 
     def plot(self) -> None:
-        """Draw every column over the epochs into results.png."""
+        """Plot every column over the epochs into results.png."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -47,8 +49,8 @@ class RunLog:
         height = -(-len(columns) // width)
         figure = Figure(figsize=(3.2 * width, 2.6 * height), layout="constrained")
         FigureCanvasAgg(figure)
-        for place, column in enumerate(columns, start=1):
-            axes = figure.add_subplot(height, width, place)
+        for index, column in enumerate(columns, start=1):
+            axes = figure.add_subplot(height, width, index)
             known = [row for row in self.rows if column in row]
             axes.plot(
                 [row["epoch"] for row in known], [row[column] for row in known], marker=".", ms=4
@@ -60,8 +62,26 @@ class RunLog:
             figure.savefig(path, dpi=120)
 
 
+def describe_epoch(row: Row, epochs: int) -> str:
+    """The line printed after an epoch."""
+    losses = "".join(
+        f"{name.removeprefix('train/').removeprefix('loss_')} {value:.3f}  "
+        for name, value in row.items()
+        if name.startswith("train/loss")
+    )
+    if "train/skipped" in row:
+        losses += f"{row['train/skipped']:.0f} steps not finite and skipped  "
+    found = ""
+    if "metrics/AP" in row:
+        found = f"  AP {row['metrics/AP']:.4f}  AP50 {row['metrics/AP50']:.4f}"
+    return (
+        f"epoch {row['epoch']:.0f}/{epochs}  {losses}lr {row['lr']:.2e}{found}  "
+        f"{row['time']:.0f} s, {100 * row['data_wait']:.0f} % waiting for data"
+    )
+
+
 def write_args(run_dir: Path, settings: TrainSettings) -> None:
-    """Write the settings of a run as args.yaml, which `cfg=` takes back."""
+    """Write the settings of a run as args.yaml, which `cfg=` reads."""
     with atomic_write(run_dir / "args.yaml") as path:
         path.write_text(yaml.safe_dump(primitives(settings), sort_keys=False))
 

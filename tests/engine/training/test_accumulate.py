@@ -1,4 +1,4 @@
-"""Several small batches learn as one large one."""
+"""Gradient accumulation: several small batches train as one large one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.engine.training.failures import explain_out_of_memory
 from rtdetr_cli.engine.training.precision import choose_precision
-from rtdetr_cli.engine.training.step import _backward, box_shares, in_groups, num_groups
+from rtdetr_cli.engine.training.step import backward, box_shares, in_groups, num_groups
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -42,29 +42,29 @@ def one_batch(parts: list[Batch]) -> Batch:
 
 @pytest.fixture
 def run(tiny_config):
-    """What a step needs; norms in eval mode, as batch statistics are those of the small batches."""
+    """What `backward` reads; norms in eval mode, as batch statistics depend on the batch size."""
     torch.manual_seed(0)
     network = RTDETRNetwork(tiny_config, num_classes=2).double().train()
-    # as prepare.py does: PyTorch 2.14's BatchNorm gives wrong gradients on CPUs for one contiguous
+    # as in StepState: PyTorch 2.14's BatchNorm gives wrong gradients on CPUs for one contiguous
     # image whose gradient comes as channels-last
     network.to(memory_format=torch.channels_last)
     network.decoder.denoising = DenoisingConfig(0, 0.5, 1.0)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    with torch.no_grad():  # fresh queries are all alike, so that rounding decides the matching
+    with torch.no_grad():  # initial queries are all alike, so rounding would decide the matching
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     alone = lambda is_last: nullcontext()  # noqa: E731  (no other process waits for gradients)
     precision = choose_precision("off", CPU)
     return SimpleNamespace(
-        network=network, replica=network, device=CPU, sharing=alone, precision=precision
+        network=network, replica=network, device=CPU, gradient_sync=alone, precision=precision
     )
 
 
 def gradients(run, batches: list[Batch]) -> tuple[torch.Tensor, list[torch.Tensor]]:
     run.network.zero_grad()
-    losses = _backward(run, Criterion(), batches)
+    losses = backward(run, Criterion(), batches)
     return losses["loss"], [p.grad.clone() for p in run.network.parameters() if p.grad is not None]
 
 
@@ -79,14 +79,14 @@ def test_small_batches_give_the_gradient_of_a_large_one(run, counts):
     assert (small - large).norm() < 1e-5 * large.norm()  # the criterion works in float32
 
 
-def test_a_plain_mean_of_losses_would_not_do(run):
+def test_a_plain_mean_of_losses_is_wrong(run):
     parts = [make_batch(4, 4), make_batch(1)]
     expected, _ = gradients(run, [one_batch(parts)])
     alone = [gradients(run, [part])[0] for part in parts]
     assert not torch.isclose(sum(alone) / 2, expected, rtol=1e-4)
 
 
-def test_shares_are_those_of_the_boxes():
+def test_batch_weights_are_shares_of_the_boxes():
     batches = [make_batch(3, 1), make_batch(0, 0), make_batch(4)]
     assert box_shares(batches, CPU).tolist() == [0.5, 0.125, 0.5]
     assert box_shares(batches[:1], CPU).tolist() == [1.0]
@@ -99,7 +99,7 @@ def test_the_last_step_of_an_epoch_may_be_shorter():
     assert num_groups(5, 2) == 3
 
 
-def test_out_of_memory_names_batch_and_size_and_a_way_out():
+def test_out_of_memory_names_batch_and_size_and_what_to_lower():
     settings = SimpleNamespace(batch=16, imgsz=32, accumulate=1)
     with (
         pytest.raises(
@@ -112,7 +112,7 @@ def test_out_of_memory_names_batch_and_size_and_a_way_out():
     assert "multi_scale=false" in str(hit.value)
 
 
-def test_other_errors_pass():
+def test_other_errors_are_not_changed():
     with (
         pytest.raises(RuntimeError, match="size"),
         explain_out_of_memory([make_batch(1)], SimpleNamespace(batch=1, imgsz=64, accumulate=1)),

@@ -1,4 +1,4 @@
-"""`batch=-1`: the arithmetic, the heaviest batch, and what is said where there is no CUDA."""
+"""`batch=-1`: the arithmetic, the heaviest batch, and the message without CUDA."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.engine.training.batch_size import Measured, full_batch, largest_batch, training_step
-from rtdetr_cli.engine.training.precision import choose_precision
-from rtdetr_cli.engine.training.recipe import resolve_recipe
+from rtdetr_cli.engine.training.batch_size import Measured, copied_state, full_batch, largest_batch
+from rtdetr_cli.engine.training.step import train_step
+from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.denoising import DenoisingConfig
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
@@ -20,7 +20,7 @@ GB = 10**9
 @pytest.mark.parametrize(
     ("free", "devices", "most", "expected"),
     [
-        # 1 GB stands fast and each image takes 2: 0.8 x 24 - 1 = 18.2 holds 9 of them.
+        # 1 GB is fixed and each image takes 2: 0.8 x 24 - 1 = 18.2 holds 9 of them.
         (24 * GB, 1, 1000, 9),
         (24 * GB, 4, 1000, 36),
         (24 * GB, 1, 5, 5),
@@ -29,14 +29,14 @@ GB = 10**9
         (3.75 * GB, 1, 1000, 1),
     ],
 )
-def test_the_line_through_two_steps_is_extended_and_rounded_down(free, devices, most, expected):
+def test_the_batch_is_extrapolated_from_two_steps_and_rounded_down(free, devices, most, expected):
     small, large = Measured(2, 5 * GB), Measured(4, 9 * GB)
     found = largest_batch(small, large, free, devices, most)
     assert found == expected
     assert found % devices == 0
 
 
-def test_less_than_one_image_is_one_sentence():
+def test_too_little_memory_for_one_image_is_an_error():
     with pytest.raises(BackendError) as caught:
         largest_batch(Measured(2, 5 * GB), Measured(4, 9 * GB), 3 * GB, 1, 100)
     assert str(caught.value) == (
@@ -45,7 +45,7 @@ def test_less_than_one_image_is_one_sentence():
     )
 
 
-def test_steps_that_take_the_same_are_bound_by_the_data_only():
+def test_equal_peaks_limit_the_batch_to_the_data():
     assert largest_batch(Measured(2, GB), Measured(4, GB), 2 * GB, 2, 31) == 30
 
 
@@ -59,19 +59,21 @@ def test_the_heaviest_batch_has_all_denoising_queries(boxes, tiny_config):
     assert groups.num_queries == 200
 
 
-def test_the_measured_step_leaves_the_network_as_it_was(tiny_config):
+def test_the_measured_step_leaves_the_network_unchanged(tiny_config):
     torch.manual_seed(0)
     network = RTDETRNetwork(tiny_config, 3)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    settings = TrainSettings(data="x", model="x.yaml")
-    recipe = resolve_recipe(settings, tiny_config.recipe, 1, is_pretrained=False)
-    step = training_step(network, recipe, choose_precision("off", torch.device("cpu")))
-    step(full_batch(2, (64, 64), 5))
+    settings = TrainSettings(data="x", model="x.yaml", amp="off")
+    state = copied_state(settings, network, False, torch.device("cpu"))
+    assert train_step(state, Criterion(), full_batch(2, (64, 64), 5)) is not None
+    assert not torch.equal(
+        state.network.decoder.enc_score_head.weight, network.decoder.enc_score_head.weight
+    )
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_without_cuda_one_sentence_says_to_choose(tiny_yaml, squares, tmp_path, capsys):
+def test_automatic_batch_without_cuda_is_an_error(tiny_yaml, squares, tmp_path, capsys):
     words = [f"model={tiny_yaml}", f"data={squares / 'data.yaml'}", f"project={tmp_path / 'runs'}"]
     assert run(["train", *words, "device=cpu", "batch=-1"]) == 2
     assert (
@@ -85,7 +87,7 @@ def test_without_cuda_one_sentence_says_to_choose(tiny_yaml, squares, tmp_path, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_no_other_batch_below_one_is_taken(tiny_yaml, squares, capsys):
+def test_other_batches_below_one_are_rejected(tiny_yaml, squares, capsys):
     for batch in ("0", "-2"):
         words = [f"model={tiny_yaml}", f"data={squares / 'data.yaml'}", f"batch={batch}"]
         assert run(["train", *words]) == 2

@@ -6,8 +6,7 @@ import pytest
 
 from rtdetr_cli import RTDETR
 from rtdetr_cli.core.errors import UsageError
-
-from .test_train import read_rows
+from tests.engine.test_train import read_rows
 
 
 def small(squares, tmp_path, **more: object) -> dict[str, object]:

@@ -15,9 +15,9 @@ from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine import train as loop
 from rtdetr_cli.engine.training import compiled
 from rtdetr_cli.weights.checkpoint import load_checkpoint
+from tests.engine.test_train import command
 
 from .test_resume import equal, raise_at
-from .test_train import command
 
 # Adam's first steps are as long for a rounding error as for a gradient, so the rate is low.
 ONE_SIZE = ("multi_scale=false", "batch=4", "amp=off", "lr=1e-5")

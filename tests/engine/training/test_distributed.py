@@ -18,10 +18,10 @@ import pytest
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.weights.checkpoint import load_checkpoint
+from tests.engine.conftest import write_architecture
+from tests.engine.test_train import command, read_rows
 
-from .conftest import write_architecture
 from .test_resume import ends_alike
-from .test_train import command, read_rows
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]

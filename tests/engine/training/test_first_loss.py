@@ -13,8 +13,7 @@ from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import prepare
 from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
-
-from .conftest import write_architecture
+from tests.engine.conftest import write_architecture
 
 
 @pytest.fixture(scope="module")

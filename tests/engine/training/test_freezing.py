@@ -10,8 +10,7 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.training.optim import named_parts
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import load_checkpoint
-
-from .test_train import command
+from tests.engine.test_train import command
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.training.loggers import LOGGERS, Loggers
+from tests.engine.test_train import command, read_rows, stop_in_epoch
 
 from .test_callbacks import small
-from .test_train import command, read_rows, stop_in_epoch
 
 THEIR_WARNINGS = pytest.mark.filterwarnings("ignore")  # of the packages' own imports
 

@@ -14,7 +14,7 @@ from rtdetr_cli.engine.training import precision as precision_module
 from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.precision import choose_precision
 from rtdetr_cli.engine.training.prepare import prepare
-from rtdetr_cli.engine.training.step import train_step
+from rtdetr_cli.engine.training.step import NotFiniteError, train_step
 from rtdetr_cli.loss.criterion import Criterion
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -114,8 +114,9 @@ def test_what_a_smaller_scale_cannot_mend_ends_the_training(tiny_yaml, squares, 
     run.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     next(run.network.parameters()).data[:] = float("nan")
     assert [train_step(run, Criterion(), batch) for _ in range(2)] == [None, None]
-    with pytest.raises(BackendError, match="the loss is nan"):
+    with pytest.raises(NotFiniteError) as caught:
         train_step(run, Criterion(), batch)
+    assert caught.value.losses["loss"].isnan()
 
 
 def test_a_scaled_step_is_the_same_step(tiny_yaml, squares, tmp_path):

@@ -19,9 +19,8 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.engine import train as loop
 from rtdetr_cli.engine.training import early_stopping as stopping
 from rtdetr_cli.weights.checkpoint import load_checkpoint
-
-from .conftest import write_architecture
-from .test_train import command
+from tests.engine.conftest import write_architecture
+from tests.engine.test_train import command
 
 KEYS = ("epochs=3", "batch=2", "save_steps=2", "val_every=2")  # 9 images: 4 steps an epoch
 MOMENTS = (3, 6, 8)  # in an epoch, on its save, at its end

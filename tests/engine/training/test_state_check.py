@@ -17,8 +17,8 @@ from rtdetr_cli.engine.training.state_check import check_training
 from rtdetr_cli.engine.training.step import train_step
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.weights.checkpoint import load_checkpoint, save_checkpoint
+from tests.engine.conftest import write_architecture
 
-from .conftest import write_architecture
 from .test_resume import equal
 
 OPTIMIZERS = [

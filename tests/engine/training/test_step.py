@@ -9,9 +9,9 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.engine import train
 from rtdetr_cli.engine.training import step
 from rtdetr_cli.weights.checkpoint import load_checkpoint
+from tests.engine.test_train import command, read_rows
 
 from .test_resume import equal
-from .test_train import command, read_rows
 
 
 class NotFinite(step.Criterion):

@@ -1,4 +1,4 @@
-"""What a worker of a distributed training does in the tests; it prints what it found as JSON.
+"""A worker of a distributed training in the tests; prints its results as JSON.
 
 `torchrun worker.py key=value ...`. The network is float64 and its norms are frozen, as they would
 see other images in each process; denoising, drawn in each process, is off where losses are
@@ -33,7 +33,7 @@ STEPS = 20
 
 
 def found_by(words: list[str]) -> dict[str, object]:
-    """Everything that the tests compare."""
+    """The values that the tests compare."""
     Run.__post_init__ = _in_float64(Run.__post_init__)
     settings = settings_from_pairs(TrainSettings, parse_arguments(TrainSettings, words))
     run = prepare(settings)
@@ -56,7 +56,7 @@ def found_by(words: list[str]) -> dict[str, object]:
 
 def _in_float64(post_init):
     def cast(run: Run) -> None:
-        run.network.double()  # before it is shared
+        run.network.double()  # before DistributedDataParallel wraps it
         post_init(run)
 
     return cast
@@ -81,7 +81,7 @@ def _losses(run: Run) -> list[dict[str, float]]:
 
 
 def _metrics(run: Run) -> dict[str, float]:
-    network = run.ema.network
+    network = run.ema.network.float()
     network.load_state_dict(run.network.state_dict())
     detector = TorchDetector(network, run.data.val.names, run.preprocessing, run.device)
     return evaluate(detector, run.data.val, run.data.val_batches).stats

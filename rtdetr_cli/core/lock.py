@@ -1,4 +1,4 @@
-"""One process at a time on one file or folder; the system frees what a dead process held."""
+"""Locks on files and folders; the system releases those of a dead process."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ else:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Be the only process at work on a file; its lock is `.NAME.lock` beside it and stays there.
+    """Hold the lock of a file, `.NAME.lock` beside it, which is not deleted afterwards.
 
     Raises:
-        StorageError: the folder cannot be written or has no locks.
+        StorageError: the folder cannot be written or does not support locks.
     """
     lock = path.with_name(f".{path.name}.lock")
     with storage_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = os.fdopen(_open_itself(lock), "ab")
+        file = os.fdopen(_open_no_follow(lock), "ab")
     with file:
-        is_told = False
+        has_printed = False
         while not _try_lock(file, lock):
-            if not is_told:
-                say(f"waiting for another process that is getting {path.name}")
-            is_told = True
+            if not has_printed:
+                say(f"waiting for another process that is downloading {path.name}")
+            has_printed = True
             time.sleep(0.1)
         yield
 
 
-def _open_itself(lock: Path) -> int:
-    """Open a file, never what a link of that name leads to, nor a pipe that nobody reads."""
-    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+def _open_no_follow(lock: Path) -> int:
+    """Open a file without following a link or blocking on a pipe."""
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        return os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_APPEND | careful, 0o666)
+        return os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_APPEND | flags, 0o666)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO}:
             raise StorageError(f"cannot lock {lock}: a link or a pipe is in the way") from None
@@ -68,17 +68,17 @@ def _try_lock(file: IO[bytes], lock: Path) -> bool:
 
 @contextmanager
 def claimed(folder: Path, doing: str) -> Iterator[None]:
-    """Be the only process that writes into a folder; its lock is `.lock` in it for so long.
+    """Hold the lock of a folder, `.lock` in it, which is deleted afterwards.
 
-    The lock is the process' own: children that outlive it, as loading processes may, do not keep
-    it. Where the file system has no locks a warning says so.
+    The lock belongs to this process: children that outlive it, such as loading processes, do not
+    keep it. Warns if the file system does not support locks.
 
     Args:
-        folder: exists.
-        doing: what the other process does, for the error: `is being trained`.
+        folder: an existing folder.
+        doing: for the error, what the other process does: `is being trained`.
 
     Raises:
-        UsageError: another process has it.
+        UsageError: another process holds the lock.
         StorageError: no permission to write.
     """
     lock = folder / ".lock"
@@ -99,5 +99,5 @@ def claimed(folder: Path, doing: str) -> Iterator[None]:
         try:
             yield
         finally:
-            if sys.platform != "win32":  # where open files cannot be removed
+            if sys.platform != "win32":  # where open files cannot be deleted
                 lock.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How much memory this process may still take, and how much it has taken."""
+"""Available memory, and the peak memory of this process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int | None:
-    """Bytes that can be taken without swapping, a container's limit counted; None: unknown.
+    """Bytes available without swapping, within a container's limit; None if unknown.
 
-    Where the system does not say what is free (macOS), it is all memory.
+    All memory of the machine on systems that do not report what is available (macOS).
     """
     try:
         available = 1024 * int(_field(_MEMINFO, "MemAvailable:"))
@@ -24,15 +24,15 @@ def free_memory() -> int | None:
         used = int((_CGROUP / "memory.current").read_text())
         reclaimable = int(_field(_CGROUP / "memory.stat", "inactive_file"))
         limit = int((_CGROUP / "memory.max").read_text())
-    except (OSError, ValueError):  # no container, or one whose limit is the word max
+    except (OSError, ValueError):  # no container, or its limit is the string max
         return available
     return min(available, limit - used + reclaimable)
 
 
 def peak_memory() -> int | None:
-    """Most bytes that this process has held at once; None where only Linux would know.
+    """Peak resident memory of this process in bytes; None except on Linux.
 
-    Not `getrusage`: there a process that was started by a larger one begins with that one's peak.
+    Not from `getrusage`, which starts with the peak of the parent process.
     """
     try:
         return 1024 * int(_field(_STATUS, "VmHWM:"))
@@ -41,7 +41,7 @@ def peak_memory() -> int | None:
 
 
 def _field(path: Path, name: str) -> str:
-    """The number after a name at the start of a line."""
+    """The number after a field name at the start of a line."""
     found = re.search(rf"^{name}\s+(\d+)", path.read_text(), re.MULTILINE)
     return found[1] if found else "0"
 

@@ -1,4 +1,4 @@
-"""Measures a detector on a split: the twelve COCO numbers and a table per class."""
+"""Score a detector on a split: the twelve COCO numbers and a table per class."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from rtdetr_cli.core.console import progress, result, result_json, say, table, w
 from rtdetr_cli.core.distributed import all_gather, run_on_main
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.loader import EvalLoader, eval_loader, explain_lost_worker
+from rtdetr_cli.data.loader import EvalLoader, explain_lost_worker
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
@@ -36,7 +35,7 @@ def validate(settings: ValSettings) -> Metrics:
         WeightsError: the model cannot be opened, or knows other classes.
         BackendError: its runtime or device is missing.
     """
-    run_path(settings.project, settings.name)  # a wrong name is found before, not after
+    run_path(settings.project, settings.name)  # reports a bad name before the detector runs
     dataset = open_split(load_data(settings.data), settings.split)
     for note in dataset.notes:
         warn(note)
@@ -45,11 +44,11 @@ def validate(settings: ValSettings) -> Metrics:
     check_classes(detector, dataset)
     preprocessing = preprocessing_for(detector, settings.imgsz)
     say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
-    loader = eval_loader(dataset, settings.batch, preprocessing, settings.workers)
-    rows: list[dict[str, Any]] | None = [] if settings.save_json else None
-    metrics = evaluate(detector, dataset, loader, settings.conf, settings.max_det, rows)
-    if settings.plots or rows is not None:
-        _write(settings, metrics, rows)
+    loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
+    evaluator, ms_per_image = _detect(detector, dataset, loader, settings.conf, settings.max_det)
+    metrics = _score(evaluator, ms_per_image)
+    if settings.plots or settings.save_json:
+        _write(settings, metrics, evaluator)
     if settings.json:
         result_json(json.dumps(metrics.to_dict()))
     else:
@@ -57,18 +56,26 @@ def validate(settings: ValSettings) -> Metrics:
     return metrics
 
 
+def evaluate(detector: Detector, dataset: DetectionDataset, loader: EvalLoader) -> Metrics:
+    """Score a detector on the batches of a split.
+
+    With several processes, each runs its own batches and all get the metrics of the whole split.
+    """
+    return _score(*_detect(detector, dataset, loader))
+
+
 @explain_lost_worker()
-def evaluate(
+def _detect(
     detector: Detector,
     dataset: DetectionDataset,
     loader: EvalLoader,
     conf: float = 0.0,
     max_det: int = 300,
-    rows: list[dict[str, Any]] | None = None,
-) -> Metrics:
-    """Score a detector on the batches of a split; `rows` collects COCO result entries.
+) -> tuple[CocoEvaluator, float]:
+    """Run a detector over the batches of this process.
 
-    Many processes, each with its own batches, all get the metrics of the whole split.
+    Returns:
+        The detections, and the milliseconds per image in the detector.
     """
     evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
     seconds, num_images = 0.0, 0
@@ -78,19 +85,20 @@ def evaluate(
         seconds += time.perf_counter() - start
         num_images += len(batch)
         for image_id, detections in zip(batch.image_ids, found, strict=True):
-            kept = detections.keep(detections.scores >= conf)
-            evaluator.update(image_id, kept)
-            if rows is not None:
-                rows += _result_rows(image_id, kept, dataset.category_ids)
+            evaluator.update(image_id, detections.keep(detections.scores >= conf))
+    return evaluator, 1000 * seconds / max(num_images, 1)
+
+
+def _score(evaluator: CocoEvaluator, ms_per_image: float) -> Metrics:
     for share in all_gather(evaluator.found):
         evaluator.merge(share)
     metrics = run_on_main(evaluator.compute)
-    metrics.speed = {"inference": 1000 * seconds / max(num_images, 1)}
+    metrics.speed = {"inference": ms_per_image}
     return metrics
 
 
 def print_metrics(metrics: Metrics) -> None:
-    """The per-class table and the twelve numbers, on stdout."""
+    """Print the per-class table and the twelve numbers to stdout."""
     table("", TABLE_COLUMNS, metrics.table())
     numbers = (f"{name} {metrics.stats[name]:.4f}" for name in STAT_NAMES)
     result("  ".join(numbers))
@@ -101,10 +109,10 @@ def print_metrics(metrics: Metrics) -> None:
 
 
 def check_classes(detector: Detector, dataset: DetectionDataset) -> None:
-    """The detector's classes must be those of the data set.
+    """Check that the classes of the detector are those of the data set.
 
     Raises:
-        UsageError: their number differs.
+        UsageError: the number of classes differs.
     """
     if len(detector.names) != len(dataset.names):
         raise UsageError(
@@ -125,29 +133,10 @@ def _some(names: dict[int, str]) -> str:
     return f"{shown}, ..." if len(names) > 3 else shown
 
 
-def _result_rows(
-    image_id: int, detections: Detections, category_ids: list[int]
-) -> list[dict[str, Any]]:
-    """Detections as COCO result entries: bbox is [x, y, width, height] in pixels."""
-    corners = detections.boxes_xyxy.double()
-    boxes = corners.clone()
-    boxes[:, 2:] -= corners[:, :2]
-    return [
-        {
-            "image_id": image_id,
-            "category_id": category_ids[label],
-            "bbox": [round(value, 3) for value in box],
-            "score": round(score, 6),
-        }
-        for box, score, label in zip(
-            boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-        )
-    ]
-
-
-def _write(settings: ValSettings, metrics: Metrics, rows: list[dict[str, Any]] | None) -> None:
+def _write(settings: ValSettings, metrics: Metrics, evaluator: CocoEvaluator) -> None:
     run_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
-    if rows is not None:
+    if settings.save_json:
+        rows = [_rounded(row) for row in evaluator.predictions()]
         with atomic_write(run_dir / "predictions.json") as path:
             path.write_text(json.dumps(rows))
     if settings.plots:
@@ -155,8 +144,14 @@ def _write(settings: ValSettings, metrics: Metrics, rows: list[dict[str, Any]] |
     say(f"saved to {run_dir}")
 
 
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """A COCO result to a thousandth of a pixel and a millionth of the score."""
+    bbox = [round(value, 3) for value in row["bbox"]]
+    return {**row, "bbox": bbox, "score": round(row["score"], 6)}
+
+
 def draw_curves(run_dir: Path, metrics: Metrics) -> None:
-    """Curves and confusion matrices into the run folder."""
+    """Draw curves and confusion matrices into the run folder."""
     from rtdetr_cli.evaluation.report import save_plots
 
     save_plots(run_dir, metrics)

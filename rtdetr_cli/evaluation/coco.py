@@ -95,7 +95,8 @@ class CocoEvaluator:
                 "bbox": row[1:5].tolist(),
                 "score": float(row[5]),
             }
-            for row in self._all_rows()
+            for rows in self._rows.values()
+            for row in rows
         ]
 
     def compute(self) -> Metrics:

@@ -13,8 +13,7 @@ import torch
 import yaml
 
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.data import image_cache as pictures
-from rtdetr_cli.data import loader
+from rtdetr_cli.data import image_cache, loader
 from rtdetr_cli.engine.training.run_log import RunLog
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 
@@ -22,7 +21,7 @@ LOSSES = ["train/loss", "train/loss_vfl", "train/loss_bbox", "train/loss_giou"]
 
 
 def command(model: Path, data: Path, project: Path, *more: str) -> list[str]:
-    """The words of a toy training; `more` replaces keys."""
+    """The arguments of a toy training; `more` replaces keys."""
     words = [
         f"model={model}", f"data={data / 'data.yaml'}", f"project={project}", "imgsz=64",
         "batch=4", "workers=0", "device=cpu", "plots=false", "epochs=1", *more,
@@ -34,15 +33,15 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
 
 
-def test_a_run_folder_holds_what_the_design_promises(tiny_yaml, squares, tmp_path, capsys):
+def test_the_run_folder_has_all_documented_files(tiny_yaml, squares, tmp_path, capsys):
     words = command(tiny_yaml, squares, tmp_path / "runs", "epochs=2", "plots=true", "json")
     assert run(words) == 0
     folder = tmp_path / "runs" / "train"
-    pictures = {
+    images = {
         "labels.jpg", "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg",
         "results.png", "BoxPR_curve.png", "confusion_matrix.png",
     }  # fmt: skip
-    assert pictures <= {path.name for path in folder.iterdir()}
+    assert images <= {path.name for path in folder.iterdir()}
     rows = read_rows(folder)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row[name]) > 0 for row in rows for name in LOSSES)
@@ -54,7 +53,9 @@ def test_a_run_folder_holds_what_the_design_promises(tiny_yaml, squares, tmp_pat
     best = torch.load(folder / "weights" / "best.pt", weights_only=True)
     assert best["names"] == {0: "green", 1: "red"}
     assert best["training"] is None
-    assert not [path for path in folder.rglob(".*") if path.is_file()]  # no temporary file stays
+    assert not [
+        path for path in folder.rglob(".*") if path.is_file()
+    ]  # no temporary files are left
 
 
 def test_the_loss_falls(tiny_yaml, squares, tmp_path):
@@ -67,9 +68,7 @@ def test_the_loss_falls(tiny_yaml, squares, tmp_path):
     assert last < 0.95 * first
 
 
-def test_recipe_deim_trains_with_its_loss_and_images_that_are_kept(
-    tiny_yaml, squares, tmp_path, capsys
-):
+def test_recipe_deim_trains_with_its_loss_and_cached_images(tiny_yaml, squares, tmp_path, capsys):
     more = ("recipe=deim", "epochs=2", "cache=ram", "val_every=2")
     assert run(command(tiny_yaml, squares, tmp_path / "runs", *more)) == 0
     printed = capsys.readouterr().err
@@ -88,13 +87,15 @@ def test_recipe_deim_trains_with_its_loss_and_images_that_are_kept(
         (["lr=1e-4", "backbone_lr=1e-5"], "lr_scale=2 has no effect with both lr and backbone_lr"),
     ],
 )
-def test_lr_scale_needs_an_official_rate(more, reason, tiny_yaml, squares, tmp_path, capsys):
+def test_lr_scale_is_rejected_without_an_official_rate(
+    more, reason, tiny_yaml, squares, tmp_path, capsys
+):
     assert run(command(tiny_yaml, squares, tmp_path / "runs", "lr_scale=2", *more)) == 2
     assert reason in capsys.readouterr().err
 
 
 def stop_in_epoch(number: int, patch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C after the training of an epoch, before anything of it is saved."""
+    """Ctrl-C after the steps of an epoch, before its checkpoint."""
     append = RunLog.append
 
     def interrupted(self: RunLog, row: dict[str, float]) -> None:
@@ -105,7 +106,7 @@ def stop_in_epoch(number: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RunLog, "append", interrupted)
 
 
-def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
     tiny_yaml, squares, tmp_path, monkeypatch
 ):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -131,7 +132,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(
     assert untimed[0] == untimed[1]
 
 
-def test_resume_refuses_a_key_that_would_change_the_run(
+def test_resume_rejects_a_key_that_would_change_the_run(
     tiny_yaml, squares, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as patch:
@@ -142,7 +143,7 @@ def test_resume_refuses_a_key_that_would_change_the_run(
     assert "lr" in capsys.readouterr().err
 
 
-def test_resume_without_a_run_is_one_sentence(tmp_path, capsys):
+def test_resume_without_a_run_is_an_error(tmp_path, capsys):
     assert run(["train", "resume=true", f"project={tmp_path}"]) == 2
     assert "no run with a last.pt" in capsys.readouterr().err
 
@@ -175,7 +176,7 @@ def test_fine_tuning_keeps_class_rows_by_name(tiny_yaml, squares, tmp_path, caps
         (["device=cuda:7"], 5, "device=cuda:7"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_leaves_no_folder(
+def test_bad_input_is_one_error_line_and_creates_no_folder(
     words, code, sentence, tiny_yaml, squares, tmp_path, capsys
 ):
     if words == ["device=cuda:7"] and torch.cuda.device_count() > 7:
@@ -194,7 +195,7 @@ def test_a_recipe_sets_keys_and_the_command_line_wins(tiny_yaml, squares, tmp_pa
     assert (args["ema_ramp"], args["epochs"], args["imgsz"]) == (7, 1, 64)
 
 
-def test_a_part_of_the_data_and_kept_epochs(tiny_yaml, squares, tmp_path, capsys):
+def test_fraction_and_save_period(tiny_yaml, squares, tmp_path, capsys):
     words = command(
         tiny_yaml, squares, tmp_path, "epochs=3", "fraction=0.5", "single_cls", "save_period=2",
         "optimizer=sgd", "lr=0.01", "accumulate=2", "batch=2",
@@ -217,7 +218,7 @@ def test_patience_ends_the_run(tiny_yaml, squares, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_killed_loading_process_is_one_sentence(
+def test_a_killed_loading_process_is_an_error(
     split, tiny_yaml, squares, tmp_path, monkeypatch, capsys
 ):
     real = loader.read_picture
@@ -227,7 +228,7 @@ def test_a_killed_loading_process_is_one_sentence(
             os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
         return real(record)
 
-    for module in (loader, pictures):
+    for module in (loader, image_cache):
         monkeypatch.setattr(module, "read_picture", dying)
     assert run(command(tiny_yaml, squares, tmp_path, "workers=1")) == 5
     error = capsys.readouterr().err.splitlines()[-1]

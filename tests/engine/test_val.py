@@ -35,7 +35,7 @@ def val(checkpoint: Path, data: Path, project: Path, *more: str) -> list[str]:
     return ["val", *words, "device=cpu", *more]
 
 
-def test_the_numbers_equal_pycocotools_on_the_saved_detections(
+def test_the_metrics_equal_pycocotools_on_the_saved_detections(
     checkpoint, squares, tmp_path, capsys
 ):
     words = val(checkpoint, squares / "data.yaml", tmp_path, "save_json", "json", "batch=3")
@@ -51,7 +51,7 @@ def test_the_numbers_equal_pycocotools_on_the_saved_detections(
     oracle.accumulate()
     oracle.summarize()
     assert list(printed["stats"].values()) == pytest.approx(list(oracle.stats), abs=1e-3)
-    assert oracle.stats[8] > 0.01  # AR100: the random boxes do meet some squares
+    assert oracle.stats[8] > 0.01  # AR100: some random boxes overlap squares
     assert (tmp_path / "val" / "BoxPR_curve.png").stat().st_size > 1000
 
 
@@ -67,7 +67,7 @@ def test_fewer_decoder_layers_and_queries_run(checkpoint, squares, tmp_path, cap
     assert "3 decoder layers" in capsys.readouterr().err
 
 
-def test_a_model_with_other_classes_is_refused(checkpoint, squares, tmp_path, capsys):
+def test_a_model_with_different_classes_is_rejected(checkpoint, squares, tmp_path, capsys):
     other = tmp_path / "other.yaml"
     other.write_text(f"path: {squares}\nval: images/val\nnames: [blue, green, red]\n")
     assert run(val(checkpoint, other, tmp_path)) == 2
@@ -76,13 +76,13 @@ def test_a_model_with_other_classes_is_refused(checkpoint, squares, tmp_path, ca
     assert "the data set 3 (blue, green, red)" in error
 
 
-def test_a_split_that_is_not_there_is_named(checkpoint, squares, tmp_path, capsys):
+def test_a_missing_split_is_named(checkpoint, squares, tmp_path, capsys):
     assert run(val(checkpoint, squares / "data.yaml", tmp_path, "split=test")) == 3
     assert "test" in capsys.readouterr().err
 
 
-# Known figures of a really trained file, its README: AP .4086 / AP50 .6947 on val and .3905 /
-# .7013 on test with a score threshold of .001; without a threshold they may only differ by .003.
+# Published metrics of a trained file, from its README: AP .4086 / AP50 .6947 on val and .3905 /
+# .7013 on test with a score threshold of .001; without a threshold they may differ by .003.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "ap", "ap50"), [("val", 0.4086, 0.6947), ("test", 0.3905, 0.7013)]

@@ -1,7 +1,4 @@
-"""What a run tells others while it goes on: functions of the user, and loggers.py.
-
-One mechanism for both: an event has a name and calls the functions that are registered for it.
-"""
+"""Callbacks: functions registered for an event of a training run, called when it occurs."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ EVENTS = ("on_train_start", "on_fit_epoch_end", "on_train_end")
 
 @dataclass
 class TrainState:
-    """What a callback gets; the names are those of Ultralytics' trainer.
+    """The argument of a callback; attribute names follow Ultralytics' trainer.
 
     Attributes:
         args: the settings of the run.
-        save_dir: its folder.
-        epoch: the epoch that has just ended, counted from 0.
-        epochs: how many there will be.
+        save_dir: the run folder.
+        epoch: the epoch that has ended, counted from 0.
+        epochs: number of epochs of the run.
         metrics: the epoch's row of results.csv; the final metrics at the end.
         stop: set it to end the run after this epoch.
     """
@@ -41,7 +38,7 @@ Callback = Callable[[TrainState], None]
 
 
 class Callbacks:
-    """Functions by event, called in the order in which they were added."""
+    """Functions by event, called in the order they were added."""
 
     def __init__(self) -> None:
         self._functions: list[tuple[str, Callback]] = []
@@ -50,7 +47,7 @@ class Callbacks:
         """Register a function.
 
         Raises:
-            UsageError: there is no such event.
+            UsageError: the event does not exist.
         """
         if event not in EVENTS:
             hint = nearest(event, EVENTS) or f"; events are {', '.join(EVENTS)}"
@@ -61,13 +58,13 @@ class Callbacks:
         return bool(self._functions)
 
     def copy(self) -> Callbacks:
-        """Another object with the same functions."""
+        """A copy with the same functions."""
         other = Callbacks()
         other._functions = list(self._functions)
         return other
 
     def call(self, event: str, state: TrainState) -> None:
-        """Tell everybody who asked for an event."""
+        """Call the functions of an event."""
         for wanted, function in self._functions:
             if wanted == event:
                 function(state)

@@ -1,8 +1,7 @@
-"""`compile=true`: backbone and hybrid encoder as graphs that torch.compile makes.
+"""`compile=true`: torch.compile for the backbone and the hybrid encoder.
 
-The decoder stays as it is: how many denoising queries it gets follows from the fullest image of
-each batch, so that its graph would be made anew again and again. train.py takes its steps within
-`explain_failed_compile`.
+The decoder is not compiled: its number of denoising queries depends on the image with the most
+boxes in each batch, so that it would be recompiled again and again.
 """
 
 from __future__ import annotations
@@ -20,33 +19,33 @@ BACKEND = "inductor"
 
 
 def compile_network(network: RTDETRNetwork, is_multi_scale: bool) -> None:
-    """Have the parts compiled in place when they are first called; names of tensors stay.
+    """Compile both parts in place, at their first call; state dict keys do not change.
 
-    One graph serves all sizes of multi-scale, and a graph each the two sizes of batch (the last one
-    may be smaller) otherwise: which graph a step uses then follows from its batch alone, so that a
-    resumed run computes the same.
+    With multi-scale one dynamic graph covers all sizes. Without it each of the two batch sizes (the
+    last batch may be smaller) gets its own graph. Either way the graph depends on the batch alone,
+    so that a resumed run computes the same.
 
     Args:
-        network: on its device, with the norms that it keeps.
-        is_multi_scale: whether batches differ in size.
+        network: on its device, after any conversion to SyncBatchNorm.
+        is_multi_scale: whether image sizes differ between batches.
     """
-    say("compile: the first step makes graphs, which takes minutes")
+    say("compile: the first step compiles, which takes minutes")
     for part in (network.backbone, network.encoder):
         part.compile(backend=BACKEND, dynamic=is_multi_scale)
 
 
 @contextmanager
 def explain_failed_compile() -> Iterator[None]:
-    """Say what is missing where a graph cannot be made.
+    """Report why torch.compile failed.
 
     Raises:
-        BackendError: it cannot.
+        BackendError: compilation failed.
     """
     try:
         yield
     except TorchDynamoException as error:
         reason = " ".join(str(error).split("\n\n", maxsplit=1)[0].split())
         raise BackendError(
-            f"compile=true made no graph: {reason[:200]}; it needs a C++ compiler (g++ or clang, "
+            f"compile=true failed: {reason[:200]}; it needs a C++ compiler (g++ or clang, "
             "which CXX may name; on GPUs triton as well), or leave compile out"
         ) from error

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what is validated and shipped."""
+"""Exponential moving average of the weights, which are validated and exported."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 
 class EMA:
-    """A slow copy of the network, BatchNorm statistics included.
+    """The average of the network's weights and BatchNorm statistics over the steps.
 
-    The decay grows as `decay * (1 - exp(-steps / ramp))`, so that the random start is forgotten.
+    The decay grows as `decay * (1 - exp(-steps / ramp))`, so that the initial weights are forgotten
+    (official RT-DETR, `ModelEMA`).
 
     Attributes:
         network: the averaged network, in eval mode.
-        steps: updates so far.
+        steps: number of updates.
     """
 
     def __init__(self, network: RTDETRNetwork, decay: float, ramp: int) -> None:
@@ -29,7 +30,7 @@ class EMA:
         self._fast = self._tensors(network)
 
     def set_pace(self, decay: float, ramp: int) -> None:
-        """Choose the largest decay, and the steps in which it grows to 63 % of that."""
+        """Set the final decay, and the steps in which it grows to 63 % of it."""
         self._decay, self._ramp = decay, ramp
 
     @staticmethod
@@ -38,7 +39,8 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move a little towards the network, after each of its steps."""
+        """Move towards the network's weights, after each step."""
         self.steps += 1
         decay = self._decay * (1 - math.exp(-self.steps / self._ramp))
+        # private, but one fused kernel over all tensors; torch.optim.swa_utils calls it as well
         torch._foreach_lerp_(self._slow, self._fast, 1 - decay)

@@ -1,4 +1,4 @@
-"""A network that begins with an ImageNet backbone; its encoder and decoder begin from scratch."""
+"""The network before the first step: random, an ImageNet backbone, or fine-tuned weights."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from rtdetr_cli.weights.transfer import transfer_classes
 
 
 def from_backbone(config: ModelConfig, num_classes: int, backbone: Backbone) -> RTDETRNetwork:
-    """A network whose backbone is trained and whose other tensors are drawn.
+    """A network with a pretrained backbone and random encoder and decoder.
 
     Raises:
-        WeightsError: the backbone is not the architecture's; names the first tensors.
+        WeightsError: the backbone does not fit the architecture; names the first tensors.
     """
     network = build_network(config, num_classes)
     own = _of_backbone(network.state_dict())
@@ -51,16 +51,16 @@ def _of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def initial_network(
     settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
 ) -> tuple[RTDETRNetwork, bool]:
-    """The network before the first step, and whether its backbone is trained already.
+    """The network before the first step, and whether its backbone is pretrained.
 
     Raises:
-        DataError: a stopped run had another number of classes.
+        DataError: the stopped run had a different number of classes.
     """
     if stopped:
         if len(stopped.names) != len(names):
             raise DataError(
                 f"{settings.data} has {len(names)} classes, the run was started with "
-                f"{len(stopped.names)}; put the data back, or start a new run"
+                f"{len(stopped.names)}; restore the data, or start a new run"
             )
         return build_network(stopped.config, len(names)), starts_pretrained(settings)
     if Path(settings.model).suffix in YAML_SUFFIXES:
@@ -73,7 +73,9 @@ def initial_network(
     else:
         checkpoint = open_weights(resolve_weights(settings.model))
         config = checkpoint.config
-    exact = replace(config.decoder, anchor_precision="float32")  # not what a cast left behind
+    exact = replace(
+        config.decoder, anchor_precision="float32"
+    )  # undoes the rounding of a half-precision file
     config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
     return _fine_tuned(config, checkpoint, names)
 
@@ -81,7 +83,7 @@ def initial_network(
 def _fine_tuned(
     config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str]
 ) -> tuple[RTDETRNetwork, bool]:
-    """A network with the checkpoint's weights; class rows follow the names."""
+    """A network with the checkpoint's weights; class rows are matched by name."""
     fresh = build_network(config, len(names)).state_dict()
     weights, kept = transfer_classes(checkpoint.weights, checkpoint.names, fresh, names)
     shown = f": {', '.join(kept[:5])}{', ...' if len(kept) > 5 else ''}" if kept else ""

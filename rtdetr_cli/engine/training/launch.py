@@ -1,4 +1,4 @@
-"""Starts a worker for each device of `device=0,1`, by the launcher that torchrun is made of."""
+"""Start a worker for each device of `device=0,1`, with the launcher behind torchrun."""
 
 from __future__ import annotations
 
@@ -14,41 +14,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from rtdetr_cli.config.settings.train import TrainSettings
-from rtdetr_cli.core.console import say
-from rtdetr_cli.core.cpu import available_cores
-from rtdetr_cli.core.distributed import is_main_process
-from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError, UsageError, WeightsError
-from rtdetr_cli.engine.training.resume import given_keys
-from rtdetr_cli.engine.training.run_log import primitives
-
-if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 import torch
 
 from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.load import load_yaml
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.bounded_text import show
-from rtdetr_cli.core.distributed import is_worker, local_rank, local_world_size
-from rtdetr_cli.engine.training.resume import run_folder
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.cpu import available_cores
+from rtdetr_cli.core.distributed import is_main_process, is_worker, local_rank, local_world_size
+from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError, UsageError, WeightsError
+from rtdetr_cli.engine.training.resume import given_keys, run_folder
+from rtdetr_cli.engine.training.run_log import primitives
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 OUTCOME = "RTDETR_OUTCOME"
-"""Environment variable: the file in which the main worker leaves what `train` answers."""
+"""Environment variable: the file to which the main worker writes the result of `train`."""
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, DataError, WeightsError, BackendError)}
 _CHATTY = ("multiprocessing.api", "agent.server.api")
-"""Parts of the launcher that log what this file says in a sentence."""
+"""Loggers of the launcher for failures that this file reports in a sentence."""
 _TAKEN = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-"""Signals that PyTorch's launcher takes for itself and does not give back."""
+"""Signals for which PyTorch's launcher sets handlers that it does not restore."""
 
 
 def launch(settings: TrainSettings, devices: list[str]) -> object:
     """Train with one worker for each device, all on this machine.
 
     Returns:
-        What `train` answers in the main worker.
+        The result of `train` in the main worker.
 
     Raises:
-        RTDETRError: a worker has failed; the exit code is that of its error.
+        RTDETRError: a worker has failed; it has the exit code of its error.
         KeyboardInterrupt: Ctrl-C; the workers have saved the run.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -67,42 +65,44 @@ def launch(settings: TrainSettings, devices: list[str]) -> object:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    words = ["-m", "rtdetr_cli", *worker_words(settings, devices)]
-    with tempfile.TemporaryDirectory(prefix="rtdetr-") as folder, _surroundings(len(devices)):
+    arguments = ["-m", "rtdetr_cli", *worker_arguments(settings, devices)]
+    with tempfile.TemporaryDirectory(prefix="rtdetr-") as folder, _worker_environment(len(devices)):
         os.environ[OUTCOME] = str(Path(folder) / "outcome")
         try:
-            elastic_launch(config, sys.executable)(*words)
+            elastic_launch(config, sys.executable)(*arguments)
         except SignalException as error:
             _leave(128 + error.sigval)
         except ChildFailedError as error:
             _fail(*error.get_first_failure())
-        return pickle.loads(Path(os.environ[OUTCOME]).read_bytes())  # our own worker's, private
+        return pickle.loads(
+            Path(os.environ[OUTCOME]).read_bytes()
+        )  # written by our own worker in a private folder
 
 
 def leave_outcome(outcome: object) -> None:
-    """In the main worker: hand what `train` answers to the process that has launched it."""
+    """Pass the result of `train` from the main worker to the launching process."""
     path = os.environ.get(OUTCOME)
     if path and is_main_process():
         Path(path).write_bytes(pickle.dumps(outcome))
 
 
-def worker_words(settings: TrainSettings, devices: list[str]) -> list[str]:
-    """The command line of a worker: every key that the user has set, and the devices."""
+def worker_arguments(settings: TrainSettings, devices: list[str]) -> list[str]:
+    """Command-line arguments of a worker: every key that the user has set, and the devices."""
     values = {**primitives(settings), "device": devices}
     keys = sorted({*given_keys(settings), "device"})
-    return ["train", *(f"{key}={_typed(values[key])}" for key in keys)]
+    return ["train", *(f"{key}={_format(values[key])}" for key in keys)]
 
 
-def _typed(value: object) -> str:
-    """A value as it is typed."""
+def _format(value: object) -> str:
+    """A value as on the command line."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 @contextmanager
-def _surroundings(workers: int) -> Iterator[None]:
-    """An environment that workers inherit; afterwards this process' own, and its signals."""
+def _worker_environment(workers: int) -> Iterator[None]:
+    """The environment that workers inherit; restores it and the signal handlers afterwards."""
     before = dict(os.environ)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
     numbers = [getattr(signal, name) for name in _TAKEN if hasattr(signal, name)]
@@ -118,33 +118,33 @@ def _surroundings(workers: int) -> Iterator[None]:
 
 
 def _fail(number: int, failure: ProcessFailure) -> NoReturn:
-    """Say which worker was the first to fail, and how."""
+    """Report the first worker that failed."""
     code = failure.exitcode
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "; the system does so when memory is short" if name == "SIGKILL" else ""
+        hint = "; the system does so when memory runs out" if name == "SIGKILL" else ""
         raise BackendError(
-            f"worker {number} was ended by {name}{hint}; `rtdetr train resume=true` goes on"
+            f"worker {number} was killed by {name}{hint}; `rtdetr train resume=true` continues"
         )
     if code > 128:
         _leave(code)
     kind: type[RTDETRError] = _ERRORS.get(code, BackendError)
-    raise kind(f"worker {number} ended with code {code}; its message stands above")
+    raise kind(f"worker {number} ended with code {code}; see its message above")
 
 
 def _leave(code: int) -> NoReturn:
-    """End as one process does that a signal has reached."""
+    """Exit like a process that received the signal."""
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(code)
 
 
 def devices_to_launch(settings: TrainSettings) -> list[str]:
-    """The devices that this process must start workers for; none if it shall train itself.
+    """The devices to start workers for; empty if this process trains itself.
 
     Raises:
         UsageError: devices that cannot train together, or a batch that they cannot share.
-        BackendError: a device is not there.
+        BackendError: a device does not exist.
     """
     if is_worker():
         return []
@@ -165,10 +165,10 @@ def devices_to_launch(settings: TrainSettings) -> list[str]:
 
 
 def check_shares(batch: int, workers: int) -> None:
-    """A batch must be shared equally.
+    """Check that the workers can share a batch equally.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: they cannot.
     """
     if batch % workers:
         close = max(1, round(batch / workers)) * workers
@@ -179,11 +179,11 @@ def check_shares(batch: int, workers: int) -> None:
 
 
 def worker_device(device: str | None) -> torch.device:
-    """The device of this process; a launcher's worker gets that of its place on the machine.
+    """The device of this process; a worker uses the one of its local rank.
 
     Raises:
-        UsageError: the devices are not as many as the workers.
-        BackendError: the device is not there.
+        UsageError: the number of devices differs from the number of workers.
+        BackendError: the device does not exist.
     """
     names, workers = _names(device), local_world_size()
     if len(names) == workers:
@@ -200,12 +200,12 @@ def worker_device(device: str | None) -> torch.device:
             "on this machine; leave it out, or give device=cuda or device=cpu"
         )
     if chosen.type == "cuda" and workers > 1:
-        torch.cuda.set_device(chosen)  # NCCL takes the current one
+        torch.cuda.set_device(chosen)  # NCCL uses the current device
     return chosen
 
 
 def _names(device: str | None) -> list[str]:
-    """`0,1` and `[0,1]` to their parts.
+    """Split `0,1` or `[0,1]`.
 
     Raises:
         UsageError: a GPU beside other devices, or one twice.

@@ -1,7 +1,7 @@
 """`logger=`: TensorBoard, Weights & Biases and MLflow behind one small interface.
 
-run_log.py writes results.csv whether or not anybody listens. Projects, servers and accounts are the
-libraries' own affair and set by their environment variables; nothing is sent but by them.
+Projects, servers and accounts are set by the environment variables of these libraries, which alone
+send data. results.csv is written in any case (run_log.py).
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.training.run_log import Row
 
 PROJECT = "rtdetr"
-"""Project or experiment where the environment names none."""
+"""Default project or experiment."""
 KEPT = ("weights/best.pt", "args.yaml", "results.csv", "results.png")
-"""What a run leaves that is worth a copy elsewhere."""
+"""Files of a run that are uploaded."""
 
 
 class Logger(Protocol):
-    """Who writes the numbers of a run somewhere.
+    """Receives the settings, metrics and files of a run.
 
     Attributes:
-        errors: what its library raises where it cannot write.
+        errors: exceptions of its library when it cannot write.
     """
 
     errors: tuple[type[Exception], ...]
 
     def start(self, folder: Path, settings: dict[str, object], is_resumed: bool) -> None:
-        """A run begins or goes on in its folder."""
+        """Start or resume a run in its folder."""
 
     def epoch(self, number: int, numbers: Row) -> None:
-        """An epoch, counted from 1, has ended with these numbers."""
+        """Log the numbers of an epoch, counted from 1."""
 
     def finish(self, numbers: Row, files: list[Path]) -> None:
-        """The run is done: the metrics of its best weights, and what it leaves."""
+        """Log the metrics of the best weights and upload the files of a finished run."""
 
     def stop(self) -> None:
-        """The run ended before that, by a signal or an error, and may go on later."""
+        """End the log of a run stopped by a signal or an error, which may be resumed later."""
 
 
 class TensorBoard:
@@ -54,20 +54,20 @@ class TensorBoard:
         self._make = _library("tensorboard", "torch.utils.tensorboard").SummaryWriter
 
     def start(self, folder: Path, settings: dict[str, object], is_resumed: bool) -> None:
-        """Open a file of events."""
+        """Open an event file."""
         self._writer = self._make(str(folder))
         if not is_resumed:
             lines = (f"    {key}: {value}" for key, value in settings.items())
             self._writer.add_text("settings", "\n".join(lines))
 
     def epoch(self, number: int, numbers: Row) -> None:
-        """Write each number; a run that is killed keeps its epochs."""
+        """Write each number and flush, so that a killed run keeps its epochs."""
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, number)
         self._writer.flush()
 
     def finish(self, numbers: Row, files: list[Path]) -> None:
-        """Close the file, beside which everything else lies."""
+        """Close the file; the other files are in the same folder."""
         self.stop()
 
     def stop(self) -> None:
@@ -76,14 +76,14 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of Weights & Biases: WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE=offline and so on."""
+    """A run of Weights & Biases: WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE=offline etc."""
 
     def __init__(self) -> None:
         self._wandb = _library("wandb", "wandb")
         self.errors: tuple[type[Exception], ...] = (self._wandb.errors.Error, OSError)
 
     def start(self, folder: Path, settings: dict[str, object], is_resumed: bool) -> None:
-        """Begin a run, or go on with that of the folder."""
+        """Start a run, or resume the one of the folder."""
         self._run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=folder.name,
@@ -95,11 +95,11 @@ class WandB:
         (folder / ".wandb-run").write_text(self._run.id)
 
     def epoch(self, number: int, numbers: Row) -> None:
-        """Send the numbers."""
+        """Log the numbers."""
         self._run.log(numbers, step=number)
 
     def finish(self, numbers: Row, files: list[Path]) -> None:
-        """Send metrics and files, these as one artifact."""
+        """Log the metrics, and the files as one artifact."""
         self._run.summary.update(numbers)
         artifact = self._wandb.Artifact(f"run-{self._run.id}", type="model")
         for path in files:
@@ -113,16 +113,18 @@ class WandB:
 
 
 class MLflow:
-    """A run of MLflow: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and so on."""
+    """A run of MLflow: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME etc."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # we promise none
+        os.environ.setdefault(
+            "MLFLOW_DISABLE_TELEMETRY", "true"
+        )  # docs/security.md promises no telemetry
         self._mlflow = _library("mlflow", "mlflow")
         failure = self._mlflow.exceptions.MlflowException
         self.errors: tuple[type[Exception], ...] = (failure, OSError)
 
     def start(self, folder: Path, settings: dict[str, object], is_resumed: bool) -> None:
-        """Begin a run, or go on with that of the folder."""
+        """Start a run, or resume the one of the folder."""
         self._client = self._mlflow.MlflowClient()
         known = _known(folder / ".mlflow-run", is_resumed)
         if known:
@@ -138,13 +140,13 @@ class MLflow:
         self._client.log_batch(self._run, params=given)
 
     def epoch(self, number: int, numbers: Row) -> None:
-        """Send the numbers."""
+        """Log the numbers."""
         at, metric = int(1000 * time.time()), self._mlflow.entities.Metric
         values = [metric(name, value, at, number) for name, value in numbers.items()]
         self._client.log_batch(self._run, metrics=values)
 
     def finish(self, numbers: Row, files: list[Path]) -> None:
-        """Send metrics and files."""
+        """Log the metrics and the files."""
         self.epoch(0, numbers)
         for path in files:
             self._client.log_artifact(self._run, str(path))
@@ -163,19 +165,19 @@ LOGGERS: dict[str, Callable[[], Logger]] = {
 
 
 class Loggers:
-    """All loggers of a run, on the process that writes.
+    """All loggers of a run, in the main process.
 
-    One that fails while the run goes on is left out with a warning: it must not cost the run.
+    A logger that fails during the run is dropped with a warning and does not end the run.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._loggers = {name: LOGGERS[name]() for name in names}
 
     def start(self, folder: Path, settings: dict[str, object], is_resumed: bool) -> None:
-        """Tell all that the run begins or goes on.
+        """Start all loggers.
 
         Raises:
-            UsageError: one cannot write where its environment says.
+            UsageError: a logger cannot write to where its environment points.
         """
         for name, logger in self._loggers.items():
             try:
@@ -184,31 +186,31 @@ class Loggers:
                 raise UsageError(f"logger={name}: {error}") from error
 
     def epoch(self, number: int, row: Row) -> None:
-        """Tell all the numbers of an epoch, counted from 1."""
+        """Log the numbers of an epoch, counted from 1."""
         numbers = {name: value for name, value in row.items() if name != "epoch"}
-        self._tell(lambda logger: logger.epoch(number, numbers))
+        self._call(lambda logger: logger.epoch(number, numbers))
 
     def finish(self, metrics: Row, folder: Path) -> None:
-        """Tell all what the best weights reach, and which files of the run to keep."""
+        """Log the metrics of the best weights and upload the files of the run."""
         numbers = {f"best/{name}": value for name, value in metrics.items()}
-        there = [folder / name for name in KEPT if (folder / name).is_file()]
-        self._tell(lambda logger: logger.finish(numbers, there))
+        files = [folder / name for name in KEPT if (folder / name).is_file()]
+        self._call(lambda logger: logger.finish(numbers, files))
         self._loggers = {}
 
     def stop(self) -> None:
-        """Tell all that still listen that the run has ended too soon."""
-        self._tell(lambda logger: logger.stop())
+        """End all remaining logs of a run that has not finished."""
+        self._call(lambda logger: logger.stop())
 
-    def _tell(self, say: Callable[[Logger], None]) -> None:
+    def _call(self, action: Callable[[Logger], None]) -> None:
         for name, logger in list(self._loggers.items()):
             try:
-                say(logger)
+                action(logger)
             except logger.errors as error:
-                warn(f"logger={name}: {error}; the run goes on without it")
+                warn(f"logger={name}: {error}; the run continues without it")
                 del self._loggers[name]
 
 
-def _library(extra: str, module: str) -> Any:  # noqa: ANN401  a module without types
+def _library(extra: str, module: str) -> Any:  # noqa: ANN401  (an untyped module)
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -218,5 +220,5 @@ def _library(extra: str, module: str) -> Any:  # noqa: ANN401  a module without 
 
 
 def _known(path: Path, is_resumed: bool) -> str | None:
-    """The name that the library gave to the run of a folder, where that run goes on."""
+    """The id of the folder's run in the library if it is resumed."""
     return path.read_text() if is_resumed and path.is_file() else None

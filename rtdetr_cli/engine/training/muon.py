@@ -1,4 +1,4 @@
-"""Muon for the hidden matrices, AdamW for everything else, behind one optimizer's face."""
+"""Muon for the hidden matrices and AdamW for everything else, as one optimizer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.optim import AdamW, Optimizer
 from rtdetr_cli.core.errors import UsageError
 
 _ENDS = ("score_head", "bbox_head", "class_embed")
-"""Parts of the names of first and last layers, which Muon is not made for (Keller Jordan)."""
+"""Name parts of first and last layers, for which Muon is not meant (Keller Jordan)."""
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon trains this parameter; PyTorch's takes matrices, so no convolutions."""
+    """Whether Muon trains this parameter; PyTorch's accepts matrices only, no convolutions."""
     return parameter.ndim == 2 and not any(end in name for end in _ENDS)
 
 
@@ -27,14 +27,14 @@ class MuonAdamW(Optimizer):
     """
 
     def __init__(self, matrices: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
-        """Take the groups apart.
+        """Create both optimizers.
 
         Args:
             matrices: groups for Muon, of two-dimensional parameters only.
             others: groups for AdamW.
 
         Raises:
-            UsageError: this PyTorch has no Muon, or there is nothing for it.
+            UsageError: this PyTorch has no Muon, or there is no hidden matrix.
         """
         if not hasattr(torch.optim, "Muon"):
             raise UsageError(f"optimizer=muon needs PyTorch 2.9, this is {torch.__version__}")
@@ -47,17 +47,17 @@ class MuonAdamW(Optimizer):
         self._share()
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step of both."""
+        """Step both optimizers."""
         self._muon.step()
         self._adamw.step()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load the result of `state_dict`."""
         super().load_state_dict(state_dict)
         self._share()
 
     def _share(self) -> None:
-        """Loading replaces groups and state; both members work on the ones seen from outside."""
+        """Point both optimizers to the groups and state of this one, which loading replaces."""
         split = len(self._muon.param_groups)
         self._muon.param_groups = self.param_groups[:split]
         self._adamw.param_groups = self.param_groups[split:]

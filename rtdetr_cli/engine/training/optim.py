@@ -1,4 +1,4 @@
-"""Optimizers with the official parameter groups, what is frozen, the learning rate of a step."""
+"""Optimizers with the official parameter groups, frozen parts, the learning rate of a step."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rtdetr_cli.engine.training.recipe import Recipe
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-"""The second takes the place of the first where several GPUs train."""
+"""Several GPUs use the second instead of the first."""
 
 
 def freeze(network: RTDETRNetwork, recipe: Recipe) -> None:
-    """Take from training what the recipe keeps as it is."""
+    """Exclude the recipe's frozen parts from training."""
     for part in _frozen_parts(network, recipe):
         part.requires_grad_(False)
 
 
 def train_mode(network: RTDETRNetwork, recipe: Recipe) -> None:
-    """Training mode for all but what is frozen: statistics of its norms must not move."""
+    """Set training mode, except for frozen parts, whose BatchNorm statistics must not change."""
     network.train()
     for part in _frozen_parts(network, recipe):
         if isinstance(part, nn.Module):
@@ -52,7 +52,7 @@ def build_optimizer(network: RTDETRNetwork, recipe: Recipe) -> Optimizer:
 
 
 def parameter_groups(network: RTDETRNetwork, recipe: Recipe) -> list[dict[str, Any]]:
-    """The groups of what is trained, those of Muon first.
+    """The groups of all trained parameters, those of Muon first.
 
     Raises:
         UsageError: everything is frozen.
@@ -83,7 +83,7 @@ def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
     """The optimizer of a recipe over groups of parameters.
 
     Raises:
-        UsageError: this PyTorch has no Muon, or there is nothing for it.
+        UsageError: this PyTorch has no Muon, or there is no hidden matrix.
     """
     if recipe.optimizer == "sgd":
         return SGD(groups, momentum=0.9, nesterov=True, fused=True)
@@ -94,7 +94,7 @@ def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
 
 
 def set_learning_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> None:
-    """Set every group's rate for a step, counted from 0."""
+    """Set the learning rate of every group for a step, counted from 0."""
     share = recipe.lr_share(step)
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * share
@@ -107,12 +107,12 @@ def named_parts(network: RTDETRNetwork, freeze: str) -> list[Part]:
     """Modules and parameters that `freeze` names.
 
     Args:
-        network: the network that they are looked for in.
-        freeze: the number of leading backbone stages, which takes the stem along, or names with
-            commas between them: `backbone`, `encoder.input_proj`, `decoder.enc_score_head.bias`.
+        network: the network to search.
+        freeze: the number of leading backbone stages, including the stem, or names separated by
+            commas: `backbone`, `encoder.input_proj`, `decoder.enc_score_head.bias`.
 
     Raises:
-        UsageError: no such part, or more stages than the backbone has.
+        UsageError: the part does not exist, or the backbone has fewer stages.
     """
     if freeze.isdigit():
         return _leading_stages(network, int(freeze))

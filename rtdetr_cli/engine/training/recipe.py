@@ -1,9 +1,8 @@
 """The training recipe: the official v2 one, scaled to the length of the run.
 
-The official constants are made for half a million steps from an ImageNet backbone. A run of a few
-hundred steps needs a shorter warm-up and a shorter memory of the moving average, and a network
-without pretrained weights needs a higher learning rate, the same one for its backbone. Whatever
-the user sets is taken as it is.
+The official constants are for half a million steps from an ImageNet backbone. A run of a few hundred
+steps needs a shorter warm-up and a faster moving average, and a network without pretrained weights
+a higher learning rate, the same one for its backbone. Values set by the user are not changed.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ OFFICIAL_WARMUP = 2000
 OFFICIAL_EMA_RAMP = 2000
 OFFICIAL_EMA_DECAY = 0.9999
 LONG_RUN = 100_000
-"""Steps from which on the official constants stand as they are."""
+"""Steps from which on the official constants are used unchanged."""
 SCRATCH_LR = 1e-3
 """For networks without pretrained weights (bccd, 312 steps: AP .50, docs/train.md)."""
 HARD_CROPS_FROM = 20_000
-"""Steps that a network from scratch needs before zoom-out and IoU crop pay."""
+"""Steps that a run from scratch needs for zoom-out and IoU crop to improve AP."""
 FINAL_LR_SHARE = 0.01
 FLAT_COSINE_SHARE = 0.5
-"""What flat_cosine ends at (lr_gamma of DEIM, arXiv 2412.04234, engine/optim/lr_scheduler.py)."""
+"""Final share of flat_cosine (lr_gamma of DEIM, arXiv 2412.04234, engine/optim/lr_scheduler.py)."""
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon", "sgd": "SGD"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number that training uses, resolved."""
+    """Every hyperparameter of a training, resolved."""
 
     total_steps: int
     """Steps of the whole run."""
@@ -51,38 +50,38 @@ class Recipe:
     backbone_lr: float
     """Learning rate of the backbone."""
     weight_decay: float
-    """Decay of the weights; one-dimensional parameters have none."""
+    """Weight decay; none for one-dimensional parameters."""
     warmup_steps: int
     """Steps of linear warm-up."""
     schedule: str
     """`constant`, `cosine` (down to 1 %) or `flat_cosine` (to a half) after the warm-up."""
     tail_steps: int
-    """Steps of the last epochs without strong augmentation, where flat_cosine has ended."""
+    """Steps of the last epochs without strong augmentation, at the end of flat_cosine."""
     clip_norm: float
-    """Largest gradient norm; 0 is none."""
+    """Maximum gradient norm; 0 for no clipping."""
     ema_decay: float
-    """Decay of the moving average; 0 is none."""
+    """Decay of the moving average; 0 for no averaging."""
     ema_ramp: int
     """Steps in which the decay grows to 63 % of its value."""
     freeze_stem: bool
-    """The backbone's stem stays as it is."""
+    """Freeze the stem of the backbone."""
     freeze_backbone_norm: bool
-    """The backbone's BatchNorms stay as they are."""
+    """Freeze the BatchNorms of the backbone."""
     freeze: str | None
-    """What the user freezes beside that."""
+    """Parts frozen by the user in addition."""
     augment: AugmentConfig
     """Probabilities of the augmentations."""
     multi_scale: tuple[tuple[int, int], ...] | None
-    """Sizes (height, width) that batches are drawn from."""
+    """Sizes (height, width) from which each batch draws one."""
     clean_epochs: int
     """Last epochs without strong augmentation."""
     dense_epochs: tuple[int, int] | None
-    """Epochs, from and up to, with mosaic and mixup; None where there are none of them."""
+    """Range of epochs with mosaic and mixup; None for no such epochs."""
     loss: str
     """Classification loss, `vfl` or `mal`."""
 
     def lr_share(self, step: int) -> float:
-        """Share of the learning rate at a step, counted from 0."""
+        """Learning rate of a step, counted from 0, as a share of the full one."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.schedule == "constant":
             return warm
@@ -92,10 +91,10 @@ class Recipe:
         return warm * (FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * decay)
 
     def _flat_cosine(self, step: int) -> float:
-        """Flat for half of the run, a cosine to the last epochs, flat there (DEIM's schedule).
+        """DEIM's schedule: flat for half of the run, a cosine until the last epochs, flat again.
 
-        DEIM stays flat four epochs longer, which in short runs would leave nothing to decay in,
-        and warms up with a quadratic.
+        DEIM stays flat for four more epochs, which would leave no time to decay in short runs,
+        and its warm-up is quadratic.
         """
         flat, end = self.total_steps // 2, self.total_steps - self.tail_steps
         done = min(max((step - flat) / max(end - flat, 1), 0.0), 1.0)
@@ -106,7 +105,7 @@ class Recipe:
         """Two lines for the user.
 
         Args:
-            arithmetic: what the network computes in.
+            arithmetic: number type of the forward pass.
         """
         augment = self.augment
         sizes = "one size"
@@ -139,20 +138,22 @@ class Recipe:
 def resolve_recipe(
     settings: TrainSettings, official: RecipeConfig, steps_per_epoch: int, is_pretrained: bool
 ) -> Recipe:
-    """Fill in what the user left open.
+    """Fill in what the user has not set.
 
     Args:
-        settings: the user's keys; None means the recipe's choice.
-        official: what the architecture's file says.
+        settings: the user's keys; None is chosen here.
+        official: the recipe in the architecture's file.
         steps_per_epoch: steps of the optimizer in an epoch.
         is_pretrained: whether the backbone starts from trained weights.
     """
     total = steps_per_epoch * settings.epochs
-    scale = settings.lr_scale  # the learning rate from scratch is not an official one
+    scale = settings.lr_scale  # does not apply to the learning rate from scratch
     lr = _given(settings.lr, scale * OFFICIAL_LR if is_pretrained else SCRATCH_LR)
     multi_scale = official.multi_scale if settings.multi_scale is None else settings.multi_scale
     backbone_lr = scale * official.backbone_lr if is_pretrained else lr
-    if settings.optimizer == "sgd" and is_pretrained:  # AdamW's rate itself would mean nothing
+    if (
+        settings.optimizer == "sgd" and is_pretrained
+    ):  # official rates are AdamW's; keep their ratio
         backbone_lr *= lr / OFFICIAL_LR
     clean_epochs = _given(settings.clean_epochs, max(1, round(settings.epochs * 0.05)))
     keeps_official = is_pretrained and settings.freeze != "0"
@@ -185,7 +186,7 @@ def starts_pretrained(settings: TrainSettings) -> bool:
 
 
 def _augment(settings: TrainSettings, hard_crops: bool) -> AugmentConfig:
-    """The official probabilities where none is given, zoom-out and IoU crop only if they pay."""
+    """The official probabilities unless given; zoom-out and IoU crop only in long runs."""
     default = AugmentConfig()
     if not hard_crops:
         default = replace(default, zoom_out=0.0, iou_crop=0.0)
@@ -200,7 +201,7 @@ def _augment(settings: TrainSettings, hard_crops: bool) -> AugmentConfig:
 
 
 def _dense_epochs(settings: TrainSettings) -> tuple[int, int] | None:
-    """DEIM's: half of the run, after four epochs or the first fifteenth of a short run."""
+    """As in DEIM: half of the run, after four epochs or the first fifteenth of a short run."""
     if not settings.mosaic and not settings.mixup:
         return None
     first = min(4, settings.epochs // 15)
@@ -208,9 +209,9 @@ def _dense_epochs(settings: TrainSettings) -> tuple[int, int] | None:
 
 
 def _scaled_ema_decay(total_steps: int) -> float:
-    """An average over a twentieth of the run, at most the official 10,000 steps."""
+    """Average over a twentieth of the run, at most the official 10,000 steps."""
     return min(OFFICIAL_EMA_DECAY, 1 - 1 / max(2.0, total_steps / 20))
 
 
-def _given(value: N | None, otherwise: N) -> N:
-    return otherwise if value is None else value
+def _given(value: N | None, default: N) -> N:
+    return default if value is None else value

@@ -1,7 +1,7 @@
-"""Saves a training run so that it can go on as if it had not been stopped.
+"""Save and restore a training run, so that a resumed run is bit-identical to an uninterrupted one.
 
-No generator's state is stored: what is random in a step follows from (seed, step), what is random
-in an image from (seed, epoch, index).
+No random generator is saved: a step draws from (seed, step, rank), an image from (seed, epoch,
+index).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from rtdetr_cli.engine.training.state_check import check_training
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored
 
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
-"""Keys that say where the stopped run is."""
+"""Keys that locate the stopped run."""
 CHANGEABLE = {"device", "workers", "cache", "data", "time", "patience", "save_steps", "save_period"}
 CHANGEABLE |= {"plots", "json", "logger"}
-"""Keys that a resumed run may give anew: they change no step."""
+"""Keys that may differ in a resumed run, as they change no step."""
 
 
 def run_checkpoint(run: Run) -> Checkpoint:
-    """The averaged weights and everything beside them that the next step depends on."""
+    """The averaged weights and everything else that the next step depends on."""
     checkpoint = weights_checkpoint(run)
     progress = run.progress
     checkpoint.training = {
@@ -50,7 +50,7 @@ def run_checkpoint(run: Run) -> Checkpoint:
 
 
 def weights_checkpoint(run: Run) -> Checkpoint:
-    """The averaged weights: what is validated and shipped."""
+    """The averaged weights, which are validated and exported."""
     network = run.ema.network
     return Checkpoint(
         config=network.config,
@@ -86,8 +86,8 @@ def restore(run: Run, stopped: Checkpoint) -> None:
 def _match_layouts(optimizer: Optimizer) -> None:
     """Give each moment the memory layout of its parameter.
 
-    Files hold contiguous tensors; the fused kernel walks the raw memory of parameter and moments
-    side by side, so that a channels-last parameter would meet its neighbours' moments.
+    Files hold contiguous tensors, but the fused kernel indexes the raw memory of parameter and
+    moments in parallel, which would pair a channels-last parameter with the wrong moments.
     """
     for parameter, moments in optimizer.state.items():
         for name, value in moments.items():
@@ -98,19 +98,19 @@ def _match_layouts(optimizer: Optimizer) -> None:
 def start_or_resume(
     settings: TrainSettings,
 ) -> tuple[TrainSettings, Checkpoint | None, Path | None]:
-    """What a run begins with: its settings and, where it goes on, its checkpoint and its folder.
+    """The settings of a run and, if it is resumed, its checkpoint and folder.
 
-    A launcher starts its workers anew with the same words, so there `resume=true` begins a run
-    where none has been saved yet.
+    A launcher restarts its workers with the same arguments, so in a worker `resume=true` starts a
+    new run if none has been saved yet.
 
     Raises:
-        UsageError, WeightsError: as `open_stopped_run`.
+        UsageError, WeightsError: see `open_stopped_run`.
     """
     if not settings.resume:
         return settings, None, None
     finds_newest = settings.resume is True and Path(settings.model).name != LAST
     if is_worker() and finds_newest and settings.data and _newest(settings) is None:
-        say("resume: there is no run to go on with yet, so one begins")
+        say("resume: there is no run to resume yet; starting one")
         begun = replace(settings, resume=False)
         object.__setattr__(begun, "given", settings.given)  # it is frozen
         return begun, None, None
@@ -118,22 +118,22 @@ def start_or_resume(
 
 
 def run_folder(settings: TrainSettings) -> Path:
-    """The folder of the run that `resume` means.
+    """The folder of the run to resume.
 
     Raises:
-        UsageError: there is none, or its file is in no run folder.
+        UsageError: there is none, or its file is not in a run folder.
     """
     return _folder_of(_last_checkpoint(settings))
 
 
 def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint, Path]:
-    """Find the run that `resume` means.
+    """Find the run to resume.
 
     Returns:
         Its settings, its checkpoint and its folder.
 
     Raises:
-        UsageError: there is none, or a key differs from what the run was started with.
+        UsageError: there is none, or a key differs from those of the run.
         WeightsError: the checkpoint is damaged or holds no training state.
     """
     path = _last_checkpoint(settings)
@@ -151,14 +151,16 @@ def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint
                 f"change it to {getattr(settings, key)}"
             )
     remove_leftovers(folder)
-    anew = {key: value for key, value in primitives(settings).items() if key in given & CHANGEABLE}
-    resumed = settings_from_pairs(TrainSettings, {**primitives(stored), **anew})
-    _say_position(folder, state, resumed.epochs)
+    changes = {
+        key: value for key, value in primitives(settings).items() if key in given & CHANGEABLE
+    }
+    resumed = settings_from_pairs(TrainSettings, {**primitives(stored), **changes})
+    _print_position(folder, state, resumed.epochs)
     return resumed, checkpoint, folder
 
 
 def given_keys(settings: TrainSettings) -> set[str]:
-    """Keys that the user set: those he named, and in Python those that differ from the default."""
+    """Keys set by the user: those named, and in Python those that differ from the default."""
     default = TrainSettings(data="default")
     differ = {
         key.name
@@ -168,9 +170,9 @@ def given_keys(settings: TrainSettings) -> set[str]:
     return {*settings.given, *differ} - ({"data"} if settings.data is None else set())
 
 
-def _say_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
+def _print_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
     if state["epoch"] >= epochs:
-        say(f"{folder} is finished, all {epochs} epochs are done; its best weights are scored anew")
+        say(f"{folder} is finished, all {epochs} epochs are done; scoring its best weights again")
     else:
         say(
             f"resuming {folder} after step {state['step']}: {state['epoch']} of {epochs} epochs "
@@ -179,15 +181,15 @@ def _say_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
 
 
 def _folder_of(path: Path) -> Path:
-    """The run folder that a state is in, the only place that a resumed run writes to.
+    """The run folder of a checkpoint, the only folder that a resumed run writes to.
 
     Raises:
-        UsageError: the file is in no run folder.
+        UsageError: the file is not in a run folder.
     """
     place = path if path.parent.name == "weights" else path.resolve()
     if place.parent.name != "weights":
         raise UsageError(
-            f"{path} is in no run folder; put it into the folder weights of one, such as "
+            f"{path} is not in a run folder; move it to the folder weights of one, such as "
             f"runs/train/weights/{path.name}"
         )
     return place.parent.parent
@@ -221,10 +223,10 @@ LAST, PREVIOUS, DAMAGED, NEXT = "last.pt", "last-previous.pt", "last-damaged.pt"
 
 
 def save_last(weights_dir: Path, checkpoint: Checkpoint) -> None:
-    """Write last.pt; the one before is last-previous.pt as soon as the new one is on the disk.
+    """Write last.pt; its predecessor becomes last-previous.pt once the new file is on disk.
 
     Raises:
-        StorageError: disk full or no permission; the state before is still whole.
+        StorageError: disk full or no permission; the previous state is intact.
     """
     last, following = weights_dir / LAST, weights_dir / NEXT
     try:
@@ -237,18 +239,18 @@ def save_last(weights_dir: Path, checkpoint: Checkpoint) -> None:
         if not last.is_file():
             raise
         raise StorageError(
-            f"{str(error).replace(NEXT, LAST)}; the state before is whole, "
-            "make room and go on with `rtdetr train resume=true`"
+            f"{str(error).replace(NEXT, LAST)}; the previous state is "
+            "intact, free some space and continue with `rtdetr train resume=true`"
         ) from error
 
 
 def open_last(path: Path) -> Checkpoint:
-    """The state in a file; for a last.pt that is torn or absent the one before it, and says so.
+    """Read a checkpoint; if a last.pt is damaged or absent, warn and read last-previous.pt.
 
-    Nothing in the file is trusted: state_check.py compares all of it with what the run needs.
+    The file is not trusted: state_check.py validates all of it.
 
     Raises:
-        WeightsError: neither is whole, or the file holds no training state.
+        WeightsError: both are damaged, or the file has no training state.
     """
     previous = path.with_name(PREVIOUS)
     if path.name != LAST or not previous.is_file():
@@ -260,16 +262,16 @@ def open_last(path: Path) -> Checkpoint:
             checkpoint = _open(previous)
         except WeightsError as earlier:
             raise WeightsError(
-                f"{error}; the state before it cannot be used either: {earlier}"
+                f"{error}; the previous state cannot be used either: {earlier}"
             ) from None
         if path.is_file():
-            path.replace(path.with_name(DAMAGED))  # it must not take the place of a whole one
-        warn(f"{error}; going on from the state before it, {previous}")
+            path.replace(path.with_name(DAMAGED))  # must not become last-previous.pt
+        warn(f"{error}; continuing from the previous state, {previous}")
         return checkpoint
 
 
 def remove_leftovers(run_dir: Path) -> None:
-    """Delete what a killed process had not finished writing."""
+    """Delete files that a killed process has not finished writing."""
     for path in (*(run_dir / "weights").glob(".*.pt"), *run_dir.glob(".results-*.csv")):
         path.unlink()
 

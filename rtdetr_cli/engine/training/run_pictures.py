@@ -1,4 +1,4 @@
-"""Images of a training: what the network was fed, what it found, what the labels are like."""
+"""Images of a training: augmented batches, detections on validation images, label statistics."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SHOWN_SCORE = 0.25
 
 
 def draw_batch(path: Path, batch: Batch, names: dict[int, str]) -> None:
-    """A training batch as the network sees it, boxes included."""
+    """Draw a training batch as the network sees it, with its boxes."""
     found = [_as_detections(target, batch) for target in batch.targets]
     _mosaic(path, batch, found, names, DrawStyle(conf=False))
 
 
 def draw_validation(run_dir: Path, batches: EvalLoader, detector: Detector) -> None:
-    """The first validation batches: `val_batch*_labels.jpg` beside `val_batch*_pred.jpg`."""
+    """Draw the first validation batches: `val_batch*_labels.jpg` and `val_batch*_pred.jpg`."""
     for number, batch in enumerate(islice(batches, 3)):
         draw_batch(run_dir / f"val_batch{number}_labels.jpg", batch, detector.names)
         height, width = batch.images.shape[-2:]
@@ -43,7 +43,7 @@ def draw_validation(run_dir: Path, batches: EvalLoader, detector: Detector) -> N
 
 
 def draw_labels(run_dir: Path, dataset: DetectionDataset) -> None:
-    """`labels.jpg`: boxes per class, and how large they are in their images."""
+    """Plot boxes per class and relative box sizes into `labels.jpg`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,10 +101,10 @@ def _boxes(detections: Detections, image: Pixels) -> Boxes:
     return Boxes(torch.cat(columns, dim=1), (image.shape[0], image.shape[1]))
 
 
-def _write_jpeg(path: Path, picture: Pixels) -> None:
-    scale = MOSAIC_SIDE / max(picture.shape[:2])
+def _write_jpeg(path: Path, image: Pixels) -> None:
+    scale = MOSAIC_SIDE / max(image.shape[:2])
     if scale < 1:
-        size_wh = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-        picture = np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        size_wh = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
     with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), picture)
+        cv2.imwrite(str(temporary), image)

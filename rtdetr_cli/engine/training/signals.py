@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP in training: the first asks to stop, the second ends at once."""
+"""SIGINT, SIGTERM and SIGHUP in training: the first signal asks to stop, the second kills."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from rtdetr_cli.core.distributed import all_reduce_max, is_distributed, is_main_
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-"""Those that ask to stop; SIGHUP comes when a terminal is closed, and Windows has none."""
+"""Signals that ask to stop; SIGHUP is sent when a terminal closes and is absent on Windows."""
 ASKED = b"\nstopping after this step and saving; a second signal ends at once\n"
 
 
 class StopRequest(KeyboardInterrupt):
-    """Training stands between two steps and shall be saved and left."""
+    """Raised between steps: save and exit."""
 
 
 class StopSignals:
-    """Takes the signals while it is entered; in another thread than the first it does nothing.
+    """Context manager that handles the signals; no effect outside the main thread.
 
     Attributes:
-        number: the signal that came, None before.
+        number: the signal received, or None.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._raises = False
-        self._former: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                if signal.getsignal(number) != signal.SIG_IGN:  # nohup and `&` mean it
-                    self._former[number] = signal.signal(number, self._ask)
+                if signal.getsignal(number) != signal.SIG_IGN:  # set by nohup and `&`
+                    self._previous[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(
@@ -48,13 +48,13 @@ class StopSignals:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._give_back()
+        self._restore_handlers()
 
     def check(self) -> None:
-        """To be called where training can be saved, by every process at the same place.
+        """Stop here if asked to. Every process must call it, where training can be saved.
 
         Raises:
-            StopRequest: a signal has come, here or to another process.
+            StopRequest: this or another process has received a signal.
         """
         number = all_reduce_max(self.number or 0)
         if number:
@@ -63,9 +63,9 @@ class StopSignals:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While nothing changes that is saved, a signal need not wait for `check`.
+        """Raise StopRequest immediately, for code that changes nothing that is saved.
 
-        Unless other processes would wait in vain for this one.
+        With several processes a signal waits for `check`, as the others would wait for this one.
         """
         self.check()
         self._raises = not is_distributed()
@@ -76,14 +76,14 @@ class StopSignals:
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
-        self._give_back()
+        self._restore_handlers()
         if is_main_process():
             with suppress(OSError):  # the terminal may be gone
-                os.write(2, ASKED)  # a stream may be in the middle of a write of its own
+                os.write(2, ASKED)  # sys.stderr may be in the middle of a write
         if self._raises:
             raise StopRequest
 
-    def _give_back(self) -> None:
-        for number, handler in self._former.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        self._former = {}
+        self._previous = {}

@@ -1,7 +1,7 @@
-"""Check the training state in a checkpoint before any of it is used: the file is not trusted.
+"""Validate the training state of an untrusted checkpoint before any of it is used.
 
-resume.py writes and restores the state; resume.py tries the one before where this refuses one.
-Hyperparameters are compared with those that the run's settings give.
+resume.py writes and restores the state, and falls back to the previous file if this one is
+rejected. Hyperparameters are compared with those that follow from the run's settings.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ KEYS = {"settings", "fingerprint", "network", "ema_steps", "optimizer", "scaler"
     key.name for key in fields(Progress)
 }
 FLIGHT = "flight"
-"""Key of the record that failures.py adds; resuming ignores it."""
+"""Key of the record that failures.py adds; ignored when resuming."""
 LARGEST = {"batch": 2**16, "accumulate": 2**16, "workers": 2**10, "num_denoising": 2**16}
-"""Most of a setting, far beyond any machine."""
+"""Upper limits of settings, far beyond any machine."""
 MAX_TEXT = 2**14
-"""Characters of a setting: a long list in `freeze`, a deep path."""
+"""Characters of a setting; enough for a long list in `freeze` or a deep path."""
 MAX_STEPS, MAX_SECONDS = 2**40, 1e12
 _COLUMN = re.compile(r"[\w/]{1,60}", re.ASCII)
 _GROUP_KEYS = {"params", "lr", "initial_lr", "weight_decay"}
 
 
 def check_training(checkpoint: Checkpoint, origin: str) -> None:
-    """Make sure that a run can go on from a checkpoint.
+    """Check that a run can be resumed from a checkpoint.
 
-    Every tensor has the shape and dtype of its parameter and finite values, every number its type
-    and range; nothing is missing.
+    Every tensor must have the shape and dtype of its parameter and finite values, every number its
+    type and range, and nothing may be missing.
 
     Args:
-        checkpoint: as it was read, its weights those of the moving average.
+        checkpoint: as read; its weights are the moving average.
         origin: the file, for messages.
 
     Raises:
-        WeightsError: Names the first part that is missing or wrong.
+        WeightsError: names the first part that is missing or wrong.
     """
     if checkpoint.training is None:
         raise WeightsError(f"{origin} holds weights only; resume needs the last.pt of a run")
@@ -78,7 +78,7 @@ def check_training(checkpoint: Checkpoint, origin: str) -> None:
 
 
 def _settings(values: Inert) -> TrainSettings:
-    """The run's settings; no file that they name is opened."""
+    """The run's settings; files that they name are not opened."""
     check_plain(values, "its settings", MAX_TEXT)
     _mapping(values, "settings", {key.name for key in fields(TrainSettings)})
     if any(isinstance(value, str) and "\0" in value for value in values.values()):
@@ -91,7 +91,7 @@ def _settings(values: Inert) -> TrainSettings:
 
 
 def _check_progress(state: Mapping[str, Any], settings: TrainSettings) -> None:
-    """The position of the run: its numbers must be possible together."""
+    """Check that the numbers of the run's position are consistent."""
     step = _number(state, "step", int, 0, MAX_STEPS)
     epoch = _number(state, "epoch", int, 0, settings.epochs)
     _number(state, "skipped", int, 0, MAX_SKIPPED - 1)
@@ -121,12 +121,12 @@ def _check_sums(sums: Mapping[str, Any]) -> None:
         raise WeightsError(f"its sums of {steps} steps, {skipped} of them skipped, are impossible")
     for name, value in losses.items():
         if not isinstance(value, Tensor) or value.shape or not value.is_floating_point():
-            raise WeightsError(f"its sum of {shown(name)} is no single number")
+            raise WeightsError(f"its sum of {shown(name)} is not a single number")
     _check_columns(losses)
 
 
 def _check_rows(rows: Inert, epochs: int) -> None:
-    """What results.csv is written from, one row an epoch."""
+    """Check the rows of results.csv, one per epoch."""
     if not isinstance(rows, list) or len(rows) != epochs:
         raise WeightsError(f"its rows are not those of its {epochs} epochs")
     for number, row in enumerate(rows, start=1):
@@ -148,11 +148,11 @@ def _check_fingerprint(value: Inert) -> None:
     for split, parts in _mapping(value, "fingerprint", {"train", "val"}).items():
         texts = [*_mapping(parts, f"fingerprint of {split}").items()]
         if not all(isinstance(text, str) for pair in texts for text in pair):
-            raise WeightsError(f"its fingerprint of {split} is no mapping of texts")
+            raise WeightsError(f"its fingerprint of {split} is not a mapping of strings")
 
 
 def _check_scaler(value: Inert) -> None:
-    """Of float16; empty where nothing was scaled."""
+    """Check the state of float16 loss scaling; empty if it was disabled."""
     if value == {}:
         return
     expected = GradScaler("cpu").state_dict()
@@ -208,7 +208,7 @@ def _check_optimizer(state: Mapping[str, Any], network: RTDETRNetwork, recipe: R
 
 
 def _check_moment(value: Inert, kind: str, parameter: nn.Parameter, name: str) -> None:
-    """A moment is like its parameter, the count of steps a number of PyTorch's own."""
+    """A moment has its parameter's shape and dtype; the step count is a scalar."""
     if kind == "step":
         _check_tensor(value, torch.Size(), torch.get_default_dtype(), name)
     else:
@@ -221,11 +221,11 @@ def _moments(recipe: Recipe, for_muon: bool) -> tuple[str, ...]:
 
 
 def _check_groups(found: Inert, groups: list[dict[str, Any]], recipe: Recipe) -> None:
-    """Compare hyperparameters with those of a new optimizer; another PyTorch may have more."""
+    """Compare hyperparameters with a new optimizer's; other PyTorch versions may add some."""
     check_plain(found, "its optimizer's groups")
     if not isinstance(found, list) or len(found) != len(groups):
-        raise WeightsError(f"its optimizer has not the {len(groups)} groups of its settings")
-    stand_ins = [  # of a value each: optimizers of PyTorch take no tensors of the meta device
+        raise WeightsError(f"its optimizer does not have the {len(groups)} groups of its settings")
+    stand_ins = [  # one value each: PyTorch's optimizers reject meta tensors
         {**group, "params": [nn.Parameter(torch.zeros(1, 1)) for _ in group["params"]]}
         for group in groups
     ]
@@ -239,13 +239,13 @@ def _check_groups(found: Inert, groups: list[dict[str, Any]], recipe: Recipe) ->
 
 def _check_equal(found: Inert, expected: object, key: str) -> None:
     if type(found) is not type(expected) or found != expected:
-        raise WeightsError(f"its {key} is not what its settings give, found {shown(found)}")
+        raise WeightsError(f"its {key} is not the one of its settings, found {shown(found)}")
 
 
 def _mapping(
     value: Inert, what: str, keys: set[str] | None = None, exactly: bool = True
 ) -> dict[Any, Any]:
-    """A mapping with all of these keys, and `exactly` these; with any where `keys` is None."""
+    """Check for a mapping with these keys, and no others if `exactly`; None allows any."""
     if not isinstance(value, dict):
         raise WeightsError(f"its {what} must be a mapping, found {shown(value)}")
     missing = next((key for key in sorted(keys or ()) if key not in value), None)
@@ -254,7 +254,7 @@ def _mapping(
     unknown = next((key for key in value if keys is not None and key not in keys), None)
     if exactly and keys is not None and len(value) > len(keys):
         raise WeightsError(
-            f"its {what} has {shown(unknown)}, which no rtdetr of this version writes"
+            f"its {what} has {shown(unknown)}, which this version of rtdetr does not write"
         )
     return value
 
@@ -262,7 +262,7 @@ def _mapping(
 def _number(
     values: Mapping[str, Any], key: str, kind: type[Number], low: float, high: float
 ) -> Number:
-    """A number of the state that is of this type and within these limits."""
+    """A number of this type and within these limits."""
     value: Number = values[key]
     if type(value) is not kind or not low <= value <= high:
         whole = "whole number" if kind is int else "number"

@@ -1,4 +1,4 @@
-"""Functions of the user are told of a run and may end it."""
+"""Callbacks see every event of a run and may end it."""
 
 from __future__ import annotations
 

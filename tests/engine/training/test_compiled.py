@@ -50,7 +50,7 @@ def test_a_compiled_run_has_the_losses_of_one_that_is_not_and_resumes(
     torch.compiler.reset()
     assert train("plain") == 0
     assert train("whole", "compile") == 0
-    assert "the first step makes graphs, which takes minutes" in capsys.readouterr().err
+    assert "the first step compiles, which takes minutes" in capsys.readouterr().err
     assert losses[4:] == pytest.approx(
         losses[:4], rel=rounding
     )  # two batches in each of two epochs

@@ -1,6 +1,6 @@
-"""Several workers: the training of one process, whatever happens to one of them.
+"""Several workers train like one process, also when one of them dies.
 
-Every job is a real one: torchrun, or `device=cpu,cpu`, starts processes that talk by gloo.
+Every job is real: torchrun, or `device=cpu,cpu`, starts processes that communicate by gloo.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     try:
         out, said = process.communicate(timeout=240)
     finally:
-        process.terminate()  # the launcher takes its workers with it
+        process.terminate()  # the launcher stops its workers
     assert process.returncode == code, said
     return out, said
 
@@ -64,7 +64,7 @@ def module_yaml(tiny_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(module_yaml, squares, tmp_path_factory) -> tuple[dict, dict]:
-    """What worker.py finds alone and as two; of nine images a step takes six, then three."""
+    """Results of worker.py as one and as two processes; steps of six and three of nine images."""
     words = command(module_yaml, squares, tmp_path_factory.mktemp("runs"), "epochs=20", "batch=6",
                     "num_denoising=0", "warmup_steps=0", "multi_scale=true")[1:]  # fmt: skip
     jobs = [start([sys.executable, str(WORKER), *words])]
@@ -81,7 +81,7 @@ def test_two_workers_have_the_losses_of_one_process(found):
     assert alone["losses"][0]["loss"] != pytest.approx(alone["losses"][-1]["loss"], rel=1e-2)
 
 
-def test_a_worker_without_boxes_keeps_nobody_waiting(found):
+def test_a_worker_without_boxes_does_not_block_the_others(found):
     assert all(0 < loss < 1000 for loss in found[1]["without_boxes"])
 
 
@@ -90,7 +90,7 @@ def test_all_workers_have_the_same_weights_at_the_end(found):
     assert weights[0] == weights[1]
 
 
-def test_workers_draw_differently_and_the_first_as_one_process(found):
+def test_workers_have_different_seeds_and_the_first_that_of_one_process(found):
     alone, two = found
     assert two["seeds"][0] == alone["seeds"][0] != two["seeds"][1]
 
@@ -103,7 +103,7 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(found):
     assert found[1]["stopped"] == [True, True]
 
 
-def test_validation_by_two_gives_the_metrics_of_one(found):
+def test_two_workers_validate_to_the_metrics_of_one_process(found):
     alone, two = found
     assert two["metrics"] == pytest.approx(alone["metrics"], abs=1e-6)
 
@@ -113,24 +113,24 @@ KEYS = ("epochs=4", "batch=4", "save_steps=1", "val_every=4")  # 2 steps an epoc
 
 @pytest.fixture(scope="module")
 def whole(squares, tmp_path_factory, module_yaml) -> Path:
-    """A job of two workers that nothing happened to."""
+    """An uninterrupted job of two workers."""
     project = tmp_path_factory.mktemp("whole")
     assert run(command(module_yaml, squares, project, *KEYS, "device=cpu,cpu")) == 0
     return project
 
 
-def test_device_starts_the_workers_itself(whole, capfd):
+def test_device_starts_a_worker_for_each(whole, capfd):
     assert len(read_rows(whole / "train")) == 4
     assert load_checkpoint(whole / "train/weights/last.pt").training["step"] == 8
 
 
-def test_a_killed_worker_ends_the_job_and_one_process_goes_on(module_yaml, squares, tmp_path):
+def test_a_killed_worker_ends_the_job_and_one_process_resumes_it(module_yaml, squares, tmp_path):
     words = command(module_yaml, squares, tmp_path, *KEYS, "epochs=400", "device=cpu,cpu")
     job = start([sys.executable, "-m", "rtdetr_cli", *words])
     wait_for(tmp_path / "train/weights/last-previous.pt", job)
     os.kill(workers_of(job)[-1], signal.SIGKILL)
     _, said = finish(job, code=5)
-    assert "Error: worker 1 was ended by SIGKILL" in said
+    assert "Error: worker 1 was killed by SIGKILL" in said
     assert "Traceback" not in said
     step = load_checkpoint(tmp_path / "train/weights/last.pt").training["step"]
     words = ["train", "resume=true", f"project={tmp_path}", "device=cpu", "time=0.000001"]
@@ -145,7 +145,7 @@ def test_torchrun_restarts_a_job_that_lost_a_worker(whole, module_yaml, squares,
     wait_for(tmp_path / "train/weights/last-previous.pt", job)
     os.kill(workers_of(job)[-1], signal.SIGKILL)
     _, said = finish(job)
-    assert "there is no run to go on with yet, so one begins" in said
+    assert "there is no run to resume yet; starting one" in said
     assert "resuming" in said
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
     assert ends_alike(tmp_path, whole)
@@ -164,14 +164,14 @@ def test_two_nodes_train_together_and_one_writes(whole, module_yaml, squares, tm
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    meeting = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
+    rendezvous = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
                f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=test"]  # fmt: skip
     jobs = []
     for node in range(2):
         folder = tmp_path / str(node)
         folder.mkdir()
         words = command(module_yaml, squares, Path("runs"), *KEYS)
-        jobs.append(start([*TORCHRUN, *meeting, "-m", "rtdetr_cli", *words], cwd=folder))
+        jobs.append(start([*TORCHRUN, *rendezvous, "-m", "rtdetr_cli", *words], cwd=folder))
     said = [finish(job) for job in jobs]
     written = [path for path in tmp_path.glob("*/runs")]
     assert len(written) == 1
@@ -186,7 +186,7 @@ def test_two_nodes_train_together_and_one_writes(whole, module_yaml, squares, tm
         (["device=cpu,0"], 2, "device=cpu,0 must name different GPUs, or cpu only"),
     ],
 )
-def test_what_cannot_be_shared_is_refused_at_once(
+def test_a_batch_or_devices_that_cannot_be_shared_are_rejected(
     words, code, sentence, module_yaml, squares, tmp_path, capsys
 ):
     line = command(module_yaml, squares, tmp_path / "runs", "device=cpu,cpu", *words)

@@ -31,13 +31,13 @@ def test_patience_is_off_by_default():
     assert Stopper(TrainSettings(data="x"), Progress()).reason(rows(0.5, *[0.1] * 60)) is None
 
 
-def test_the_clock_goes_on_from_the_epochs_before_a_resume():
+def test_the_clock_includes_the_epochs_before_a_resume():
     settings = TrainSettings(data="x", time=0.5)
     fresh = Stopper(settings, Progress(rows=rows(0.1)))
     resumed = Stopper(settings, Progress(rows=[{"time": 1800.0}], sums=EpochSums(seconds=1.0)))
     assert not fresh.time_is_over()
     assert fresh.reason(rows(0.1)) is None
-    assert resumed.reason(rows(0.1)) is None  # nobody has read the clock yet
+    assert resumed.reason(rows(0.1)) is None  # the clock has not been read yet
     assert resumed.time_is_over()
     assert "time=0.5 hours" in str(resumed.reason(rows(0.1)))
 
@@ -51,16 +51,16 @@ def clock(monkeypatch) -> list[float]:
 
 
 def planned(stopper: Stopper, clock: list[float], *seconds: float, done: int = 0) -> list[object]:
-    """What is said after epochs that take so long."""
-    answers = []
+    """The number of epochs planned after epochs of these durations."""
+    planned_epochs = []
     for number, duration in enumerate(seconds, start=done + 1):
         clock[0] += duration
         stopper.time_is_over()
-        answers.append(stopper.epochs_that_fit(number))
-    return answers
+        planned_epochs.append(stopper.epochs_that_fit(number))
+    return planned_epochs
 
 
-def test_the_hours_hold_as_many_epochs_as_their_pace_says(clock, capsys):
+def test_the_number_of_epochs_follows_from_the_measured_pace(clock, capsys):
     hour = TrainSettings(data="x", time=1)
     # 200 s are more than a twentieth of the hour: the first epoch must do, 3400 s hold 17 more
     assert planned(Stopper(hour, Progress()), clock, 200) == [18]
@@ -73,7 +73,7 @@ def test_the_hours_hold_as_many_epochs_as_their_pace_says(clock, capsys):
     assert planned(Stopper(TrainSettings(data="x"), Progress()), clock, 4000) == [None]
 
 
-def test_a_resumed_epoch_counts_with_what_it_took_before(clock):
+def test_a_resumed_epoch_includes_its_earlier_time(clock):
     hour = TrainSettings(data="x", time=1)
     progress = Progress(epoch=1, rows=[{"time": 90.0}], sums=EpochSums(seconds=60.0))
     # 90 s and an epoch of 60 + 40 s: 3410 s hold 34 more

@@ -77,7 +77,7 @@ def test_the_backbone_is_taken_and_the_recipe_is_that_of_a_pretrained_one(
     assert all(torch.allclose(found[f"backbone.{key}"], expected[key], atol=2e-5) for key in moved)
 
 
-def test_a_stopped_run_goes_on_without_the_file(
+def test_a_stopped_run_resumes_without_the_file(
     frozen_yaml, imagenet, squares, tmp_path, monkeypatch, capsys
 ):
     append = RunLog.append
@@ -99,7 +99,7 @@ def test_a_stopped_run_goes_on_without_the_file(
     assert "stem frozen, backbone norms frozen" in capsys.readouterr().err
 
 
-def test_another_architecture_is_refused_with_its_first_tensors_and_the_nearest(tiny_config):
+def test_a_wrong_architecture_is_rejected_with_its_first_tensors_and_the_nearest(tiny_config):
     state = build_backbone(load_model_config("rtdetr-n").backbone).state_dict()
     backbone = read_backbone(state, "n.pth")
     with pytest.raises(WeightsError) as caught:
@@ -133,7 +133,7 @@ def test_the_norms_have_the_official_epsilon(tiny_config, imagenet):
     assert torch.equal(norms[0].running_mean, state["stem.stem1.bn.running_mean"])
 
 
-def test_an_architecture_without_published_backbone_is_told_so(
+def test_an_architecture_without_published_backbone_is_rejected(
     tiny_yaml, squares, tmp_path, capsys
 ):
     words = command(tiny_yaml, squares, tmp_path / "runs", "pretrained=backbone")

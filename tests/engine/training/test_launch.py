@@ -10,7 +10,7 @@ from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.train import train
 from rtdetr_cli.engine.training.callbacks import Callbacks
-from rtdetr_cli.engine.training.launch import worker_words
+from rtdetr_cli.engine.training.launch import worker_arguments
 
 
 def settings_of(words: list[str]) -> TrainSettings:
@@ -28,7 +28,7 @@ def settings_of(words: list[str]) -> TrainSettings:
 )
 def test_a_worker_has_the_settings_of_the_user(words):
     typed = settings_of(words)
-    mode, *given = worker_words(typed, ["cpu", "cpu"])
+    mode, *given = worker_arguments(typed, ["cpu", "cpu"])
     assert mode == "train"
     assert settings_of(given) == typed
     assert settings_of(given).given >= typed.given

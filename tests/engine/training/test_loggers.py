@@ -1,4 +1,4 @@
-"""TensorBoard, W&B (offline) and MLflow (SQLite) get a run's numbers; one that fails is left."""
+"""TensorBoard, W&B (offline) and MLflow (SQLite) log a run; one that fails is dropped."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def test_tensorboard_gets_every_number_of_every_epoch(tiny_yaml, squares, tmp_pa
 
 
 @THEIR_WARNINGS
-def test_mlflow_has_one_run_of_a_training_that_was_resumed(
-    tiny_yaml, squares, tmp_path, monkeypatch
-):
+def test_mlflow_has_one_run_for_a_resumed_training(tiny_yaml, squares, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
@@ -99,21 +97,21 @@ class Failing:
     at = 0
 
     def __init__(self) -> None:
-        self.told = []
+        self.calls = []
 
     def start(self, folder, settings, is_resumed) -> None:
         self.epoch(0, settings)
 
     def epoch(self, number, numbers) -> None:
-        self.told.append((number, numbers))
+        self.calls.append((number, numbers))
         if number == self.at:
             raise ConnectionError("no route to server")
 
     def finish(self, numbers, files) -> None:
-        self.told.append((numbers, files))
+        self.calls.append((numbers, files))
 
     def stop(self) -> None:
-        self.told.append("stopped")
+        self.calls.append("stopped")
 
 
 def test_a_logger_that_cannot_begin_ends_the_run_with_its_reason(tmp_path, monkeypatch):
@@ -133,10 +131,12 @@ def test_a_logger_that_fails_later_is_left_and_the_others_go_on(tmp_path, monkey
     for number in (1, 2, 3):
         loggers.epoch(number, {"epoch": number, "lr": 0.5})
     loggers.finish({"AP": 0.25}, tmp_path)
-    loggers.stop()  # nobody is left to be told
-    assert "logger=wandb: no route to server; the run goes on without it" in capsys.readouterr().err
-    assert early.told == [(0, {"batch": 4}), (1, {"lr": 0.5}), (2, {"lr": 0.5})]
-    assert late.told[3:] == [(3, {"lr": 0.5}), ({"best/AP": 0.25}, [tmp_path / "results.csv"])]
+    loggers.stop()  # no logger is left
+    assert (
+        "logger=wandb: no route to server; the run continues without it" in capsys.readouterr().err
+    )
+    assert early.calls == [(0, {"batch": 4}), (1, {"lr": 0.5}), (2, {"lr": 0.5})]
+    assert late.calls[3:] == [(3, {"lr": 0.5}), ({"best/AP": 0.25}, [tmp_path / "results.csv"])]
 
 
 def test_several_loggers_are_a_list_and_a_wrong_one_is_named():

@@ -1,4 +1,4 @@
-"""What the network computes in."""
+"""Autocast types and loss scaling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 @pytest.mark.parametrize(
     ("amp", "dtype"), [("off", None), ("bf16", torch.bfloat16)], ids=["off", "bf16"]
 )
-def test_a_given_type_is_taken_on_any_cpu(amp, dtype):
+def test_an_explicit_type_is_used_on_any_cpu(amp, dtype):
     assert choose_precision(amp, CPU).dtype is dtype
 
 
@@ -31,7 +31,7 @@ def test_a_given_type_is_taken_on_any_cpu(amp, dtype):
     ("flags", "dtype"),
     [("fpu avx2 avx512f", None), ("avx512_bf16 sse", torch.bfloat16), ("amx_bf16", torch.bfloat16)],
 )
-def test_auto_takes_bf16_on_a_cpu_that_has_instructions_for_it(flags, dtype, set_cpu):
+def test_auto_is_bf16_on_cpus_with_instructions_for_it(flags, dtype, set_cpu):
     set_cpu(*flags.split())
     chosen = choose_precision("auto", CPU)
     assert chosen.dtype is dtype
@@ -43,11 +43,11 @@ def test_auto_takes_bf16_on_a_cpu_that_has_instructions_for_it(flags, dtype, set
 @pytest.mark.parametrize(
     ("has_bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)], ids=["new", "old"]
 )
-def test_auto_takes_bf16_before_fp16_on_cuda(has_bf16, dtype, monkeypatch):
+def test_auto_prefers_bf16_to_fp16_on_cuda(has_bf16, dtype, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda _: has_bf16)
     assert precision_module._fast_dtype("cuda") is dtype
     if not has_bf16:
-        with pytest.raises(BackendError, match="amp=bf16 is not there on this GPU"):
+        with pytest.raises(BackendError, match="amp=bf16 is not supported on this GPU"):
             choose_precision("bf16", GPU)
 
 
@@ -55,10 +55,10 @@ def test_auto_takes_bf16_before_fp16_on_cuda(has_bf16, dtype, monkeypatch):
     ("amp", "device", "sentence"),
     [
         ("fp16", "cpu", "amp=fp16 needs a CUDA device; on cpu give amp=bf16 or amp=off"),
-        ("bf16", "mps", "amp=bf16 is not there on mps; give amp=off"),
+        ("bf16", "mps", "amp=bf16 is not supported on mps; give amp=off"),
     ],
 )
-def test_a_type_that_the_device_lacks_is_refused(amp, device, sentence):
+def test_unsupported_types_are_rejected(amp, device, sentence):
     with pytest.raises(BackendError, match=sentence):
         choose_precision(amp, torch.device(device))
 
@@ -109,7 +109,7 @@ def test_a_gradient_that_overflows_by_its_scale_is_skipped_and_the_scale_halved(
     assert not all(map(torch.equal, before, run.network.parameters()))
 
 
-def test_what_a_smaller_scale_cannot_mend_ends_the_training(tiny_yaml, squares, tmp_path):
+def test_gradients_that_stay_non_finite_end_the_training(tiny_yaml, squares, tmp_path):
     run, batch = toy_run(tiny_yaml, squares, tmp_path, "off")
     run.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     next(run.network.parameters()).data[:] = float("nan")
@@ -120,7 +120,7 @@ def test_what_a_smaller_scale_cannot_mend_ends_the_training(tiny_yaml, squares, 
 
 
 def test_a_scaled_step_is_the_same_step(tiny_yaml, squares, tmp_path):
-    """Powers of two change no digit, and the gradient is clipped after the scale is taken off."""
+    """Powers of two scale exactly, and gradients are clipped after unscaling."""
     weights = []
     for scale in (None, 2.0**10):
         run, batch = toy_run(tiny_yaml, squares, tmp_path, "off")

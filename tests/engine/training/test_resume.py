@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere ends bit for bit as one that was not."""
+"""A run stopped anywhere and resumed is bit-identical to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def words(model: Path, data: Path, project: Path, *more: str) -> list[str]:
 
 
 def raise_at(steps: set[int], error: type[BaseException], patch: pytest.MonkeyPatch) -> None:
-    """Die before the steps of these numbers, each time only once."""
+    """Raise before each of these steps, once."""
     real, left = loop.train_step, set(steps)
 
     def dying(run, criterion, batch):
@@ -44,7 +44,7 @@ def raise_at(steps: set[int], error: type[BaseException], patch: pytest.MonkeyPa
 
 
 def equal(first: object, second: object) -> bool:
-    """Bit for bit, through dicts and lists."""
+    """Bit-identical, through dicts and lists."""
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
     if isinstance(first, dict):
@@ -75,14 +75,14 @@ def module_yaml(tiny_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(squares, tmp_path_factory, module_yaml) -> Path:
-    """The run that was never stopped."""
+    """The uninterrupted run."""
     project = tmp_path_factory.mktemp("whole")
     assert run(words(module_yaml, squares, project)) == 0
     return project
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_that_dies_at_any_step_ends_as_if_it_had_not(
+def test_a_run_that_dies_at_any_step_resumes_bit_identical(
     workers, whole, module_yaml, squares, tmp_path, monkeypatch
 ):
     raise_at(set(MOMENTS), KeyboardInterrupt, monkeypatch)
@@ -97,7 +97,7 @@ def test_a_run_that_dies_at_any_step_ends_as_if_it_had_not(
     assert ends_alike(tmp_path, whole)
 
 
-def test_batches_that_are_done_are_not_loaded_again(module_yaml, squares, tmp_path, monkeypatch):
+def test_finished_batches_are_not_loaded_again(module_yaml, squares, tmp_path, monkeypatch):
     raise_at({3}, KeyboardInterrupt, monkeypatch)
     run(words(module_yaml, squares, tmp_path))
     seen = []
@@ -109,7 +109,7 @@ def test_batches_that_are_done_are_not_loaded_again(module_yaml, squares, tmp_pa
     assert seen == list(range(2, 12))
 
 
-def test_a_run_that_another_process_trains_is_left_alone(
+def test_a_run_folder_in_use_by_another_process_is_rejected(
     whole, module_yaml, squares, tmp_path, capsys
 ):
     shutil.copytree(whole / "train", tmp_path / "train")
@@ -128,7 +128,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
         assert run(words(module_yaml, squares, tmp_path, "exist_ok=true")) == 2
         assert "is being trained by another process" in capsys.readouterr().err
         assert (tmp_path / "train" / "args.yaml").stat().st_mtime_ns == before
-        other.kill()  # the system gives the folder back, whatever the process leaves behind
+        other.kill()  # the system releases the lock, although the file remains
     assert run(words(module_yaml, squares, tmp_path, "exist_ok=true")) == 0
 
 
@@ -140,7 +140,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
         (signal.SIGHUP, 129),
     ],
 )
-def test_a_signal_saves_between_two_steps_and_ends(
+def test_a_signal_saves_between_steps_and_exits(
     number, code, whole, module_yaml, squares, tmp_path, monkeypatch, capsys
 ):
     before = signal.signal(number, signal.default_int_handler)
@@ -186,7 +186,7 @@ def test_a_signal_does_not_wait_for_the_end_of_validation(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_process_goes_on(number, whole, module_yaml, squares, tmp_path):
+def test_a_killed_process_can_be_resumed(number, whole, module_yaml, squares, tmp_path):
     line = [sys.executable, "-m", "rtdetr_cli", *words(module_yaml, squares, tmp_path, "workers=2")]
     process = subprocess.Popen(line, start_new_session=True, stderr=subprocess.PIPE, text=True)
     previous = tmp_path / "train" / "weights" / "last-previous.pt"
@@ -203,7 +203,7 @@ def test_a_killed_process_goes_on(number, whole, module_yaml, squares, tmp_path)
 
 @pytest.fixture
 def stopped(module_yaml, squares, tmp_path, monkeypatch) -> Path:
-    """A run that died before step 6; last.pt stands there, last-previous.pt at step 4."""
+    """A run that died before step 6: last.pt is of step 6, last-previous.pt of step 4."""
     data = tmp_path / "data"
     shutil.copytree(squares, data)
     with monkeypatch.context() as patch:
@@ -213,7 +213,7 @@ def stopped(module_yaml, squares, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["torn", "one bit", "absent"])
-def test_a_damaged_state_falls_back_to_the_one_before(damage, stopped, whole, capsys):
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(damage, stopped, whole, capsys):
     last = stopped / "train" / "weights" / "last.pt"
     content = bytearray(last.read_bytes())
     if damage == "absent":
@@ -226,12 +226,12 @@ def test_a_damaged_state_falls_back_to_the_one_before(damage, stopped, whole, ca
     capsys.readouterr()
     assert run(["train", "resume=true", f"project={stopped}"]) == 0
     said = capsys.readouterr().err
-    assert "going on from the state before it" in said
+    assert "continuing from the previous state" in said
     assert "after step 4: 1 of 3 epochs and 0 steps" in said
     assert last.with_name("last-damaged.pt").is_file() == (damage != "absent")
 
 
-def test_a_full_disk_leaves_the_state_before(stopped, capsys):
+def test_a_full_disk_keeps_the_previous_checkpoint(stopped, capsys):
     last = stopped / "train" / "weights" / "last.pt"
     before = last.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -244,7 +244,9 @@ def test_a_full_disk_leaves_the_state_before(stopped, capsys):
     assert code == 5
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
     assert len(error) == 1
-    assert "last.pt: the file would be larger than allowed; the state before is whole" in error[0]
+    assert (
+        "last.pt: the file would be larger than allowed; the previous state is intact" in error[0]
+    )
     assert last.read_bytes() == before
     assert run(["train", "resume=true", f"project={stopped}"]) == 0
 
@@ -269,7 +271,7 @@ def test_a_full_disk_leaves_the_state_before(stopped, capsys):
         ),
     ],
 )
-def test_other_data_than_at_the_start_are_refused(change, sentence, stopped, capsys):
+def test_changed_data_are_rejected(change, sentence, stopped, capsys):
     change(stopped.parent / "data")
     capsys.readouterr()
     assert run(["train", "resume=true", f"project={stopped}"]) == 3
@@ -278,14 +280,14 @@ def test_other_data_than_at_the_start_are_refused(change, sentence, stopped, cap
     assert "since the run was started" in error
 
 
-def test_data_may_be_moved(stopped, whole):
+def test_the_data_set_may_move(stopped, whole):
     moved = (stopped.parent / "data").rename(stopped.parent / "elsewhere")
     place = f"data={moved / 'data.yaml'}"
     assert run(["train", "resume=true", f"project={stopped}", place]) == 0
 
 
 @pytest.mark.parametrize("key", ["epochs=72", "lr=0.5", "seed=1", "model=rtdetr-l.pt"])
-def test_a_key_that_would_change_the_run_is_refused_even_at_its_default(key, stopped, capsys):
+def test_a_key_that_would_change_the_run_is_rejected_even_at_its_default(key, stopped, capsys):
     assert run(["train", "resume=true", f"project={stopped}", key]) == 2
     name, _, value = key.partition("=")
     error = capsys.readouterr().err.splitlines()[-1]
@@ -293,7 +295,7 @@ def test_a_key_that_would_change_the_run_is_refused_even_at_its_default(key, sto
     assert f"change it to {value}" in error
 
 
-def test_a_finished_run_says_so(whole, module_yaml, squares, tmp_path, capsys):
+def test_resuming_a_finished_run_reports_it(whole, module_yaml, squares, tmp_path, capsys):
     shutil.copytree(whole, tmp_path / "copy")
     capsys.readouterr()
     assert run(["train", "resume=true", f"project={tmp_path / 'copy'}"]) == 0
@@ -301,7 +303,7 @@ def test_a_finished_run_says_so(whole, module_yaml, squares, tmp_path, capsys):
     assert ends_alike(tmp_path / "copy", whole)
 
 
-def test_the_epochs_that_time_holds_are_decided_once_and_stay_when_resumed(
+def test_the_number_of_epochs_for_time_is_set_once_and_kept_on_resume(
     module_yaml, squares, tmp_path, monkeypatch, capsys
 ):
     real, steps = loop.train_step, []
@@ -333,6 +335,6 @@ def test_the_epochs_that_time_holds_are_decided_once_and_stay_when_resumed(
     assert ends_alike(tmp_path / "broken", tmp_path / "whole")
 
 
-def test_epochs_beside_time_are_refused(module_yaml, squares, tmp_path, capsys):
+def test_epochs_together_with_time_are_rejected(module_yaml, squares, tmp_path, capsys):
     assert run(command(module_yaml, squares, tmp_path, "time=2")) == 2
     assert "epochs=1 has no effect with time=2" in capsys.readouterr().err

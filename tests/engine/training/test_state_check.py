@@ -200,7 +200,7 @@ def test_the_state_before_is_taken_where_the_last_one_is_wrong(damaged, capsys):
     assert found.progress.step == 1
     said = capsys.readouterr().err
     assert "its exp_avg of" in said
-    assert "going on from the state before it" in said
+    assert "continuing from the previous state" in said
     assert damaged.with_name("last-damaged.pt").is_file()
 
 
@@ -212,7 +212,7 @@ def test_without_a_state_before_the_command_ends_with_one_sentence(damaged, caps
     assert "last.pt cannot be resumed: its exp_avg of" in lines[0]
     damaged.with_name(PREVIOUS).write_bytes(damaged.read_bytes())
     assert run(["train", f"resume={damaged}"]) == 4
-    assert "the state before it cannot be used either" in capsys.readouterr().err
+    assert "the previous state cannot be used either" in capsys.readouterr().err
 
 
 def test_a_state_outside_of_a_run_folder_is_refused(saved, tmp_path, capsys):
@@ -220,7 +220,7 @@ def test_a_state_outside_of_a_run_folder_is_refused(saved, tmp_path, capsys):
     (tmp_path / LAST).write_bytes(saved.read_bytes())
     before = sorted(tmp_path.parent.iterdir())
     assert run(["train", f"resume={tmp_path / LAST}"]) == 2
-    assert "is in no run folder; put it into the folder weights" in capsys.readouterr().err
+    assert "is not in a run folder; move it to the folder weights" in capsys.readouterr().err
     assert sorted(tmp_path.parent.iterdir()) == before
 
 

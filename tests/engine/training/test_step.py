@@ -1,4 +1,4 @@
-"""Steps that are not finite change nothing; three in a row leave a record that repeats them."""
+"""Non-finite steps change nothing; three in a row leave a record that repeats the last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .test_resume import equal
 
 
 class NotFinite(step.Criterion):
-    """Terms that are not a number at the steps of these numbers."""
+    """Loss terms that are NaN at these steps."""
 
     steps: tuple[int, ...] = ()
 
@@ -30,11 +30,11 @@ class NotFinite(step.Criterion):
         return {name: factor * value for name, value in terms.items()}
 
 
-def spoil(steps: set[int], patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(train, "Criterion", type("Spoiled", (NotFinite,), {"steps": tuple(steps)}))
+def make_not_finite(steps: set[int], patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(train, "Criterion", type("NotFiniteAt", (NotFinite,), {"steps": tuple(steps)}))
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted(
+def test_a_non_finite_step_is_skipped_and_counted(
     tiny_yaml, squares, tmp_path, monkeypatch, capsys
 ):
     states = []
@@ -47,7 +47,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
         states.append((losses is None, equal(before, after)))
         return losses
 
-    spoil({1, 2, 4}, monkeypatch)
+    make_not_finite({1, 2, 4}, monkeypatch)
     monkeypatch.setattr(train, "train_step", watched)
     assert run(command(tiny_yaml, squares, tmp_path, "epochs=2", "batch=2")) == 0
     skipped = [number in {1, 2, 4} for number in range(8)]
@@ -58,10 +58,10 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
     assert "2 steps not finite and skipped" in capsys.readouterr().err
 
 
-def test_three_in_a_row_end_the_run_with_a_record_that_repeats_the_last(
+def test_three_non_finite_steps_end_the_run_with_a_record_to_repeat(
     tiny_yaml, squares, tmp_path, monkeypatch, capsys
 ):
-    spoil({3, 4, 5}, monkeypatch)
+    make_not_finite({3, 4, 5}, monkeypatch)
     assert run(command(tiny_yaml, squares, tmp_path, "epochs=3", "batch=2")) == 5
     error = capsys.readouterr().err.splitlines()[-1]
     path = tmp_path / "train" / "weights" / "flight.pt"
@@ -73,8 +73,8 @@ def test_three_in_a_row_end_the_run_with_a_record_that_repeats_the_last(
     assert record["batches"][0]["paths"]
     assert record["batches"][0]["images"].shape == (2, 3, 64, 64)
     assert all(torch.isfinite(value).all() for value in training["network"].values())
-    spoil({0}, monkeypatch)  # the first step after resuming is that step
+    make_not_finite({0}, monkeypatch)  # the first step after resuming is that step
     assert run(["train", f"resume={path}"]) == 5
     assert "at step 5 the loss is nan" in capsys.readouterr().err
-    spoil(set(), monkeypatch)  # what was wrong has been mended: the run ends well
+    make_not_finite(set(), monkeypatch)  # the cause is fixed: the run succeeds
     assert run(["train", f"resume={path}"]) == 0

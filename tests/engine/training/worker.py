@@ -18,7 +18,7 @@ from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
-from rtdetr_cli.core.console import result
+from rtdetr_cli.core.console import result_json
 from rtdetr_cli.core.distributed import all_gather, process_group, rank, world_size
 from rtdetr_cli.core.structures import Target
 from rtdetr_cli.engine.training.prepare import prepare
@@ -121,4 +121,4 @@ def _spoiled_step(run: Run) -> list[bool]:
 
 if __name__ == "__main__":
     with process_group():
-        result(json.dumps(found_by(sys.argv[1:])))
+        result_json(json.dumps(found_by(sys.argv[1:])))

@@ -1,8 +1,8 @@
 """The training recipe: the official v2 one, scaled to the length of the run.
 
-The official constants are for half a million steps from an ImageNet backbone. A run of a few hundred
-steps needs a shorter warm-up and a faster moving average, and a network without pretrained weights
-a higher learning rate, the same one for its backbone. Values set by the user are not changed.
+The official constants are for half a million steps from an ImageNet backbone. A run of a few
+hundred steps needs a shorter warm-up and a faster moving average, and a network without pretrained
+weights a higher learning rate, the same one for its backbone. Values set by the user are kept.
 """
 
 from __future__ import annotations

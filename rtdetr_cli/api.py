@@ -205,7 +205,7 @@ class RTDETR:
         Raises:
             UsageError: an exported file has none.
         """
-        network: nn.Module | None = getattr(self._open(), "network", None)
+        network = self._open().network
         if network is None:
             raise UsageError(f"{self.ckpt_path} is an exported file; it has no PyTorch network")
         return network
@@ -218,7 +218,7 @@ class RTDETR:
     @property
     def device(self) -> torch.device | None:
         """Where the network is; None for an exported file, whose runtime decides."""
-        return getattr(self._open(), "device", None)
+        return self._open().device
 
     def __repr__(self) -> str:
         return f"RTDETR({self.ckpt_path!r})"

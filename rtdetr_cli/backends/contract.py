@@ -1,19 +1,18 @@
-"""What ONNX files of RT-DETR's families take and give, told from names, types and shapes.
+"""Inputs and outputs of RT-DETR graphs, recognised from names, types and shapes.
 
-onnx.py runs the graph; here its outputs become Detections. Legend: B batch, Q queries, K classes,
-R rows.
+A contract also decodes the outputs of a graph into Detections; graph_detector.py runs it. Legend:
+B batch, Q queries, K classes, R rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rtdetr_cli.backends.notes import check_size, noted_names
+from rtdetr_cli.backends.notes import check_size, names_by_index
 from rtdetr_cli.core.bounded_text import parse_literal
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
 from rtdetr_cli.core.errors import WeightsError
@@ -25,17 +24,19 @@ from rtdetr_cli.weights.plausible import MAX_COUNT
 INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
 OUTPUTS = {"labels": "tensor(int64)", "boxes": "tensor(float)", "scores": "tensor(float)"}
 RAW_OUTPUTS = {"logits": "tensor(float)", "boxes": "tensor(float)"}
-"""Of `rtdetr export postprocess=false`, which has no second input."""
+"""With `rtdetr export postprocess=false`, which has no second input."""
+TOP_PAIRS = 300
+"""Detections per image with post-processing; num_top_queries of RTDETRPostProcessor."""
 DEFAULT_SIZE_HW = (640, 640)
-"""Of a graph whose sides are free and whose metadata names no size: that of all RT-DETRs."""
+"""If height and width are free and the metadata has no size; all RT-DETRs train at 640."""
 _FLOAT, _BYTES = "tensor(float)", "tensor(uint8)"
 _SIX = 6
 _HEAD = "RTDETRDecoder"
 _MAX_FRACTION = 4.0
-"""Fractions of an image stay near 1; a corner in pixels is larger almost everywhere."""
-_TAKES_PIXELS = (
-    "its boxes are in pixels, as in YOLO's end-to-end exports, which also pad the image; those "
-    "of RT-DETR are fractions of a stretched one"
+"""Normalised coordinates stay near 1; almost all coordinates in pixels are larger."""
+_IN_PIXELS = (
+    "its boxes are in pixels, as in YOLO's end-to-end exports, which also pad the image; "
+    "RT-DETR's boxes are fractions of a stretched image"
 )
 
 
@@ -49,25 +50,25 @@ class Value:
 
 
 Decode = Callable[[list[Tensor], list[tuple[int, int]], int], list[Detections]]
-"""Outputs of the graph, (height, width) of the images and the most detections to answers."""
+"""From outputs of the graph, (height, width) of the images and max_det to detections."""
 
 
 @dataclass(frozen=True)
 class Contract:
-    """How to feed a graph and how to read it.
+    """Inputs and outputs of a graph.
 
     Attributes:
-        family: for people.
+        family: origin of the contract, for messages.
         image: name of the input for images, RGB and stretched: (B, 3, H, W) float32 in 0..1.
         sizes: name of the input for (width, height) of the originals, or None.
         outputs: names in the order in which `decode` reads them.
-        batch: the graph's, None where it is free.
-        size_hw: of the images that it takes.
-        size_is_free: whether the graph takes other sizes too.
-        num_classes: None where the shapes do not tell.
+        batch: fixed batch size, None if free.
+        size_hw: height and width of the input.
+        size_is_free: whether the graph takes other sizes as well.
+        num_classes: None if the shapes do not determine it.
         antialias: how the family shrinks images: True as Pillow does, False as OpenCV.
         decode: outputs to Detections.
-        takes_bytes: the images are (B, H, W, 3) uint8 instead.
+        takes_bytes: whether images are (B, H, W, 3) uint8 instead.
     """
 
     family: str
@@ -82,9 +83,9 @@ class Contract:
     decode: Decode
     takes_bytes: bool = False
 
-    def expected_shapes(self, answers: Sequence[Tensor], batch: int) -> list[tuple[int, ...]]:
-        """Shapes that go together: those of `answers` where they are right, else others."""
-        _, count, columns, *_ = (*answers[0].shape, 1, 1, 1)
+    def expected_shapes(self, outputs: Sequence[Tensor], batch: int) -> list[tuple[int, ...]]:
+        """Consistent shapes of all outputs, given the number of rows in the first."""
+        _, count, columns, *_ = (*outputs[0].shape, 1, 1, 1)
         rows = (batch, count)
         if len(self.outputs) == len(OUTPUTS):
             return [rows, (*rows, 4), rows]
@@ -93,93 +94,94 @@ class Contract:
         return [(*rows, self.num_classes or max(columns, 1)), (*rows, 4)]
 
     def to_input(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in 0..1 as the graph takes them."""
+        """Convert (B, 3, H, W) float32 in 0..1 to the input of the graph."""
         if not self.takes_bytes:
             return images
         return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def recognise(
-    inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str], name: str
+    inputs: Sequence[Value], outputs: Sequence[Value], texts: Mapping[str, str], name: str
 ) -> Contract:
     """Find the contract of a graph.
 
     Args:
         inputs: of the graph.
         outputs: of the graph.
-        notes: the file's metadata as it stands there.
-        name: of the file, for the error only.
+        texts: metadata of the file, as stored.
+        name: of the file, for messages.
 
     Raises:
-        WeightsError: it is none that is known, and the sentence lists inputs and outputs; or a size
-            is out of range.
+        WeightsError: the contract is unknown, or a size is out of range.
     """
     found = (
-        _ours(inputs, outputs, notes)
+        _ours(inputs, outputs, texts)
         or _official(inputs, outputs)
         or _hugging_face(inputs, outputs)
-        or _ultralytics(inputs, outputs, notes)
+        or _ultralytics(inputs, outputs, texts)
     )
     if found:
         _check_limits(found, name)
         return found
     takes, gives = (", ".join(f"{v.name} {v.type}{v.shape}" for v in s) for s in (inputs, outputs))
     raise WeightsError(
-        f"{name} takes {takes} and gives {gives}; known are the official export (images with fixed "
-        "sides, orig_target_sizes int64 -> labels, boxes, scores), Ultralytics' RT-DETR (images -> "
-        "output0 [batch, queries, 6 or 4 + classes]) and Hugging Face (pixel_values -> logits, "
-        "pred_boxes)"
+        f"{name} has inputs {takes} and outputs {gives}; supported are the official export (images "
+        "with fixed sides, orig_target_sizes int64 -> labels, boxes, scores), Ultralytics' RT-DETR "
+        "(images -> output0 [batch, queries, 6 or 4 + classes]) and Hugging Face (pixel_values -> "
+        "logits, pred_boxes)"
     )
 
 
 def _check_limits(contract: Contract, name: str) -> None:
-    """Refuse sizes that no detector has.
+    """Check input size, batch and number of classes.
 
     Raises:
-        WeightsError: there is one.
+        WeightsError: one of them is implausible.
     """
     check_size(contract.size_hw, contract.batch, name)
     if contract.num_classes is not None and not 1 <= contract.num_classes <= MAX_COUNT:
-        raise WeightsError(f"{name} has {contract.num_classes} classes; 1 to {MAX_COUNT} are known")
+        raise WeightsError(f"{name} has {contract.num_classes} classes; 1 to {MAX_COUNT} are valid")
 
 
 def read_names(
-    contract: Contract, notes: Mapping[str, str], own: Mapping[str, Any]
+    contract: Contract, texts: Mapping[str, str], own: dict[int, str] | None
 ) -> tuple[dict[int, str], str]:
-    """Class names, and for people whose they are.
+    """Class names and, for messages, where they come from.
 
     Args:
         contract: of the graph.
-        notes: the file's metadata as it stands there; Ultralytics writes Python, others JSON.
-        own: what `rtdetr export` noted, checked; empty in files by others.
+        texts: metadata of the file, as stored; Ultralytics writes Python literals, others JSON.
+        own: names that `rtdetr export` wrote; None in third-party files.
     """
-    names = own["names"] if "names" in own else _parse_names(notes.get("names"))
+    names = own or _parse_names(texts.get("names"))
     if names and contract.num_classes in {None, len(names)}:
-        return names, "those of the file"
+        return names, "from the file"
     if contract.num_classes in {None, len(COCO_NAMES)}:
         return dict(COCO_NAMES), "COCO's (the file has none)"
     return {n: str(n) for n in range(contract.num_classes or 0)}, "numbers (the file has none)"
 
 
 def _parse_names(text: str | None) -> dict[int, str] | None:
-    """Class names by index; None where the text is something else."""
+    """Class names by index; None if the text is not a valid list or mapping."""
     try:
-        value = parse_literal(text) if text else None  # reads JSON's objects of texts as well
+        value = (
+            parse_literal(text) if text else None
+        )  # JSON objects of strings are Python literals too
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return noted_names(value)
+    return names_by_index(value)
 
 
 def _ours(
-    inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str]
+    inputs: Sequence[Value], outputs: Sequence[Value], texts: Mapping[str, str]
 ) -> Contract | None:
-    """`rtdetr export` with bytes for images, with free sides, or without post-processing."""
+    """`rtdetr export` with uint8 images, with free sides, or without post-processing."""
     types = _types(inputs)
     takes_bytes = types.get("images") == _BYTES
     wanted = {**INPUTS, "images": _BYTES if takes_bytes else _FLOAT}
     is_raw = _types(outputs) == RAW_OUTPUTS and types == {"images": wanted["images"]}
     is_whole = _types(outputs) == OUTPUTS and types == wanted
-    if "rtdetr_format" not in notes or not (is_raw or is_whole):
+    if "rtdetr_format" not in texts or not (is_raw or is_whole):
         return None
     image, names = inputs[list(types).index("images")], [value.name for value in outputs]
     if len(image.shape) != 4:
@@ -207,13 +209,13 @@ def _types(side: Sequence[Value]) -> dict[str, str]:
 
 
 def _official(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract | None:
-    """lyuwenyu/RT-DETR, D-FINE and DEIM, and the same by `rtdetr export`."""
+    """lyuwenyu/RT-DETR, D-FINE, DEIM, and `rtdetr export` with its defaults."""
     if (_types(inputs), _types(outputs)) != (INPUTS, OUTPUTS):
         return None
     values = {value.name: value for value in inputs}
     image = values["images"]
     size_hw = _fixed_size(image)
-    if size_hw is None:  # their anchors are constants of a size, so free sides cannot be right
+    if size_hw is None:  # their anchors are constants for one size
         return None
     batches = (image.shape[0], *values["orig_target_sizes"].shape[:1])
     return Contract(
@@ -231,9 +233,9 @@ def _official(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract | N
 
 
 def _hugging_face(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract | None:
-    """RT-DETR of transformers, RT-DETRv2 and D-FINE; other outputs beside the two do not matter.
+    """RT-DETR, RT-DETRv2 and D-FINE of transformers; further outputs are ignored.
 
-    A second input (`pixel_mask`) is that of DETR, whose classes include "no object".
+    A second input (`pixel_mask`) means DETR, whose classes include "no object".
     """
     given = {value.name: value for value in outputs}
     if [value.name for value in inputs] != ["pixel_values"] or not _takes_images(inputs[0]):
@@ -247,32 +249,32 @@ def _hugging_face(inputs: Sequence[Value], outputs: Sequence[Value]) -> Contract
 
 
 def _ultralytics(
-    inputs: Sequence[Value], outputs: Sequence[Value], notes: Mapping[str, str]
+    inputs: Sequence[Value], outputs: Sequence[Value], texts: Mapping[str, str]
 ) -> Contract | None:
-    """Ultralytics' RT-DETR: [cx, cy, w, h] and K scores, or score and class, of each query.
+    """Ultralytics' RT-DETR: per query [cx, cy, w, h] and K scores, or score and class.
 
-    YOLO's own rows are [B, 4 + K, anchors] in pixels, or six columns in pixels, which the values
-    tell; recent files name their head.
+    YOLO has [B, 4 + K, anchors] in pixels, or six columns in pixels, which only the values show;
+    recent files name their head in the metadata.
     """
     if len(inputs) != 1 or [value.name for value in outputs] != ["output0"]:
         return None
     image, output = inputs[0], outputs[0]
     if not _takes_images(image) or len(output.shape) != 3 or output.type != _FLOAT:
         return None
-    names = _parse_names(notes.get("names"))
+    names = _parse_names(texts.get("names"))
     num_classes = len(names) if names else None
-    columns, head = output.shape[2], notes.get("head")
+    columns, head = output.shape[2], texts.get("head")
     if isinstance(columns, int):
         if head not in {None, _HEAD} or columns in {_anchors(image), *range(5)}:
             return None
         num_classes = num_classes if columns == _SIX else columns - 4
-    elif head != _HEAD:  # graphs of free size call the columns anchors
+    elif head != _HEAD:  # graphs of free size name the columns "anchors"
         return None
-    return _plain("Ultralytics", image, ("output0",), num_classes, False, _size_note(notes))
+    return _plain("Ultralytics", image, ("output0",), num_classes, False, _noted_size(texts))
 
 
 def _anchors(image: Value) -> int:
-    """Cells of the three maps of strides 8, 16 and 32: the rows of YOLO."""
+    """Cells of the maps of strides 8, 16 and 32: the number of rows in YOLO."""
     height, width = _fixed_size(image) or (0, 0)
     return sum((height // stride) * (width // stride) for stride in (8, 16, 32))
 
@@ -285,7 +287,7 @@ def _plain(
     antialias: bool,
     noted_size_hw: tuple[int, int] | None = None,
 ) -> Contract:
-    """A contract without post-processing in pixels: the sizes of the originals stay outside."""
+    """A contract whose boxes are normalised: the graph does not get the original sizes."""
     batch, size_hw = image.shape[0], _fixed_size(image)
     return Contract(
         family=family,
@@ -302,7 +304,7 @@ def _plain(
 
 
 def _takes_images(image: Value) -> bool:
-    """(B, 3, H, W) float32; sides may be free."""
+    """Whether an input is (B, 3, H, W) float32; sides may be free."""
     shape = image.shape
     return (
         image.type == _FLOAT
@@ -316,54 +318,53 @@ def _fixed_size(image: Value) -> tuple[int, int] | None:
     return (sides[0], sides[1]) if len(sides) == len(image.shape[2:]) == 2 else None
 
 
-def _size_note(notes: Mapping[str, str]) -> tuple[int, int] | None:
-    """Ultralytics' `imgsz`, for example `[640, 640]`."""
-    sides = notes.get("imgsz", "").strip("[]() ").split(",")
+def _noted_size(texts: Mapping[str, str]) -> tuple[int, int] | None:
+    """Ultralytics' metadata `imgsz`, for example `[640, 640]`."""
+    sides = texts.get("imgsz", "").strip("[]() ").split(",")
     numbers = [int(side) for side in sides if side.strip().isdecimal()]
     return (numbers[0], numbers[1]) if len(numbers) == len(sides) == 2 else None
 
 
 def _decode_official(
-    answers: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
 ) -> list[Detections]:
     """Labels (B, R), boxes (B, R, 4) xyxy in pixels and scores (B, R), best first."""
-    labels, boxes, scores = (answer[:, :max_det] for answer in answers)
+    labels, boxes, scores = (output[:, :max_det] for output in outputs)
     return [Detections(boxes[n], scores[n], labels[n]) for n in range(len(sizes_hw))]
 
 
 def _decode_logits(
-    answers: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
 ) -> list[Detections]:
     """Logits (B, Q, K) and boxes (B, Q, 4) cxcywh in 0..1."""
-    logits, boxes = (answer[: len(sizes_hw)] for answer in answers)
+    logits, boxes = (output[: len(sizes_hw)] for output in outputs)
     return top_detections(ModelOutput(logits, boxes), sizes_hw, max_det)
 
 
 def _decode_rows(
-    answers: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
 ) -> list[Detections]:
     """Rows (B, Q, 6) or (B, Q, 4 + K), cxcywh in 0..1 and scores after the sigmoid.
 
     Raises:
         WeightsError: the boxes are in pixels.
     """
-    rows = answers[0][: len(sizes_hw)]
+    rows = outputs[0][: len(sizes_hw)]
     boxes = rows[..., :4]
     if bool(((boxes > _MAX_FRACTION) & boxes.isfinite()).any()):
-        raise WeightsError(f"the file cannot be read: {_TAKES_PIXELS}")
+        raise WeightsError(f"the file cannot be read: {_IN_PIXELS}")
     if has_class_column(rows):
         return [
             _from_columns(row, *size, max_det) for row, size in zip(rows, sizes_hw, strict=True)
         ]
-    # top_detections takes logits, so that the best pairs are chosen in one place
+    # top_detections takes logits; it is the only place that selects the best pairs
     return top_detections(ModelOutput(rows[..., 4:].logit(), rows[..., :4]), sizes_hw, max_det)
 
 
 def has_class_column(rows: Tensor) -> bool:
-    """Whether (B, Q, 6) rows end in score and class, not in the scores of two classes.
+    """Whether (B, Q, 6) rows end in score and class rather than in the scores of two classes.
 
-    A class is a whole number; a score after a sigmoid is one in no query but by underflow, and
-    never above 1.
+    Classes are whole numbers; a sigmoid returns 0 or 1 only by rounding, and not for all queries.
     """
     if rows.shape[2] != _SIX:
         return False

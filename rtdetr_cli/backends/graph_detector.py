@@ -1,11 +1,13 @@
-"""Images into a graph by its contract and detections out of it, whatever runtime computes it.
+"""Run a detection graph in any runtime that takes and returns NumPy arrays.
 
-What a graph answers is checked here: it may be anyone's.
+Subclasses open the file and run it: onnx/detector.py and openvino/detector.py. The graph may come
+from anyone, so its outputs are checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rtdetr_cli.backends.contract import Contract
+from rtdetr_cli.backends.contract import TOP_PAIRS, Contract, Value, read_names, recognise
+from rtdetr_cli.backends.notes import ExportNotes, check_size
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.structures import Detections
@@ -23,28 +27,130 @@ from rtdetr_cli.weights.plausible import MAX_COUNT
 Feed = dict[str, npt.NDArray[Any]]
 """Inputs of a graph by name."""
 _FAR = 4.0
-"""Longer sides of the image that a box may be outside; decoders end at half a one."""
+"""Longest distance of a box from the image, in longer sides of it; decoders stay below 0.5."""
 _ROUNDING = 1e-3
-"""Of scores in 16 bits, which may exceed 1."""
+"""Excess over 1 of scores computed in 16 bits."""
+
+
+@dataclass(frozen=True)
+class OpenGraph:
+    """An opened graph, as its runtime describes it.
+
+    Attributes:
+        name: of the file or folder, for messages.
+        runtime: name, release and device, for messages.
+        inputs: of the graph.
+        outputs: of the graph.
+        texts: metadata as stored; the key `rtdetr_format` marks an ONNX file of ours.
+        notes: metadata that `rtdetr export` wrote; None in third-party files.
+    """
+
+    name: str
+    runtime: str
+    inputs: Sequence[Value]
+    outputs: Sequence[Value]
+    texts: Mapping[str, str]
+    notes: ExportNotes | None
+
+
+class GraphDetector(ABC):
+    """A detector in an exported graph, third-party graphs included (contract.py).
+
+    Attributes:
+        names: class index to name.
+        preprocessing: how images become the input of the graph.
+        size_is_free: whether the graph takes images of other sizes as well.
+        takes_bytes: whether the graph takes uint8; `detect` rounds for it.
+        description: file, runtime and device; for third-party files also the contract and the
+            source of the class names.
+        notes: metadata that `rtdetr export` wrote; None in third-party files.
+        network: None; there is no PyTorch module.
+        device: None; the runtime decides.
+    """
+
+    network: None = None
+    device: None = None
+
+    def __init__(self, graph: OpenGraph) -> None:
+        """Find the contract of a graph.
+
+        Raises:
+            WeightsError: its inputs and outputs are not those of a known detector.
+        """
+        self.notes = graph.notes
+        notes = graph.notes or ExportNotes()
+        self._contract = recognise(graph.inputs, graph.outputs, graph.texts, graph.name)
+        self.names, source = read_names(self._contract, graph.texts, notes.names)
+        self._filter = OutputFilter(graph.name, self.names, source)
+        self.size_is_free = self._contract.size_is_free
+        self.takes_bytes = self._contract.takes_bytes
+        size_hw, antialias = self._contract.size_hw, notes.preprocessing.antialias
+        if self.size_is_free and notes.preprocessing.size_hw:
+            size_hw = notes.preprocessing.size_hw
+            check_size(size_hw, self._contract.batch, graph.name)
+        self.preprocessing = Preprocessing(
+            size_hw, self._contract.antialias if antialias is None else antialias
+        )
+        self.description = f"{graph.name}, {graph.runtime}"
+        if graph.notes is None:
+            self.description += f"; {self._contract.family}, class names: {source}"
+
+    @abstractmethod
+    def _run(self, feed: Feed) -> Sequence[Any]:
+        """Run the graph once; outputs in the order of the contract, usually arrays.
+
+        Raises:
+            BackendError: the runtime failed or exceeded the timeout.
+        """
+
+    def detect(
+        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
+    ) -> list[Detections]:
+        """Find objects.
+
+        Args:
+            images: (B, 3, H, W) float RGB in 0..1, H and W as in `preprocessing`. A graph with a
+                fixed batch gets them in parts, the last one padded by repetition.
+            sizes_hw: (height, width) in pixels of each original image.
+            max_det: most detections per image; graphs with post-processing return at most 300.
+
+        Returns:
+            One Detections per image, on the CPU.
+
+        Raises:
+            BackendError: the runtime failed, possibly for lack of memory, or exceeded the timeout.
+            WeightsError: the outputs are not those of a detector.
+        """
+        pixels = self._contract.to_input(images.detach().float().cpu()).numpy()
+        step = self._contract.batch or max(len(pixels), 1)
+        found: list[Detections] = []
+        for start in range(0, len(pixels), step):
+            sizes = sizes_hw[start : start + step]
+            feed = _feed(self._contract, pixels[start : start + step], sizes)
+            outputs = _as_tensors(self._contract, self._run(feed), self._filter.file)
+            batch = len(feed[self._contract.image])
+            _check_shapes(self._contract, outputs, batch, self._filter.file)
+            found += _decode(self._contract, outputs, sizes, max_det, self._filter)
+        return found
 
 
 @dataclass
 class OutputFilter:
-    """Leaves out detections that cannot be true; each kind is named once per file.
+    """Drop implausible detections, with one warning per kind and file.
 
     Attributes:
-        file: its name, for the warning.
-        names: of the classes 0, 1, 2...
-        whose: the names are, for the warning.
+        file: name of the file, for the warning.
+        names: class names of 0, 1, 2...
+        source: where the names come from, for the warning.
     """
 
     file: str
     names: Mapping[int, str]
-    whose: str
+    source: str
     _named: set[str] = field(default_factory=set, init=False)
 
     def sound(self, found: Detections, size_hw: tuple[int, int]) -> Detections:
-        """Those of a class that has a name, with a score in 0..1 and a box near the image."""
+        """Keep detections with a known class, a score in 0..1 and a box near the image."""
         is_class = (found.labels >= 0) & (found.labels < len(self.names))
         is_score = (found.scores >= 0) & (found.scores <= 1 + _ROUNDING)  # neither holds for NaN
         boxes, limit = found.boxes_xyxy, _FAR * max(size_hw)
@@ -54,7 +160,7 @@ class OutputFilter:
             return found
         if not bool(is_class.all()):
             label = int(found.labels[~is_class][0])
-            self._name("class", f"class {label}: {self.whose} end at {len(self.names) - 1}")
+            self._name("class", f"class {label}: {self.source} end at {len(self.names) - 1}")
         if not bool(is_score.all()):
             self._name("score", f"a score of {float(found.scores[~is_score][0]):g}")
         if not bool(is_box.all()):
@@ -66,44 +172,11 @@ class OutputFilter:
     def _name(self, kind: str, what: str) -> None:
         if kind not in self._named:
             self._named.add(kind)
-            warn(f"{self.file} answers with {what}; such detections are left out")
-
-
-def detect_in_parts(
-    contract: Contract,
-    images: Tensor,
-    sizes_hw: list[tuple[int, int]],
-    max_det: int,
-    run: Callable[[Feed], Sequence[Any]],
-    output_filter: OutputFilter,
-) -> list[Detections]:
-    """Find objects with a graph; where its batch is fixed, part by part.
-
-    Args:
-        contract: of the graph.
-        images: (B, 3, H, W) float RGB in 0..1.
-        sizes_hw: (height, width) in pixels of each original image.
-        max_det: most detections per image.
-        run: inputs by name to outputs in the order of the contract, arrays as a rule.
-        output_filter: of the file.
-
-    Raises:
-        WeightsError: the outputs are no numbers, or of other shapes than the contract's.
-    """
-    pixels = contract.to_input(images.detach().float().cpu()).numpy()
-    step = contract.batch or max(len(pixels), 1)
-    found: list[Detections] = []
-    for start in range(0, len(pixels), step):
-        sizes = sizes_hw[start : start + step]
-        feed = _feed(contract, pixels[start : start + step], sizes)
-        answers = _as_tensors(contract, run(feed), output_filter.file)
-        _check_shapes(contract, answers, len(feed[contract.image]), output_filter.file)
-        found += _decode(contract, answers, sizes, max_det, output_filter)
-    return found
+            warn(f"{self.file} returned {what}; such detections are dropped")
 
 
 def _feed(contract: Contract, pixels: npt.NDArray[Any], sizes_hw: list[tuple[int, int]]) -> Feed:
-    """Inputs by name; images are repeated up to the size of a fixed batch."""
+    """Inputs by name; the last image is repeated up to the size of a fixed batch."""
     filled = np.minimum(np.arange(contract.batch or len(pixels)), len(pixels) - 1)
     feed: Feed = {contract.image: pixels[filled] if contract.batch else pixels}
     if contract.sizes:
@@ -112,53 +185,53 @@ def _feed(contract: Contract, pixels: npt.NDArray[Any], sizes_hw: list[tuple[int
     return feed
 
 
-def _as_tensors(contract: Contract, answers: Sequence[Any], file: str) -> list[Tensor]:
-    """Labels as int64, all else as float32."""
+def _as_tensors(contract: Contract, outputs: Sequence[Any], file: str) -> list[Tensor]:
+    """Labels as int64, the other outputs as float32."""
     tensors = []
-    for name, answer in zip(contract.outputs, answers, strict=True):
+    for name, output in zip(contract.outputs, outputs, strict=True):
         is_label = name == "labels"
         kinds, dtype = ("iu", np.int64) if is_label else ("fiu", np.float32)
-        if not isinstance(answer, np.ndarray | np.generic) or answer.dtype.kind not in kinds:
-            kind = getattr(answer, "dtype", type(answer).__name__)
+        if not isinstance(output, np.ndarray | np.generic) or output.dtype.kind not in kinds:
+            kind = getattr(output, "dtype", type(output).__name__)
             expected = "whole numbers" if is_label else "numbers"
-            raise WeightsError(f"{file} gives {name} as {kind}; expected are {expected}")
+            raise WeightsError(f"{file} returns {name} as {kind}; expected {expected}")
         with np.errstate(over="ignore"):
-            tensors.append(torch.from_numpy(np.require(answer, dtype, ["C", "W"])))
+            tensors.append(torch.from_numpy(np.require(output, dtype, ["C", "W"])))
     return tensors
 
 
-def _check_shapes(contract: Contract, answers: list[Tensor], batch: int, file: str) -> None:
-    """Rows of one number in all outputs, for each image of the batch."""
-    shapes = [tuple(answer.shape) for answer in answers]
-    expected = contract.expected_shapes(answers, batch)
+def _check_shapes(contract: Contract, outputs: list[Tensor], batch: int, file: str) -> None:
+    """Check that all outputs have the same number of rows for each image of the batch."""
+    shapes = [tuple(output.shape) for output in outputs]
+    expected = contract.expected_shapes(outputs, batch)
     if shapes != expected:
         given, right = (
             ", ".join(f"{name} {list(s)}" for name, s in zip(contract.outputs, side, strict=True))
             for side in (shapes, expected)
         )
-        raise WeightsError(f"{file} gives {given} for {batch} images; expected is {right}")
+        raise WeightsError(f"{file} returns {given} for {batch} images; expected {right}")
 
 
 def _decode(
     contract: Contract,
-    answers: list[Tensor],
+    outputs: list[Tensor],
     sizes_hw: list[tuple[int, int]],
     max_det: int,
     output_filter: OutputFilter,
 ) -> list[Detections]:
-    """The best detections that can be true."""
-    found = contract.decode(answers, sizes_hw, max_det)
+    """The best plausible detections."""
+    found = contract.decode(outputs, sizes_hw, max_det)
     sound = list(map(output_filter.sound, found, sizes_hw))
     if list(map(len, sound)) == list(map(len, found)):
         return sound
-    # NaN is sorted before every score, and what is left out took the place of others.
-    found = contract.decode(answers, sizes_hw, MAX_COUNT)
+    # NaN sorts before every score, so dropped rows have displaced valid ones: decode all rows.
+    found = contract.decode(outputs, sizes_hw, MAX_COUNT)
     sound = list(map(output_filter.sound, found, sizes_hw))
     return [one.keep(torch.arange(min(len(one), max_det))) for one in sound]
 
 
 def too_slow(file: str, count: int, timeout: float) -> BackendError:
-    """The error of a graph that was stopped."""
+    """The error of a run that exceeded its timeout."""
     return BackendError(
         f"{file} did not finish {count} images in {count * timeout:g} s (timeout={timeout:g} "
         "for each)"

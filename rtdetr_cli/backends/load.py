@@ -1,10 +1,11 @@
-"""Opens any trained detector: the suffix of the file chooses the runtime."""
+"""Open a trained detector; the suffix of the file selects the runtime."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
@@ -16,22 +17,39 @@ from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
 
 
 class Detector(Protocol):
-    """What predict and val need, whatever the runtime."""
+    """A detector in any runtime.
+
+    Attributes:
+        names: class index to name.
+        preprocessing: how images become its input.
+        description: model, runtime and device, for messages.
+        size_is_free: whether it takes images of other sizes than `preprocessing.size_hw`.
+    """
 
     names: dict[int, str]
     preprocessing: Preprocessing
     description: str
+    size_is_free: bool
+
+    @property
+    def network(self) -> RTDETRNetwork | None:
+        """The PyTorch module; None in exported files."""
+
+    @property
+    def device(self) -> torch.device | None:
+        """Device of the network; None in exported files, whose runtime decides."""
 
     def detect(
         self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = 300
     ) -> list[Detections]:
-        """Objects in (B, 3, H, W) float RGB images in 0..1, boxes in pixels of the originals."""
+        """Find objects in (B, 3, H, W) float RGB in 0..1; boxes in pixels of the originals."""
         ...
 
 
@@ -48,27 +66,27 @@ def load_detector(
     Args:
         model: a checkpoint of any family, an exported file, a published name, or an architecture
             YAML, which gives a network with random weights.
-        device: `cpu`, `mps`, `cuda`, `0`...; None takes the best.
-        decoder_layers: decoder layers that run; None means all that the model uses.
-        num_queries: queries that run; None means those of the architecture.
-        half: compute in 16 bits; for weights, an exported file has its own precision.
-        timeout: seconds that an image may take in an ONNX file or with OpenVINO; PyTorch and
-            TensorRT cannot be interrupted.
+        device: `cpu`, `mps`, `cuda`, `0`...; None selects the best.
+        decoder_layers: decoder layers to run; None for all.
+        num_queries: queries to run; None for those of the architecture.
+        half: compute in 16 bits; has no effect on exported files.
+        timeout: seconds per image with ONNX Runtime and OpenVINO; PyTorch and TensorRT cannot be
+            interrupted.
 
     Raises:
-        WeightsError: the file is absent, damaged or foreign.
-        BackendError: its runtime is missing, or the device has no 16 bits.
-        UsageError: a speed setting that an exported file cannot follow.
+        WeightsError: the file is missing, damaged or of an unknown format.
+        BackendError: its runtime is missing, or the device does not support 16 bits.
+        UsageError: a speed setting for an exported file.
     """
     if is_exported(model):
         if decoder_layers is not None or num_queries is not None:
             raise UsageError(
                 f"decoder_layers and num_queries are fixed inside {model}; "
-                "give them to `rtdetr export` instead"
+                "set them in `rtdetr export` instead"
             )
         return _open_exported(resolve_weights(model), device, timeout)
     if Path(model).suffix.lower() in YAML_SUFFIXES:
-        warn(f"{model} is an architecture without weights: the answers will be random")
+        warn(f"{model} is an architecture without weights: the detections will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
         network.set_speed(decoder_layers, num_queries)
         names, where = dict(COCO_NAMES), choose_device(device)
@@ -79,7 +97,7 @@ def load_detector(
 
 def _open_exported(path: Path, device: str | None, timeout: float | None) -> Detector:
     if not (path.is_file() or path.is_dir()):
-        raise WeightsError(f"{path} is no regular file")
+        raise WeightsError(f"{path} is not a regular file")
     try:
         return _opened(path, device, timeout)
     except OSError as error:
@@ -101,19 +119,19 @@ def _opened(path: Path, device: str | None, timeout: float | None) -> Detector:
 
 
 def preprocessing_for(detector: Detector, imgsz: int | tuple[int, int] | None) -> Preprocessing:
-    """The detector's own preprocessing, at the size the user asks for.
+    """The preprocessing of a detector at the requested size.
 
     Raises:
-        UsageError: an exported file has one size only, or the network's maps would be too large.
+        UsageError: the exported file has a fixed size, or the feature maps would be too large.
     """
     own = detector.preprocessing
     if imgsz is None or size_hw(imgsz) == own.size_hw:
         return own
-    if not (hasattr(detector, "network") or getattr(detector, "size_is_free", False)):
+    if not detector.size_is_free:
         raise UsageError(
             f"imgsz={imgsz}: the exported file takes {own.size_hw[0]}x{own.size_hw[1]} only; "
             "export it again with the size you need"
         )
-    if isinstance(detector, TorchDetector):
+    if detector.network is not None:
         check_activations(detector.network.config, size_hw(imgsz), f"imgsz={imgsz}")
     return Preprocessing(size_hw(imgsz), own.antialias)

@@ -1,4 +1,4 @@
-"""The detector in PyTorch: a network with its class names and its preprocessing."""
+"""The PyTorch detector: a network with its class names and its preprocessing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
 
 
 class TorchDetector:
-    """A network that finds objects.
+    """A detector that runs in PyTorch.
 
     Attributes:
         network: the trainable network in eval mode, on `device`.
+        device: where the network is.
         names: class index to name.
         preprocessing: how images become its input.
-        description: for people: architecture, runtime, device.
+        description: architecture, runtime and device, for messages.
+        size_is_free: True.
     """
+
+    size_is_free = True
 
     def __init__(
         self,
@@ -47,7 +51,7 @@ class TorchDetector:
         if half:
             self.description += f", {DTYPE_NAMES[self._dtype]}"
             keep_exact(runner)
-        # On CPUs the convolutions of L run 1.15 times faster so (docs/benchmarks.md).
+        # On CPUs channels_last makes the convolutions of L 1.15 times faster (docs/benchmarks.md).
         self._runner = runner.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -74,10 +78,10 @@ class TorchDetector:
 def build_network(
     config: ModelConfig, num_classes: int, weights: dict[str, Tensor] | None = None
 ) -> RTDETRNetwork:
-    """A network, filled strictly from `weights` where given.
+    """Build a network; load `weights`, if given, strictly.
 
     Raises:
-        WeightsError: a tensor is missing, superfluous or of another shape.
+        WeightsError: a tensor is missing, unexpected or of another shape.
     """
     network = RTDETRNetwork(config, num_classes)
     if weights is None:
@@ -89,7 +93,7 @@ def build_network(
 
 
 def shipped_states(num_classes: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Name and tensors of every shipped architecture; the tensors have shapes but no values."""
+    """Name and state dict of every shipped architecture, on the meta device."""
     for config in shipped_configs():
         with torch.device("meta"):
             yield config.name, RTDETRNetwork(config, num_classes).state_dict()
@@ -102,7 +106,7 @@ def torch_detector(
     num_queries: int | None = None,
     half: bool = False,
 ) -> TorchDetector:
-    """The detector that a checkpoint describes."""
+    """Build the detector of a checkpoint."""
     network = build_network(checkpoint.config, len(checkpoint.names), checkpoint.weights)
     network.set_speed(decoder_layers, num_queries)
     names, preprocessing = checkpoint.names, checkpoint.preprocessing
@@ -110,10 +114,10 @@ def torch_detector(
 
 
 def choose_device(device: str | None) -> torch.device:
-    """`cpu`, `mps`, `cuda`, `0`, `cuda:1`; None takes the best that is there.
+    """Parse `cpu`, `mps`, `cuda`, `0` or `cuda:1`; None selects the best available device.
 
     Raises:
-        BackendError: the device is not there.
+        BackendError: the device is not available.
     """
     if device is None:
         if torch.cuda.is_available():
@@ -123,10 +127,10 @@ def choose_device(device: str | None) -> torch.device:
     try:
         chosen = torch.device(name)
     except RuntimeError as error:
-        raise BackendError(f"device={device} is no device; try cpu, mps, cuda or 0") from error
+        raise BackendError(f"device={device} is not a device; try cpu, mps, cuda or 0") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise BackendError(f"device={device} is not there: PyTorch sees {count} CUDA devices")
+        raise BackendError(f"device={device} is not available: PyTorch sees {count} CUDA devices")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise BackendError("device=mps is not there: this machine has no Apple GPU")
+        raise BackendError("device=mps is not available: this machine has no Apple GPU")
     return chosen

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from rtdetr_cli.backends.notes import require_notes
+from rtdetr_cli.backends.notes import ExportNotes, required
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.openvino.detector import OpenVINODetector, graph_file, read_notes_beside
 from rtdetr_cli.backends.tensorrt.detector import notes_file, read_notes
@@ -150,24 +149,23 @@ def _open(model: str) -> _Opened:
 def _open_export(path: Path) -> _Opened:
     detector = OnnxDetector(path, "cpu")
     file = FileInfo(sha256(path), path.stat().st_size)
-    if not detector.metadata:
+    if detector.notes is None:
         return _by_others(detector, file)
-    return _from_notes(detector.metadata, path, file)
+    return _from_notes(detector.notes, path, file)
 
 
 def _open_openvino(path: Path) -> _Opened:
     """What stands beside the graph; where that is nothing, OpenVINO has to open it."""
     weights = graph_file(path).with_suffix(".bin")
     notes = read_notes_beside(weights)[0]
-    if not notes:
+    if notes is None:
         file = FileInfo(sha256(weights), weights.stat().st_size)
         return _by_others(OpenVINODetector(path), file)
-    require_notes(notes, ("precision", "floats", "openvino"), path.name)
-    kinds = dict.fromkeys((notes["precision"], notes["floats"]))
-    shown = (
-        f"OpenVINO {notes['openvino']}, {' and '.join(kinds)}",
-        f"verdict: {notes.get('verdict')}",
-    )
+    precision = required(notes.precision, "precision", path.name)
+    floats = required(notes.floats, "floats", path.name)
+    release = required(notes.openvino, "openvino", path.name)
+    kinds = dict.fromkeys((precision, floats))
+    shown = (f"OpenVINO {release}, {' and '.join(kinds)}", f"verdict: {notes.verdict}")
     file = FileInfo(sha256(weights), weights.stat().st_size, notes=shown)
     return _from_notes(notes, path, file)
 
@@ -182,42 +180,50 @@ def _by_others(detector: OnnxDetector | OpenVINODetector, file: FileInfo) -> _Op
 def _open_engine(path: Path) -> _Opened:
     """What stands beside an engine; neither TensorRT nor a GPU is needed for that."""
     notes = read_notes(path, path.read_bytes())
-    if not notes:
+    if notes is None:
         raise WeightsError(f"{path.name} says nothing of itself without {notes_file(path).name}")
-    needed = ("batch", "tensorrt", "gpu", "verdict")
-    require_notes(notes, needed, notes_file(path).name)
-    if not isinstance(notes["batch"], tuple):
+    origin = notes_file(path).name
+    release = required(notes.tensorrt, "tensorrt", origin)
+    gpu, verdict = required(notes.gpu, "gpu", origin), required(notes.verdict, "verdict", origin)
+    if not isinstance(notes.batch, tuple):
         raise WeightsError(f"{notes_file(path).name}: batch must be smallest, usual and largest")
-    least, tuned, most = notes["batch"]
-    built = f"TensorRT {notes['tensorrt']} on {notes['gpu']}"
+    least, tuned, most = notes.batch
     shown = (
-        built,
+        f"TensorRT {release} on {gpu}",
         f"{least} to {most} images, tuned for {tuned}",
-        f"verdict: {notes['verdict']}",
+        f"verdict: {verdict}",
     )
     file = FileInfo(sha256(path), path.stat().st_size, notes=shown)
     return _from_notes(notes, path, file)
 
 
-def _from_notes(notes: dict[str, Any], path: Path, file: FileInfo) -> _Opened:
+def _from_notes(notes: ExportNotes, path: Path, file: FileInfo) -> _Opened:
     """A file that `rtdetr export` wrote.
 
     Raises:
         WeightsError: what it notes about itself is incomplete or wrong.
     """
-    needed = ("names", "architecture", "decoder_layers", "num_queries", "preprocessing")
-    sizes = ("preprocessing.size_hw", "preprocessing.antialias")
-    require_notes(notes, (*needed, *sizes), path.name)
-    names: dict[int, str] = notes["names"]
-    height, width = notes["preprocessing"]["size_hw"]
-    preprocessing = Preprocessing((height, width), notes["preprocessing"]["antialias"])
+    own = notes.preprocessing
+    names = required(notes.names, "names", path.name)
+    architecture = required(notes.architecture, "architecture", path.name)
+    preprocessing = Preprocessing(
+        required(own.size_hw, "preprocessing.size_hw", path.name),
+        required(own.antialias, "preprocessing.antialias", path.name),
+    )
     try:
-        config = model_config_from_dict(notes["architecture"], path.name)
+        config = model_config_from_dict(architecture, path.name)
     except ConfigError as error:
         raise WeightsError(str(error)) from None
-    speed = (notes["decoder_layers"], notes["num_queries"])
-    is_fixed = not notes.get("dynamic", False)
-    return _Opened("rtdetr export", names, preprocessing, config, *speed, file, is_fixed)
+    return _Opened(
+        origin="rtdetr export",
+        names=names,
+        preprocessing=preprocessing,
+        config=config,
+        decoder_layers=required(notes.decoder_layers, "decoder_layers", path.name),
+        num_queries=required(notes.num_queries, "num_queries", path.name),
+        file=file,
+        size_is_fixed=not notes.dynamic,
+    )
 
 
 def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:

@@ -36,7 +36,7 @@ def detector(config: ModelConfig, half: bool, network: RTDETRNetwork | None = No
 
 
 def test_a_device_without_instructions_for_half_is_refused(set_cpu, tiny_config):
-    with pytest.raises(BackendError, match="not for device=mps"):
+    with pytest.raises(BackendError, match="not device=mps"):
         half_dtype(torch.device("mps"))
     set_cpu("avx2")
     with pytest.raises(BackendError, match="half=true: this CPU has no instructions for bfloat16"):

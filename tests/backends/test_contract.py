@@ -95,7 +95,7 @@ def test_ultralytics_gives_rows(tmp_path, rows):
     check_best(detector)
     assert detector.preprocessing == Preprocessing(SIDES, antialias=False)  # OpenCV's, stretched
     assert detector.names == {0: "cat", 1: "dog", 2: "bird's"}
-    assert "Ultralytics, class names: those of the file" in detector.description
+    assert "Ultralytics, class names: from the file" in detector.description
 
 
 def test_six_columns_are_two_classes_where_the_last_one_is_no_whole_number(tmp_path):
@@ -169,7 +169,9 @@ YOLO_ANCHORS = 8 * 4 + 4 * 2 + 2 * 1
 )
 def test_anything_else_is_one_sentence_with_inputs_and_outputs(tmp_path, answers, image, notes):
     path = save(tmp_path / "other.onnx", answers, image, **notes)
-    with pytest.raises(WeightsError, match=rf"other\.onnx takes {image} tensor\(float\)") as caught:
+    with pytest.raises(
+        WeightsError, match=rf"other\.onnx has inputs {image} tensor\(float\)"
+    ) as caught:
         OnnxDetector(path, "cpu")
     sentence = str(caught.value)
     assert "\n" not in sentence

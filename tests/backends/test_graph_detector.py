@@ -1,4 +1,4 @@
-"""What graphs answer becomes Detections, or a sentence; no runtime is needed for that."""
+"""Outputs of a graph become Detections or one error sentence; no runtime is needed."""
 
 from __future__ import annotations
 
@@ -6,33 +6,46 @@ import numpy as np
 import pytest
 import torch
 
-from rtdetr_cli.backends.contract import Value, recognise
-from rtdetr_cli.backends.graph_detector import OutputFilter, detect_in_parts
+from rtdetr_cli.backends.contract import Value
+from rtdetr_cli.backends.graph_detector import Feed, GraphDetector, OpenGraph
+from rtdetr_cli.backends.notes import parse_notes
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import WeightsError
 
 NAN, INF = float("nan"), float("inf")
 FLOAT, INT = "tensor(float)", "tensor(int64)"
 IMAGE = Value("images", FLOAT, ["n", 3, 32, 64])
-OFFICIAL = recognise(
+NAMES = "['cat', 'dog']"
+
+
+def make_graph(*sides: list[Value], **texts: str) -> OpenGraph:
+    return OpenGraph("x.onnx", "no runtime", *sides, {"names": NAMES, **texts}, None)
+
+
+OFFICIAL = make_graph(
     [IMAGE, Value("orig_target_sizes", INT, ["n", 2])],
     [Value("labels", INT, []), Value("boxes", FLOAT, []), Value("scores", FLOAT, [])],
-    {},
-    "x.onnx",
 )
-LOGITS = recognise(
+LOGITS = make_graph(
     [Value("pixel_values", FLOAT, ["n", 3, 32, 64])],
     [Value("logits", FLOAT, ["n", "q", 2]), Value("pred_boxes", FLOAT, ["n", "q", 4])],
-    {},
-    "x.onnx",
 )
-ROWS = recognise([IMAGE], [Value("output0", FLOAT, ["n", "q", 6])], {}, "x.onnx")
-NAMES = {0: "cat", 1: "dog"}
+ROWS = make_graph([IMAGE], [Value("output0", FLOAT, ["n", "q", 6])])
 
 
-def detect(contract, *answers, count=1, max_det=300, output_filter=None):
-    output_filter = output_filter or OutputFilter("x.onnx", NAMES, "those of the file")
-    images, sizes_hw = torch.zeros(count, 3, 32, 64), [(50, 100)] * count
-    return detect_in_parts(contract, images, sizes_hw, max_det, lambda feed: answers, output_filter)
+class Constant(GraphDetector):
+    """A graph whose outputs do not depend on the images."""
+
+    def __init__(self, graph: OpenGraph, *outputs: np.ndarray) -> None:
+        super().__init__(graph)
+        self._outputs = outputs
+
+    def _run(self, feed: Feed):
+        return self._outputs
+
+
+def detect(graph, *outputs, max_det=300):
+    return Constant(graph, *outputs).detect(torch.zeros(1, 3, 32, 64), [(50, 100)], max_det)
 
 
 def official(labels=(0, 1), boxes=((1, 2, 3, 4), (5, 6, 7, 8)), scores=(0.9, 0.5)):
@@ -40,10 +53,10 @@ def official(labels=(0, 1), boxes=((1, 2, 3, 4), (5, 6, 7, 8)), scores=(0.9, 0.5
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
-        ({"labels": (2, 1)}, "class 2: those of the file end at 1"),
-        ({"labels": (-1, 1)}, "class -1: those of the file end at 1"),
+        ({"labels": (2, 1)}, "class 2: from the file end at 1"),
+        ({"labels": (-1, 1)}, "class -1: from the file end at 1"),
         ({"labels": (2**62, 1)}, f"class {2**62}"),
         ({"scores": (NAN, 0.5)}, "a score of nan"),
         ({"scores": (INF, 0.5)}, "a score of inf"),
@@ -54,26 +67,26 @@ def official(labels=(0, 1), boxes=((1, 2, 3, 4), (5, 6, 7, 8)), scores=(0.9, 0.5
         ({"boxes": ((1, 2, 3, 1e9), (5, 6, 7, 8))}, "a box [1, 2, 3, 1e+09]"),
     ],
 )
-def test_what_cannot_be_is_named_once_and_left_out(change, said, capsys):
-    output_filter = OutputFilter("x.onnx", NAMES, "those of the file")
+def test_implausible_detections_are_dropped_with_one_warning(change, reason, capsys):
+    detector = Constant(OFFICIAL, *official(**change))
     for _ in range(3):
-        found = detect(OFFICIAL, *official(**change), output_filter=output_filter)[0]
+        found = detector.detect(torch.zeros(1, 3, 32, 64), [(50, 100)])[0]
         assert found.labels.tolist() == [1]
         assert found.boxes_xyxy.tolist() == [[5, 6, 7, 8]]
         assert found.scores.tolist() == [0.5]
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
-    assert printed.startswith(f"Warning: x.onnx answers with {said}")
+    assert printed.startswith(f"Warning: x.onnx returned {reason}")
 
 
 def test_boxes_a_little_outside_and_scores_rounded_in_16_bits_stay(capsys):
-    answers = official(boxes=((-60, -20, 110, 70), (0, 0, 0, 0)), scores=(1.0005, 0))
-    assert len(detect(OFFICIAL, *answers)[0]) == 2
+    outputs = official(boxes=((-60, -20, 110, 70), (0, 0, 0, 0)), scores=(1.0005, 0))
+    assert len(detect(OFFICIAL, *outputs)[0]) == 2
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("broken", ["logits", "boxes"])
-def test_rows_of_nan_do_not_take_the_place_of_others(broken):
+def test_rows_of_nan_do_not_displace_valid_ones(broken):
     logits = np.array([[[NAN if broken == "logits" else 5, 4], [1, 0]]], np.float32)
     boxes = np.full((1, 2, 4), 0.5, np.float32)
     boxes[0, 0, 0] = NAN if broken == "boxes" else 0.5
@@ -83,7 +96,7 @@ def test_rows_of_nan_do_not_take_the_place_of_others(broken):
 
 
 @pytest.mark.parametrize(
-    ("contract", "answers", "expected"),
+    ("graph", "outputs", "expected"),
     [
         (OFFICIAL, official(labels=(0,)), r"labels \[1, 1\], boxes \[1, 1, 4\], scores \[1, 1\]"),
         (OFFICIAL, official(scores=(0.9,)), r"scores \[1, 2\]"),
@@ -98,38 +111,56 @@ def test_rows_of_nan_do_not_take_the_place_of_others(broken):
         (ROWS, [np.zeros(7)], r"output0 \[1, 1, 5\]"),
     ],
 )
-def test_outputs_that_do_not_go_together_are_one_sentence(contract, answers, expected):
-    with pytest.raises(WeightsError, match=rf"x\.onnx gives .* for 1 images; .*{expected}"):
-        detect(contract, *answers)
+def test_inconsistent_shapes_are_one_sentence(graph, outputs, expected):
+    with pytest.raises(WeightsError, match=rf"x\.onnx returns .* for 1 images; .*{expected}"):
+        detect(graph, *outputs)
 
 
 @pytest.mark.parametrize(
     ("labels", "kind"),
     [(np.array([["a", "b"]]), "<U1"), (np.array([[0.0, 1.0]]), "float64"), ([[0, 1]], "list")],
 )
-def test_outputs_that_are_no_numbers_are_one_sentence(labels, kind):
-    with pytest.raises(WeightsError, match=f"labels as {kind}; expected are whole numbers"):
+def test_outputs_of_another_type_are_one_sentence(labels, kind):
+    with pytest.raises(WeightsError, match=f"labels as {kind}; expected whole numbers"):
         detect(OFFICIAL, labels, *official()[1:])
 
 
-def test_rows_with_an_infinite_box_lose_that_one_only(capsys):
+def test_only_the_row_with_an_infinite_box_is_dropped(capsys):
     rows = np.array([[[INF, 0.5, 0.1, 0.1, 0.9, 0], [0.5, 0.5, 0.1, 0.1, 0.8, 1]]], np.float32)
     assert detect(ROWS, rows)[0].labels.tolist() == [1]
     assert "a box [inf, " in capsys.readouterr().err
 
 
-def test_other_types_of_numbers_are_read_and_empty_outputs_too():
+def test_other_number_types_and_empty_outputs_are_read():
     labels, boxes, scores = official()
-    answers = (labels.astype(np.int32), boxes.astype(np.float64), scores.astype(np.float16))
-    assert detect(OFFICIAL, *answers)[0].labels.tolist() == [0, 1]
+    outputs = (labels.astype(np.int32), boxes.astype(np.float64), scores.astype(np.float16))
+    assert detect(OFFICIAL, *outputs)[0].labels.tolist() == [0, 1]
     empty = (labels[:, :0], boxes[:, :0], scores[:, :0])
     assert len(detect(OFFICIAL, *empty)[0]) == 0
     assert len(detect(LOGITS, np.zeros((1, 0, 2)), np.zeros((1, 0, 4)))[0]) == 0
     assert len(detect(ROWS, np.zeros((1, 0, 6)))[0]) == 0
 
 
-def test_the_number_of_classes_is_bounded_before_their_names_are_made():
+def test_the_number_of_classes_is_checked_before_names_are_made():
     logits = Value("logits", FLOAT, ["n", "q", 10**9])
     sides = [Value("pixel_values", FLOAT, ["n", 3, 32, 64])]
-    with pytest.raises(WeightsError, match="has 1000000000 classes; 1 to 65536 are known"):
-        recognise(sides, [logits, Value("pred_boxes", FLOAT, ["n", "q", 4])], {}, "x.onnx")
+    with pytest.raises(WeightsError, match="has 1000000000 classes; 1 to 65536 are valid"):
+        Constant(make_graph(sides, [logits, Value("pred_boxes", FLOAT, ["n", "q", 4])]))
+
+
+def test_our_notes_set_names_antialiasing_and_the_default_of_a_free_size():
+    sides = [
+        [Value("images", FLOAT, ["n", 3, "h", "w"]), Value("orig_target_sizes", INT, ["n", 2])],
+        OFFICIAL.outputs,
+    ]
+    values = {"names": {"0": "cell"}, "preprocessing": {"size_hw": [96, 64], "antialias": False}}
+    graph = OpenGraph("x.onnx", "R 1.0", *sides, {"rtdetr_format": "1"}, parse_notes(values, "x"))
+    detector = Constant(graph)
+    assert detector.names == {0: "cell"}
+    assert detector.preprocessing == Preprocessing((96, 64), antialias=False)
+    assert (detector.size_is_free, detector.network, detector.device) == (True, None, None)
+    assert detector.description == "x.onnx, R 1.0"
+    huge = {"preprocessing": {"size_hw": [16384, 16384]}}
+    graph = OpenGraph("x.onnx", "R 1.0", *sides, {"rtdetr_format": "1"}, parse_notes(huge, "x"))
+    with pytest.raises(WeightsError, match="takes images of 16384x16384"):
+        Constant(graph)

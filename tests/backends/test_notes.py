@@ -1,35 +1,66 @@
-"""What exported files say about themselves: taken only with the right type and in range."""
+"""Metadata of exported files: accepted only with the right types and in range."""
+
+import json
 
 import pytest
 
-from rtdetr_cli.backends.notes import check_size, checked_notes, noted_names
+from rtdetr_cli.backends.notes import (
+    ExportNotes,
+    check_format,
+    check_size,
+    names_by_index,
+    parse_notes,
+    required,
+)
 from rtdetr_cli.core.errors import WeightsError
 
 NOTES = {
     "rtdetr_format": 1,
     "names": {"0": "cat", "1": "a\x1b[31mb"},
-    "preprocessing": {"size_hw": [64, 32], "antialias": False, "resize": "stretch"},
+    "preprocessing": {"size_hw": [64, 32], "antialias": False, "resize": "stretch", "scale": 2},
     "batch": [1, 2, 8],
     "later": {"any": ["thing"]},
 }
 
 
 def test_known_values_get_their_types_and_unknown_ones_stay():
-    checked = checked_notes(NOTES, "x.onnx")
-    assert checked["names"] == {0: "cat", 1: "a\\x1b[31mb"}
-    assert checked["preprocessing"]["size_hw"] == (64, 32)
-    assert checked["batch"] == (1, 2, 8)
-    assert checked["later"] == {"any": ["thing"]}
-    assert checked_notes({}, "x.onnx") == {}
+    notes = parse_notes(NOTES, "x.onnx")
+    assert notes.names == {0: "cat", 1: "a\\x1b[31mb"}
+    assert (notes.preprocessing.size_hw, notes.preprocessing.antialias) == ((64, 32), False)
+    assert notes.batch == (1, 2, 8)
+    assert notes.extra == {"later": {"any": ["thing"]}}
+    assert notes.preprocessing.extra == {"scale": 2}
+    assert (notes.dynamic, notes.num_queries, notes.verdict) == (None, None, None)
+    assert parse_notes({}, "x.onnx") == ExportNotes()
+
+
+def test_notes_are_written_with_the_keys_and_values_that_were_read():
+    notes = parse_notes(NOTES, "x.onnx")
+    written = json.loads(json.dumps(notes.to_dict()))
+    assert written == {**NOTES, "names": {"0": "cat", "1": "a\\x1b[31mb"}}
+    assert parse_notes(written, "x.onnx") == notes
+    assert ExportNotes().to_dict() == {"rtdetr_format": 1, "batch": None}
+
+
+def test_another_format_version_is_rejected():
+    check_format("1", "x.onnx")
+    with pytest.raises(WeightsError, match=r"x\.onnx has format version 2; this rtdetr reads 1"):
+        check_format(2, "x.onnx")
+
+
+def test_a_missing_value_that_is_required_is_named():
+    assert required("T4", "gpu", "x.engine.json") == "T4"
+    with pytest.raises(WeightsError, match=r"x\.engine\.json has no gpu in its metadata; export"):
+        required(None, "gpu", "x.engine.json")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
         ("names", ["a", "b"], "names must be a mapping"),
-        ("names", {"0": ["b"]}, "names are no texts"),
-        ("names", {"0": "a", "2": "b"}, "names are no texts"),
-        ("names", {}, "names are no texts"),
+        ("names", {"0": ["b"]}, "names must map the classes"),
+        ("names", {"0": "a", "2": "b"}, "names must map the classes"),
+        ("names", {}, "names must map the classes"),
         ("preprocessing", [], "preprocessing must be a mapping"),
         ("preprocessing", {"size_hw": [10**9, 32]}, r"size_hw\[0\] must be at most 16384"),
         ("preprocessing", {"size_hw": [0, 32]}, r"size_hw\[0\] must be at least 1"),
@@ -42,11 +73,12 @@ def test_known_values_get_their_types_and_unknown_ones_stay():
         ("batch", [1, 2], "batch must be a whole number or a list of 3"),
         ("floats", "f64", "floats must be one of f32, bf16"),
         ("verdict", {"a": 1}, "verdict must be a text"),
+        ("num_queries", None, "num_queries must not be null"),
     ],
 )
-def test_a_wrong_value_is_named(key, value, complaint):
+def test_a_wrong_value_is_reported_with_its_key(key, value, complaint):
     with pytest.raises(WeightsError, match=rf"x\.onnx has damaged metadata: .*{complaint}"):
-        checked_notes({**NOTES, key: value}, "x.onnx")
+        parse_notes({**NOTES, key: value}, "x.onnx")
 
 
 @pytest.mark.parametrize(
@@ -64,14 +96,14 @@ def test_a_wrong_value_is_named(key, value, complaint):
         ({0: "a", "0": "b"}, {0: "b"}),
     ],
 )
-def test_names_are_those_of_the_classes_from_0_on(value, names):
-    assert noted_names(value) == names
+def test_names_cover_the_classes_from_0_on(value, names):
+    assert names_by_index(value) == names
 
 
 @pytest.mark.parametrize(
     ("size_hw", "batch"), [((10**6, 10**6), None), ((0, 64), 1), ((64, 64), 0), ((640, 640), 10**9)]
 )
-def test_a_size_that_no_detector_has_is_refused(size_hw, batch):
+def test_an_implausible_input_size_is_rejected(size_hw, batch):
     with pytest.raises(WeightsError, match=rf"takes images of {size_hw[0]}x{size_hw[1]}"):
         check_size(size_hw, batch, "x.onnx")
     check_size((1280, 1280), 64, "x.onnx")

@@ -210,7 +210,7 @@ def test_the_report_stands_beside_the_file_and_the_verdict_in_it(exported, model
     assert report["agreement"]["pictures"] == 8
     assert report["agreement"]["limits"]["matched"] == 0.99
     assert report["agreement"]["box_drift_px"]["max"] < 0.1
-    assert OnnxDetector(exported, "cpu").metadata["verdict"] == "passed"
+    assert OnnxDetector(exported, "cpu").notes.verdict == "passed"
     onnx.checker.check_model(model)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rtdetr_cli.backends.notes import parse_notes
 from rtdetr_cli.backends.tensorrt.detector import notes_file, save_engine
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.load import model_config_to_dict
@@ -124,7 +125,7 @@ def engine_notes(config):
 def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
     notes = engine_notes(tiny_config)
     path = tmp_path / "x.engine"
-    save_engine(path, b"plan", notes)
+    save_engine(path, b"plan", parse_notes(notes, path.name))
     assert run(["info", f"model={path}", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["architecture"], found["size_hw"]) == ("tiny", [64, 96])
@@ -153,7 +154,7 @@ def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
 def test_notes_that_are_incomplete_are_one_sentence(key, value, tiny_config, tmp_path, capsys):
     changed = {**engine_notes(tiny_config), key: value}
     notes = {key: value for key, value in changed.items() if value is not None}
-    save_engine(tmp_path / "x.engine", b"plan", notes)
+    save_engine(tmp_path / "x.engine", b"plan", parse_notes(notes, "x.engine"))
     assert run(["info", f"model={tmp_path}/x.engine"]) == 4
     printed = capsys.readouterr().err
     assert printed.startswith("Error: x.engine")

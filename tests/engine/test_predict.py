@@ -22,11 +22,12 @@ class FakeDetector:
 
     preprocessing = Preprocessing((64, 96), antialias=True)
     description = "a fake"
+    size_is_free = True
 
     def __init__(self):
         self.names = {0: "person", 1: "car", 2: "bus"}
         self.batches = []
-        self.network = None  # any input size is welcome
+        self.network = None
 
     def detect(self, images, sizes_hw, max_det=300):
         self.batches.append(images)
@@ -160,7 +161,7 @@ def test_the_detector_sees_rgb_of_its_own_size_unless_imgsz_says_otherwise(detec
     assert results[0].plot().shape == (40, 30, 3)
     list(engine.stream(detector, image, settings("-", tmp_path, save=False, imgsz=(32, 64))))
     assert detector.batches[-1].shape == (1, 3, 32, 64)
-    del detector.network
+    detector.size_is_free = False
     with pytest.raises(UsageError, match="the exported file takes 64x96 only"):
         list(engine.stream(detector, image, settings("-", tmp_path, save=False, imgsz=32)))
 

@@ -5,6 +5,8 @@ onnx.py writes it with its notes and reads it. Legend: B batch, Q queries, K cla
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS
+from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS, TOP_PAIRS
 from rtdetr_cli.backends.onnx.network import DeployedNetwork
 from rtdetr_cli.backends.onnx.sampling import take_rows
 from rtdetr_cli.backends.onnx.session import needs_onnx_extra
@@ -22,15 +24,8 @@ from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-import ast
-from collections import Counter
-from typing import TYPE_CHECKING
+    from onnx import GraphProto, ModelProto, NodeProto
 
-if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
-
-TOP_PAIRS = 300
 _EXPORTER_OPSET = 18
 _SINCE_18 = {"num_outputs", "noop_with_empty_axes", "keep_aspect_ratio_policy", "antialias"}
 """Attributes that opset 17 does not know; the exporter writes them with their defaults."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-from rtdetr_cli.backends.onnx.detector import _INPUTS, FORMAT_VERSION
+from rtdetr_cli.backends.notes import ExportNotes, PreprocessingNotes
 from rtdetr_cli.backends.onnx.graph import (
     DetectionGraph,
     GraphOptions,
@@ -20,6 +19,8 @@ from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
+_INPUTS = {"float32": "RGB / 255", "uint8": "RGB"}
+
 
 def write_onnx(
     path: Path,
@@ -28,63 +29,60 @@ def write_onnx(
     preprocessing: Preprocessing,
     options: GraphOptions = GraphOptions(),  # noqa: B008  it is frozen
 ) -> int:
-    """Write a network at its present speed settings.
+    """Write a network with its current decoder layers and queries.
 
     Args:
-        path: the file; an older one is overwritten.
-        network: in eval mode; it is left as it is.
+        path: the file; an existing one is overwritten.
+        network: in eval mode; it is not changed.
         names: class index to name.
-        preprocessing: fixes height and width of the graph; with `dynamic` they are a default.
+        preprocessing: fixes height and width of the graph; with `dynamic` they are the default.
         options: of the graph.
 
     Returns:
         The number of nodes.
 
     Raises:
-        BackendError: the packages of the extra are missing, or the exporter wrote a graph that
-            runtimes would misread.
+        BackendError: a package of the extra `onnx` is missing, or runtimes would misread the
+            exported graph.
     """
     size_hw, opset = preprocessing.size_hw, options.opset
     model = trace(DetectionGraph(network, size_hw, options).eval(), size_hw, options)
     restate_opset(model, opset)
     strip(model, options)
-    for key, value in _metadata(network, names, preprocessing, options).items():
+    for key, value in _notes(network, names, preprocessing, options).to_dict().items():
         model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     check_graph(model, opset)
     path.write_bytes(model.SerializeToString())
     return len(model.graph.node)
 
 
-def _metadata(
+def _notes(
     network: RTDETRNetwork,
     names: dict[int, str],
     preprocessing: Preprocessing,
     options: GraphOptions,
-) -> dict[str, object]:
-    """What a reader needs beside the graph; it is stored as JSON texts."""
-    return {
-        "rtdetr_format": FORMAT_VERSION,
-        "names": names,
-        "preprocessing": {
-            **asdict(preprocessing),
-            "resize": "stretch",
-            "input": _INPUTS[options.input],
-        },
-        "architecture": model_config_to_dict(network.config),
-        "decoder_layers": network.decoder.eval_layers,
-        "num_queries": network.decoder.num_queries,
-        "precision": "fp32",
-        "sampler": used_sampler(network, options.sampler),
-        "dynamic": options.dynamic,
-        "postprocess": options.postprocess,
-        "batch": options.batch,
-    }
+) -> ExportNotes:
+    """The metadata of the file."""
+    return ExportNotes(
+        names=names,
+        preprocessing=PreprocessingNotes(
+            preprocessing.size_hw, preprocessing.antialias, "stretch", _INPUTS[options.input]
+        ),
+        architecture=model_config_to_dict(network.config),
+        decoder_layers=network.decoder.eval_layers,
+        num_queries=network.decoder.num_queries,
+        precision="fp32",
+        sampler=used_sampler(network, options.sampler),
+        dynamic=options.dynamic,
+        postprocess=options.postprocess,
+        batch=options.batch,
+    )
 
 
 def note_verdict(path: Path, verdict: str) -> None:
-    """Add the verdict to the metadata of a written file; the graph is left as it is.
+    """Append the verdict to the metadata of a file.
 
-    In protobuf a message that follows another one adds to its lists, so nothing is read.
+    A protobuf message that follows another one is merged into it, so the file need not be parsed.
     """
     from onnx import ModelProto, StringStringEntryProto
 

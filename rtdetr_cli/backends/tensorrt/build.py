@@ -1,6 +1,6 @@
-"""TensorRT: builds engines from ONNX files of ours; tensorrt.py runs them.
+"""Build TensorRT engines from our ONNX files; detector.py runs them.
 
-The types in the graph decide the precision (strong typing), never a flag.
+The types in the graph alone decide the precision (strong typing), never a flag.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS
+from rtdetr_cli.backends.notes import ExportNotes
 from rtdetr_cli.backends.tensorrt.detector import error_log, running, tensorrt_package
 from rtdetr_cli.backends.tensorrt.gpu import Gpu
 from rtdetr_cli.core.console import warn
@@ -26,10 +27,10 @@ class EngineOptions:
 
     Attributes:
         batch: smallest, tuned and largest number of images in one call.
-        workspace: most GiB of working memory; None: all that the GPU has.
-        tf32: float32 products may run as TF32, on Ampere and later.
-        version_compatible: later releases of TensorRT can open it.
-        hardware_compatible: other GPUs from Ampere on can run it.
+        workspace: limit of the working memory in GiB; None for no limit.
+        tf32: whether float32 products may run in TF32, on Ampere and later.
+        version_compatible: whether later releases of TensorRT can load the engine.
+        hardware_compatible: whether other GPUs from Ampere on can run the engine.
     """
 
     batch: tuple[int, int, int] = (1, 1, 8)
@@ -42,13 +43,13 @@ class EngineOptions:
 def build_plan(
     onnx_path: Path, size_hw: tuple[int, int], options: EngineOptions, gpu: Gpu
 ) -> bytes:
-    """Build an engine; this takes minutes.
+    """Build an engine, which takes minutes.
 
     Args:
-        onnx_path: a file that `rtdetr export` wrote.
+        onnx_path: a file written by `rtdetr export`.
         size_hw: height and width of its input.
         options: profile and limits.
-        gpu: the engine is tuned for it.
+        gpu: the GPU to tune for.
 
     Raises:
         BackendError: TensorRT cannot read the graph or cannot build it.
@@ -73,26 +74,33 @@ def build_plan(
 
 
 def engine_notes(
-    metadata: dict[str, Any], onnx_path: Path, plan: bytes, options: EngineOptions, gpu: Gpu
-) -> dict[str, Any]:
-    """What `<name>.engine.json` says: the metadata of the ONNX file, the contract, the build."""
-    return {
-        **metadata,
-        "inputs": INPUTS,
-        "outputs": OUTPUTS,
-        "tensorrt": tensorrt_package().__version__,
-        "gpu": gpu.name,
-        "compute_capability": gpu.capability,
-        **asdict(options),
+    notes: ExportNotes, onnx_path: Path, plan: bytes, options: EngineOptions, gpu: Gpu
+) -> ExportNotes:
+    """Extend the notes of the ONNX file by the contract and the build."""
+    unread = {
+        "workspace": options.workspace,
+        "tf32": options.tf32,
         "onnx_sha256": sha256(onnx_path),
-        "plan_sha256": hashlib.sha256(plan).hexdigest(),
     }
+    return replace(
+        notes,
+        inputs=INPUTS,
+        outputs=OUTPUTS,
+        tensorrt=tensorrt_package().__version__,
+        gpu=gpu.name,
+        compute_capability=gpu.capability,
+        batch=options.batch,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        extra={**notes.extra, **unread},
+    )
 
 
 def trtexec_line(
     onnx_path: Path, engine_path: Path, size_hw: tuple[int, int], options: EngineOptions
 ) -> str:
-    """The command of NVIDIA's own tool (TensorRT 10 and 11) that builds the same engine."""
+    """The trtexec command (TensorRT 10 and 11) that builds the same engine."""
     words = ["trtexec", f"--onnx={onnx_path}", f"--saveEngine={engine_path}", "--stronglyTyped"]
     for kind, batch in zip(("min", "opt", "max"), options.batch, strict=True):
         shapes = _input_shapes(batch, size_hw).items()
@@ -112,7 +120,7 @@ def _input_shapes(batch: int, size_hw: tuple[int, int]) -> dict[str, tuple[int, 
 
 
 def _network_flags(trt: Any) -> int:  # noqa: ANN401
-    """Strong typing where it can be chosen: from 9 on, without effect from 11 on."""
+    """Strong typing: a flag from TensorRT 9 on, the only mode from 11 on."""
     flags = trt.NetworkDefinitionCreationFlag
     if hasattr(flags, "STRONGLY_TYPED"):
         return 1 << int(flags.STRONGLY_TYPED)
@@ -120,7 +128,7 @@ def _network_flags(trt: Any) -> int:  # noqa: ANN401
 
 
 def _configure(builder: Any, size_hw: tuple[int, int], options: EngineOptions) -> Any:  # noqa: ANN401
-    """The builder's configuration with one profile; only the batch is free."""
+    """Configuration of the builder with one profile; only the batch is free."""
     trt = tensorrt_package()
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
@@ -142,17 +150,17 @@ def _configure(builder: Any, size_hw: tuple[int, int], options: EngineOptions) -
 
 
 def _timing_cache_file(version: str, gpu: Gpu) -> Path:
-    """What was measured holds for one release and one kind of GPU."""
+    """Timings are valid for one release and one kind of GPU."""
     name = re.sub(r"\W+", "-", gpu.name)
     return rtdetr_home() / "tensorrt" / f"timings-{version}-{name}.cache"
 
 
 def _load_timings(config: Any, file: Path) -> None:  # noqa: ANN401
-    """Give the builder what earlier builds have measured."""
+    """Load the timings of earlier builds into the builder."""
     saved = file.read_bytes() if file.is_file() else b""
     cache = config.create_timing_cache(saved)
     if cache is None or not config.set_timing_cache(cache, False):
-        warn(f"{file} is damaged and will be replaced")
+        warn(f"{file} is damaged; replacing it")
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
@@ -160,5 +168,5 @@ def _save_timings(config: Any, file: Path) -> None:  # noqa: ANN401
     try:
         with atomic_write(file) as temporary:
             temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
-    except StorageError as error:  # no reason to lose the engine
-        warn(f"the next build will be as slow: {error}")
+    except StorageError as error:  # the engine itself is fine
+        warn(f"timings not saved, the next build will be as slow: {error}")

@@ -1,9 +1,9 @@
-"""TensorRT: runs engines on torch tensors; build.py makes them.
+"""Run TensorRT engines on torch tensors; build.py builds them.
 
-The engine is the plan as TensorRT wrote it, so that `trtexec --loadEngine` reads it; what else a
-reader needs (names, preprocessing, where it runs) stands beside it in `<name>.engine.json`. Inputs
-and outputs are those of our ONNX files. Only calls that TensorRT 8.6 to 11.4 share are used, and
-flags by name only: their numbers move between releases.
+An engine file is the plan as TensorRT serialised it, so that `trtexec --loadEngine` reads it; the
+ExportNotes are beside it in `<name>.engine.json`. Inputs and outputs are those of our ONNX files.
+Only calls that TensorRT 8.6 to 11.4 share are used, and flags by name only: their numbers differ
+between releases.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rtdetr_cli.backends.contract import INPUTS, OUTPUTS
+from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, TOP_PAIRS
 from rtdetr_cli.backends.graph_detector import OutputFilter
-from rtdetr_cli.backends.notes import check_size, checked_notes
-from rtdetr_cli.backends.onnx.detector import FORMAT_VERSION
-from rtdetr_cli.backends.onnx.graph import TOP_PAIRS
+from rtdetr_cli.backends.notes import ExportNotes, check_format, check_size, parse_notes
 from rtdetr_cli.backends.tensorrt.gpu import Gpu
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.bounded_text import parse_json, read_bounded
@@ -35,39 +33,48 @@ from rtdetr_cli.weights.plausible import MAX_COUNT
 
 OLDEST = (8, 6)
 MAX_RUNS = 4
-"""Sizes of a batch that are kept ready; each holds the engine's whole working memory."""
+"""Batch sizes with a live context; each holds the whole working memory of the engine."""
 _DTYPES = {"FLOAT": torch.float32, "INT64": torch.int64, "INT32": torch.int32}
-"""TensorRT before 10 turns int64 into int32."""
+"""TensorRT before 10 converts int64 to int32."""
 
 
 class TensorRTDetector:
-    """An engine that finds objects.
+    """A detector in an engine.
 
     Attributes:
-        names: class index to name; COCO's where the notes are missing.
-        preprocessing: how images become its input; the size stands in the engine.
-        description: for people: file, runtime, GPU.
-        metadata: the notes beside the file; empty where they are missing.
+        names: class index to name; COCO's if there are no notes.
+        preprocessing: how images become its input; the engine fixes the size.
+        description: file, runtime and GPU.
+        notes: read from beside the file; None if missing.
+        size_is_free: False.
+        network: None; there is no PyTorch module.
+        device: None; the runtime decides.
     """
 
-    def __init__(self, plan: bytes, metadata: dict[str, Any], name: str, gpu: Gpu) -> None:
+    size_is_free = False
+    network: None = None
+    device: None = None
+
+    def __init__(self, plan: bytes, notes: ExportNotes | None, name: str, gpu: Gpu) -> None:
         """Open a plan.
 
         Raises:
             BackendError: it was built for another TensorRT or GPU.
-            WeightsError: no plan, or its inputs and outputs are others.
+            WeightsError: not a plan, or its inputs and outputs are not those of our ONNX files.
         """
-        _check_fit(metadata, name, gpu)
+        self.notes = notes
+        notes = notes or ExportNotes()
+        _check_fit(notes, name, gpu)
         self._name, self._gpu = name, gpu
-        self._engine = _deserialize(plan, bool(metadata.get("version_compatible")), name, gpu)
+        self._engine = _deserialize(plan, bool(notes.version_compatible), name, gpu)
         self._limits, size_hw = _read_contract(self._engine, name)
         self._runs: dict[int, _Run] = {}
-        self.metadata = metadata
-        self.names: dict[int, str] = metadata.get("names") or dict(COCO_NAMES)
-        whose = "those beside it" if "names" in metadata else "COCO's (it has no notes beside it)"
-        self._filter = OutputFilter(name, self.names, whose)
-        antialias = metadata.get("preprocessing", {}).get("antialias", True)
-        self.preprocessing = Preprocessing(size_hw, antialias)
+        self.names = notes.names or dict(COCO_NAMES)
+        source = (
+            "from its notes" if notes.names else f"COCO's ({notes_file(Path(name))} is missing)"
+        )
+        self._filter = OutputFilter(name, self.names, source)
+        self.preprocessing = Preprocessing(size_hw, notes.preprocessing.antialias is not False)
         self.description = f"{name}, {running()}, {gpu.name}"
 
     def detect(
@@ -78,28 +85,28 @@ class TensorRTDetector:
         Args:
             images: (B, 3, H, W) float RGB in 0..1, H and W as in `preprocessing`, on any device.
             sizes_hw: (height, width) in pixels of each original image.
-            max_det: most detections per image; the engine itself ends at 300.
+            max_det: most detections per image; the engine returns at most 300.
 
         Returns:
             One Detections per image, on the CPU.
 
         Raises:
-            BackendError: TensorRT failed, for lack of memory perhaps.
+            BackendError: TensorRT failed, possibly for lack of memory.
             WeightsError: the outputs are not those of a detector.
         """
         if not sizes_hw:
             return []
         sizes_wh = torch.tensor([(width, height) for height, width in sizes_hw])
-        labels, boxes, scores = (one.cpu() for one in self.answer(images, sizes_wh))
+        labels, boxes, scores = (one.cpu() for one in self.forward(images, sizes_wh))
         rows = zip(boxes, scores, labels.long(), sizes_hw, strict=True)
         found = [self._filter.sound(Detections(*one), size_hw) for *one, size_hw in rows]
         return [one.keep(torch.arange(min(len(one), max_det))) for one in found]
 
-    def answer(self, images: Tensor, sizes_wh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs of the engine as they are, on the GPU.
+    def forward(self, images: Tensor, sizes_wh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The raw outputs of the engine, on the GPU.
 
         Args:
-            images: as in `detect`; more than the engine takes in one call are split.
+            images: as in `detect`; split if there are more than the engine takes in one call.
             sizes_wh: (B, 2) width and height of the original images.
 
         Returns:
@@ -113,7 +120,7 @@ class TensorRTDetector:
         return labels, boxes, scores
 
     def _run_for(self, batch: int) -> _Run:
-        """What runs batches of one size; the size that was made first makes room for a fifth."""
+        """The context for one batch size; the oldest is dropped when there are MAX_RUNS."""
         if batch not in self._runs:
             if len(self._runs) == MAX_RUNS:
                 del self._runs[next(iter(self._runs))]
@@ -122,9 +129,9 @@ class TensorRTDetector:
 
 
 class _Run:
-    """One size of a batch: a context, its buffers, and the CUDA graph over them.
+    """One batch size: a context, its buffers, and the CUDA graph over them.
 
-    A graph holds addresses and shapes of its context, so that no two share one.
+    A CUDA graph records addresses and shapes of its context, so each batch size needs its own.
     """
 
     def __init__(self, engine: Any, batch: int, name: str, gpu: Gpu) -> None:  # noqa: ANN401
@@ -147,10 +154,10 @@ class _Run:
             self._launch = gpu.capture(self._enqueue)
 
     def _check_shape(self, tensor: str, shape: tuple[int, ...], batch: int) -> None:
-        """Check an output before memory is taken for it; inputs have the shape they were given.
+        """Check an output before memory is allocated for it.
 
         Raises:
-            WeightsError: it is not (B, R), or (B, R, 4) for boxes, with the rows of the others.
+            WeightsError: it is not (B, R), or (B, R, 4) for boxes, or R differs between outputs.
         """
         if tensor in INPUTS:
             return
@@ -159,12 +166,12 @@ class _Run:
         expected = (batch, rows, 4) if tensor == "boxes" else (batch, rows)
         if shape != expected or not 1 <= rows <= MAX_COUNT or len(known) > 1:
             raise WeightsError(
-                f"{self._name} gives {tensor} {list(shape)} for {batch} images; expected are "
+                f"{self._name} returns {tensor} {list(shape)} for {batch} images; expected "
                 "labels [B, R], boxes [B, R, 4] and scores [B, R]"
             )
 
     def __call__(self, images: Tensor, sizes_wh: Tensor) -> list[Tensor]:
-        """Labels, boxes and scores of at most `batch` images; the last one fills up the rest."""
+        """Labels, boxes and scores of at most `batch` images, padded by repeating the last."""
         count = len(images)
         with self._gpu.work():
             for name, values in zip(INPUTS, (images, sizes_wh), strict=True):
@@ -180,7 +187,7 @@ class _Run:
 
 
 def split_batch(count: int, smallest: int, largest: int) -> list[tuple[slice, int]]:
-    """Parts of a batch that an engine takes, and the size that each is filled up to."""
+    """Split a batch into parts that an engine takes; return each with its padded size."""
     starts = range(0, count, largest)
     parts = [slice(start, min(start + largest, count)) for start in starts]
     return [(part, max(smallest, part.stop - part.start)) for part in parts]
@@ -189,20 +196,20 @@ def split_batch(count: int, smallest: int, largest: int) -> list[tuple[slice, in
 def open_engine(path: Path, device: str | None = None) -> TensorRTDetector:
     """Open an engine file and the notes beside it.
 
-    An engine is a program for the GPU and may hold one for the CPU: open those that you trust.
+    An engine contains GPU code and may contain CPU code: open only files that you trust.
 
     Raises:
-        BackendError: TensorRT or the GPU is missing, or the engine was built for others.
-        WeightsError: the file or its notes are damaged, or not those of a detector.
+        BackendError: TensorRT or the GPU is missing, or the engine was built for another one.
+        WeightsError: the file or its notes are damaged, or it is not a detector.
     """
     gpu = open_gpu(device)
     plan = path.read_bytes()
     return TensorRTDetector(plan, read_notes(path, plan), path.name, gpu)
 
 
-def save_engine(path: Path, plan: bytes, notes: dict[str, Any]) -> None:
-    """Write the plan and its notes, which come first: their checksum tells if the plan is older."""
-    text = json.dumps(notes, indent=2, ensure_ascii=False) + "\n"
+def save_engine(path: Path, plan: bytes, notes: ExportNotes) -> None:
+    """Write the plan and its notes; the notes first: their checksum exposes an older plan."""
+    text = json.dumps(notes.to_dict(), indent=2, ensure_ascii=False) + "\n"
     with atomic_write(path) as written, atomic_write(notes_file(path)) as beside:
         written.write_bytes(plan)
         beside.write_text(text, encoding="utf-8")
@@ -213,49 +220,48 @@ def notes_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def read_notes(path: Path, plan: bytes) -> dict[str, Any]:
-    """What `save_engine` noted; empty, with a warning, for an engine of trtexec's own.
+def read_notes(path: Path, plan: bytes) -> ExportNotes | None:
+    """Read the notes of an engine; None, with a warning, if there are none, as with trtexec.
 
     Raises:
         WeightsError: the notes are damaged, or those of another engine.
     """
     file = notes_file(path)
     if not file.is_file():
-        warn(f"{file.name} is not beside {path.name}: class names are COCO's, and nothing is known")
-        return {}
+        warn(f"{file.name} is not beside {path.name}: assuming the class names of COCO")
+        return None
     try:
-        notes = parse_json(read_bounded(file))
+        values = parse_json(read_bounded(file))
     except ValueError as error:
         raise WeightsError(f"{file} is damaged: {error}") from error
-    version = notes.get("rtdetr_format") if isinstance(notes, dict) else None
-    if version != FORMAT_VERSION:
-        raise WeightsError(f"{file} has format version {version}; rtdetr reads {FORMAT_VERSION}")
-    if notes.get("plan_sha256") != hashlib.sha256(plan).hexdigest():
+    check_format(values.get("rtdetr_format") if isinstance(values, dict) else None, str(file))
+    notes = parse_notes(values, file.name)
+    if notes.plan_sha256 != hashlib.sha256(plan).hexdigest():
         raise WeightsError(f"{file} describes another engine than {path.name}; export it again")
-    return checked_notes(notes, file.name)
+    return notes
 
 
-def _check_fit(notes: dict[str, Any], name: str, gpu: Gpu) -> None:
-    """Engines run where they were built, unless they were built to be compatible.
+def _check_fit(notes: ExportNotes, name: str, gpu: Gpu) -> None:
+    """Check that an engine was built for this TensorRT and GPU, or to be compatible.
 
     Raises:
-        BackendError: it was another TensorRT or another kind of GPU.
+        BackendError: it was built for another TensorRT or another kind of GPU.
     """
     version = tensorrt_package().__version__
-    built = str(notes.get("tensorrt", version))
+    built = notes.tensorrt or version
     again = "; build it again here: `rtdetr export model=X.onnx format=engine`"
-    if built.split(".")[:3] != version.split(".")[:3] and not notes.get("version_compatible"):
+    if built.split(".")[:3] != version.split(".")[:3] and not notes.version_compatible:
         raise BackendError(f"{name} is for TensorRT {built} and {version} is installed{again}")
-    capability = notes.get("compute_capability", gpu.capability)
-    if capability != gpu.capability and not notes.get("hardware_compatible"):
+    capability = notes.compute_capability or gpu.capability
+    if capability != gpu.capability and not notes.hardware_compatible:
         raise BackendError(
-            f"{name} is for compute capability {capability} ({notes.get('gpu')}) and this "
+            f"{name} is for compute capability {capability} ({notes.gpu}) and this "
             f"{gpu.name} has {gpu.capability}{again}"
         )
 
 
 def _deserialize(plan: bytes, has_host_code: bool, name: str, gpu: Gpu) -> Any:  # noqa: ANN401
-    """The engine in a plan; a version-compatible one brings code for the CPU."""
+    """Load a plan; version-compatible plans contain code for the CPU."""
     logger = error_log()
     logger.faults.clear()
     runtime = tensorrt_package().Runtime(logger)
@@ -272,7 +278,7 @@ def _read_contract(engine: Any, name: str) -> tuple[tuple[int, int], tuple[int, 
     """Smallest and largest batch, and (height, width).
 
     Raises:
-        WeightsError: inputs, outputs or size are not those of an export of ours.
+        WeightsError: inputs, outputs or size are not those that `rtdetr export` writes.
     """
     tensors = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     modes = {tensor: engine.get_tensor_mode(tensor).name for tensor in tensors}
@@ -283,8 +289,8 @@ def _read_contract(engine: Any, name: str) -> tuple[tuple[int, int], tuple[int, 
     if not is_known or len(shapes["images"]) != 4 or min(shapes["images"][1:]) < 1:
         shown = ", ".join(f"{t} {modes[t]} {kinds[t]}{list(shapes[t])}" for t in tensors)
         raise WeightsError(
-            f"{name} has {shown}; expected is what `rtdetr export` writes: images[batch, 3, "
-            "height, width] and orig_target_sizes[batch, 2] give labels, boxes and scores"
+            f"{name} has {shown}; expected the contract of `rtdetr export`: images[batch, 3, "
+            "height, width], orig_target_sizes[batch, 2] -> labels, boxes, scores"
         )
     batch, _, *size_hw = shapes["images"]
     smallest = largest = batch
@@ -295,7 +301,7 @@ def _read_contract(engine: Any, name: str) -> tuple[tuple[int, int], tuple[int, 
 
 
 def open_gpu(device: str | None) -> Gpu:
-    """The GPU that engines are built and run on.
+    """Open the GPU for building and running engines.
 
     Raises:
         BackendError: TensorRT is missing or too old, or there is no GPU.
@@ -308,10 +314,10 @@ def open_gpu(device: str | None) -> Gpu:
 
 
 def tensorrt_package() -> Any:  # noqa: ANN401
-    """The package, whatever its release.
+    """Import TensorRT.
 
     Raises:
-        BackendError: it is missing, or libraries that it needs are.
+        BackendError: it, or a library that it needs, is missing.
     """
     try:
         import tensorrt
@@ -324,21 +330,21 @@ def tensorrt_package() -> Any:  # noqa: ANN401
 
 
 def running() -> str:
-    """Name and release, for people."""
+    """Name and release, for messages."""
     return f"TensorRT {tensorrt_package().__version__}"
 
 
 @cache
 def error_log() -> Any:  # noqa: ANN401
-    """The logger of this process: TensorRT keeps the first that it is given.
+    """The logger of this process: TensorRT keeps the first one it receives.
 
-    Its own one prints to stdout, where results belong.
+    TensorRT's default logger prints to stdout, which is reserved for results.
     """
     trt = tensorrt_package()
     base: Any = trt.ILogger
 
     class Logger(base):  # type: ignore[misc]
-        """Keeps the last error."""
+        """Keep the last error."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -350,7 +356,7 @@ def error_log() -> Any:  # noqa: ANN401
                 self.faults.append(msg)
 
         def reason(self) -> str:
-            """Why the last call failed; it is forgotten then."""
+            """Return why the last call failed, and clear it."""
             return self.faults.pop() if self.faults else "TensorRT gave no reason"
 
     return Logger()

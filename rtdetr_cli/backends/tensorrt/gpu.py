@@ -1,4 +1,4 @@
-"""One NVIDIA GPU, a stream of our own on it, and CUDA graphs: what tensorrt.py needs of CUDA."""
+"""An NVIDIA GPU with a stream of its own, and CUDA graphs, for detector.py and build.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rtdetr_cli.core.errors import BackendError
 class Gpu:
     """A GPU and the stream that engines run on.
 
-    On the default stream TensorRT would wait for the whole GPU at each call.
+    On the default stream TensorRT would synchronise the whole GPU at each call.
 
     Attributes:
         device: for tensors.
@@ -24,13 +24,13 @@ class Gpu:
     """
 
     def __init__(self, device: str | None = None) -> None:
-        """Take a GPU.
+        """Select a GPU.
 
         Args:
             device: `cuda`, `cuda:1`, `0`...; None takes the first.
 
         Raises:
-            BackendError: there is none, or the device is no GPU of NVIDIA.
+            BackendError: there is none, or the device is not a CUDA GPU.
         """
         self.device = choose_device(device)
         if self.device.type != "cuda":
@@ -42,12 +42,12 @@ class Gpu:
 
     @property
     def stream_handle(self) -> int:
-        """The address of the stream, as other libraries take it."""
+        """The cudaStream_t, for other libraries."""
         return self._stream.cuda_stream
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Queue on the own stream, after what the caller has queued and before what follows."""
+        """Queue work on this stream, ordered with the work on the stream of the caller."""
         caller = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(caller)
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
@@ -55,21 +55,21 @@ class Gpu:
         caller.wait_stream(self._stream)
 
     def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        """Record what a function queues, to launch all of it at once.
+        """Record the work that a function queues as a CUDA graph.
 
         Args:
-            enqueue: has been called once before, since a first call allocates.
+            enqueue: called once before, since a first call may allocate.
 
         Returns:
-            What replays it; the function itself, with a warning, where CUDA cannot record it.
+            A function that replays it; `enqueue`, with a warning, if CUDA cannot record it.
         """
         graph = torch.cuda.CUDAGraph()
         try:
-            # Threads that load images may go on using CUDA meanwhile.
+            # Threads that load images may use CUDA meanwhile.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 enqueue()
         except (RuntimeError, BackendError) as error:
             reason = str(error).partition("\n")[0]
-            warn(f"without a CUDA graph each call takes longer; it cannot be recorded: {reason}")
+            warn(f"cannot record a CUDA graph, so each call takes longer: {reason}")
             return enqueue
         return graph.replay

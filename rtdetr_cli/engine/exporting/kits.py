@@ -17,18 +17,19 @@ from rtdetr_cli.backends.contract import (
     INPUTS,
     OUTPUTS,
     RAW_OUTPUTS,
+    TOP_PAIRS,
     Value,
     read_names,
     recognise,
 )
-from rtdetr_cli.backends.notes import checked_notes
-from rtdetr_cli.backends.onnx.graph import TOP_PAIRS
+from rtdetr_cli.backends.notes import required
+from rtdetr_cli.backends.onnx.detector import parse_texts
 from rtdetr_cli.backends.onnx.int8_on_cpu import restated_for_cpu
 from rtdetr_cli.backends.onnx.session import needs_onnx_extra
 from rtdetr_cli.backends.tensorrt.detector import read_notes
-from rtdetr_cli.core.bounded_text import parse_json
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError, printable
+from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 from rtdetr_cli.core.files import asset_dir, atomic_folder
 
 _BATCH = 8
@@ -220,17 +221,19 @@ def _read_onnx(path: Path) -> _Exported:
     )
     if any(isinstance(value.shape[0], int) for value in inputs if value.shape):
         raise UsageError(f"{path.name} has a fixed batch; kits need a free one")
-    notes = {entry.key: entry.value for entry in model.metadata_props}
-    if "rtdetr_format" in notes:
-        own = checked_notes({key: parse_json(value) for key, value in notes.items()}, path.name)
-        verdict = own.get("verdict", "passed")
-        if verdict != "passed":
-            warn(f"{path.name} itself was {verdict}; its kit can only be as good")
-        return _exported(inputs, outputs, own["names"], own["preprocessing"])
-    contract = recognise(inputs, outputs, notes, path.name)
-    names, _ = read_names(contract, notes, {})
-    shrinks = {"size_hw": contract.size_hw, "antialias": contract.antialias}
-    return _exported(inputs, outputs, names, shrinks)
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    notes = parse_texts(texts, path.name)
+    if notes is not None:
+        if notes.verdict not in {None, "passed"}:
+            warn(f"{path.name} itself was {notes.verdict}; its kit can only be as good")
+        names = required(notes.names, "names", path.name)
+        size_hw = required(notes.preprocessing.size_hw, "preprocessing.size_hw", path.name)
+        antialias = required(notes.preprocessing.antialias, "preprocessing.antialias", path.name)
+        return _exported(inputs, outputs, names, Preprocessing(size_hw, antialias))
+    contract = recognise(inputs, outputs, texts, path.name)
+    names, _ = read_names(contract, texts, None)
+    preprocessing = Preprocessing(contract.size_hw, contract.antialias)
+    return _exported(inputs, outputs, names, preprocessing)
 
 
 def _described(onnx: Any, value: Any) -> Value:  # noqa: ANN401  (protobuf has no types)
@@ -244,27 +247,18 @@ def _described(onnx: Any, value: Any) -> Value:  # noqa: ANN401  (protobuf has n
 def _exported(
     inputs: list[Value],
     outputs: list[Value],
-    names: Mapping[Any, str],
-    preprocessing: Mapping[str, Any],
+    names: dict[int, str],
+    preprocessing: Preprocessing,
 ) -> _Exported:
     rows = outputs[-1].shape[1] if len(outputs[-1].shape) > 1 else None
-    height, width = preprocessing["size_hw"]
     return _Exported(
         inputs={value.name: value.type for value in inputs},
         outputs={value.name: value.type for value in outputs},
-        names=_in_order(names),
-        size_hw=(int(height), int(width)),
-        antialias=bool(preprocessing["antialias"]),
+        names=list(names.values()),
+        size_hw=preprocessing.size_hw,
+        antialias=preprocessing.antialias,
         rows=rows if isinstance(rows, int) else -1,
     )
-
-
-def _in_order(names: Mapping[Any, str]) -> list[str]:
-    """One printable line per class: names come from strangers' files."""
-    by_class = {int(index): printable(str(name)) for index, name in names.items()}
-    if not by_class or by_class.keys() != set(range(len(by_class))):
-        raise ValueError("the classes are not numbered from 0 on")
-    return [by_class[index] for index in range(len(by_class))]
 
 
 def _read_engine(path: Path) -> _Exported:
@@ -274,14 +268,17 @@ def _read_engine(path: Path) -> _Exported:
         BackendError: there are none.
     """
     notes = read_notes(path, path.read_bytes())
-    if not notes:
-        raise BackendError(f"{path.name} has no notes, which say what it takes and answers")
+    if notes is None:
+        raise BackendError(f"{path.name} has no notes beside it, which a kit needs")
+    origin, own = path.name, notes.preprocessing
+    names = list(required(notes.names, "names", origin).values())
+    num_queries, batch = required(notes.num_queries, "num_queries", origin), notes.batch
     return _Exported(
-        inputs=notes["inputs"],
-        outputs=notes["outputs"],
-        names=_in_order(notes["names"]),
-        size_hw=tuple(notes["preprocessing"]["size_hw"]),
-        antialias=notes["preprocessing"]["antialias"],
-        rows=min(TOP_PAIRS, notes["num_queries"] * len(notes["names"])),
-        max_batch=notes["batch"][-1],
+        inputs=required(notes.inputs, "inputs", origin),
+        outputs=required(notes.outputs, "outputs", origin),
+        names=names,
+        size_hw=required(own.size_hw, "preprocessing.size_hw", origin),
+        antialias=required(own.antialias, "preprocessing.antialias", origin),
+        rows=min(TOP_PAIRS, num_queries * len(names)),
+        max_batch=batch[-1] if isinstance(batch, tuple) else required(batch, "batch", origin),
     )

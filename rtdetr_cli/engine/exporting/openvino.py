@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from rtdetr_cli.backends.contract import INPUTS
 from rtdetr_cli.backends.graph_detector import Feed
+from rtdetr_cli.backends.notes import ExportNotes
 from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.openvino.detector import (
     FOLDER,
@@ -80,7 +80,7 @@ def export_openvino(settings: ExportSettings) -> Path:
         write_onnx(onnx_path, reference.network, reference.names, reference.preprocessing)
         notes, agreement = _write_and_compare(settings, folder, onnx_path, reference)
         report = _report(settings, notes, agreement)
-        write_notes(folder, {**notes, "verdict": report.verdict})
+        write_notes(folder, replace(notes, verdict=report.verdict))
         if report.agreement and not report.agreement.passes:
             path = path.with_name(f"{path.name.removesuffix(FOLDER)}_failed{FOLDER}")
         with atomic_folder(path, folder_files(folder)) as final:
@@ -111,7 +111,7 @@ class _Calibration:
 
 def _write_and_compare(
     settings: ExportSettings, folder: Path, onnx_path: Path, reference: TorchDetector
-) -> tuple[dict[str, Any], Agreement | None]:
+) -> tuple[ExportNotes, Agreement | None]:
     """The files, and how they compare; with int8 blocks are left float until they pass."""
     pictures = images_to_compare(settings)
     if settings.int8:
@@ -120,7 +120,7 @@ def _write_and_compare(
     notes = write_openvino(folder, onnx_path, settings.half)
     if pictures is None:
         return notes, None
-    limits = LIMITS[notes["precision"]]
+    limits = LIMITS["bf16" if settings.half else "fp32"]
     return notes, compare(reference, OpenVINODetector(folder), pictures, limits)
 
 
@@ -130,7 +130,7 @@ def _quantise(
     onnx_path: Path,
     reference: TorchDetector,
     pictures: Images,
-) -> tuple[dict[str, Any], Agreement]:
+) -> tuple[ExportNotes, Agreement]:
     """Blocks become float from the front: their rounding passes through all that follow."""
     chosen = find_calibration(str(settings.data), pictures)
     calibration = _Calibration(chosen, reference.preprocessing)
@@ -149,14 +149,18 @@ def _quantise(
         block = parts[len(reasons)]
         reasons[block] = "; ".join(agreement.faults)
         say(f"{block} stays float: {reasons[block]}")
-    told = {"calibration": chosen.origin, "calibration_images": len(chosen.sources)}
-    return {**notes, **told, "float": {"decoder": "always", **reasons}}, agreement
+    facts = {
+        "calibration": chosen.origin,
+        "calibration_images": len(chosen.sources),
+        "float": {"decoder": "always", **reasons},
+    }
+    return replace(notes, extra={**notes.extra, **facts}), agreement
 
 
-def _report(settings: ExportSettings, notes: dict[str, Any], agreement: Agreement | None) -> Report:
+def _report(settings: ExportSettings, notes: ExportNotes, agreement: Agreement | None) -> Report:
     facts = {"model": settings.model, "format": settings.format, "rtdetr": VERSION}
-    told = {"precision", "floats", "openvino", "calibration", "calibration_images", "float"}
-    facts |= {key: value for key, value in notes.items() if key in told}
+    reported = {"precision", "floats", "openvino", "calibration", "calibration_images", "float"}
+    facts |= {key: value for key, value in notes.to_dict().items() if key in reported}
     origin = settings.data or Images(()).origin
     return Report(facts, agreement, origin if agreement else None)
 

@@ -6,9 +6,10 @@ Where TensorRT or the GPU is missing the ONNX file is left, with the command tha
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from rtdetr_cli.backends.notes import ExportNotes
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.tensorrt.build import EngineOptions, build_plan, engine_notes, trtexec_line
 from rtdetr_cli.backends.tensorrt.detector import (
@@ -73,7 +74,7 @@ def export_engine(settings: ExportSettings) -> Path:
     save_engine(failed, plan, notes)
     raise BackendError(
         f"{running()} answers otherwise than ONNX Runtime: {'; '.join(faults)}; the "
-        f"engine is kept as {failed}; {_advice(settings, notes['precision'])}"
+        f"engine is kept as {failed}; {_advice(settings, notes.precision)}"
     )
 
 
@@ -87,7 +88,7 @@ def _samplers(settings: ExportSettings) -> tuple[str | None, ...]:
     return (settings.sampler,) if settings.sampler else ("gather", "grid_sample")
 
 
-def _advice(settings: ExportSettings, precision: str) -> str:
+def _advice(settings: ExportSettings, precision: str | None) -> str:
     """What may help against a wrong engine."""
     more = " or tf32=false" if precision == "tf32" else ""
     if _is_onnx(settings.model):
@@ -97,7 +98,7 @@ def _advice(settings: ExportSettings, precision: str) -> str:
 
 def _samples_whole_pixels(source: OnnxDetector) -> bool:
     """Whether there is one form of sampling only."""
-    architecture = source.metadata.get("architecture", {})
+    architecture = (source.notes and source.notes.architecture) or {}
     return bool(architecture.get("decoder", {}).get("sampling") == "discrete")
 
 
@@ -158,26 +159,25 @@ def _require_ours(source: OnnxDetector, onnx_path: Path) -> None:
     Raises:
         UsageError: others wrote it, or it was written with keys that an engine cannot follow.
     """
-    if not source.metadata:
+    notes = source.notes
+    if notes is None:
         raise UsageError(
             f"model={onnx_path} was not written by `rtdetr export`; give the weights (.pt)"
         )
-    plain = {"dynamic": False, "postprocess": True, "batch": None}
-    odd = [
-        f"{key}={value}"
-        for key in plain
-        if (value := source.metadata.get(key, plain[key])) != plain[key]
-    ]
-    if source.takes_bytes:
-        odd.append("input=uint8")
+    is_odd = {
+        "dynamic=true": notes.dynamic,
+        "postprocess=false": notes.postprocess is False,
+        f"batch={notes.batch}": notes.batch is not None,
+        "input=uint8": source.takes_bytes,
+    }
+    odd = [words for words, given in is_odd.items() if given]
     if odd:
         raise UsageError(
-            f"model={onnx_path} was exported with {', '.join(odd).lower()}, which engines cannot "
+            f"model={onnx_path} was exported with {', '.join(odd)}, which engines cannot "
             "follow; give the weights (.pt)"
         )
-    verdict = source.metadata.get("verdict", "passed")
-    if verdict != "passed":
-        warn(f"{onnx_path.name} itself was {verdict}; the engine can only be as good")
+    if notes.verdict not in {None, "passed"}:
+        warn(f"{onnx_path.name} itself was {notes.verdict}; the engine can only be as good")
 
 
 def _build(
@@ -186,25 +186,28 @@ def _build(
     onnx_path: Path,
     options: EngineOptions,
     gpu: Gpu,
-) -> tuple[bytes, dict[str, Any], Agreement | None]:
+) -> tuple[bytes, ExportNotes, Agreement | None]:
     """The plan, its notes with the verdict, and how it compares; None with verify=false."""
     pictures = images_to_compare(settings)
     say(f"{running()} builds for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
-    notes = engine_notes(source.metadata, onnx_path, plan, options, gpu)
-    if notes.get("precision", "fp32") == "fp32":
-        notes["precision"] = "tf32" if options.tf32 else "fp32"
+    notes = engine_notes(source.notes or ExportNotes(), onnx_path, plan, options, gpu)
+    precision = notes.precision or "fp32"
+    if precision == "fp32" and options.tf32:
+        precision = "tf32"
+    notes = replace(notes, precision=precision)
     if pictures is None:
-        return plan, {**notes, "verdict": "not compared with ONNX Runtime"}, None
+        return plan, replace(notes, verdict="not compared with ONNX Runtime"), None
     engine = TensorRTDetector(plan, notes, onnx_path.with_suffix(".engine").name, gpu)
-    agreement = compare(source, engine, pictures, LIMITS[notes["precision"]])
+    agreement = compare(source, engine, pictures, LIMITS[precision])
     verdict = "passed" if agreement.passes else "failed"
     compared = {"pictures": pictures.origin, "agreement": agreement.to_dict()}
-    return plan, {**notes, "verdict": verdict, **compared}, agreement
+    notes = replace(notes, verdict=verdict, extra={**notes.extra, **compared})
+    return plan, notes, agreement
 
 
 def _print(
-    settings: ExportSettings, path: Path, notes: dict[str, Any], agreement: Agreement | None
+    settings: ExportSettings, path: Path, notes: ExportNotes, agreement: Agreement | None
 ) -> None:
     """What was written and how it compares, on stdout."""
     if agreement is None:
@@ -214,13 +217,13 @@ def _print(
     megabytes = path.stat().st_size / 1e6
     if settings.json:
         facts = {"path": str(path), "megabytes": megabytes, "format": "engine"}
-        result_json(json.dumps({**facts, **notes}))
+        result_json(json.dumps({**facts, **notes.to_dict()}))
         return
     least, tuned, most = settings.batch_range
     shown = f"{least} to {most} images, tuned for {tuned}"
-    if "sampler" in notes:
-        shown += f", sampler={notes['sampler']}"
-    result(f"{path}: {running()}, {notes['gpu']}, {shown}, {megabytes:.1f} MB")
+    if notes.sampler:
+        shown += f", sampler={notes.sampler}"
+    result(f"{path}: {running()}, {notes.gpu}, {shown}, {megabytes:.1f} MB")
     if agreement:
         result(f"passed: {agreement}")
     say(f"names, build and comparison in {notes_file(path)}")

@@ -102,15 +102,15 @@ def test_a_class_without_a_name_is_named_once_and_left_out(toy, capsys):
         found = detector.detect(gray(1, 99), [(1, 1)] * 2)
         assert [one.labels.tolist() for one in found] == [[1, 1], []]
     assert capsys.readouterr().err == (
-        "Warning: toy.onnx answers with class 99: COCO's (the file has none) end at 79; "
-        "such detections are left out\n"
+        "Warning: toy.onnx returned class 99: COCO's (the file has none) end at 79; "
+        "such detections are dropped\n"
     )
 
 
 def test_names_of_others_and_our_own_notes_are_read(tmp_path):
     theirs = OnnxDetector(save(tmp_path / "theirs.onnx", names="{0: 'cell'}"), "cpu")
-    assert (theirs.names, theirs.metadata) == ({0: "cell"}, {})
-    assert "class names: those of the file" in theirs.description
+    assert (theirs.names, theirs.notes) == ({0: "cell"}, None)
+    assert "class names: from the file" in theirs.description
     notes = {"names": json.dumps({"0": "bléu"}), "preprocessing": '{"antialias": false}'}
     ours = OnnxDetector(save(tmp_path / "ours.onnx", rtdetr_format="1", **notes), "cpu")
     assert ours.names == {0: "bléu"}
@@ -133,8 +133,8 @@ def test_another_contract_is_refused_with_what_was_found(tmp_path, before, after
     path = save(tmp_path / "other.onnx", TOY.replace(before, after))
     with pytest.raises(WeightsError, match=found) as caught:
         OnnxDetector(path, "cpu")
-    assert "other.onnx takes images tensor(float)" in str(caught.value)
-    assert "known are the official export" in str(caught.value)
+    assert "other.onnx has inputs images tensor(float)" in str(caught.value)
+    assert "supported are the official export" in str(caught.value)
 
 
 def test_what_is_no_onnx_file_is_one_sentence(tmp_path):
@@ -170,7 +170,7 @@ def test_two_packages_of_onnx_runtime_are_named(toy, tmp_path, monkeypatch, caps
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_a_device_that_is_not_there_is_refused(toy):
-    with pytest.raises(BackendError, match="device=0 is not there"):
+    with pytest.raises(BackendError, match="device=0 is not available"):
         OnnxDetector(toy, "0")
 
 
@@ -293,7 +293,7 @@ def test_our_variant_without_postprocessing_opens(tmp_path):
 
 @pytest.mark.parametrize("text", [VARIANT, RAW])
 def test_the_variants_are_ours_alone(tmp_path, text):
-    with pytest.raises(WeightsError, match="known are"):
+    with pytest.raises(WeightsError, match="supported are"):
         OnnxDetector(save(tmp_path / "x.onnx", text), "cpu")
 
 

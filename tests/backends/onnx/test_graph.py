@@ -66,8 +66,8 @@ def test_free_sides_bytes_and_gathered_values(tiny_config, tmp_path):
     sides = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
     assert sides == ["batch", "height", "width", 3]
     assert "GridSample" not in {node.op_type for node in graph.node}
-    assert (detector.metadata["sampler"], detector.metadata["dynamic"]) == ("gather", True)
-    assert detector.metadata["preprocessing"]["input"] == "RGB"
+    assert (detector.notes.sampler, detector.notes.dynamic) == ("gather", True)
+    assert detector.notes.preprocessing.input == "RGB"
 
 
 def test_a_fixed_batch_without_postprocessing(tiny_config, tmp_path):

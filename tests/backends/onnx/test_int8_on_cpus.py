@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from rtdetr_cli.backends.onnx.calibration import Observer
-from rtdetr_cli.backends.onnx.detector import GraphOptions
+from rtdetr_cli.backends.onnx.graph import GraphOptions
 from rtdetr_cli.backends.onnx.int8 import plan, quantize
 from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.config.model import Preprocessing
@@ -32,8 +32,8 @@ COMPARE = """
 import json, sys
 import numpy, onnxruntime
 from pathlib import Path
-from rtdetr_cli.backends.cpu_integers import restated_for_cpu
-from rtdetr_cli.backends.onnx_session import open_session
+from rtdetr_cli.backends.onnx.int8_on_cpu import restated_for_cpu
+from rtdetr_cli.backends.onnx.session import open_session
 
 path, image = Path(sys.argv[1]), numpy.load(sys.argv[2])
 options = onnxruntime.SessionOptions()

@@ -172,7 +172,7 @@ def test_a_folder_of_ultralytics_opens(tmp_path):
     detector = load_detector(str(folder))
     assert detector.names == {0: "a", 1: "b", 2: "c"}
     assert "Ultralytics" in detector.description
-    assert detector.metadata == {}
+    assert detector.notes is None
     (found,) = detector.detect(torch.rand(1, 3, 32, 64), [(100, 200)], max_det=1)
     assert (found.labels.tolist(), found.scores.tolist()) == ([1], pytest.approx([0.8]))
     assert found.boxes_xyxy.tolist() == [pytest.approx([80, 30, 120, 70], abs=0.1)]
@@ -180,7 +180,9 @@ def test_a_folder_of_ultralytics_opens(tmp_path):
 
 def test_another_contract_is_refused_with_what_was_found(tmp_path):
     text = TOY.replace("labels", "output0")
-    with pytest.raises(WeightsError, match=r"x_openvino_model takes images tensor\(float\)\['\?'"):
+    with pytest.raises(
+        WeightsError, match=r"x_openvino_model has inputs images tensor\(float\)\['\?'"
+    ):
         OpenVINODetector(make(tmp_path / "x_openvino_model", text))
 
 
@@ -226,7 +228,7 @@ def refuse(*_, **__):
     raise OSError("no network")
 
 socket.socket.connect = socket.getaddrinfo = refuse
-from rtdetr_cli.backends.openvino_package import needs_openvino_extra, openvino_package
+from rtdetr_cli.backends.openvino.package import needs_openvino_extra, openvino_package
 
 openvino_package()
 with needs_openvino_extra():

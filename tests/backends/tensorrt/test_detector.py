@@ -9,6 +9,7 @@ import ast
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,12 @@ def gray(*percents: int) -> torch.Tensor:
 
 
 def make(toy: Path, options: EngineOptions | None = None, **notes: object) -> Path:
-    """Build an engine beside the ONNX file, with its notes; `notes` overwrite what is true."""
+    """Build an engine beside the ONNX file; `notes` overwrite entries of its notes."""
     gpu, options = open_gpu(None), options or EngineOptions()
     plan = build_plan(toy, SIZE_HW, options, gpu)
-    known = engine_notes(OnnxDetector(toy, "cpu").metadata, toy, plan, options, gpu)
+    known = engine_notes(OnnxDetector(toy, "cpu").notes, toy, plan, options, gpu)
     path = toy.with_suffix(".engine")
-    save_engine(path, plan, {**known, **notes})
+    save_engine(path, plan, replace(known, **notes))
     return path
 
 
@@ -84,8 +85,8 @@ def test_nothing_in_nothing_out_and_max_det(tensorrt, toy):
 def test_answers_are_tensors_of_their_own(tensorrt, toy):
     tensorrt()
     detector = load_detector(str(make(toy)))
-    first = detector.answer(gray(30), torch.tensor([[4, 5]]))
-    detector.answer(gray(60), torch.tensor([[6, 7]]))
+    first = detector.forward(gray(30), torch.tensor([[4, 5]]))
+    detector.forward(gray(60), torch.tensor([[6, 7]]))
     assert first[0].tolist() == [[30]]
     assert first[1].tolist() == [[[4, 5, 4, 5]]]
 
@@ -168,14 +169,17 @@ def test_measured_times_are_kept_for_the_release_and_the_gpu(tensorrt, toy, tmp_
         file.write_bytes(unfit)
         make(toy)
         assert file.read_bytes() == b"+"
-        assert "is damaged and will be replaced" in capsys.readouterr().err
+        assert "is damaged; replacing it" in capsys.readouterr().err
 
 
 def test_a_home_that_cannot_be_written_costs_no_engine(tensorrt, toy, tmp_path, capsys):
     tensorrt()
     (tmp_path / "home").write_text("a file where the folder should be")
     assert make(toy).is_file()
-    assert "Warning: the next build will be as slow: cannot write" in capsys.readouterr().err
+    assert (
+        "Warning: timings not saved, the next build will be as slow: cannot write"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +247,7 @@ def test_an_engine_without_notes_has_the_names_of_coco(tensorrt, toy, capsys):
     assert detector.names[5] == "bus"
     assert detector.preprocessing.size_hw == SIZE_HW
     assert len(detector.detect(gray(99), [(1, 1)])[0]) == 0
-    expected = r"toy.engine answers with class 99: COCO's (it has no notes beside it) end at 79"
+    expected = "toy.engine returned class 99: COCO's (toy.engine.json is missing) end at 79"
     assert expected in capsys.readouterr().err
 
 
@@ -251,7 +255,7 @@ def test_an_engine_without_notes_has_the_names_of_coco(tensorrt, toy, capsys):
     ("text", "sentence"),
     [
         ("{", "is damaged"),
-        ("[]", "has format version None; rtdetr reads 1"),
+        ("[]", "has format version None; this rtdetr reads 1"),
         ('{"rtdetr_format": 2}', "has format version 2"),
         ('{"rtdetr_format": 1, "plan_sha256": "00"}', "describes another engine than toy.engine"),
     ],
@@ -286,7 +290,7 @@ def test_another_contract_is_refused_with_what_was_found(
     other = fake_tensorrt["save_toy"](tmp_path / "other.onnx", text)
     plan = build_plan(other, SIZE_HW, EngineOptions(), open_gpu(None))
     with pytest.raises(WeightsError, match=found):
-        TensorRTDetector(plan, {}, "other.engine", open_gpu(None))
+        TensorRTDetector(plan, None, "other.engine", open_gpu(None))
 
 
 def test_an_engine_of_impossible_size_is_refused_before_memory_is_taken(
@@ -297,7 +301,7 @@ def test_an_engine_of_impossible_size_is_refused_before_memory_is_taken(
     other = fake_tensorrt["save_toy"](tmp_path / "other.onnx", text)
     plan = build_plan(other, SIZE_HW, EngineOptions(), open_gpu(None))
     with pytest.raises(WeightsError, match="takes images of 1000000x1000000 in batches of 8"):
-        TensorRTDetector(plan, {}, "other.engine", open_gpu(None))
+        TensorRTDetector(plan, None, "other.engine", open_gpu(None))
 
 
 def test_the_speed_of_an_engine_cannot_be_chosen(tensorrt, toy):
@@ -386,7 +390,7 @@ def test_on_a_gpu_an_engine_answers_as_onnx_runtime(toy, batch, capsys):
             assert ours.labels.tolist() == theirs.labels.tolist()
             assert ours.boxes_xyxy.tolist() == theirs.boxes_xyxy.tolist()
             torch.testing.assert_close(ours.scores, theirs.scores, atol=1e-5, rtol=0)
-    assert all(one.is_cuda for one in detector.answer(images, torch.tensor(sizes_hw)))
+    assert all(one.is_cuda for one in detector.forward(images, torch.tensor(sizes_hw)))
     captured = capsys.readouterr()
     assert captured.out == ""  # TensorRT's own talk stays away from results
     assert "CUDA graph" not in captured.err

@@ -17,7 +17,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
     [
         (None, "TensorRT needs a CUDA GPU; PyTorch sees none here"),
         ("cpu", "TensorRT needs a CUDA GPU; found device=cpu"),
-        ("0", "device=0 is not there"),
+        ("0", "device=0 is not available"),
     ],
 )
 def test_no_gpu_is_one_sentence(device, sentence):

@@ -91,7 +91,7 @@ def test_a_trained_network_passes_and_says_how_near_it_came_to_overflow(command,
     assert find_faults(onnx.load(path)) == []
     detector = load_detector(str(path), "cpu")
     assert isinstance(detector, OnnxDetector)
-    assert detector.metadata["precision"] == "fp16"
+    assert detector.notes.precision == "fp16"
     assert detector.names == load_detector(str(exact), "cpu").names
 
 

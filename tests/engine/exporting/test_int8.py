@@ -68,8 +68,8 @@ def test_int8_is_calibrated_judged_and_says_what_stays_float(checkpoint, squares
         assert f", {block}" in heard.out
 
     detector = OnnxDetector(path, "cpu")
-    assert (detector.metadata["precision"], detector.metadata["verdict"]) == ("int8", "passed")
-    assert detector.metadata["int8"]["float"] == report["float"]
+    assert (detector.notes.precision, detector.notes.verdict) == ("int8", "passed")
+    assert detector.notes.extra["int8"]["float"] == report["float"]
 
 
 def test_calibration_takes_the_train_split_or_a_folder(squares, capsys):

@@ -336,7 +336,9 @@ def test_a_file_with_other_inputs_and_outputs_gets_no_kit(
 def test_damaged_notes_are_one_sentence(fake_tensorrt, tmp_path, notes, capsys):
     toy = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", **notes)
     assert run(["export", f"model={toy}", "kit=triton"]) == 4
-    assert "toy.onnx has damaged metadata" in capsys.readouterr().err
+    is_missing = "size_hw" not in notes.get("preprocessing", ["size_hw"])
+    reason = "no preprocessing.size_hw in its metadata" if is_missing else "damaged metadata"
+    assert f"toy.onnx has {reason}" in capsys.readouterr().err
     toy.write_bytes(b"no graph")
     assert run(["export", f"model={toy}", "kit=triton"]) == 4
     assert "cannot be opened as ONNX" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def test_devices_that_cannot_train_together_are_refused(device):
 def test_a_gpu_that_is_not_there_is_named_before_anything_starts():
     if torch.cuda.device_count() > 9:
         pytest.skip("this machine has ten GPUs")
-    with pytest.raises(BackendError, match="device=9 is not there"):
+    with pytest.raises(BackendError, match="device=9 is not available"):
         devices_to_launch(TrainSettings(data="a", device="9,10"))
 
 

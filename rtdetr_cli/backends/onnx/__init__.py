@@ -1,1 +1,1 @@
-"""ONNX: writes, quantises and runs graphs."""
+"""ONNX: write, quantise and run graphs."""

@@ -1,7 +1,7 @@
-"""Ranges of activations on real images, for quantize.py: one histogram for each tensor.
+"""Measure ranges of activations on real images for INT8, with one histogram per tensor.
 
-ONNX Runtime's own histograms keep the bin width of the first image: a map that is all but dark in
-it needs 10^8 bins for the next one. These have 2048 bins, whatever comes.
+ONNX Runtime's histograms keep the bin width of the first image, so a map that is almost zero there
+needs 10^8 bins for the next image. These always have 2048 bins.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rtdetr_cli.backends.onnx.session import session_options
 
 BINS = 2048
 _PART = 1 << 24
-"""Numbers that histc counts exactly: its counts are float32."""
+"""Largest count that histc represents exactly: its counts are float32."""
 
 
 class Histogram:
     """Magnitudes of a tensor over all images, in equal bins from 0 to `limit`.
 
-    Where a larger value comes two bins become one and the limit doubles.
+    For larger values, neighbouring bins are merged in pairs and the limit doubles.
     """
 
     def __init__(self) -> None:
@@ -46,17 +46,17 @@ class Histogram:
             self.counts += part.histc(BINS, 0, self.limit).double()
 
     def percentile(self, percent: float) -> float:
-        """The magnitude that so many per cent of the values do not exceed."""
+        """The magnitude that `percent` of the values do not exceed."""
         share = self.counts.cumsum(0) / self.counts.sum().clamp(min=1)
         place = int(torch.searchsorted(share, percent / 100))
         return min((place + 1) / BINS * self.limit, self.largest)
 
 
 class Observer(OnnxDetector):
-    """A float file that answers as usual and counts what some of its tensors hold.
+    """A detector that also records the values of some tensors.
 
     Attributes:
-        histograms: tensor to its values on all images so far.
+        histograms: by tensor, the values on all images so far.
     """
 
     def __init__(self, path: Path, tensors: Collection[str]) -> None:
@@ -66,11 +66,11 @@ class Observer(OnnxDetector):
 
     def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
         session = _ObservedSession(path, self.histograms)
-        return session, f"observed in ONNX Runtime, {device}"
+        return session, f"ONNX Runtime with observed tensors, {device}"
 
 
 class _ObservedSession:
-    """A session with more outputs than it shows."""
+    """A session with hidden additional outputs."""
 
     def __init__(self, path: Path, histograms: dict[str, Histogram]) -> None:
         import onnx
@@ -90,17 +90,17 @@ class _ObservedSession:
         self.get_inputs, self.get_modelmeta = self._session.get_inputs, self._session.get_modelmeta
 
     def get_outputs(self) -> list[Any]:
-        """Those of the file."""
+        """The outputs of the file."""
         own: list[Any] = self._session.get_outputs()[: self._count]
         return own
 
     def run(
         self, names: list[str], feed: dict[str, npt.NDArray[Any]], options: object = None
     ) -> list[npt.NDArray[Any]]:
-        """The answers, after the observed tensors were counted."""
+        """Run the session and count the values of the observed tensors."""
         hidden = self._hidden
-        answers: list[npt.NDArray[Any]] = self._session.run([*hidden, *names], feed, options)
-        found = {**feed, **dict(zip([*hidden, *names], answers, strict=True))}
+        outputs: list[npt.NDArray[Any]] = self._session.run([*hidden, *names], feed, options)
+        found = {**feed, **dict(zip([*hidden, *names], outputs, strict=True))}
         for name, histogram in self._histograms.items():
             histogram.add(torch.from_numpy(found[name]))
-        return answers[len(hidden) :]
+        return outputs[len(hidden) :]

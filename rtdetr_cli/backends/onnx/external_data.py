@@ -1,6 +1,6 @@
-"""Weights that an ONNX file keeps in other files: found before a runtime opens them.
+"""Check external weight files of an ONNX file before a runtime opens them.
 
-Releases of ONNX Runtime before 1.24 open whatever path the file names.
+ONNX Runtime before 1.24 opens any path that the file names.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _LOCATION = re.compile(rb"location")  # twice as fast as find() of a mapped file
-"""The key of the path in a file that has such weights."""
+"""Key of the path in files with external weights."""
 
 
 def check_file(path: Path) -> None:
-    """Check that a path is a file, and that all it refers to are files in its folder.
+    """Check that a path is a file, and that all external weights are files in its folder.
 
     Raises:
-        WeightsError: it is none, damaged, or refers to something else.
+        WeightsError: it is not a file, is damaged, or refers to a file elsewhere.
     """
     if not path.is_file():
-        raise WeightsError(f"{path} is no regular file")
+        raise WeightsError(f"{path} is not a regular file")
     try:
         content = _content_with_location(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    folders = {path.parent.resolve(), path.resolve().parent}  # caches hold links to both
+    folders = {path.parent.resolve(), path.resolve().parent}  # in caches both may be links
     for location in _locations(content, path) if content else ():
         file = _resolved(path.parent, location)
         if file is None or not any(file.is_relative_to(folder) for folder in folders):
             raise WeightsError(
-                f"{path.name} takes weights from {location}, which is outside of its folder; "
-                "only files beside it are read"
+                f"{path.name} reads weights from {location}, which is outside of its folder; "
+                "only files beside it are allowed"
             )
         if not file.is_file():
-            raise WeightsError(f"{path.name} takes weights from {location}, which is not beside it")
+            raise WeightsError(f"{path.name} reads weights from {location}, which is not beside it")
 
 
 def _content_with_location(path: Path) -> bytes:
-    """The file; empty where it cannot refer to others."""
+    """Content of the file; empty if it has no external weights."""
     if not path.stat().st_size:
         return b""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -54,7 +54,7 @@ def _content_with_location(path: Path) -> bytes:
 
 
 def _resolved(folder: Path, location: str) -> Path | None:
-    """The file that is meant, links followed; None for what cannot be a path."""
+    """Resolve a location, following links; None if it is not a valid relative path."""
     try:
         return None if Path(location).is_absolute() else (folder / location).resolve()
     except (ValueError, OSError, RuntimeError):
@@ -62,7 +62,7 @@ def _resolved(folder: Path, location: str) -> Path | None:
 
 
 def _locations(content: bytes, path: Path) -> Iterator[str]:
-    """Where the tensors of a model are, those of nodes and nested graphs among them."""
+    """Locations of all external tensors, including those of attributes and subgraphs."""
     with needs_onnx_extra():
         from google.protobuf.message import DecodeError
         from onnx import ModelProto, TensorProto

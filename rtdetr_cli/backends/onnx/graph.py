@@ -1,6 +1,6 @@
-"""The graph that is written into an ONNX file, and what is made of it behind PyTorch's exporter.
+"""Build the graph of an ONNX file: tracing, clean-up after PyTorch's exporter, checks.
 
-onnx.py writes it with its notes and reads it. Legend: B batch, Q queries, K classes, R rows.
+writer.py writes it with its metadata. Legend: B batch, Q queries, K classes, R rows.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ if TYPE_CHECKING:
 
 _EXPORTER_OPSET = 18
 _SINCE_18 = {"num_outputs", "noop_with_empty_axes", "keep_aspect_ratio_policy", "antialias"}
-"""Attributes that opset 17 does not know; the exporter writes them with their defaults."""
+"""Attributes that opset 17 lacks; the exporter writes them with their default values."""
 _IR_VERSION = {17: 8, 18: 8, 19: 9}
-"""The oldest file format that has each operator set, for old runtimes."""
+"""Oldest IR version for each opset, for old runtimes."""
 
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """What is in the graph beside the network.
+    """Variants of the graph.
 
     Attributes:
         opset: 17 to 19. From 20 on TensorRT reads GridSample's mode as nearest.
         sampler: `grid_sample` or `gather`.
-        dynamic: height and width are free, multiples of 32.
-        postprocess: the best 300 pairs in pixels, or logits and boxes as the decoder gives them.
+        dynamic: whether height and width are free; they are multiples of 32.
+        postprocess: whether the outputs are the best 300 detections in pixels, or the logits and
+            boxes of the decoder.
         input: `float32` (B, 3, H, W) in 0..1, or `uint8` (B, H, W, 3) in 0..255.
-        batch: images in a call; None: free.
+        batch: fixed batch size, None if free.
     """
 
     opset: int = 17
@@ -55,7 +56,7 @@ class GraphOptions:
 
 
 class DetectionGraph(nn.Module):
-    """A network as it is deployed and what stands around it: all that is written into the file."""
+    """The deployed network with its pre- and post-processing, as written into the file."""
 
     def __init__(
         self, network: RTDETRNetwork, size_hw: tuple[int, int], options: GraphOptions
@@ -66,13 +67,17 @@ class DetectionGraph(nn.Module):
         self.takes_bytes = options.input == "uint8"
 
     def forward(self, images: Tensor, orig_target_sizes: Tensor | None = None) -> list[Tensor]:
-        """Images, and (B, 2) for post-processing.
+        """Detect objects.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..1, or (B, H, W, 3) uint8.
+            orig_target_sizes: (B, 2) width and height of the originals, for post-processing.
 
         Returns:
             labels (B, R), boxes (B, R, 4) xyxy and scores (B, R); without sizes logits (B, Q, K)
             and boxes (B, Q, 4) cxcywh in 0..1.
         """
-        if self.takes_bytes:  # TensorRT wants the cast first
+        if self.takes_bytes:  # TensorRT requires the cast first
             images = images.float().permute(0, 3, 1, 2) / 255
         output = self.network(images)
         if orig_target_sizes is None:
@@ -81,7 +86,7 @@ class DetectionGraph(nn.Module):
 
 
 def best_pairs(output: ModelOutput, sizes_wh: Tensor) -> list[Tensor]:
-    """nn/postprocess.py in fewer nodes: labels (B, R), boxes (B, R, 4) in pixels, scores (B, R)."""
+    """nn/postprocess.py with fewer nodes: labels (B, R), boxes (B, R, 4) in pixels, scores."""
     logits = output.pred_logits
     num_classes = logits.shape[2]
     count = min(TOP_PAIRS, logits.shape[1] * num_classes)
@@ -96,10 +101,10 @@ def best_pairs(output: ModelOutput, sizes_wh: Tensor) -> list[Tensor]:
 
 
 def trace(graph: DetectionGraph, size_hw: tuple[int, int], options: GraphOptions) -> ModelProto:
-    """The graph as torch's exporter sees it, every constant folded.
+    """Export a graph with torch.export and fold all constants.
 
-    PyTorch's older exporter (TorchScript, deprecated) needs twice the nodes, at the same latency
-    (docs/export.md). Dim makes torch refuse code that fixes what is to be free.
+    The deprecated TorchScript exporter needs twice the nodes, at the same latency (docs/export.md).
+    With Dim, torch rejects code that would specialise a free side.
     """
     with needs_onnx_extra():
         import onnx  # noqa: F401  (the exporter needs it too and would fail half-way)
@@ -117,7 +122,7 @@ def trace(graph: DetectionGraph, size_hw: tuple[int, int], options: GraphOptions
         custom_translation_table=_translations(),
         verbose=False,
     )
-    # By default tensors above 8192 elements are not folded: the anchors would be made at run time.
+    # By default tensors above 8192 elements are not folded, such as the anchors.
     limit = 1 << 24
     optimizer.optimize_ir(program.model, input_size_limit=limit, output_size_limit=limit)
     model: ModelProto = program.model_proto
@@ -128,7 +133,7 @@ def trace(graph: DetectionGraph, size_hw: tuple[int, int], options: GraphOptions
 def _example(
     graph: DetectionGraph, size_hw: tuple[int, int], options: GraphOptions
 ) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
-    """Inputs to trace with, and which of their sides are free."""
+    """Example inputs for tracing, and which of their sides are free."""
     count = options.batch or 2
     shape = (count, *size_hw, 3) if graph.takes_bytes else (count, 3, *size_hw)
     images = torch.zeros(shape, dtype=torch.uint8 if graph.takes_bytes else torch.float32)
@@ -148,9 +153,9 @@ def _example(
 
 
 def _translations() -> dict[Any, Any]:
-    """Operators of PyTorch that are one of ONNX here.
+    """PyTorch operators that map to a single ONNX operator here.
 
-    A pair's index is never negative, so that division needs no correction (eight nodes).
+    Indices of pairs are never negative, so floor division needs no correction (eight nodes).
     """
     from onnxscript import opset18
 
@@ -164,9 +169,9 @@ def _translations() -> dict[Any, Any]:
 
 
 def drop_pads(model: ModelProto) -> None:
-    """Let a max-pool behind a ReLU pad by itself, with -inf in the place of noughts.
+    """Fuse a Pad between ReLU and MaxPool into the MaxPool, which pads with -inf instead of 0.
 
-    A window has a number that is not negative in any case, so that nothing changes.
+    The result is the same: every window holds at least one non-negative number.
     """
     from onnx import numpy_helper
 
@@ -185,10 +190,10 @@ def drop_pads(model: ModelProto) -> None:
 
 
 def restate_opset(model: ModelProto, opset: int) -> None:
-    """Restate the exporter's opset 18 as 17 or 19.
+    """Convert the exporter's opset 18 to 17 or 19.
 
-    19 changed no operator's meaning. 17 has the axes of reductions in an attribute; what else it
-    lacks, `check_graph` finds.
+    Opset 19 changes no operator used here. Opset 17 has the axes of reductions in an attribute;
+    `check_graph` finds other differences.
     """
     from onnx import helper, numpy_helper
 
@@ -207,7 +212,7 @@ def restate_opset(model: ModelProto, opset: int) -> None:
 
 
 def strip(model: ModelProto, options: GraphOptions) -> None:
-    """Remove what the exporter noted of this machine (paths at nodes); name nodes, free sides."""
+    """Name nodes and free sides; remove debug data, which holds paths of this machine."""
     graph = model.graph
     name_nodes(graph)
     graph.ClearField("value_info")
@@ -225,10 +230,10 @@ def strip(model: ModelProto, options: GraphOptions) -> None:
 
 
 def check_graph(model: ModelProto, opset: int) -> None:
-    """Refuse a graph that runtimes would misread or cannot read.
+    """Reject a graph that runtimes would misread or cannot read.
 
     Raises:
-        BackendError: what is wrong with it.
+        BackendError: lists the faults.
     """
     from onnx import checker, numpy_helper
 
@@ -250,7 +255,10 @@ def check_graph(model: ModelProto, opset: int) -> None:
     found = [fault for fault, is_there in faults.items() if is_there]
     try:
         checker.check_model(model, full_check=True)
-    except (checker.ValidationError, RuntimeError) as error:  # inference errors have no own class
+    except (
+        checker.ValidationError,
+        RuntimeError,
+    ) as error:  # shape inference raises no specific class
         found.append(str(error).splitlines()[0])
     if found:
         raise BackendError(
@@ -259,19 +267,17 @@ def check_graph(model: ModelProto, opset: int) -> None:
 
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-
-
+"""Metadata key under which the exporter stores the module path of a node."""
 _ROOT = "network"
 """The attribute of DetectionGraph that holds the network."""
-
-
 _REST = "post"
+"""Prefix of nodes outside of the network."""
 
 
 def name_nodes(graph: GraphProto) -> None:
-    """Give every node the path of its module and its operator, `encoder/input_proj/0/0/Conv`.
+    """Name nodes after their module and operator: `encoder/input_proj/0/0/Conv`.
 
-    Nodes outside the network begin with `post/`; repetitions end in `_1`, `_2`...
+    Nodes outside of the network start with `post/`; duplicates end in `_1`, `_2`...
     """
     scopes: dict[str, str] = {}  # of each tensor's producer
     taken: Counter[str] = Counter()
@@ -285,11 +291,11 @@ def name_nodes(graph: GraphProto) -> None:
 
 
 def _noted_scope(node: NodeProto) -> str | None:
-    """Where the exporter says that a node comes from; None for one that an optimizer made."""
+    """Module path that the exporter recorded; None for nodes that an optimizer created."""
     notes = {entry.key: entry.value for entry in node.metadata_props}
     if _SCOPES not in notes:
         return None
-    *modules, _ = ast.literal_eval(notes[_SCOPES])  # the last one is the call itself
+    *modules, _ = ast.literal_eval(notes[_SCOPES])  # the last entry is the call itself
     parts = modules[-1].split(".") if modules else []
     inside = parts[1:] if parts[:1] == [_ROOT] else []
     return "/".join(inside) or _REST

@@ -1,7 +1,7 @@
-"""Half precision: rewrites an ONNX graph so that it computes in float16 where that is safe.
+"""Convert an ONNX graph to mixed float16, keeping float32 where float16 loses accuracy.
 
-The types in the graph decide, not a flag of a runtime: ONNX Runtime and TensorRT read one file.
-What stays float32 is found by the flow of data, not by names: see `exact_nodes`.
+The types in the graph decide, not a flag of the runtime, so ONNX Runtime and TensorRT read the same
+file. Nodes that stay float32 are found by data flow, not by name: see `exact_nodes`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 LARGEST = 65504.0
 """The largest float16."""
 _BORDERS = {"Conv", "Gemm", "MatMul", "LayerNormalization", "Softmax", "GridSample"}
-"""Islands end at these: they are worth doing in float16, and round once, when they are done."""
+"""Float32 regions end at these: expensive operators that round once, at their output."""
 _ANY_TYPE = {"Cast", "Shape", "Size"}
 _FLOAT, _HALF = 1, 10
 """TensorProto.FLOAT and FLOAT16."""
 
 
 def halve_file(path: Path) -> int:
-    """Turn a float32 file that `write_onnx` wrote into one of mixed float16.
+    """Convert a float32 file by `write_onnx` to mixed float16 in place.
 
-    Inputs and outputs stay as they are.
+    Inputs and outputs keep their types.
 
     Returns:
         The number of nodes.
@@ -46,13 +46,13 @@ def halve_file(path: Path) -> int:
 
 
 def exact_nodes(model: ModelProto) -> set[str]:
-    """The nodes of a float32 graph that stay float32, each by the name of its first output.
+    """Nodes of a float32 graph that stay float32, by the name of their first output.
 
-    Two islands, few numbers each: what the outputs are computed from, and the places that the
-    deformable attention looks at. The first holds the boxes of all layers with their logits,
-    which in float16 cost 0.2 px; the second is what indices and grids need. GridSample itself
-    is float32 because ONNX Runtime has no other one for CUDA. All else was measured to be as
-    good in float16 (docs/benchmarks.md, tests/benchmarks/fp16_islands.py).
+    Two small regions: the computation of the outputs, and that of the sampling locations of
+    deformable attention. The first contains the boxes of all layers and their logits, which lose
+    0.2 px in float16; the second feeds indices and grids. GridSample itself is float32 because ONNX
+    Runtime has no float16 kernel for CUDA. Everything else is as accurate in float16
+    (docs/benchmarks.md, tests/benchmarks/fp16_islands.py).
     """
     graph = model.graph
     seeds = [output.name for output in graph.output]
@@ -62,7 +62,7 @@ def exact_nodes(model: ModelProto) -> set[str]:
 
 
 def _places(node: NodeProto) -> list[str]:
-    """Inputs of a node that say where a map is read: a grid, or what becomes an index."""
+    """Inputs of a node that hold sampling locations: a grid, or values cast to an index."""
     if node.op_type == "GridSample":
         return [node.input[1]]
     kinds = [attribute.i for attribute in node.attribute if attribute.name == "to"]
@@ -71,10 +71,10 @@ def _places(node: NodeProto) -> list[str]:
 
 
 def walk(model: ModelProto, tensors: Iterable[str]) -> set[str]:
-    """The nodes that compute tensors, by their first outputs.
+    """Nodes that compute tensors, by the name of their first output.
 
-    From each tensor it goes back through floats to the nearest product, norm, softmax or
-    sampling, which are not among them: their results are float16.
+    Walks back from each tensor through floats to the nearest product, norm, softmax or sampling,
+    excluded: their results are float16.
     """
     makers = {output: node for node in model.graph.node for output in node.output}
     floats = float_tensors(model)
@@ -89,9 +89,9 @@ def walk(model: ModelProto, tensors: Iterable[str]) -> set[str]:
 
 
 def spread(model: ModelProto, exact: set[str]) -> set[str]:
-    """Add the nodes that read exact results only, up to the borders.
+    """Add nodes that read only float32 results, up to the next expensive operator.
 
-    The weight of a pixel is what is left of its place: rounded before that, it would be wrong.
+    Interpolation weights are the fractional part of a location, which needs full precision.
     """
     floats = float_tensors(model) - {weight.name for weight in model.graph.initializer}
     floats -= {value.name for value in model.graph.input}
@@ -106,7 +106,7 @@ def spread(model: ModelProto, exact: set[str]) -> set[str]:
 
 
 def float_tensors(model: ModelProto, kind: int = _FLOAT) -> set[str]:
-    """Names of all tensors of one type: float32, or float16 with `kind=10`."""
+    """Names of all tensors of a type: float32, or float16 with `kind=10`."""
     from onnx import shape_inference
 
     graph = shape_inference.infer_shapes(model, strict_mode=True).graph
@@ -116,16 +116,16 @@ def float_tensors(model: ModelProto, kind: int = _FLOAT) -> set[str]:
 
 
 def to_half(model: ModelProto, exact: Container[str]) -> None:
-    """Let every node compute in float16, those named by their first output excepted.
+    """Convert all nodes to float16 except `exact`, given by the name of their first output.
 
-    A tensor that is wanted in both types gets one Cast. Inputs and outputs of the graph keep
-    their types. A node that reads a constant beyond 65504 stays float32 too.
+    A tensor needed in both types gets one Cast. Inputs and outputs of the graph keep their types.
+    Nodes that read a constant above 65504 stay float32 too.
     """
     _Halver(model).run(exact)
 
 
 class _Halver:
-    """Walks a graph in its order and knows which type every tensor has."""
+    """Convert nodes in graph order, tracking the type of every tensor."""
 
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
@@ -158,14 +158,14 @@ class _Halver:
                     self._make_half(node, place)
 
     def _float_inputs(self, node: NodeProto) -> list[int]:
-        """Places of the inputs that must have the type of the node."""
+        """Positions of the inputs that must have the type of the node."""
         if node.op_type in _ANY_TYPE:
             return []
         places = [place for place, name in enumerate(node.input) if name in self.floats]
         return places[:1] if node.op_type == "Resize" else places  # roi and scales are float32
 
     def _make_half(self, node: NodeProto, place: int) -> None:
-        """Note that an output is float16; one of the graph's own is cast back."""
+        """Mark an output as float16; an output of the graph is cast back to float32."""
         from onnx import helper
 
         name = node.output[place]
@@ -177,7 +177,7 @@ class _Halver:
             self.halves.add(name)
 
     def _as_type(self, name: str, wants_half: bool) -> str:
-        """The tensor in that type, under its own name or another one."""
+        """Name of the tensor in the requested type."""
         if (name in self.halves) == wants_half:
             return name
         if name not in self.twins:

@@ -1,8 +1,8 @@
-"""Runs float16 ONNX graphs on a CPU as a GPU would: every float16 result is rounded, or infinite.
+"""Emulate float16 ONNX graphs on a CPU: every float16 result is rounded or overflows, as on a GPU.
 
-ONNX Runtime's CPU provider computes such graphs in float32 and rounds almost nothing, so that an
-overflow goes unnoticed there. Here the graph is rewritten: float32 throughout, and after each node
-whose result the file declares as float16 a cast there and one back.
+ONNX Runtime's CPU provider computes such graphs in float32 with hardly any rounding and hides
+overflows. Here the graph is rewritten to float32, with a cast to float16 and back after each node
+whose result the file declares as float16.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _MOVES = {
     *("Max", "Min", "Relu", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose"),
     *("TopK", "Unsqueeze"),
 }
-"""Give numbers that they were given, which are rounded already."""
+"""Operators that only move or select values, which are rounded already."""
 _CHECK = "largest/"
 
 
 class Magnitude(NamedTuple):
-    """The largest number that a node gives to a float16 tensor, before it is rounded."""
+    """The largest magnitude that a node writes to a float16 tensor, before rounding."""
 
     node: str
     value: float
 
     @property
     def overflows(self) -> bool:
-        """Whether float16 makes it infinite; what lies between rounds down to 65504."""
+        """Whether it rounds to infinity; values up to 65504 + 16 round down to 65504."""
         return not self.value < LARGEST + 16
 
 
 class RoundingDetector(OnnxDetector):
-    """A file of ours in float16, each result of it rounded to float16; on the CPU.
+    """Run a float16 file on the CPU with every result rounded to float16.
 
-    Sums inside a node are float32, as on GPUs. A runtime that fuses nodes rounds less often, none
-    rounds more: what is right here is right there.
+    Sums inside a node are float32, as on GPUs. Runtimes that fuse nodes round less often, never
+    more often, so this is the worst case.
     """
 
     def _open(self, path: Path, device: str | None) -> tuple[Any, str]:
@@ -61,18 +61,18 @@ class RoundingDetector(OnnxDetector):
 
     @property
     def magnitudes(self) -> list[Magnitude]:
-        """Of all nodes that round, over all images so far, the largest first."""
+        """Magnitudes of all rounded nodes over all images so far, largest first."""
         found = map(Magnitude, self._checked, self._seen.tolist())
         return sorted(found, key=lambda one: -one.value)
 
     @property
     def overflows(self) -> list[Magnitude]:
-        """Those that became infinite."""
+        """Magnitudes that became infinite."""
         return [one for one in self.magnitudes if one.overflows]
 
 
 class _Watched:
-    """A session that also keeps the largest magnitudes."""
+    """A session that also records the largest magnitudes."""
 
     def __init__(self, session: Any, seen: np.typing.NDArray[np.float64]) -> None:  # noqa: ANN401
         self._session, self._seen = session, seen
@@ -82,18 +82,18 @@ class _Watched:
         self._checks = [one.name for one in outputs if one.name.startswith(_CHECK)]
 
     def get_outputs(self) -> list[Any]:
-        """Those of the file."""
+        """The outputs of the file."""
         return self._outputs
 
     def run(self, names: list[str], feed: dict[str, Any], options: object = None) -> list[Any]:
         """The outputs of the file."""
-        answers = self._session.run([*names, *self._checks], feed, options)
-        np.fmax(self._seen, np.array(answers[len(names) :], np.float64), out=self._seen)
-        return list(answers[: len(names)])
+        outputs = self._session.run([*names, *self._checks], feed, options)
+        np.fmax(self._seen, np.array(outputs[len(names) :], np.float64), out=self._seen)
+        return list(outputs[: len(names)])
 
 
 def _round_results(model: ModelProto) -> list[str]:
-    """Rewrite a graph in place; the names of the nodes whose magnitudes it gives as well."""
+    """Rewrite a graph in place; return the names of the nodes whose magnitudes it outputs."""
     graph, halves = model.graph, float_tensors(model, _HALF)
     _raise_weights(model)
     nodes: list[NodeProto] = []
@@ -116,7 +116,7 @@ def _round_results(model: ModelProto) -> list[str]:
 
 
 def _raise_weights(model: ModelProto) -> None:
-    """The same numbers as float32."""
+    """Convert float16 weights to float32, which is exact."""
     from onnx import numpy_helper
 
     for weight in model.graph.initializer:
@@ -126,7 +126,7 @@ def _raise_weights(model: ModelProto) -> None:
 
 
 def _rounding(name: str) -> list[NodeProto]:
-    """`name` from `name/exact`; ONNX Runtime removes the casts that it added, not these."""
+    """Compute `name` from `name/exact`; ONNX Runtime removes only casts that it added itself."""
     from onnx import helper
 
     exact = f"{name}/exact"

@@ -1,10 +1,10 @@
-"""INT8 in an ONNX file of ours: writes explicit Q/DQ pairs around the convolutions.
+"""INT8 ONNX files: insert explicit Q/DQ pairs around the convolutions.
 
-One graph for TensorRT and ONNX Runtime: int8 with zero point 0, a scale per activation and per
-channel of weights, biases in float. ONNX Runtime's own quantizer is not used, because its symmetric
-form has pairs between a convolution and its ReLU, which TensorRT cannot fuse, and leaves most
-convolutions in float on x86 (docs/benchmarks.md). calibration.py measures the ranges,
-int8_on_cpu.py restates the graph for the CPU.
+One graph serves TensorRT and ONNX Runtime: int8 with zero point 0, one scale per activation and
+per weight channel, float biases. ONNX Runtime's quantizer is not used: its symmetric mode puts
+pairs between a convolution and its ReLU, which TensorRT cannot fuse, and leaves most convolutions
+in float on x86 (docs/benchmarks.md). calibration.py measures the ranges, int8_on_cpu.py adapts the
+graph to CPUs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
 LEVELS = 127
-"""The largest int8; -128 has no partner and stays unused. Two neighbouring weights of an output
-channel share it: x86 without VNNI adds their products with uint8 in 16 bits, where 255 * 129 would
+"""Largest int8; -128 is unused, for symmetry. It also bounds the sum of two neighbouring weights of
+an output channel: x86 without VNNI adds their products with uint8 in 16 bits, where 255 * 129 would
 saturate."""
 _BIAS_LIMIT = 2.0**30
 _BLOCK = re.compile(r"(?:backbone|encoder)/[a-z]\w*(?:/\d+)?(?=/)")
 _SAME_SCALE = {"AveragePool", "Concat", "MaxPool", "Resize", "Pad"}
-"""Operators that pass values on as they are: with one scale before and behind them integers do."""
+"""Operators that keep values: with equal scales before and after, they run on integers."""
 _JOINS = {"Add", *_SAME_SCALE}
 
 
 def block_of(node: NodeProto) -> str | None:
-    """The part of backbone or encoder that a convolution belongs to: `backbone/stages/2`.
+    """The block of a convolution in backbone or encoder, for example `backbone/stages/2`.
 
     None for other operators and other parts of the network, which stay float.
     """
@@ -42,24 +42,24 @@ def block_of(node: NodeProto) -> str | None:
 
 
 def block_at(name: str) -> str | None:
-    """The same for the name of a convolution."""
+    """The block of a convolution, by the name of its node."""
     found = _BLOCK.match(name)
     return found.group() if found else None
 
 
 def blocks(graph: GraphProto) -> list[str]:
-    """All parts with convolutions, in the order of the graph."""
+    """All blocks with convolutions, in graph order."""
     return list(dict.fromkeys(filter(None, map(block_of, graph.node))))
 
 
 @dataclass
 class Pairs:
-    """Where the pairs stand.
+    """Positions of the Q/DQ pairs.
 
     Attributes:
         convs: the quantised convolutions.
-        readers: tensor to the (node, position of the input) that read its quantised form.
-        shared: tensors that must have one scale, two by two.
+        readers: by tensor, the (node, input position) that read its quantised form.
+        shared: pairs of tensors that must have the same scale.
     """
 
     convs: list[NodeProto] = field(default_factory=list)
@@ -70,14 +70,15 @@ class Pairs:
 
 
 def plan(graph: GraphProto, kept_float: Collection[str] = ()) -> Pairs:
-    """Choose the tensors that get a pair.
+    """Select the tensors that get a Q/DQ pair.
 
-    They are the inputs of quantised convolutions; behind these what a concatenation, a sum, a pool
-    or an upsampling made of quantised maps; and a convolution's output before SiLU, without which
-    ONNX Runtime computes it in float. Never what lies between a convolution or a sum and its ReLU.
+    These are the inputs of quantised convolutions; the inputs of the concatenations, sums, pools
+    and upsamplings that produce them; and the output of a convolution before SiLU, which ONNX
+    Runtime would otherwise compute in float. Never a tensor between a convolution or sum and its
+    ReLU.
 
     Args:
-        graph: float, its nodes named after their modules.
+        graph: a float graph whose nodes are named after their modules.
         kept_float: blocks that stay float.
     """
     return _Planner(graph, set(kept_float)).pairs
@@ -102,7 +103,7 @@ class _Planner:
                     self._want(node.output[0], follower, place)
 
     def _want(self, tensor: str, reader: NodeProto, place: int) -> None:
-        """A reader of integers; whoever joins maps into this tensor reads integers too."""
+        """Add a reader; the operator that joins maps into this tensor then reads integers too."""
         known = self.pairs.readers[tensor]
         if (reader, place) in known:
             return
@@ -124,11 +125,11 @@ class _Planner:
 def quantize(
     model: ModelProto, largest: Mapping[str, float], kept_float: Collection[str] = ()
 ) -> ModelProto:
-    """Write the pairs into a copy of a float graph.
+    """Insert the pairs into a copy of a float graph.
 
     Args:
-        model: as `write_onnx` wrote it.
-        largest: tensor to the magnitude that becomes 127, for every tensor of `plan`.
+        model: written by `write_onnx`.
+        largest: by tensor of `plan`, the magnitude that maps to 127.
         kept_float: blocks without pairs.
     """
     model = copy.deepcopy(model)
@@ -146,9 +147,10 @@ def quantize(
 
 
 def largest_pairs(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The largest |a| + |b| of two weights that one instruction multiplies, or the largest weight.
+    """Per output channel, the largest |a| + |b| of two neighbouring weights, or largest weight.
 
-    Neighbours are those in the order (K, K, C_in): ONNX Runtime multiplies maps in channels-last.
+    One instruction multiplies both. Neighbours are those in (K, K, C_in) order, because ONNX
+    Runtime convolves in channels-last.
 
     Args:
         weight: (C_out, C_in, K, K), of any number type.
@@ -164,7 +166,7 @@ def largest_pairs(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _scales(pairs: Pairs, largest: Mapping[str, float]) -> dict[str, float]:
-    """A scale for each tensor; those that share one get the largest of theirs."""
+    """Scale by tensor; tensors that share a scale get the largest of theirs."""
     values = {tensor: largest[tensor] for tensor in pairs.readers}
     is_settled = False
     while not is_settled:
@@ -177,7 +179,7 @@ def _scales(pairs: Pairs, largest: Mapping[str, float]) -> dict[str, float]:
 
 
 class _Writer:
-    """Adds nodes and constants to a graph, each pair right behind the node that it rounds."""
+    """Insert nodes and constants into a graph, each pair right after the node that it rounds."""
 
     def __init__(self, graph: GraphProto) -> None:
         from onnx import numpy_helper
@@ -191,7 +193,7 @@ class _Writer:
         self.names = {name: node.name for node in graph.node for name in node.output}
 
     def add_pair(self, tensor: str, scale: float, readers: list[tuple[NodeProto, int]]) -> None:
-        """Let the readers see a tensor as int8 with zero point 0."""
+        """Replace the input of the readers by the int8 form of a tensor, with zero point 0."""
         from onnx import helper
 
         constants = self._constants(tensor, np.array(scale, np.float32))
@@ -205,12 +207,12 @@ class _Writer:
             node.input[place] = back
 
     def quantize_weight(self, conv: NodeProto, input_scale: float) -> None:
-        """Store a convolution's weights as int8, one scale for each output channel.
+        """Store the weights of a convolution as int8, with one scale per output channel.
 
-        No pair of neighbours exceeds LEVELS, so that every CPU computes the same (docs/export.md).
+        No sum of two neighbours exceeds LEVELS, so all CPUs compute the same (docs/benchmarks.md).
 
-        ONNX Runtime counts the bias in units of both scales, in 32 bits, which are too few where a
-        channel has almost no weights: its scale is larger then.
+        ONNX Runtime quantises the bias to 32 bits with the product of both scales. If a channel has
+        almost no weights, its scale is enlarged until the bias fits.
         """
         from onnx import helper
 
@@ -230,7 +232,7 @@ class _Writer:
         self.at_start.append(node)
 
     def finish(self) -> None:
-        """Put the nodes into their places and the constants into the graph."""
+        """Write nodes and constants back into the graph, in topological order."""
         nodes = [*self.at_start]
         for value in self.graph.input:
             nodes += self.after.get(value.name, [])

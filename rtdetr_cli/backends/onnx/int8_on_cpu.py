@@ -1,9 +1,8 @@
-"""INT8 for ONNX Runtime on a CPU: the same numbers with other zero points, in memory only.
+"""Adapt INT8 files to ONNX Runtime on a CPU, in memory: same values, other zero points.
 
-On x86 its integer kernels want uint8. A map without negative values keeps its scale and gets 0 as
-zero point, by which the runtime folds ReLU into the convolution; other maps get 128. As it stands
-in the file the graph of rtdetr-n is slower than float32, restated it is faster
-(docs/benchmarks.md).
+The integer kernels for x86 take uint8. Maps without negative values keep their scale and get zero
+point 0, with which the runtime folds ReLU into the convolution; other maps get 128. Unchanged, the
+INT8 graph of rtdetr-n is slower than float32; rewritten, it is faster (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ _KEEP_SIGN = {
     *("AveragePool", "MaxPool", "Resize", "Concat", "Add", "Pad"),
     *("QuantizeLinear", "DequantizeLinear"),
 }
-"""Operators whose result has no negative value where their inputs have none."""
+"""Operators whose output is non-negative if their inputs are."""
 
 
 def restated_for_cpu(path: Path) -> bytes | None:
-    """A file by `quantize` as the CPU wants it; None for any other file."""
+    """The adapted content of a file by `quantize`; None for other files."""
     content = path.read_bytes() if path.is_file() else b""
     if b"QuantizeLinear" not in content or b"rtdetr_format" not in content:
         return None
@@ -35,7 +34,7 @@ def restated_for_cpu(path: Path) -> bytes | None:
 
     try:
         model = load_model_from_string(content)
-    except DecodeError:  # ONNX Runtime says what is wrong
+    except DecodeError:  # ONNX Runtime reports the fault
         return None
     restate_for_cpu(model)
     restated: bytes = model.SerializeToString()
@@ -43,10 +42,9 @@ def restated_for_cpu(path: Path) -> bytes | None:
 
 
 def restate_for_cpu(model: ModelProto) -> None:
-    """Turn activations of a graph by `quantize` from int8 to uint8; weights stay int8.
+    """Convert activations of a graph by `quantize` from int8 to uint8; weights stay int8.
 
-    Values up to 127 scales are the same numbers as before; above, where int8 clips, maps without
-    negative values go on to 255.
+    Values up to 127 scales are unchanged; non-negative maps clip at 255 scales instead of 127.
     """
     from onnx import numpy_helper
 
@@ -63,10 +61,10 @@ def restate_for_cpu(model: ModelProto) -> None:
 
 
 def may_saturate(content: bytes) -> bool:
-    """Whether products of a file's int8 weights can exceed 16 bits when two of them are added.
+    """Whether the sum of two products with int8 weights can exceed 16 bits.
 
-    Files by `quantize` never do; others run with uint8 weights on x86 without VNNI, which costs
-    time (docs/benchmarks.md).
+    Never in files by `quantize`; other files run with uint8 weights on x86 without VNNI, which is
+    slower (docs/benchmarks.md).
     """
     from onnx import load_model_from_string, numpy_helper
 
@@ -77,11 +75,11 @@ def may_saturate(content: bytes) -> bool:
 
 
 def _without_negative_values(graph: GraphProto) -> set[str]:
-    """Tensors that ReLU or Sigmoid made, and what passes them on."""
+    """Outputs of ReLU and Sigmoid, and of operators that preserve the sign."""
     found: set[str] = set()
     for node in graph.node:
         maps = node.input if node.op_type in {"Concat", "Add"} else node.input[:1]
-        passes_on = node.op_type in _KEEP_SIGN and found.issuperset(maps)
-        if passes_on or node.op_type in {"Relu", "Sigmoid"}:
+        keeps_sign = node.op_type in _KEEP_SIGN and found.issuperset(maps)
+        if keeps_sign or node.op_type in {"Relu", "Sigmoid"}:
             found.update(node.output)
     return found

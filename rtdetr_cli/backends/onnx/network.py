@@ -1,11 +1,11 @@
-"""The network in the form in which it is written into a file: the same function, fewer steps.
+"""The network as exported: the same function with fewer operators.
 
-Built from a trained network, with neighbouring linear maps multiplied out in float64 and the box
-carried as a logit; sampling.py looks the values up. onnx.py adds the post-processing and writes it.
+Built from a trained network: consecutive linear maps are multiplied in float64, and boxes are kept
+as logits. sampling.py implements deformable sampling, graph.py adds the post-processing.
 
 Legend: B batch, Q queries, C hidden_dim, K classes, M heads, D = C / M, P points of all levels,
 H W height and width of a map, N tokens. Tokens and queries are rows of one matrix, (B * N, C), so
-that a Linear is one node (Gemm) and not two.
+that a Linear is one node (Gemm) instead of two.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from rtdetr_cli.nn.layers import SelfAttention
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
 BOX_LOGIT_LIMIT = -math.log(1e-5)
-"""What the network's inverse sigmoid makes of a coordinate at the border of the image."""
+"""Inverse sigmoid of a coordinate at the border of the image, with the eps of nn/decoder.py."""
 STRIDES = (8, 16, 32)
 _MARGIN = 0.01
-"""Anchors nearer to the border are invalid (nn/decoder.py)."""
+"""Anchors closer to the border are invalid (nn/decoder.py)."""
 M = TypeVar("M", bound=nn.Module)
 
 
 class DeployedNetwork(nn.Module):
-    """A trained network at its present speed settings, for inference only."""
+    """A trained network with its current decoder layers and queries, for inference only."""
 
     def __init__(
         self,
@@ -42,13 +42,12 @@ class DeployedNetwork(nn.Module):
         size_hw: tuple[int, int] | None,
         sampler: str = "grid_sample",
     ) -> None:
-        """Build it; the network is left as it is.
+        """Build the deployed form; `network` is not changed.
 
         Args:
             network: in eval mode.
-            size_hw: height and width of the images, None for any.
-            sampler: `grid_sample` or `gather`; without effect where the network samples whole
-                pixels.
+            size_hw: height and width of the images, None if free.
+            sampler: `grid_sample` or `gather`; no effect on networks with discrete sampling.
         """
         super().__init__()
         fused = fuse(network)
@@ -66,7 +65,7 @@ class DeployedNetwork(nn.Module):
 class DeployedAIFI(nn.Module):
     """Attention on S5 with one projection for query, key and value.
 
-    The position is added behind it, multiplied out: a constant where the size is one.
+    The projected position embedding is added afterwards; for a fixed size it is a constant.
     """
 
     def __init__(self, aifi: AIFI) -> None:
@@ -95,7 +94,7 @@ class DeployedEncoderLayer(nn.Module):
         width = weight.shape[1]
         like = attention.in_proj_weight
         self.in_proj = make_linear(weight, None, like)
-        # The value's third of the position is nought.
+        # The position is added to query and key only.
         self.position_proj = make_linear(weight, bias, like)
         self.position_proj.weight.data[2 * width :] = 0
         self.out_proj = attention.out_proj
@@ -114,7 +113,7 @@ class DeployedEncoderLayer(nn.Module):
 
 
 class DeployedDecoder(nn.Module):
-    """Query selection and the decoder layers that run, with the last score head alone."""
+    """Query selection and the active decoder layers, with only the last score head."""
 
     def __init__(
         self, decoder: RTDETRDecoder, size_hw: tuple[int, int] | None, sampler: str
@@ -146,7 +145,7 @@ class DeployedDecoder(nn.Module):
 
 
 class QuerySelection(nn.Module):
-    """The cells with the best class score, as RTDETRDecoder.select_queries chooses them."""
+    """Select the cells with the best class score, as RTDETRDecoder.select_queries."""
 
     def __init__(
         self,
@@ -171,7 +170,7 @@ class QuerySelection(nn.Module):
 
     @property
     def least_cells(self) -> int:
-        """Cells of S5 along a side, from which on a square image has a cell for every query."""
+        """Smallest side of S5 for which a square image has a cell for every query."""
         per_cell = sum((STRIDES[-1] // stride) ** 2 for stride in STRIDES)
         return math.ceil(math.sqrt(self.num_queries / per_cell))
 
@@ -188,7 +187,7 @@ class QuerySelection(nn.Module):
         return content, self.bbox_head(content) + anchors_logit
 
     def _project(self, maps: list[Tensor], is_valid: Tensor) -> list[Tensor]:
-        """(B, C, H * W) of each map; an invalid cell gets what the projection makes of noughts."""
+        """(B, C, H * W) of each map; invalid cells get the projection of zeros, its bias."""
         rows, start = [], 0
         for proj, x, has_invalid in zip(self.projs, maps, self.has_invalid, strict=True):
             projected = proj(x)
@@ -244,8 +243,8 @@ class DeployedDecoderLayer(nn.Module):
 
     def _attend_maps(self, query: Tensor, boxes: Tensor, maps: list[Tensor]) -> Tensor:
         """Deformable attention, (B * Q, C) before the last projection."""
-        looked = self._split_heads(self.sampling(query), self.num_heads)  # (B, M, Q, 3P)
-        offsets, weights = looked.split([2 * self.num_points, self.num_points], dim=-1)
+        sampling = self._split_heads(self.sampling(query), self.num_heads)  # (B, M, Q, 3P)
+        offsets, weights = sampling.split([2 * self.num_points, self.num_points], dim=-1)
         centre, size = boxes.reshape(-1, 1, self.num_queries, 2, 2).split(1, dim=3)
         grid = offsets.unflatten(-1, (-1, 2)) * size + (2 * centre - 1)  # (B, M, Q, P, 2)
         values = [proj(x) for proj, x in zip(self.value_projs, maps, strict=True)]
@@ -253,7 +252,7 @@ class DeployedDecoderLayer(nn.Module):
         return out
 
     def _split_heads(self, rows: Tensor, parts: int | None = None) -> Tensor:
-        """(B * Q, X) to (B, parts, Q, X / parts); a part is D wide unless their number is given."""
+        """(B * Q, X) to (B, parts, Q, X / parts); by default parts are D wide."""
         parts = parts or rows.shape[-1] * self.num_heads // self.norm1.weight.numel()
         return rows.reshape(-1, self.num_queries, parts, rows.shape[-1] // parts).transpose(1, 2)
 
@@ -264,16 +263,16 @@ def only(kind: type[M], modules: nn.Module) -> list[M]:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of (B, M, N, D) each, the query scaled already: (B * N, C).
+    """Attention of (B, M, N, D) each, with the query scaled already: (B * N, C).
 
-    Written out, because the exporter scales query and key by themselves.
+    Spelled out, because for F.scaled_dot_product_attention the exporter scales query and key.
     """
     weights = (query @ key.transpose(2, 3)).softmax(dim=-1)
     return (weights @ value).transpose(1, 2).reshape(-1, value.shape[1] * value.shape[3])
 
 
 def scaled_in_projection(attention: SelfAttention) -> tuple[Tensor, Tensor]:
-    """Weight (3C, C) and bias (3C,) in float64 of query, key and value, the query's scaled."""
+    """Weight (3C, C) and bias (3C,) of query, key and value in float64; the query is scaled."""
     width = attention.out_proj.in_features
     scale = torch.ones(3 * width, 1, dtype=torch.float64)
     scale[:width] = (width / attention.num_heads) ** -0.5
@@ -282,9 +281,9 @@ def scaled_in_projection(attention: SelfAttention) -> tuple[Tensor, Tensor]:
 
 
 def sampling_projection(cross: DeformableAttention) -> nn.Linear:
-    """Offsets and attention weights in one Linear, head by head: P pairs (x, y), then P weights.
+    """Offsets and attention weights in one Linear; per head P pairs (x, y), then P weights.
 
-    The offsets come out in GridSample's units, where the image is 2 wide, per size of the box.
+    Offsets are relative to the box size, in GridSample's units: the image is 2 wide.
     """
     per_point = torch.tensor([1 / n for n in cross.num_points for _ in range(n)])
     factor = (2 * cross.offset_scale * per_point.double()).repeat_interleave(2)[:, None]  # (2P, 1)
@@ -302,7 +301,7 @@ def sampling_projection(cross: DeformableAttention) -> nn.Linear:
 
 
 def multiply_out(first: nn.Conv2d, second: nn.Linear) -> nn.Conv2d:
-    """One 1x1 convolution that equals `second(first(x))` at every place of a map."""
+    """One 1x1 convolution that equals `second(first(x))` at every position of a map."""
     weight, bias = second.weight.detach().double(), second.bias.detach().double()
     assert first.bias is not None
     conv = nn.Conv2d(first.in_channels, second.out_features, 1).to(first.weight)

@@ -1,6 +1,6 @@
-"""How the deployed decoder (network.py) looks values up: with GridSample, or with plain gathers.
+"""Deformable sampling of the deployed decoder (network.py), with GridSample or with gathers.
 
-Several releases of TensorRT compute GridSample in such decoders wrong, so there are two forms.
+There are two forms because several releases of TensorRT miscompute GridSample in such decoders.
 Legend: B batch, Q queries, C hidden_dim, M heads, D = C / M, P points of all levels, H W height and
 width of a map, N tokens of all maps, K corners.
 """
@@ -16,28 +16,28 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 
 def used_sampler(network: RTDETRNetwork, name: str) -> str:
-    """What `name` comes to in this network: whole pixels are always gathered."""
+    """The sampler in use: networks with discrete sampling always gather."""
     return "gather" if network.config.decoder.sampling == "discrete" else name
 
 
 def make_sampler(name: str, cross: DeformableAttention) -> nn.Module:
-    """The form called `grid_sample` or `gather`; whole pixels are always gathered."""
+    """The module for `grid_sample` or `gather`; discrete sampling always gathers."""
     return GatherSampler(cross) if name == "gather" or cross.discrete else GridSampler(cross)
 
 
 class GridSampler(nn.Module):
-    """Bilinear, by one GridSample per map."""
+    """Bilinear sampling with one GridSample per map."""
 
     def __init__(self, cross: DeformableAttention) -> None:
         super().__init__()
         self.num_heads, self.num_points = cross.num_heads, cross.num_points
 
     def forward(self, maps: list[Tensor], grid: Tensor, weights: Tensor) -> Tensor:
-        """Weighted means of sampled values.
+        """Weighted sums of sampled values.
 
         Args:
             maps: one (B, C, H, W) per level.
-            grid: (B, M, Q, P, 2) places (x, y), -1 and 1 are the borders of the image.
+            grid: (B, M, Q, P, 2) locations (x, y); -1 and 1 are the borders of the image.
             weights: (B, M, Q, P).
 
         Returns:
@@ -60,9 +60,9 @@ class GridSampler(nn.Module):
 
 
 class GatherSampler(nn.Module):
-    """The same by index: the four pixels around each place, or the nearest one.
+    """Sampling by index: the four pixels around each location, or the nearest one.
 
-    All maps at once, so that there is one gather per layer.
+    All maps are gathered at once, with one gather per layer.
     """
 
     def __init__(self, cross: DeformableAttention) -> None:
@@ -71,9 +71,9 @@ class GatherSampler(nn.Module):
         self.discrete = cross.discrete
 
     def forward(self, maps: list[Tensor], grid: Tensor, weights: Tensor) -> Tensor:
-        """As GridSampler.forward."""
+        """Same as GridSampler.forward."""
         sizes, starts = self._geometry(maps)
-        pixels = (grid + 1) * (sizes / 2) - 0.5  # (B, M, Q, P, 2), 0 is the middle of the first
+        pixels = (grid + 1) * (sizes / 2) - 0.5  # (B, M, Q, P, 2), 0 is the centre of the first
         if self.discrete:
             corners = (pixels + 1).floor()[..., None, :]  # as the official code rounds
             share = None
@@ -88,7 +88,7 @@ class GatherSampler(nn.Module):
         return self._mix(maps, self._index(inside, sizes, starts), weights, share)
 
     def _geometry(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(P, 2) width and height of the map that each point looks at, and (P,) its first row."""
+        """(P, 2) width and height of the map of each point, and (P,) its first row."""
         sizes, starts, start = [], [], 0
         for values, points in zip(maps, self.num_points, strict=True):
             height, width = values.shape[2:]
@@ -99,7 +99,7 @@ class GatherSampler(nn.Module):
         return torch.cat(sizes), torch.cat(starts)
 
     def _index(self, corners: Tensor, sizes: Tensor, starts: Tensor) -> Tensor:
-        """Rows of the (N * M, D) table of an image: (B, M, Q, P, K)."""
+        """Row indices into the (N * M, D) table of an image: (B, M, Q, P, K)."""
         heads = self.num_heads
         strides = torch.stack((torch.ones_like(starts), sizes[:, 0]), dim=-1) * heads  # (P, 2)
         head = torch.arange(heads).to(starts)[:, None, None, None]
@@ -126,10 +126,10 @@ class GatherSampler(nn.Module):
 
 @torch.library.custom_op("rtdetr::take_rows", mutates_args=())
 def take_rows(table: Tensor, index: Tensor) -> Tensor:
-    """Rows of each image: (B, N, C) at (B, Q) to (B, Q, C).
+    """Select rows per image: (B, N, C) at (B, Q) to (B, Q, C).
 
-    An operator of its own, because PyTorch's gather wants an index as wide as the rows, which
-    would be written into the file as it is; onnx.py writes this one as GatherND.
+    A custom operator, because PyTorch's gather needs an index as wide as the rows, which would end
+    up in the file; graph.py exports this operator as GatherND.
     """
     return table.gather(1, index[..., None].expand(-1, -1, table.shape[-1]))
 

@@ -1,4 +1,4 @@
-"""Opens ONNX Runtime on the device that is asked for; onnx.py runs the session."""
+"""Open ONNX Runtime sessions on a requested device; detector.py runs them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def open_session(path: Path, device: str | None, model: bytes | None = None) -> tuple[Any, str]:
-    """An ONNX Runtime session, and for people what runs it; on `model` in place of the file."""
+    """Open a session, on `model` if given; return it and a description of the runtime."""
     with needs_onnx_extra():
         import onnxruntime
     _warn_of_twins()
@@ -29,7 +29,7 @@ def open_session(path: Path, device: str | None, model: bytes | None = None) -> 
     with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):
         restated = restated_for_cpu(path) if provider == _CPU and model is None else None
         if not cpu_features().has_int8_dot and (restated is None or may_saturate(restated)):
-            # x86 without VNNI adds two products of uint8 and int8 in 16 bits unless told otherwise.
+            # By default x86 without VNNI adds two products of uint8 and int8 in 16 bits.
             options.add_session_config_entry("session.x64quantprecision", "1")
         source = model or restated or str(path)
         session = onnxruntime.InferenceSession(
@@ -37,7 +37,7 @@ def open_session(path: Path, device: str | None, model: bytes | None = None) -> 
         )
     running = session.get_providers()[0]
     if provider != _CPU and running == _CPU:
-        # A missing library is only logged by the runtime, which goes on without CUDA.
+        # If a library is missing, the runtime only logs it and continues without CUDA.
         fault = "ONNX Runtime cannot load CUDA; its CUDA or cuDNN libraries are missing"
         if device is not None:
             raise BackendError(f"device={device}: {fault}")
@@ -51,7 +51,7 @@ def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions, and hold texts of the file
+    options.log_severity_level = 4  # errors are raised; log lines may quote the file
     options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
     # Threads that wait spin only briefly, which leaves the core to other processes (core/cpu.py).
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
@@ -59,10 +59,10 @@ def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
 
 
 def _choose_provider(device: str | None, available: list[str]) -> str | tuple[str, dict[str, int]]:
-    """CUDA where it is wanted and there, else the CPU.
+    """CUDA if requested and available, else the CPU.
 
     Raises:
-        BackendError: the device that was asked for is not among the runtime's.
+        BackendError: the runtime does not support the requested device.
     """
     chosen = choose_device(device)
     if chosen.type == "cuda" and _CUDA in available:
@@ -76,7 +76,7 @@ def _choose_provider(device: str | None, available: list[str]) -> str | tuple[st
 
 
 def _warn_of_twins() -> None:
-    """Two packages own one folder: the later one wins, and removing either breaks both."""
+    """Warn if both packages are installed: they share a folder, and removing one breaks both."""
     twins = ("onnxruntime", "onnxruntime-gpu")
     if all(any(importlib.metadata.Distribution.discover(name=twin)) for twin in twins):
         warn(f"{' and '.join(twins)} overwrite each other; uninstall both, then install one")
@@ -84,7 +84,7 @@ def _warn_of_twins() -> None:
 
 @contextmanager
 def needs_onnx_extra() -> Iterator[None]:
-    """Turn a missing optional package into one sentence.
+    """Report a missing optional package in one sentence.
 
     Raises:
         BackendError: an import inside the block failed.
@@ -98,7 +98,7 @@ def needs_onnx_extra() -> Iterator[None]:
 
 @contextmanager
 def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
-    """Turn the exceptions of ONNX Runtime, which share no class of their own, into one sentence."""
+    """Convert the exceptions of ONNX Runtime, which have no common base, to one sentence."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (
@@ -106,7 +106,7 @@ def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
         *(state.InvalidProtobuf, state.NoModel, state.NoSuchFile, state.NotImplemented),
         *(state.EPFail, state.RuntimeException),
     )
-    # What pybind11 makes of C++'s: UnicodeDecodeError, a ValueError, for texts of the file.
+    # pybind11 raises UnicodeDecodeError, a ValueError, for invalid strings in the file.
     try:
         yield
     except (*own, RuntimeError, ValueError, MemoryError, OverflowError) as error:

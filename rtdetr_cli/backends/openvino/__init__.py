@@ -1,1 +1,1 @@
-"""OpenVINO: writes, quantises and runs graphs."""
+"""OpenVINO: write, quantise and run graphs."""

@@ -1,8 +1,8 @@
-"""What must stay float32 when OpenVINO's CPU plugin computes in bf16.
+"""Select the operators that stay float32 when OpenVINO's CPU plugin computes in bf16.
 
-Only that: the plugin keeps what lies behind the last product in float32 by itself, the last boxes
-and scores among them. Two places are left, found by the flow of data, not by names. Drift of boxes
-of a trained rtdetr-n with neither, one or both of them: docs/benchmarks.md.
+The plugin itself keeps everything after the last product in float32, including the final boxes and
+scores. Two regions remain, found by data flow, not by name. docs/benchmarks.md has the drift of boxes
+of a trained rtdetr-n with neither, one or both of them.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ _NO_VALUES = {"Constant", "Parameter"}
 
 
 def keep_float32(model: Any) -> set[str]:  # noqa: ANN401
-    """Names of the operators that stay float32; those that lose the mark are restated.
+    """Names of the operators that stay float32; operators that would lose the mark are rewritten.
 
     - Up to the first convolution and its ReLU: bf16 has too few bits for the 256 values of a pixel.
-    - Where the decoder looks: in bf16 the box of a query, from which its places are counted, is a
-      pixel off.
+    - The sampling locations of the decoder: in bf16 the box of a query, to which they are relative,
+      is off by a pixel.
 
     Args:
-        model: an openvino.Model of ours; subtractions of constants are changed, not their values.
+        model: an openvino.Model by `write_onnx`; subtractions of constants are rewritten.
     """
     _restate_subtractions(model)
     nodes = model.get_ordered_ops()
     first = next(node for node in nodes if node.get_type_name() == "Convolution")
-    places = [_input(node, 1) for node in nodes if node.get_type_name() == "GridSample"]
+    grids = [_input(node, 1) for node in nodes if node.get_type_name() == "GridSample"]
     stem = [*_behind([_input(first, 0)]), first, *_bias_and_relu(first)]
-    return {node.get_friendly_name() for node in (*stem, *_behind(places))}
+    return {node.get_friendly_name() for node in (*stem, *_behind(grids))}
 
 
 def mark_float32(xml: Path, names: set[str]) -> None:
-    """Mark operators in a written graph; the reader of every release since 2022 knows the mark.
+    """Mark operators in a written graph; all releases since 2022 read the mark.
 
-    OpenVINO's Python interface cannot set it.
+    OpenVINO's Python API cannot set it.
     """
     if not names:
         return
@@ -53,7 +53,7 @@ def mark_float32(xml: Path, names: set[str]) -> None:
 
 
 def _restate_subtractions(model: Any) -> None:  # noqa: ANN401
-    """Write x - c as x + (-c): the plugin does so too, and drops the mark."""
+    """Rewrite x - c as x + (-c): the plugin does so too, but drops the mark."""
     from openvino import opset13 as operators
 
     for node in model.get_ordered_ops():
@@ -65,7 +65,7 @@ def _restate_subtractions(model: Any) -> None:  # noqa: ANN401
 
 
 def _behind(starts: Iterable[Any]) -> list[Any]:
-    """The operators that these values are made by, back to the products that they come from."""
+    """The operators that compute these values, back to the nearest products."""
     found: dict[str, Any] = {}
     waiting = list(starts)
     while waiting:
@@ -78,7 +78,7 @@ def _behind(starts: Iterable[Any]) -> list[Any]:
 
 
 def _bias_and_relu(convolution: Any) -> list[Any]:  # noqa: ANN401
-    """What the plugin computes in one step with a convolution; it must have the same precision."""
+    """Operators that the plugin fuses with a convolution; they need the same precision."""
     found = []
     node = convolution
     for kind in ("Add", "Relu"):

@@ -1,6 +1,6 @@
-"""INT8 in an OpenVINO graph of ours, by NNCF: the convolutions of backbone and encoder.
+"""INT8 for OpenVINO with NNCF: the convolutions of backbone and encoder.
 
-Blocks are those of quantize.py, found by the names of the operators; all else stays float.
+Blocks are those of onnx/int8.py, found by operator names; everything else stays float.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ _CONVOLUTIONS = {"Convolution", "GroupConvolution"}
 
 
 def blocks(model: Any) -> list[str]:  # noqa: ANN401
-    """The parts whose convolutions can be int8, in the order of the graph."""
+    """The blocks whose convolutions can be INT8, in graph order."""
     nodes = model.get_ordered_ops()
     found = [_block(node) for node in nodes if node.get_type_name() in _CONVOLUTIONS]
     return list(dict.fromkeys(block for block in found if block))
 
 
 def quantize(model: Any, calibration: Iterable[Feed], kept_float: Collection[str] = ()) -> Any:  # noqa: ANN401
-    """A quantised copy.
+    """Return a quantised copy.
 
-    Branches that are joined keep scales of their own: with NNCF's default, one scale for all that a
-    concatenation joins, HGNetv2 lost 18 points of AP (docs/benchmarks.md).
+    The inputs of a concatenation keep separate scales: with NNCF's default, one common scale,
+    HGNetv2 lost 18 points of AP (docs/benchmarks.md).
 
     Args:
-        model: an openvino.Model of ours.
-        calibration: inputs of real images, read several times.
+        model: an openvino.Model by `write_onnx`.
+        calibration: inputs of real images, iterated several times.
         kept_float: blocks that stay float.
 
     Raises:
         BackendError: NNCF is not installed.
     """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA
+    logging.getLogger("torch.utils.cpp_extension").setLevel(
+        logging.ERROR
+    )  # silences a warning about missing CUDA
     with needs_openvino_extra():
         import nncf
         from nncf.quantization.advanced_parameters import QuantizerPropagationRule
@@ -58,7 +60,7 @@ def quantize(model: Any, calibration: Iterable[Feed], kept_float: Collection[str
             ignored_scope=nncf.IgnoredScope(names=floats, validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 quantizer_propagation_rule=QuantizerPropagationRule.DO_NOT_MERGE_BRANCHES,
-                # Weights of 7 bits: with 8, x86 without VNNI saturates sums of products.
+                # 7-bit weights: with 8 bits, x86 without VNNI saturates sums of products.
                 overflow_fix=nncf.OverflowFix.ENABLE,
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),
             ),

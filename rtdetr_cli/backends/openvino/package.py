@@ -1,4 +1,4 @@
-"""Imports OpenVINO and NNCF: silently, or with one sentence where they are missing."""
+"""Import OpenVINO and NNCF without telemetry; report missing packages in one sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def version() -> str:
 
 
 def openvino_package() -> Any:  # noqa: ANN401
-    """OpenVINO, which tells nobody that it was imported.
+    """Import OpenVINO without telemetry.
 
     Raises:
         BackendError: it is not installed.
@@ -31,16 +31,16 @@ def openvino_package() -> Any:  # noqa: ANN401
 
 @contextmanager
 def needs_openvino_extra() -> Iterator[None]:
-    """Around an import of OpenVINO or NNCF: no telemetry, and one sentence where it is missing.
+    """Context for importing OpenVINO or NNCF: no telemetry, one sentence if missing.
 
-    Both send events to Google Analytics, OpenVINO at its import already, if they find a package
-    that pip installs with them. Without it they are silent.
+    Both send events to Google Analytics, OpenVINO already when imported, through a package that pip
+    installs with them. If that package cannot be imported, they send nothing.
 
     Raises:
         BackendError: the package is not installed.
     """
     loaded = sys.modules.get(_TELEMETRY)
-    if loaded is not None:  # by another program in this process, which has its reporter already
+    if loaded is not None:  # imported by other code in this process
         with suppress(RuntimeError):
             loaded.Telemetry().consent = False
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
@@ -53,7 +53,7 @@ def needs_openvino_extra() -> Iterator[None]:
 
 @contextmanager
 def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
-    """Turn the exceptions of OpenVINO, RuntimeErrors as a rule, into one sentence."""
+    """Convert the exceptions of OpenVINO, mostly RuntimeError, to one sentence."""
     try:
         yield
     except (RuntimeError, ValueError, MemoryError, OverflowError) as error:
@@ -63,18 +63,18 @@ def runtime_errors(kind: type[RTDETRError], what: str) -> Iterator[None]:
 
 
 class _SignalStack(ctypes.Structure):
-    """What `sigaltstack` of libc reads and writes."""
+    """`stack_t` of libc's sigaltstack."""
 
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
 @contextmanager
 def same_signal_stack() -> Iterator[None]:
-    """Around work of OpenVINO: signals are handled where they were handled before.
+    """Restore the signal stack of this thread after a call into OpenVINO.
 
-    On CPUs with AMX the first thread at work gets a stack of 20 kB, on which its signal handlers
-    run from then on. With the registers that the system stores there at each signal it overflows: a
-    loading process that ends, or Ctrl-C, would end the program by SIGSEGV.
+    On CPUs with AMX, OpenVINO gives the first working thread an alternate signal stack of 20 kB.
+    The registers that the kernel saves there overflow it, so that any later signal, such as the
+    exit of a loader process or Ctrl-C, would end the program with SIGSEGV.
     """
     if not sys.platform.startswith("linux"):
         yield

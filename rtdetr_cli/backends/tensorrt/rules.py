@@ -1,7 +1,7 @@
-"""What TensorRT would refuse in an ONNX graph, or misread, said before an hour of building.
+"""Find what TensorRT would reject or misread in an ONNX graph, before an hour of building.
 
-The rules are those that TensorRT 10.1 to 11 share: docs/operators.md of onnx/onnx-tensorrt for
-10.1 and 10.15 (Apache-2.0; NVIDIA's opset guide for 11 refers to it), and docs/tensorrt.md.
+The rules hold for TensorRT 10.1 to 11: docs/operators.md of onnx/onnx-tensorrt for 10.1 and 10.15
+(Apache-2.0; NVIDIA's opset guide for 11 refers to it), and docs/tensorrt.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 LAST_OPSET = 19
-"""From 20 on the parser reads GridSample's mode as nearest."""
+"""From opset 20 on the parser reads GridSample's mode as nearest."""
 TOP_K_LIMIT = 3840
 _FLOATS = {"FLOAT", "FLOAT16", "BFLOAT16"}
 _NO_BFLOAT16 = {"FLOAT", "FLOAT16"}
@@ -49,8 +49,8 @@ _COMPUTING = {
     *("ScatterElements", "ScatterND", "Selu", "Shrink", "Sigmoid", "Sin", "Sinh", "Softmax"),
     *("Softplus", "Softsign", "SpaceToDepth", "Sqrt", "Tan", "Tanh", "ThresholdedRelu", "TopK"),
 }
-"""Integers are not refused everywhere by the parser, but nothing here needs them: int64 is for
-indices, shapes and class numbers."""
+"""The parser accepts integers for some of these, but no graph here needs that: int64 is for
+indices, shapes and classes."""
 TYPES = {
     **dict.fromkeys(_MOVING, _ALL),
     **dict.fromkeys(_COUNTING, _NUMBERS),
@@ -61,19 +61,19 @@ TYPES = {
     "DequantizeLinear": {"INT8"},
     **dict.fromkeys(("DeformConv", "GridSample", "Mish", "RoiAlign"), _NO_BFLOAT16),
 }
-"""Operator to the types of its first input."""
+"""Valid types of the first input, by operator."""
 _ONE_TYPE = {
     *(_COUNTING | {"And", "Or", "Xor"}),
     *("BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Gemm", "GridSample"),
     *("InstanceNormalization", "LayerNormalization", "MatMul", "Pow"),
 }
-"""All inputs have one type; of Where those after the first."""
+"""Operators whose inputs must have the same type; for Where, those after the first."""
 _CONSTANT = {
     **dict.fromkeys((name for name in _COMPUTING if name.startswith("Reduce")), 1),
     **dict.fromkeys(("CumSum", "Squeeze", "TopK", "Unsqueeze"), 1),
     "Slice": 3,
 }
-"""Place of the input that must be a constant."""
+"""Position of the input that must be a constant, by operator."""
 _DATA_DEPENDENT = {"Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique"}
 _ATTRIBUTES: dict[str, dict[str, set[Any]]] = {
     "GridSample": {"mode": {"bilinear"}, "padding_mode": {"zeros", "border", "reflection"}},
@@ -90,17 +90,17 @@ _ATTRIBUTES: dict[str, dict[str, set[Any]]] = {
     "ScatterND": {"reduction": {"none"}},
     "TopK": {"sorted": {1}},
 }
-"""Values that are read right; an attribute that is absent has one of them."""
+"""Supported attribute values; the defaults are among them."""
 
 
 class _Graph(NamedTuple):
-    """What the rules look at.
+    """The facts that the rules check.
 
     Attributes:
         model: the file.
-        types: of each tensor, by name.
-        ranks: of each tensor whose rank is known.
-        constants: values of each constant.
+        types: type by tensor.
+        ranks: rank by tensor, where known.
+        constants: value by constant.
     """
 
     model: ModelProto
@@ -110,26 +110,26 @@ class _Graph(NamedTuple):
 
 
 def check_for_tensorrt(path: Path) -> None:
-    """Refuse a file that TensorRT would refuse or misread.
+    """Reject a file that TensorRT would reject or misread.
 
     Raises:
-        BackendError: which nodes, and why.
+        BackendError: names the nodes and the reasons.
     """
     import onnx
 
     found = find_faults(onnx.load(path))
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise BackendError(f"TensorRT cannot take {path.name}: {'; '.join(found[:3])}{more}")
+        raise BackendError(f"TensorRT cannot read {path.name}: {'; '.join(found[:3])}{more}")
 
 
 def find_faults(model: ModelProto) -> list[str]:
-    """Everything that TensorRT would refuse or misread, in words; empty if there is nothing."""
+    """Describe everything that TensorRT would reject or misread; empty if nothing."""
     graph = _read(model)
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     faults = [f"operator set {one}" for one in opsets if one != "ai.onnx"]
     if opsets.get("ai.onnx", 0) > LAST_OPSET:
-        faults.append(f"opset {opsets['ai.onnx']}, at most {LAST_OPSET} is read right")
+        faults.append(f"opset {opsets['ai.onnx']}, at most {LAST_OPSET} is read correctly")
     for name, values in graph.constants.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             faults.append(f"constant {name} is not finite")
@@ -140,7 +140,7 @@ def find_faults(model: ModelProto) -> list[str]:
         elif node.op_type in _DATA_DEPENDENT:
             faults.append(f"{node.op_type}: shapes that depend on the data")
         else:
-            faults.append(f"{node.op_type} is no operator of its parser")
+            faults.append(f"{node.op_type} is not supported by its parser")
     return faults
 
 
@@ -164,28 +164,28 @@ def _read(model: ModelProto) -> _Graph:
 
 
 def _check_types(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    """The type of the data, and one type where the operator wants one."""
+    """Check the type of the data, and that inputs agree where they must."""
     given = [graph.types.get(name) for name in node.input if name]
     if given and given[0] and given[0] not in TYPES[node.op_type]:
-        yield f"takes no {given[0].lower()}"
+        yield f"does not support {given[0].lower()}"
     alike = [kind for kind in (given[1:] if node.op_type == "Where" else given) if kind]
     if node.op_type in _ONE_TYPE | {"Where"} and len(set(alike)) > 1:
         yield f"inputs of different types ({', '.join(alike).lower()})"
 
 
 def _check_bytes(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    """uint8 is for images that enter, and cast at once."""
+    """Check that only inputs of the graph are uint8."""
     inputs = {value.name for value in graph.model.graph.input}
     for name in node.input:
         if graph.types.get(name) == "UINT8" and name not in inputs:
-            yield f"{name} is uint8, which only an input of the network may be"
+            yield f"{name} is uint8, which only inputs of the graph may be"
     made = [name for name in node.output if graph.types.get(name) == "UINT8"]
     if made:
-        yield f"{made[0]} is uint8, which only an input of the network may be"
+        yield f"{made[0]} is uint8, which only inputs of the graph may be"
 
 
 def _check_attributes(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    """Modes that the parser knows, outputs that it gives."""
+    """Check modes and the number of outputs."""
     from onnx import helper
 
     known = _ATTRIBUTES.get(node.op_type, {})
@@ -197,34 +197,34 @@ def _check_attributes(node: NodeProto, graph: _Graph) -> Iterator[str]:
         if node.op_type == "MaxPool" and attribute.name == "dilations" and set(value) != {1}:
             yield f"dilations={value}"
     if node.op_type in {"LayerNormalization", "MaxPool"} and len(node.output) > 1:
-        yield "only the first output is given"
+        yield "only the first output is supported"
     if node.op_type == "GridSample" and graph.ranks.get(node.input[0]) != 4:
-        yield f"takes 4 dimensions, not {graph.ranks.get(node.input[0], 'an unknown number')}"
+        yield f"supports 4 dimensions, not {graph.ranks.get(node.input[0], 'an unknown number')}"
 
 
 def _check_constants(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    """Inputs that must be known when the engine is built."""
+    """Check inputs that must be known when the engine is built."""
     place = _CONSTANT.get(node.op_type, len(node.input))
     if len(node.input) > place and node.input[place] and node.input[place] not in graph.constants:
-        yield f"{node.input[place]} is no constant"
+        yield f"{node.input[place]} is not a constant"
     elif node.op_type == "TopK" and int(graph.constants[node.input[1]].max()) >= TOP_K_LIMIT:
-        yield f"k={int(graph.constants[node.input[1]].max())}, less than {TOP_K_LIMIT} is possible"
+        yield f"k={int(graph.constants[node.input[1]].max())}, must be less than {TOP_K_LIMIT}"
 
 
 def _check_scales(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    """Quantisation is symmetric, to int8, with scales that are known."""
+    """Check that quantisation is symmetric int8 with constant scales."""
     if node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
         return
     scale = graph.constants.get(node.input[1])
     if scale is None:
-        yield f"its scale {node.input[1]} is no constant"
+        yield f"its scale {node.input[1]} is not a constant"
     elif not (scale > 0).all():
         yield "a scale that is not positive"
     zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.int8)
     if zero is None or zero.any():
         yield "a zero point that is not 0"
     elif zero.dtype != np.int8:
-        yield f"{zero.dtype} where int8 is possible"
+        yield f"{zero.dtype} instead of int8"
 
 
 _RULES: tuple[Callable[[NodeProto, _Graph], Iterator[str]], ...] = (

@@ -38,14 +38,16 @@ def test_weights_from_outside_of_the_folder_are_refused(tmp_path, location, nest
     folder.mkdir()
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
     path = save(folder / "x.onnx", location, nested)
-    with pytest.raises(WeightsError, match="outside of its folder; only files beside it are read"):
+    with pytest.raises(
+        WeightsError, match="outside of its folder; only files beside it are allowed"
+    ):
         OnnxDetector(path, "cpu")
 
 
 @pytest.mark.parametrize("location", ["absent.bin", "", ".", "*/_ORT_MEM_ADDR_/*", "fifo"])
 def test_weights_that_are_no_file_are_refused(tmp_path, location):
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(WeightsError, match=r"x\.onnx takes weights from .*not beside it"):
+    with pytest.raises(WeightsError, match=r"x\.onnx reads weights from .*not beside it"):
         OnnxDetector(save(tmp_path / "x.onnx", location), "cpu")
 
 
@@ -66,7 +68,7 @@ def test_weights_beside_the_file_are_read_through_the_links_of_a_cache_too(tmp_p
 def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.onnx")
     for name in ("fifo.onnx", "absent.onnx", "."):
-        with pytest.raises(WeightsError, match="is no regular file"):
+        with pytest.raises(WeightsError, match="is not a regular file"):
             OnnxDetector(tmp_path / name, "cpu")
     for name in ("x.engine", "x.xml"):
         os.mkfifo(tmp_path / name)

@@ -66,7 +66,7 @@ def test_a_graph_that_tensorrt_misreads_is_not_built(tensorrt, fake_tensorrt, tm
     path = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", text)
     assert run(["export", f"model={path}", "format=engine"]) == 5
     error = capsys.readouterr().err
-    assert "TensorRT cannot take toy.onnx: Bernoulli is no operator of its parser" in error
+    assert "TensorRT cannot read toy.onnx: Bernoulli is not supported by its parser" in error
     assert not (tmp_path / "toy.engine").exists()
 
 

@@ -1,89 +1,32 @@
-"""What the options of the graph change, through writer and reader; tracing takes a while."""
+"""Names of nodes, from notes like those of PyTorch's exporter; a real file: test_export.py."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from onnx import parser
 
-import onnx
-import pytest
-import torch
-from torch import nn
+from rtdetr_cli.backends.onnx.graph import name_nodes
 
-from rtdetr_cli.backends.load import preprocessing_for
-from rtdetr_cli.backends.onnx.detector import OnnxDetector
-from rtdetr_cli.backends.onnx.graph import GraphOptions
-from rtdetr_cli.backends.onnx.writer import write_onnx
-from rtdetr_cli.backends.torch import TorchDetector
-from rtdetr_cli.config.model import ModelConfig, Preprocessing
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-
-pytestmark = pytest.mark.slow
-NAMES = {0: "green", 1: "red"}
-PREPROCESSING = Preprocessing((64, 96), False)
-SIZES_HW = [(480, 640), (100, 50), (33, 77)]
+GRAPH = """<ir_version: 8, opset_import: ["" : 17]>
+noted (float[4] x) => (float[4] z) { a = Relu(x) b = Relu(a) c = Neg(b) d = Abs(c) z = Exp(d) }"""
 
 
-def make_network(config: ModelConfig) -> RTDETRNetwork:
-    """Random weights whose answers depend on what is seen, unlike those of a fresh network."""
-    torch.manual_seed(1)
-    network = RTDETRNetwork(config, len(NAMES)).eval()
-    network.set_speed(1, 15)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    return network
-
-
-def write(path: Path, network: nn.Module, **options: object) -> OnnxDetector:
-    write_onnx(path, network, NAMES, PREPROCESSING, GraphOptions(**options))
-    return OnnxDetector(path, "cpu")
-
-
-def assert_agree(network: RTDETRNetwork, detector: OnnxDetector, size_hw: tuple[int, int]) -> None:
-    """On whole bytes, for one image and for three."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (3, 3, *size_hw), generator=generator) / 255
-    reference = TorchDetector(network, NAMES, PREPROCESSING, torch.device("cpu"), fused=False)
-    expected = reference.detect(images, SIZES_HW)
-    for count in (1, 3):
-        found = detector.detect(images[:count], SIZES_HW[:count])
-        for ours, theirs in zip(expected, found, strict=False):
-            torch.testing.assert_close(theirs.scores, ours.scores, atol=1e-5, rtol=0)
-            torch.testing.assert_close(theirs.boxes_xyxy, ours.boxes_xyxy, atol=1e-2, rtol=0)
-            assert theirs.labels.tolist() == ours.labels.tolist()
-
-
-def test_free_sides_bytes_and_gathered_values(tiny_config, tmp_path):
-    network, path = make_network(tiny_config), tmp_path / "x.onnx"
-    detector = write(path, network, dynamic=True, input="uint8", sampler="gather")
-    assert detector.size_is_free
-    assert detector.takes_bytes
-    assert detector.preprocessing == PREPROCESSING
-    for size_hw in ((64, 96), (96, 64), (128, 160)):
-        assert preprocessing_for(detector, size_hw).size_hw == size_hw
-        assert_agree(network, detector, size_hw)
-    graph = onnx.load(path).graph
-    sides = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
-    assert sides == ["batch", "height", "width", 3]
-    assert "GridSample" not in {node.op_type for node in graph.node}
-    assert (detector.notes.sampler, detector.notes.dynamic) == ("gather", True)
-    assert detector.notes.preprocessing.input == "RGB"
-
-
-def test_a_fixed_batch_without_postprocessing(tiny_config, tmp_path):
-    network, path = make_network(tiny_config), tmp_path / "x.onnx"
-    detector = write(path, network, batch=2, postprocess=False)
-    assert_agree(network, detector, PREPROCESSING.size_hw)
-    graph = onnx.load(path).graph
-    signature = {
-        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.output)
-    }
-    assert signature == {
-        "images": [2, 3, 64, 96],
-        "logits": [2, 15, 2],
-        "boxes": [2, 15, 4],
-    }
-    operators = [node.op_type for node in graph.node]
-    assert not set(operators) & {"Shape", "Expand", "Pad", "Range", "Where"}
-    assert operators.count("TopK") == 1
+def test_a_name_is_the_path_of_the_module_and_the_operator():
+    graph = parser.parse_model(GRAPH).graph
+    notes = [
+        "['', 'network', 'network.backbone', 'network.backbone.stages.0', 'relu']",
+        "['', 'network', 'network.backbone', 'network.backbone.stages.0', 'relu_1']",
+        None,  # an optimizer's: it belongs to what it reads
+        "['', 'floor_divide']",
+        "['_empty_nn_module_stack_from_metadata_hook', 'sym_size_int_8']",
+    ]
+    for node, note in zip(graph.node, notes, strict=True):
+        if note:
+            node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=note)
+    name_nodes(graph)
+    assert [node.name for node in graph.node] == [
+        "backbone/stages/0/Relu",
+        "backbone/stages/0/Relu_1",
+        "backbone/stages/0/Neg",
+        "post/Abs",
+        "post/Exp",
+    ]

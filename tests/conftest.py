@@ -64,6 +64,13 @@ def fake_tensorrt() -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "tests" / "fake_tensorrt.py"))
 
 
+@pytest.fixture(scope="session")
+def toy_graph(fake_tensorrt: dict[str, Any]) -> str:
+    """The official contract as ONNX text: score = mean, label = per cent, box = (w, h, w, h)."""
+    text: str = fake_tensorrt["TOY"]
+    return text
+
+
 @pytest.fixture
 def tensorrt(
     fake_tensorrt: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""Where Q/DQ pairs stand, what they compute, and how the CPU gets them; ranges of activations."""
+"""Positions of Q/DQ pairs, what they compute, and the form for the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from onnx import helper, numpy_helper, parser
 from torch.nn import functional as F
 
-from rtdetr_cli.backends.onnx.calibration import BINS, Histogram, Observer
+from rtdetr_cli.backends.onnx.calibration import Observer
 from rtdetr_cli.backends.onnx.int8 import blocks, largest_pairs, plan, quantize
 from rtdetr_cli.backends.onnx.int8_on_cpu import may_saturate, restate_for_cpu, restated_for_cpu
 from rtdetr_cli.backends.onnx.session import open_session
@@ -83,7 +83,7 @@ def largest(images) -> dict[str, float]:
     return {name: float(np.abs(values).max()) for name, values in found.items()}
 
 
-def test_pairs_stand_where_integers_can_flow():
+def test_pairs_are_where_operators_can_run_on_integers():
     graph = make_model().graph
     assert blocks(graph) == ["backbone/stem", "backbone/stages/0", "encoder/fpn_blocks/1"]
     pairs = plan(graph)
@@ -96,7 +96,7 @@ def test_pairs_stand_where_integers_can_flow():
         "m": {"Add"},
         "t": {"Concat"},
         "c": {"Conv"},
-    }  # neither a nor e, which lie before a ReLU, nor f, which only the decoder reads
+    }  # not a and e, which a ReLU reads, nor f, which only the decoder reads
 
 
 def test_a_block_that_stays_float_has_no_pairs(largest):
@@ -107,7 +107,7 @@ def test_a_block_that_stays_float_has_no_pairs(largest):
     assert everything == model
 
 
-def test_the_graph_is_what_tensorrt_takes(largest):
+def test_the_graph_is_valid_for_tensorrt(largest):
     model = quantize(make_model(), largest)
     onnx.checker.check_model(model, full_check=True)
     assert find_faults(model) == []
@@ -125,7 +125,7 @@ def test_the_graph_is_what_tensorrt_takes(largest):
     assert joined == {np.float32(max(largest[name] for name in "rptc") / 127)}
 
 
-def test_the_numbers_are_those_of_rounding_by_hand(largest, images):
+def test_outputs_equal_fake_quantization_in_pytorch(largest, images):
     model = quantize(make_model(), largest, ["backbone/stages/0", "encoder/fpn_blocks/1"])
     given = {
         one.name: torch.tensor(numpy_helper.to_array(one)) for one in make_model().graph.initializer
@@ -142,7 +142,7 @@ def test_the_numbers_are_those_of_rounding_by_hand(largest, images):
     assert np.abs(found - exact).max() > 1e-3
 
 
-def test_the_cpu_computes_the_same_in_its_own_integers(largest, images, tmp_path):
+def test_the_form_for_the_cpu_computes_the_same(largest, images, tmp_path):
     path = tmp_path / "int8.onnx"
     model = quantize(make_model(), largest)
     onnx.save(model, path)
@@ -170,7 +170,7 @@ def test_the_largest_pair_is_one_in_channels_last():
     assert largest_pairs(weight).tolist() == [5, 10, 2]
 
 
-def test_files_whose_products_may_saturate_are_told_from_ours(largest):
+def test_only_third_party_files_may_saturate(largest):
     model = quantize(make_model(), largest)
     assert not may_saturate(model.SerializeToString())
     stored = next(one for one in model.graph.initializer if one.name == "w1_int8")
@@ -202,7 +202,7 @@ def test_foreign_int8_is_exact_on_cpus_without_8_bit_dot_products(
     assert seen == [entry]
 
 
-def test_only_activations_get_other_zero_points(largest):
+def test_only_zero_points_of_activations_change(largest):
     model = quantize(make_model(), largest)
     restate_for_cpu(model)
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -213,7 +213,7 @@ def test_only_activations_get_other_zero_points(largest):
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-14])
-def test_a_channel_that_is_all_bias_stays_so(largest, images, tmp_path, size):
+def test_a_channel_without_weights_keeps_its_bias(largest, images, tmp_path, size):
     model = make_model()
     constants = {one.name: one for one in model.graph.initializer}
     for name, value in (("w1", size), ("b1", 5.0)):
@@ -227,25 +227,7 @@ def test_a_channel_that_is_all_bias_stays_so(largest, images, tmp_path, size):
         np.testing.assert_allclose(found[:, 1], 5.0, atol=0.1)
 
 
-def test_a_histogram_knows_percentiles_however_its_values_come():
-    values = torch.randn(10, 5000, generator=torch.Generator().manual_seed(0))
-    values *= torch.arange(1, 11)[:, None]  # each image goes beyond the one before
-    together, apart = Histogram(), Histogram()
-    together.add(values)
-    for row in values:
-        apart.add(row)
-    assert together.counts.sum() == apart.counts.sum() == values.numel()
-    for percent in (50, 99, 99.9, 100):
-        expected = float(np.percentile(values.abs().numpy(), percent))
-        for one in (together, apart):
-            assert one.percentile(percent) == pytest.approx(expected, abs=4 * one.limit / BINS)
-    assert together.percentile(100) == float(values.abs().max())
-
-
-def test_a_tensor_of_noughts_has_a_scale():
-    empty = Histogram()
-    empty.add(torch.zeros(4))
-    assert empty.percentile(99.9) == 0
+def test_a_tensor_of_zeros_has_a_scale():
     model = make_model()
     largest = dict.fromkeys(plan(model.graph).readers, 0.0)
     constants = {one.name: one for one in quantize(model, largest).graph.initializer}

@@ -1,4 +1,4 @@
-"""The deployed form of a network answers as the network itself."""
+"""The deployed form of a network computes the same as the network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from rtdetr_cli.backends.onnx.network import BOX_LOGIT_LIMIT, DeployedNetwork
-from rtdetr_cli.backends.onnx.sampling import GatherSampler, GridSampler
-from rtdetr_cli.config.model import DecoderConfig, ModelConfig
+from rtdetr_cli.config.model import ModelConfig
 from rtdetr_cli.nn.decoder import inverse_sigmoid
-from rtdetr_cli.nn.deformable_attention import DeformableAttention
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 SIZE_HW = (64, 96)
@@ -51,19 +48,19 @@ def assert_equal(network, deployed, size_hw=SIZE_HW, tolerance=1e-9):
 
 @pytest.mark.parametrize("sampler", ["grid_sample", "gather"])
 @pytest.mark.parametrize("size_hw", [SIZE_HW, None])
-def test_it_answers_as_the_network(tiny_config, sampler, size_hw):
+def test_outputs_equal_the_network(tiny_config, sampler, size_hw):
     network = make_network(tiny_config)
     assert_equal(network, DeployedNetwork(network, size_hw, sampler))
 
 
 @pytest.mark.parametrize("sampler", ["grid_sample", "gather"])
-def test_it_answers_as_the_network_on_resnet(tiny_presnet_config, sampler):
+def test_outputs_equal_the_network_on_resnet(tiny_presnet_config, sampler):
     network = make_network(tiny_presnet_config)
     assert_equal(network, DeployedNetwork(network, SIZE_HW, sampler))
 
 
 @pytest.mark.parametrize("speed", [(1, 7), (2, None), (3, 1000)])
-def test_it_has_the_speed_settings_of_the_network(tiny_config, speed):
+def test_speed_settings_are_kept(tiny_config, speed):
     network = make_network(tiny_config)
     network.set_speed(*speed)
     deployed = DeployedNetwork(network, SIZE_HW)
@@ -72,7 +69,7 @@ def test_it_has_the_speed_settings_of_the_network(tiny_config, speed):
 
 
 @pytest.mark.parametrize("sampling", ["bilinear", "discrete"])
-def test_it_follows_points_and_sampling(tiny_config, sampling):
+def test_points_and_sampling_are_kept(tiny_config, sampling):
     network = make_network(tiny_config, num_points=(2, 3, 1), sampling=sampling)
     assert_equal(network, DeployedNetwork(network, SIZE_HW))
 
@@ -90,7 +87,7 @@ def test_single_precision_stays_single(tiny_config):
     assert_equal(network, deployed, tolerance=1e-5)
 
 
-def test_invalid_cells_are_chosen_as_the_network_chooses_them(tiny_config):
+def test_invalid_cells_are_selected_as_in_the_network(tiny_config):
     """At 480 pixels the outer ring of the finest map is invalid; here its score is the best."""
     network = make_network(tiny_config, num_queries=400)
     deployed = DeployedNetwork(network, (480, 480))
@@ -115,31 +112,6 @@ def test_invalid_cells_are_chosen_as_the_network_chooses_them(tiny_config):
     assert_equal(network, deployed, (480, 480), tolerance=1e-5)
 
 
-def test_the_limit_is_what_the_inverse_sigmoid_makes_of_the_border():
+def test_the_limit_is_the_inverse_sigmoid_of_the_border():
     border = inverse_sigmoid(torch.tensor([0.0, 1.0], dtype=torch.float64))
     assert border.tolist() == pytest.approx([-BOX_LOGIT_LIMIT, BOX_LOGIT_LIMIT], abs=1e-12)
-
-
-@pytest.mark.parametrize("sampler", [GridSampler, GatherSampler])
-def test_samplers_look_where_grid_sample_looks(sampler):
-    """Inside, across the border and far outside; the weighted sum by hand."""
-    config = DecoderConfig(hidden_dim=8, num_heads=2, num_points=(2, 1, 1))
-    generator = torch.Generator().manual_seed(0)
-    maps = [torch.randn(3, 8, *size, generator=generator) for size in ((6, 8), (3, 4), (1, 2))]
-    grid = torch.rand(3, 2, 5, 4, 2, generator=generator) * 3 - 1.5
-    weights = torch.rand(3, 2, 5, 4, generator=generator)
-    expected = torch.zeros(3, 5, 8)
-    for picture, head, (point, level) in (
-        (picture, head, place)
-        for picture in range(3)
-        for head in range(2)
-        for place in enumerate((0, 0, 1, 2))
-    ):
-        values = maps[level][picture, 4 * head : 4 * head + 4]
-        places = grid[picture, head, :, point]
-        seen = F.grid_sample(values[None], places[None, None], align_corners=False)[0, :, 0].T
-        expected[picture, :, 4 * head : 4 * head + 4] += (
-            weights[picture, head, :, point, None] * seen
-        )
-    found = sampler(DeformableAttention(config))(maps, grid, weights)
-    torch.testing.assert_close(found, expected.flatten(0, 1), atol=5e-6, rtol=0)

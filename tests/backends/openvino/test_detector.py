@@ -1,6 +1,6 @@
-"""OpenVINO folders, made here from ONNX as text: written, read, refused; what stays float32.
+"""OpenVINO folders, written from ONNX as text: inputs and outputs, errors, float32 in bf16.
 
-A traced network goes through the whole export in tests/engine/exporting/test_openvino.py.
+tests/engine/exporting/test_openvino.py exports a traced network.
 """
 
 from __future__ import annotations
@@ -24,23 +24,6 @@ from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 
 pytest.importorskip("openvino", reason="openvino is not installed: rtdetr-cli[openvino]")
 
-TOY = """<ir_version: 8, opset_import: ["" : 17]>
-toy (float[N,3,32,64] images, int64[N,2] orig_target_sizes)
-    => (int64[N,R] labels, float[N,R,4] boxes, float[N,R] scores) {
-  one = Constant<value = int64[1] {1}>()
-  hundred = Constant<value = float {100.0}>()
-  mean = ReduceMean<axes = [1, 2, 3], keepdims = 0>(images)
-  one_score = Unsqueeze(mean, one)
-  scores = Concat<axis = 1>(one_score, one_score)
-  percent = Mul(scores, hundred)
-  rounded = Round(percent)
-  labels = Cast<to = 7>(rounded)
-  sizes = Cast<to = 1>(orig_target_sizes)
-  corners = Concat<axis = 1>(sizes, sizes)
-  one_box = Unsqueeze(corners, one)
-  boxes = Concat<axis = 1>(one_box, one_box)
-}"""
-"""The official contract: score = mean of the image, label = its per cent, box = (w, h, w, h)."""
 SAMPLER = """<ir_version: 8, opset_import: ["" : 17]>
 sampler (float[N,3,8,8] images, int64[N,2] orig_target_sizes)
     => (float[N,3,2,2] last) {
@@ -55,10 +38,10 @@ sampler (float[N,3,8,8] images, int64[N,2] orig_target_sizes)
   sampled = GridSample<align_corners = 0, mode = "bilinear">(relu_out, grid)
   last = Conv<kernel_shape = [1, 1]>(sampled, weight)
 }"""
-"""The runtime keeps what lies behind the last product in float32 by itself: here nothing does."""
+"""It ends in a product: the runtime itself keeps everything after the last product float32."""
 
 
-def make(folder: Path, text: str = TOY, half: bool = False, **arrays: np.ndarray) -> Path:
+def make(folder: Path, text: str, half: bool = False, **arrays: np.ndarray) -> Path:
     model = parser.parse_model(text)
     for name, array in arrays.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -74,8 +57,8 @@ def make(folder: Path, text: str = TOY, half: bool = False, **arrays: np.ndarray
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    return make(tmp_path / "toy_openvino_model")
+def toy(tmp_path: Path, toy_graph: str) -> Path:
+    return make(tmp_path / "toy_openvino_model", toy_graph)
 
 
 def gray(*percents: int) -> torch.Tensor:
@@ -98,7 +81,7 @@ def test_a_folder_and_its_xml_detect_in_every_batch_size(toy):
     assert detector.detect(gray(3)[:0], []) == []
 
 
-def test_float32_is_said_because_newer_cpus_would_take_bf16(toy, tmp_path):
+def test_float32_is_requested_because_newer_cpus_default_to_bf16(toy, tmp_path):
     detector = OpenVINODetector(toy)
     hint = detector._compiled.get_property("INFERENCE_PRECISION_HINT")
     assert hint.get_type_name() == "f32"
@@ -107,13 +90,13 @@ def test_float32_is_said_because_newer_cpus_would_take_bf16(toy, tmp_path):
     assert (notes["precision"], notes["floats"]) == ("fp32", "f32")
 
 
-def test_the_graph_tells_other_tools_how_images_are_prepared(toy):
+def test_the_graph_describes_its_preprocessing_for_other_tools(toy):
     from rtdetr_cli.backends.openvino.package import openvino_package
 
-    told = openvino_package().Core().read_model(toy / "toy.xml").get_rt_info("model_info")
-    assert told["resize_type"] == "standard"  # stretched, not padded
-    assert (told["scale_values"], told["reverse_input_channels"]) == ("255", "True")
-    assert told["labels"].split(" ")[2] == "class_2"
+    entries = openvino_package().Core().read_model(toy / "toy.xml").get_rt_info("model_info")
+    assert entries["resize_type"] == "standard"  # stretched, not padded
+    assert (entries["scale_values"], entries["reverse_input_channels"]) == ("255", "True")
+    assert entries["labels"].split(" ")[2] == "class_2"
 
 
 def test_weights_are_written_as_float32(tmp_path):
@@ -126,7 +109,7 @@ def test_weights_are_written_as_float32(tmp_path):
     assert np.float32(1 / 3).tobytes() in (folder / "x.bin").read_bytes()
 
 
-def test_first_convolution_and_places_stay_float32_in_bf16(tmp_path):
+def test_first_convolution_and_sampling_locations_stay_float32_in_bf16(tmp_path):
     from rtdetr_cli.backends.openvino.package import openvino_package
 
     weights = {
@@ -160,11 +143,11 @@ def test_a_folder_of_ultralytics_opens(tmp_path):
     images.output(0).set_names({"x"})
     rows = np.zeros((1, 5, 7), np.float32)
     rows[0, 2] = [0.5, 0.5, 0.2, 0.4, 0.1, 0.8, 0.3]
-    nought = operators.multiply(
+    zero = operators.multiply(
         operators.reduce_mean(images, operators.constant([1, 2, 3]), keep_dims=False),
         operators.constant(np.float32(1e-9)),
     )
-    output = operators.add(operators.constant(rows), nought)
+    output = operators.add(operators.constant(rows), zero)
     model = openvino.Model([output], [images], "x")
     openvino.save_model(model, folder / "theirs.xml", compress_to_fp16=False)
     notes = "names: {0: a, 1: b, 2: c}\nimgsz: [32, 64]\n"
@@ -178,8 +161,8 @@ def test_a_folder_of_ultralytics_opens(tmp_path):
     assert found.boxes_xyxy.tolist() == [pytest.approx([80, 30, 120, 70], abs=0.1)]
 
 
-def test_another_contract_is_refused_with_what_was_found(tmp_path):
-    text = TOY.replace("labels", "output0")
+def test_an_unknown_contract_is_rejected_with_its_inputs(tmp_path, toy_graph):
+    text = toy_graph.replace("labels", "output0")
     with pytest.raises(
         WeightsError, match=r"x_openvino_model has inputs images tensor\(float\)\['\?'"
     ):
@@ -207,14 +190,14 @@ def test_damaged_folders_are_one_sentence(toy):
         graph_file(toy)
 
 
-def test_what_a_folder_cannot_do_is_said(toy):
+def test_unsupported_settings_are_rejected(toy):
     with pytest.raises(UsageError, match="fixed inside"):
         load_detector(str(toy), decoder_layers=2)
     with pytest.raises(BackendError, match="mps"):
         OpenVINODetector(toy, "mps")
 
 
-def test_a_missing_package_is_one_sentence_with_the_pip_line(toy, monkeypatch):
+def test_a_missing_package_is_reported_with_the_pip_command(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackendError, match=r"pip install \"rtdetr-cli\[onnx,openvino\]\""):
         OpenVINODetector(toy)
@@ -242,10 +225,10 @@ print("threads", threading.active_count())
 """
 
 
-def test_nothing_is_reported_to_anybody(tmp_path):
-    """In a process of its own: NNCF is silent under pytest in any case."""
+def test_no_telemetry_is_sent(tmp_path):
+    """In a separate process: under pytest NNCF sends nothing anyway."""
     pytest.importorskip("nncf", reason="nncf is not installed: rtdetr-cli[openvino]")
-    assert importlib.metadata.version("openvino-telemetry")  # pip brings it along
+    assert importlib.metadata.version("openvino-telemetry")  # pip installs it
     environment = {"HOME": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", SILENT],
@@ -258,7 +241,7 @@ def test_nothing_is_reported_to_anybody(tmp_path):
     lines = done.stdout.splitlines()
     assert lines[-2:] == ["reporter None MagicMock", "threads 1"]
     assert "NETWORK" not in lines
-    assert not (tmp_path / "intel").exists()  # where the reporter keeps its consent and its id
+    assert not (tmp_path / "intel").exists()  # where the telemetry package stores consent and id
 
 
 STACKS = """
@@ -280,7 +263,7 @@ assert stack() == before, "after a call"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack of Linux")
-def test_signals_are_handled_where_they_were_before(toy):
-    """A stack of 20 kB, as OpenVINO leaves it on CPUs with AMX, overflows in Python's handlers."""
+def test_the_signal_stack_is_restored(toy):
+    """The 20 kB stack that OpenVINO sets on CPUs with AMX overflows in signal handlers."""
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", STACKS, str(toy)], check=True, cwd=root)

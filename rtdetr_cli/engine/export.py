@@ -1,52 +1,44 @@
-"""Export: writes a network for another runtime and compares the two before it says success.
-
-The file gets its name only if it answers as PyTorch does; the formats stand in backends/.
-"""
+"""Export: dispatch to the exporter of a format in exporting/, then write the kit, if any."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import say
+from rtdetr_cli.engine.exporting.kits import write_kit
 from rtdetr_cli.engine.exporting.onnx import export_onnx
-from rtdetr_cli.engine.exporting.report import print_report
+from rtdetr_cli.engine.exporting.openvino import export_openvino
+from rtdetr_cli.engine.exporting.tensorrt import export_engine
 from rtdetr_cli.weights.store import resolve_weights
+
+_EXPORTERS: dict[str, Callable[[ExportSettings], Path]] = {
+    "onnx": export_onnx,
+    "openvino": export_openvino,
+    "engine": export_engine,
+}
 
 
 def export(settings: ExportSettings) -> Path:
-    """Write a file for another runtime.
+    """Write a model in another format and check it against PyTorch.
 
     Args:
         settings: every key of `rtdetr export`.
 
     Returns:
-        The file.
+        The file, or the folder of OpenVINO.
 
     Raises:
-        UsageError: the model is no checkpoint, or the output has another suffix.
-        BackendError: a package is missing, or the file does not answer as PyTorch does; it is
-            then kept as `<name>.failed.onnx` with `<name>.failed.report.json`.
+        UsageError: the model is not a checkpoint, or the output has the wrong suffix.
+        BackendError: a package is missing, or the outputs differ from PyTorch's; the file is then
+            kept under a name that contains `failed`.
     """
-    path = resolve_weights(settings.model) if settings.only_kit else _export(settings)
+    if settings.only_kit:
+        path = resolve_weights(settings.model)
+    else:
+        path = _EXPORTERS[settings.format](settings)
     if settings.kit:
-        from rtdetr_cli.engine.exporting.kits import write_kit
-
         folder = write_kit(settings.kit, path)
-        say(f"kit={settings.kit} in {folder}; README.md in it says how to run it")
-    return path
-
-
-def _export(settings: ExportSettings) -> Path:
-    """The file alone, in the format that was asked for."""
-    if settings.format == "engine":
-        from rtdetr_cli.engine.exporting.tensorrt import export_engine  # it stands on this file
-
-        return export_engine(settings)
-    if settings.format == "openvino":
-        from rtdetr_cli.engine.exporting.openvino import export_openvino  # so does it
-
-        return export_openvino(settings)
-    path, report = export_onnx(settings)
-    print_report(settings, path, report)
+        say(f"kit={settings.kit} in {folder}; README.md explains how to run it")
     return path

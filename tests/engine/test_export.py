@@ -32,7 +32,7 @@ from rtdetr_cli.config.model import (
     Preprocessing,
 )
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.engine import export
+from rtdetr_cli.engine.exporting import onnx as onnx_export
 from rtdetr_cli.engine.exporting.images import find_images
 from rtdetr_cli.engine.exporting.onnx import keep_apart_if_wrong
 from rtdetr_cli.engine.exporting.report import Report
@@ -244,7 +244,7 @@ def writes_nonsense(monkeypatch):
         onnx.save(parser.parse_model(WRONG), path)
         return 8
 
-    monkeypatch.setattr(export, "write_onnx", write)
+    monkeypatch.setattr(onnx_export, "write_onnx", write)
 
 
 def test_the_command_refuses_a_wrong_file(writes_nonsense, checkpoint, tmp_path, capsys):
@@ -279,7 +279,7 @@ def test_keys_of_the_graph_reach_the_writer(checkpoint, tmp_path, monkeypatch):
         onnx.save(parser.parse_model(WRONG), path)
         return 8
 
-    monkeypatch.setattr(export, "write_onnx", write)
+    monkeypatch.setattr(onnx_export, "write_onnx", write)
     words = [f"model={checkpoint}", f"output={tmp_path}/x.onnx", "verify=false"]
     assert run(["export", *words]) == 0
     keys = ["dynamic", "input=uint8", "postprocess=false", "sampler=gather", "batch=2", "opset=18"]

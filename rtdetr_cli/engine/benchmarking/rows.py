@@ -135,17 +135,18 @@ def _exported(name: str, model: str, settings: BenchmarkSettings, run_dir: Path)
     stem = "_".join([Path(model).stem, *kinds])
     output = f"{stem}{FOLDER}" if format_ == "openvino" else f"{stem}.{format_}"
     traced = run_dir / f"{stem}.onnx"
-    from_onnx = format_ == "engine" and traced.is_file()
     wanted = ExportSettings(
-        model=str(traced) if from_onnx else model,
+        model=model,
         format=format_,
         output=str(run_dir / output),
-        imgsz=None if from_onnx else settings.imgsz,
-        half="half" in kinds and not from_onnx,
-        int8="int8" in kinds and not from_onnx,
+        imgsz=settings.imgsz,
+        half="half" in kinds,
+        int8="int8" in kinds,
         data=settings.data if "int8" in kinds else None,
         device=settings.device,
     )
+    if format_ == "engine" and traced.is_file():  # size and precision are those of the ONNX file
+        wanted = replace(wanted, model=str(traced), imgsz=None, half=False, int8=False)
     with redirect_stdout(sys.stderr):  # its result is talk here
         return export(wanted)
 

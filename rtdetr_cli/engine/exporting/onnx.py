@@ -18,7 +18,7 @@ from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.engine.exporting.int8 import quantize_file
-from rtdetr_cli.engine.exporting.report import PRECISION, Report
+from rtdetr_cli.engine.exporting.report import PRECISION, Report, print_report
 from rtdetr_cli.engine.exporting.request import (
     images_to_compare,
     open_weights_to_export,
@@ -28,8 +28,24 @@ from rtdetr_cli.engine.exporting.verdict import LIMITS, compare
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 
-def export_onnx(settings: ExportSettings) -> tuple[Path, Report]:
-    """Write the ONNX file and compare it; the report is not written yet."""
+def export_onnx(settings: ExportSettings) -> Path:
+    """Write an ONNX file and its report.
+
+    Args:
+        settings: every key of `rtdetr export`.
+
+    Raises:
+        UsageError: the model is not a checkpoint, or the output has the wrong suffix.
+        BackendError: a package is missing, or the outputs differ from PyTorch's; the file is then
+            kept as `<name>.failed.onnx` with `<name>.failed.report.json`.
+    """
+    path, report = trace_and_compare(settings)
+    print_report(settings, path, report)
+    return path
+
+
+def trace_and_compare(settings: ExportSettings) -> tuple[Path, Report]:
+    """Write an ONNX file and compare it with PyTorch; the caller writes the report."""
     device = settings.device or "cpu"
     detector, preprocessing = open_weights_to_export(settings)
     path = output_path(settings)

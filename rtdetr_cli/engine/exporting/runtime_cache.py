@@ -140,13 +140,11 @@ def _write(
             f"{failed} answered otherwise than PyTorch when it was written; remove "
             f"{path.parent} to try again"
         )
-    from rtdetr_cli.engine.export import export  # its imports would slow every other start
-
     say(f"writing {settings.model} for {runtime.name}, once: it is kept in {path.parent}")
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with redirect_stdout(sys.stderr):  # its result is talk here
-        export(
+        _export(
             ExportSettings(
                 model=str(weights),
                 format=runtime.name,
@@ -158,6 +156,18 @@ def _write(
             )
         )
     _forget_oldest(path.parent.parent)
+
+
+def _export(settings: ExportSettings) -> None:
+    """Export to the format of a runtime; imported here because only a cache miss needs it."""
+    if settings.format == "openvino":
+        from rtdetr_cli.engine.exporting.openvino import export_openvino
+
+        export_openvino(settings)
+    else:
+        from rtdetr_cli.engine.exporting.onnx import export_onnx
+
+        export_onnx(settings)
 
 
 def _forget_oldest(home: Path) -> None:

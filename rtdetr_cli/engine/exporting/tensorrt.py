@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rtdetr_cli.backends.notes import ExportNotes
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
@@ -24,11 +25,24 @@ from rtdetr_cli.backends.tensorrt.rules import check_for_tensorrt
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError, UsageError
-from rtdetr_cli.engine.exporting.onnx import export_onnx
+from rtdetr_cli.engine.exporting.onnx import trace_and_compare
 from rtdetr_cli.engine.exporting.report import print_report
 from rtdetr_cli.engine.exporting.request import images_to_compare, output_path
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, compare, warn_if_unsure
 from rtdetr_cli.weights.store import resolve_weights
+
+_ONNX_DEFAULTS: dict[str, Any] = {
+    "format": "onnx",
+    "kit": None,
+    "batch": None,
+    "workspace": None,
+    "tf32": True,
+    "version_compatible": False,
+    "hardware_compatible": False,
+    "device": None,
+    "json": False,
+}
+"""Keys reset for the intermediate ONNX file, which is compared on the CPU."""
 
 
 def export_engine(settings: ExportSettings) -> Path:
@@ -130,22 +144,9 @@ def _onnx_file(settings: ExportSettings, sampler: str | None, path: Path, missin
         return resolve_weights(settings.model)
     if missing:
         warn("the engine cannot be built here; its ONNX file is written")
-    onnx_settings = ExportSettings(
-        model=settings.model,
-        output=str(path.with_suffix(".onnx")),
-        opset=settings.opset,
-        imgsz=settings.imgsz,
-        decoder_layers=settings.decoder_layers,
-        num_queries=settings.num_queries,
-        half=settings.half,
-        int8=settings.int8,
-        int8_drop=settings.int8_drop,
-        sampler=sampler,
-        verify=settings.verify,
-        verify_images=settings.verify_images,
-        data=settings.data,
-    )
-    onnx_path, report = export_onnx(onnx_settings)
+    output = str(path.with_suffix(".onnx"))
+    onnx_settings = replace(settings, output=output, sampler=sampler, **_ONNX_DEFAULTS)
+    onnx_path, report = trace_and_compare(onnx_settings)
     if settings.json:  # one JSON on stdout, that of the engine
         report.write(onnx_path)
     else:

@@ -19,7 +19,7 @@ from rtdetr_cli.backends.tensorrt.rules import find_faults
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine import export
+from rtdetr_cli.engine.exporting import onnx as onnx_export
 from rtdetr_cli.engine.exporting.request import output_path
 
 
@@ -67,7 +67,7 @@ def command(exact: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.
             onnx.save(model, path)
             return len(model.graph.node)
 
-        monkeypatch.setattr(export, "write_onnx", write)
+        monkeypatch.setattr(onnx_export, "write_onnx", write)
         data, output = shared_data / "bccd" / "data.yaml", tmp_path / "best_half.onnx"
         words = [f"model={exact.with_suffix('.pt')}", f"data={data}", f"output={output}"]
         return run(["export", *words, "imgsz=320", "half"]), output

@@ -19,7 +19,7 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.export import KITS
 from rtdetr_cli.core.files import asset_dir
-from rtdetr_cli.engine import export
+from rtdetr_cli.engine.exporting import onnx as onnx_export
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
@@ -164,7 +164,7 @@ def test_the_export_of_weights_ends_with_the_kit(
     checkpoint = Checkpoint(tiny_config, {0: "a"}, weights, Preprocessing((32, 64), False))
     save_checkpoint(tmp_path / "best.pt", checkpoint)
     write_toy = fake_tensorrt["save_toy"]
-    monkeypatch.setattr(export, "write_onnx", lambda path, *_: len(write_toy(path).name))
+    monkeypatch.setattr(onnx_export, "write_onnx", lambda path, *_: len(write_toy(path).name))
     words = [f"model={tmp_path / 'best.pt'}", "verify=false", "kit=onnxruntime-web", "json"]
     assert run(["export", *words]) == 0
     heard = capsys.readouterr()

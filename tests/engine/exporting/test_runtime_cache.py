@@ -60,7 +60,7 @@ def exports(monkeypatch) -> list[Path]:
         done.append(path)
         return path
 
-    monkeypatch.setattr("rtdetr_cli.engine.export.export", write)
+    monkeypatch.setattr(module, "_export", write)
     return done
 
 
@@ -101,7 +101,7 @@ def test_a_file_that_answered_otherwise_is_not_written_again(weights, monkeypatc
         Path(settings.output).with_name("model.failed.onnx").touch()
         raise BackendError("the file answers otherwise than PyTorch: 12 lost")
 
-    monkeypatch.setattr("rtdetr_cli.engine.export.export", fail)
+    monkeypatch.setattr(module, "_export", fail)
     for sentence in ("12 lost", "answered otherwise than PyTorch when it was written"):
         with pytest.raises(BackendError, match=sentence):
             open_detector(keys(weights, backend="onnx"))
@@ -112,7 +112,7 @@ def test_auto_goes_on_with_the_next_one_after_a_failure(weights, monkeypatch, ca
     def fail(settings) -> Path:
         raise BackendError("12 lost")
 
-    monkeypatch.setattr("rtdetr_cli.engine.export.export", fail)
+    monkeypatch.setattr(module, "_export", fail)
     set_cpu("avx2")
     monkeypatch.setattr(module, "find_spec", lambda name: name == "onnxruntime" or None)
     detector = open_detector(keys(weights, backend="auto"))

@@ -116,7 +116,7 @@ def writes_toys(fake_tensorrt, monkeypatch):
         path = fake_tensorrt["save_toy"](Path(settings.output), sampler=settings.sampler)
         return path, Report({"opset": 17, "nodes": 9}, None, None)
 
-    monkeypatch.setattr(export_engine, "export_onnx", write)
+    monkeypatch.setattr(export_engine, "trace_and_compare", write)
     return written
 
 
@@ -307,7 +307,7 @@ def test_int8_is_asked_of_the_onnx_file(tensorrt, squares, tmp_path, monkeypatch
         asked.append(settings)
         raise BackendError("far enough")
 
-    monkeypatch.setattr(export_engine, "export_onnx", stop)
+    monkeypatch.setattr(export_engine, "trace_and_compare", stop)
     weights = tmp_path / "best.pt"
     weights.touch()
     words = [f"model={weights}", f"data={squares}/data.yaml", "int8", "int8_drop=1.5"]

@@ -22,8 +22,14 @@ from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.results import Results
-from rtdetr_cli.engine.predict import Detector, SourceLike, adapt, describe, load_detector
-from rtdetr_cli.engine.predict import stream as run
+from rtdetr_cli.engine.predict import (
+    Detector,
+    SourceLike,
+    adapt,
+    describe,
+    load_detector,
+    stream_results,
+)
 from rtdetr_cli.engine.training.callbacks import Callback, Callbacks
 
 if TYPE_CHECKING:
@@ -127,7 +133,7 @@ class RTDETR:
         label = str(source) if isinstance(source, str | Path) else type(source).__name__
         pairs = {"source": label, "save": False, **self._pairs(settings)}
         resolved = settings_from_pairs(PredictSettings, pairs)
-        results = run(self._at(resolved), source, resolved)
+        results = stream_results(self._at(resolved), source, resolved)
         results = _said(results) if verbose else results
         return results if stream else list(results)
 

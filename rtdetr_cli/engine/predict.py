@@ -1,6 +1,6 @@
 """Prediction: images through a detector, Results out, and what the run folder gets of them.
 
-`predict` is the command; `stream` is what Python uses. Both walk over the same outcomes.
+`predict` is the command; `stream_results` is what Python uses. Both walk over the same outcomes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.source import Picture, Source, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter
 
-__all__ = ["Detector", "SourceLike", "adapt", "describe", "load_detector", "predict", "stream"]
+__all__ = [
+    "Detector",
+    "SourceLike",
+    "adapt",
+    "describe",
+    "load_detector",
+    "predict",
+    "stream_results",
+]
 
 _TOP_PAIRS = 300
 """Detections asked of the network at least, so that `classes` can choose among them."""
@@ -73,7 +81,9 @@ def predict(settings: PredictSettings) -> int:
     return 0 if len(speeds) == len(source) else DataError.exit_code
 
 
-def stream(detector: Detector, source: SourceLike, settings: PredictSettings) -> Iterator[Results]:
+def stream_results(
+    detector: Detector, source: SourceLike, settings: PredictSettings
+) -> Iterator[Results]:
     """Results of every readable image, one after the other; files are written as they come.
 
     The source is opened at once, its images are read while one walks over the results. Images

@@ -1,6 +1,6 @@
-"""Benchmark: every format of one model beside PyTorch on this machine, in one table.
+"""Benchmark: all formats of a model against PyTorch on this machine, in one table.
 
-Accuracy and drift are measured here; rows.py writes the files, timing.py times them.
+Measures accuracy and drift; benchmarking/rows.py writes the files, timing.py times them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rtdetr_cli.core.cpu import cpu_features, cpu_name
 from rtdetr_cli.core.errors import RTDETRError, UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir
 from rtdetr_cli.engine.benchmarking.rows import Row, chosen_formats, written
-from rtdetr_cli.engine.benchmarking.timing import race
+from rtdetr_cli.engine.benchmarking.timing import time_rows
 from rtdetr_cli.engine.env import torch_advisory
 from rtdetr_cli.engine.exporting.images import Images, find_images
-from rtdetr_cli.engine.exporting.verdict import LIMITS, Answers, ask, judge
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Predictions, judge, run_detector
 from rtdetr_cli.evaluation.report import save_tradeoff
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.store import resolve_weights
@@ -39,7 +39,7 @@ COLUMNS = (
 
 
 def benchmark(settings: BenchmarkSettings) -> list[Row]:
-    """Write the model in every format, measure all of them and print one table.
+    """Export the model to every format, measure each and print one table.
 
     Args:
         settings: every key of `rtdetr benchmark`.
@@ -49,22 +49,22 @@ def benchmark(settings: BenchmarkSettings) -> list[Row]:
         BackendError: PyTorch itself cannot run it.
     """
     formats = chosen_formats(settings.formats)
-    pictures = find_images(settings.data, settings.images or EVERY_IMAGE) if settings.data else None
+    images = find_images(settings.data, settings.images or EVERY_IMAGE) if settings.data else None
     run_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
     model, reference = _open(settings, run_dir)
     preprocessing = preprocessing_for(reference, settings.imgsz)
     say(f"{reference.description}; {machine()}")
     rows = [written(name, model, settings, run_dir, reference.device) for name in formats]
-    pictures = pictures or find_images(None)
-    ours = ask(reference, pictures, preprocessing)
-    rows = [_accuracy(row, ours, pictures, preprocessing, settings) for row in rows]
-    rows = race(rows, settings, preprocessing.size_hw)
-    _report(settings, rows, run_dir, pictures)
+    images = images or find_images(None)
+    ours = run_detector(reference, images, preprocessing)
+    rows = [_accuracy(row, ours, images, preprocessing, settings) for row in rows]
+    rows = time_rows(rows, settings, preprocessing.size_hw)
+    _report(settings, rows, run_dir, images)
     return rows
 
 
 def machine() -> str:
-    """What the numbers were measured on, for people."""
+    """Hardware and software of the measurement, human-readable."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
     return (
         f"{platform.system()} {platform.machine()}, {cpu_name()} ({cpu_features().describe()}), "
@@ -74,7 +74,7 @@ def machine() -> str:
 
 
 def _open(settings: BenchmarkSettings, run_dir: Path) -> tuple[str, TorchDetector]:
-    """The weights that all formats share; an architecture gets random ones, kept in a file."""
+    """The weights that all formats share; random ones of an architecture are saved to a file."""
     detector = load_detector(settings.model, settings.device)
     if not isinstance(detector, TorchDetector):
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
@@ -89,12 +89,12 @@ def _open(settings: BenchmarkSettings, run_dir: Path) -> tuple[str, TorchDetecto
 
 def _accuracy(
     row: Row,
-    ours: Answers,
-    pictures: Images,
+    ours: Predictions,
+    images: Images,
     preprocessing: Preprocessing,
     settings: BenchmarkSettings,
 ) -> Row:
-    """AP, and how far the answers are from PyTorch's; or the reason why it does not answer."""
+    """Add AP and the drift from PyTorch, or the reason why it does not run."""
     if row.reason:
         return row
     if row.format == "torch":
@@ -102,7 +102,7 @@ def _accuracy(
     try:
         half, timeout = row.format == "torch-half", settings.timeout
         detector = load_detector(str(row.path), settings.device, half=half, timeout=timeout)
-        theirs = ask(detector, pictures, preprocessing)
+        theirs = run_detector(detector, images, preprocessing)
     except RTDETRError as error:
         return replace(row, reason=str(error))
     found = judge(ours, theirs, LIMITS[row.precision])
@@ -118,15 +118,15 @@ def _accuracy(
     )
 
 
-def _report(settings: BenchmarkSettings, rows: list[Row], run_dir: Path, pictures: Images) -> None:
-    """The table on stdout, the numbers as CSV, JSON and an image in the run folder."""
+def _report(settings: BenchmarkSettings, rows: list[Row], run_dir: Path, images: Images) -> None:
+    """Print the table on stdout; write CSV, JSON and a plot to the run folder."""
     names = [field.name for field in fields(Row)]
     with atomic_write(run_dir / "benchmark.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    head = {"machine": machine(), "pictures": pictures.origin, "batch": settings.batch}
-    values = {**head, "count": len(pictures.sources), "rows": [asdict(row) for row in rows]}
+    head = {"machine": machine(), "pictures": images.origin, "batch": settings.batch}
+    values = {**head, "count": len(images.sources), "rows": [asdict(row) for row in rows]}
     with atomic_write(run_dir / "benchmark.json") as path:
         path.write_text(json.dumps(values, indent=2) + "\n")
     save_tradeoff(run_dir / "benchmark.png", *_points(rows))
@@ -141,7 +141,7 @@ def _report(settings: BenchmarkSettings, rows: list[Row], run_dir: Path, picture
 
 
 def _points(rows: list[Row]) -> tuple[list[tuple[str, float, float]], str]:
-    """Name, latency and AP of each row, or its drift where nothing has labels; and which it is."""
+    """Name, latency and AP (drift, without labels) of each row, and the label of the last value."""
     timed = [row for row in rows if row.p50_ms is not None]
     has_ap = any(row.ap is not None for row in timed)
     values = [row.ap if has_ap else row.box_drift_px for row in timed]

@@ -22,7 +22,7 @@ from rtdetr_cli.backends.onnx.half import exact_nodes, to_half, walk
 from rtdetr_cli.backends.onnx.half_on_cpu import RoundingDetector
 from rtdetr_cli.core.console import result
 from rtdetr_cli.engine.exporting.images import find_images
-from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, judge
+from rtdetr_cli.engine.exporting.verdict import LIMITS, judge, run_detector
 
 HEADER = (
     "| in float32 | AP | matched | lost, new | box drift px, median / p99 / max | score p99 "
@@ -43,7 +43,7 @@ def main() -> None:
         path = Path(RTDETR(path).export(format="onnx", verify=False))
     images = find_images(options.data, options.images)
     exact = OnnxDetector(path, "cpu")
-    ours = ask(exact, images, exact.preprocessing)
+    ours = run_detector(exact, images, exact.preprocessing)
     result(f"float32: AP {ours.ap:.4f} on {len(ours.found)} images\n{HEADER}\n{'|---' * 8}|")
     for name, nodes in variants(onnx.load(path)):
         if options.only and name not in options.only:
@@ -54,7 +54,7 @@ def main() -> None:
         with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
             Path(file.name).write_bytes(model.SerializeToString())
             half = RoundingDetector(Path(file.name), "cpu")
-        theirs = ask(half, images, exact.preprocessing)
+        theirs = run_detector(half, images, exact.preprocessing)
         found = judge(ours, theirs, LIMITS["fp16"])
         boxes, scores = found.box_drift_px, found.score_drift
         drift = f"{boxes.median:.3f} / {boxes.p99:.3f} / {boxes.max:.3f}" if boxes else "-"

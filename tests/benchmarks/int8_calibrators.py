@@ -33,7 +33,7 @@ from rtdetr_cli.core.image import resize_image, to_tensor
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.exporting.images import Images, evenly
 from rtdetr_cli.engine.exporting.int8 import PERCENTILES
-from rtdetr_cli.engine.exporting.verdict import LIMITS, ask, judge
+from rtdetr_cli.engine.exporting.verdict import LIMITS, judge, run_detector
 
 
 def least_error(histogram: Histogram) -> float:
@@ -117,18 +117,18 @@ def main() -> None:
     float_model = onnx.load(path)
     observer = Observer(path, plan(float_model.graph).readers)
     start = time.perf_counter()
-    ask(observer, train, detector.preprocessing)
+    run_detector(observer, train, detector.preprocessing)
     seconds = (time.perf_counter() - start) / len(train.sources)
     library_s = theirs_s(path, set(observer.histograms), detector, train)
     result(f"measuring takes {seconds:.2f} s an image, by ONNX Runtime {library_s:.2f} s")
-    expected = ask(detector, images, detector.preprocessing)
+    expected = run_detector(detector, images, detector.preprocessing)
     rules = {f"{p} %": partial(Histogram.percentile, percent=p) for p in PERCENTILES}
     rules |= {"least error": least_error, "entropy": entropy}
     for name, rule in rules.items():
         largest = {tensor: rule(one) for tensor, one in observer.histograms.items()}
         path.write_bytes(quantize(float_model, largest).SerializeToString())
         for kind in (OnnxDetector, UnchangedDetector):
-            found = ask(kind(path, "cpu"), images, detector.preprocessing)
+            found = run_detector(kind(path, "cpu"), images, detector.preprocessing)
             result(f"{name}, {kind.__name__}: {judge(expected, found, LIMITS['int8'])}")
 
 

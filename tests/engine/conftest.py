@@ -22,14 +22,14 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind in ("images", "labels"):
             (root / kind / split).mkdir(parents=True)
         for number in range(count):
-            picture = rng.integers(90, 110, (64, 80, 3), np.uint8)
+            image = rng.integers(90, 110, (64, 80, 3), np.uint8)
             lines = []
             for label in range(1 + number % 2):
                 x, y, side = rng.integers(0, 40), rng.integers(0, 30), rng.integers(12, 30)
-                picture[y : y + side, x : x + side] = (0, 0, 255) if label else (0, 255, 0)
+                image[y : y + side, x : x + side] = (0, 0, 255) if label else (0, 255, 0)
                 box = ((x + side / 2) / 80, (y + side / 2) / 64, side / 80, side / 64)
                 lines.append(f"{label} " + " ".join(f"{value:.6f}" for value in box))
-            cv2.imwrite(str(root / "images" / split / f"{number}.png"), picture)
+            cv2.imwrite(str(root / "images" / split / f"{number}.png"), image)
             (root / "labels" / split / f"{number}.txt").write_text("\n".join(lines))
     names = {0: "green", 1: "red"}
     text = yaml.safe_dump({"train": "images/train", "val": "images/val", "names": names})
@@ -44,7 +44,7 @@ def tiny_yaml(tiny_config: ModelConfig, tmp_path: Path) -> Path:
 
 
 def write_architecture(config: ModelConfig, path: Path) -> Path:
-    """An architecture as the YAML that a user would write."""
+    """Write an architecture as the YAML of a user."""
     values = model_config_to_dict(config)
     for derived in ("name", "norm_eps"):
         values.pop(derived)

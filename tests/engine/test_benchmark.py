@@ -1,4 +1,4 @@
-"""The benchmark: contestants in processes of their own, formats that cannot run, numbers kept."""
+"""The benchmark: worker processes, formats that cannot run, and the numbers on disk."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine.benchmarking import rows
 from rtdetr_cli.engine.benchmarking.rows import Row, chosen_formats
-from rtdetr_cli.engine.benchmarking.timing import Contestant
+from rtdetr_cli.engine.benchmarking.timing import Worker
 from rtdetr_cli.engine.benchmarking.worker import serve
 from rtdetr_cli.engine.env import torch_advisory
 from rtdetr_cli.engine.exporting.report import report_file
 
 
-def test_formats_are_torch_and_what_is_asked_for():
+def test_formats_are_torch_and_the_requested_ones():
     assert chosen_formats("engine, torch,onnx,onnx") == ["torch", "engine", "onnx"]
     assert {"torch-half", "onnx", "onnx-int8", "engine-half", "openvino-int8-half"} < set(
         chosen_formats(None)
@@ -41,9 +41,7 @@ def test_formats_are_torch_and_what_is_asked_for():
         ("torch-half", "this CPU has no instructions for bfloat16"),
     ],
 )
-def test_what_cannot_run_is_named_before_anything_is_traced(
-    name, sentence, tmp_path, monkeypatch, set_cpu
-):
+def test_what_cannot_run_is_reported_before_tracing(name, sentence, tmp_path, monkeypatch, set_cpu):
     monkeypatch.setattr(rows, "export", lambda settings: pytest.fail("traced"))
     monkeypatch.setattr(rows, "find_spec", lambda package: None)
     set_cpu("avx2")
@@ -54,10 +52,10 @@ def test_what_cannot_run_is_named_before_anything_is_traced(
 
 
 def test_a_format_is_written_with_its_precision(tmp_path, monkeypatch):
-    asked = []
+    exported = []
 
     def export(settings):
-        asked.append(settings)
+        exported.append(settings)
         Path(settings.output).touch()
         report_file(Path(settings.output)).write_text('{"precision": "fp16"}')
         return Path(settings.output)
@@ -67,9 +65,9 @@ def test_a_format_is_written_with_its_precision(tmp_path, monkeypatch):
     for name in ("onnx", "onnx-half", "onnx-int8"):
         row = rows.written(name, "a/x.pt", settings, tmp_path, torch.device("cpu"))
         assert (row.format, row.precision, row.reason) == (name, "fp16", None)
-    files = [Path(one.output).name for one in asked]
+    files = [Path(one.output).name for one in exported]
     assert files == ["x.onnx", "x_half.onnx", "x_int8.onnx"]
-    kinds = [(one.half, one.int8, one.data) for one in asked]
+    kinds = [(one.half, one.int8, one.data) for one in exported]
     assert kinds == [(False, False, None), (True, False, None), (False, True, "d.yaml")]
 
 
@@ -81,31 +79,31 @@ def test_images_without_data_have_no_effect():
 OPENED = {"device": "cpu", "half": False, "timeout": None, "size_hw": [64, 64]}
 
 
-def test_a_contestant_opens_a_file_and_answers_orders(tiny_yaml):
+def test_a_worker_opens_a_file_and_serves_requests(tiny_yaml):
     first = {**OPENED, "model": str(tiny_yaml)}
-    orders = [first, {"batch": 2, "calls": 3}, {"batch": 1, "calls": 1}]
-    answers = io.StringIO()
-    serve(io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), answers)
-    ready, *timed = map(json.loads, answers.getvalue().splitlines())
+    requests = [first, {"batch": 2, "calls": 3}, {"batch": 1, "calls": 1}]
+    replies = io.StringIO()
+    serve(io.StringIO("".join(json.dumps(one) + "\n" for one in requests)), replies)
+    ready, *timed = map(json.loads, replies.getvalue().splitlines())
     assert ready["ready"].startswith("tiny, PyTorch")
     assert [len(one["times_ms"]) for one in timed] == [3, 1]
     assert all(time > 0 for one in timed for time in one["times_ms"])
 
 
-def test_a_contestant_that_cannot_open_its_file_says_why(tmp_path):
-    answers = io.StringIO()
+def test_a_worker_that_cannot_open_its_file_reports_why(tmp_path):
+    replies = io.StringIO()
     first = {**OPENED, "model": str(tmp_path / "x.pt")}
-    serve(io.StringIO(json.dumps(first) + "\n"), answers)
-    assert "x.pt" in json.loads(answers.getvalue())["error"]
+    serve(io.StringIO(json.dumps(first) + "\n"), replies)
+    assert "x.pt" in json.loads(replies.getvalue())["error"]
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_is_one_sentence_and_rests(tmp_path):
+def test_a_failed_worker_reports_one_sentence_and_idles(tmp_path):
     row = Row("onnx", path=str(tmp_path / "x.onnx"))
-    contestant = Contestant(row, BenchmarkSettings(device="cpu"), (64, 64))
-    contestant.close()
-    assert "x.onnx" in contestant.row.reason
-    assert contestant.run(3) == []
+    worker = Worker(row, BenchmarkSettings(device="cpu"), (64, 64))
+    worker.close()
+    assert "x.onnx" in worker.row.reason
+    assert worker.run(3) == []
 
 
 @pytest.mark.slow
@@ -119,9 +117,9 @@ def test_the_command_measures_torch_and_lists_what_cannot_run(
     monkeypatch.chdir(tmp_path)
     words = [f"model={tiny_yaml}", "formats=onnx", "imgsz=64", "runs=6", "batch=2", "device=cpu"]
     assert run(["benchmark", *words]) == 0
-    heard = capsys.readouterr()
-    assert "torch" in heard.out
-    assert "onnx did not run: onnx is not for this machine" in heard.err
+    printed = capsys.readouterr()
+    assert "torch" in printed.out
+    assert "onnx did not run: onnx is not for this machine" in printed.err
     report = json.loads((tmp_path / "runs" / "benchmark" / "benchmark.json").read_text())
     plain, onnx = report["rows"]
     assert 0 < plain["p50_ms"] <= plain["p90_ms"] <= plain["p99_ms"]
@@ -137,5 +135,5 @@ def test_the_command_measures_torch_and_lists_what_cannot_run(
     ("version", "is_affected"),
     [("2.4.0", True), ("2.9.1+cu128", True), ("2.10.0", False), ("2.14.1+cpu", False)],
 )
-def test_a_torch_with_a_known_vulnerability_is_named(version, is_affected):
+def test_a_torch_with_a_known_vulnerability_is_reported(version, is_affected):
     assert ("CVE-2026-24747, fixed in 2.10" in torch_advisory(version)) == is_affected

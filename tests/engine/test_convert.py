@@ -47,11 +47,11 @@ def test_other_families_files_open_again_with_equal_weights(format, ending, fore
     found = open_weights(written).weights
     assert found.keys() == network.state_dict().keys()
     assert all(torch.equal(found[key], tensor) for key, tensor in network.state_dict().items())
-    told = "num_classes: 2, eval_spatial_size: [640, 640], num_queries: 300, eval_idx: 1"
-    assert (told in capsys.readouterr().err) is (format == "official")
+    keys = "num_classes: 2, eval_spatial_size: [640, 640], num_queries: 300, eval_idx: 1"
+    assert (keys in capsys.readouterr().err) is (format == "official")
 
 
-def test_transformers_has_no_hgnetv2_and_is_said_so(foreign, tmp_path):
+def test_an_hgnetv2_is_refused_for_transformers(foreign, tmp_path):
     path, _ = foreign
     with pytest.raises(WeightsError, match="transformers has no RT-DETR with an HGNetv2"):
         convert(ConvertSettings(model=str(path), format="hf"))
@@ -62,14 +62,14 @@ def test_transformers_has_no_hgnetv2_and_is_said_so(foreign, tmp_path):
     ("out", "format", "fits"),
     [("x.safetensors", "rtdetr", "*.pt"), ("x.pt", "safetensors", "*.safetensors")],
 )
-def test_a_name_that_lies_about_the_format_is_refused(out, format, fits, foreign):
+def test_a_suffix_of_another_format_is_refused(out, format, fits, foreign):
     path, _ = foreign
     with pytest.raises(UsageError) as caught:
         convert(ConvertSettings(model=str(path), out=out, format=format))
     assert str(caught.value) == f"out={out} does not fit format={format}, which writes {fits}"
 
 
-def test_files_are_not_overwritten_unasked(foreign, tmp_path):
+def test_files_are_overwritten_only_with_out(foreign, tmp_path):
     path, _ = foreign
     (tmp_path / "foreign.pt").write_bytes(b"mine")
     with pytest.raises(UsageError, match=r"foreign\.pt exists already"):
@@ -80,7 +80,7 @@ def test_files_are_not_overwritten_unasked(foreign, tmp_path):
     convert(ConvertSettings(model=str(path), out="foreign.pt"))
 
 
-def test_tensors_that_do_not_belong_together_are_named_and_nothing_is_written(foreign, tmp_path):
+def test_inconsistent_tensors_are_reported_and_nothing_is_written(foreign, tmp_path):
     path, network = foreign
     state = network.state_dict()
     state["decoder.dec_score_head.1.bias"] = torch.zeros(9)

@@ -1,4 +1,4 @@
-"""What `rtdetr env` says of this machine."""
+"""Output of `rtdetr env`."""
 
 from __future__ import annotations
 

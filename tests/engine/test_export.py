@@ -34,7 +34,7 @@ from rtdetr_cli.config.model import (
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.engine.exporting import onnx as onnx_export
 from rtdetr_cli.engine.exporting.images import find_images
-from rtdetr_cli.engine.exporting.onnx import keep_apart_if_wrong
+from rtdetr_cli.engine.exporting.onnx import set_aside_if_wrong
 from rtdetr_cli.engine.exporting.report import Report
 from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Drift, compare
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
@@ -60,13 +60,13 @@ wrong (float[N,3,64,64] images, int64[N,2] orig_target_sizes)
   corners = Concat<axis = 1>(sizes, sizes)
   boxes = Unsqueeze(corners, one)
 }"""
-"""The right contract with one answer of no meaning."""
+"""The right contract with meaningless outputs."""
 IDENTITY = """<ir_version: 8, opset_import: ["" : 17], metadata_props: ["rtdetr_format": "1"]>
 same (float[1] x) => (float[1] y) { y = Identity(x) }"""
 
 
 def make_network() -> RTDETRNetwork:
-    """Random weights whose answers depend on what is seen, unlike those of a fresh network."""
+    """Random weights whose outputs depend on the image, unlike those of a fresh network."""
     torch.manual_seed(1)
     network = RTDETRNetwork(CONFIG, len(NAMES))
     for head in (network.decoder.enc_bbox_head, *network.decoder.dec_bbox_head):
@@ -76,7 +76,7 @@ def make_network() -> RTDETRNetwork:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norms see images: no map fades away
+    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norm statistics from images keep the maps alive
     return network.eval()
 
 
@@ -108,7 +108,7 @@ def reference() -> TorchDetector:
     return TorchDetector(network, NAMES, Preprocessing(SIZE_HW, False), torch.device("cpu"))
 
 
-def test_the_file_answers_as_pytorch_for_every_batch(exported):
+def test_the_file_equals_pytorch_for_every_batch(exported):
     detector = load_detector(str(exported), device="cpu")
     images = torch.rand(3, 3, *SIZE_HW, generator=torch.Generator().manual_seed(0))
     sizes_hw = [(480, 640), (100, 50), (33, 77)]
@@ -122,7 +122,7 @@ def test_the_file_answers_as_pytorch_for_every_batch(exported):
             torch.testing.assert_close(theirs.boxes_xyxy, ours.boxes_xyxy, atol=1e-2, rtol=0)
 
 
-def test_the_file_says_how_to_use_it(exported, model):
+def test_the_metadata_describes_how_to_use_the_file(exported, model):
     detector = OnnxDetector(exported, "cpu")
     assert detector.names == NAMES
     assert detector.preprocessing == Preprocessing(SIZE_HW, False)
@@ -193,14 +193,14 @@ def test_tensorrt_takes_the_graph_in_both_precisions(model, exported, tmp_path):
 def test_the_file_agrees_on_images(exported):
     agreement = compare(reference(), OnnxDetector(exported, "cpu"), find_images(None))
     assert agreement.passes
-    assert (agreement.pictures, agreement.answers) == (8, 8 * 30)
+    assert (agreement.num_images, agreement.raw_detections) == (8, 8 * 30)
     assert agreement.matched > 0.999
     assert (agreement.lost, agreement.new) == (0, 0)
     assert agreement.box_drift_px.max < 0.1
     assert agreement.score_drift.max < 1e-4
 
 
-def test_the_report_stands_beside_the_file_and_the_verdict_in_it(exported, model):
+def test_the_report_is_beside_the_file_and_the_verdict_in_it(exported, model):
     report = json.loads(exported.with_suffix(".report.json").read_text())
     assert (report["path"], report["verdict"], report["precision"]) == (
         str(exported),
@@ -219,14 +219,14 @@ def test_a_wrong_file_is_kept_under_another_name_with_its_report(tmp_path):
     written.write_bytes(b"graph")
     drift = Drift(0.001, 0.002, 0.01)
     good = Agreement(8, 20, 2400, 1.0, drift, drift, lost=0, new=0)
-    keep_apart_if_wrong(Report({}, good, "x"), written, path)
-    keep_apart_if_wrong(Report({}, None, None), written, path)
+    set_aside_if_wrong(Report({}, good, "x"), written, path)
+    set_aside_if_wrong(Report({}, None, None), written, path)
     assert written.exists()
     bad = replace(good, matched=0.41, lost=3)
     with pytest.raises(
-        BackendError, match=r"41\.00% match, 99% must; 3 lost .*x\.failed\.onnx"
+        BackendError, match=r"41\.00% match, at least 99% required; 3 lost .*x\.failed\.onnx"
     ) as caught:
-        keep_apart_if_wrong(Report({}, bad, "x"), written, path)
+        set_aside_if_wrong(Report({}, bad, "x"), written, path)
     assert caught.value.exit_code == 5
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "x.failed.onnx",
@@ -238,7 +238,7 @@ def test_a_wrong_file_is_kept_under_another_name_with_its_report(tmp_path):
 
 @pytest.fixture
 def writes_nonsense(monkeypatch):
-    """The writer has gone wrong; it is also a quick one."""
+    """A fast writer of a wrong graph."""
 
     def write(path, *_):
         onnx.save(parser.parse_model(WRONG), path)
@@ -251,9 +251,9 @@ def test_the_command_refuses_a_wrong_file(writes_nonsense, checkpoint, tmp_path,
     path = tmp_path / "x.onnx"
     path.write_bytes(b"an older one")
     assert run(["export", f"model={checkpoint}", f"output={path}"]) == 5
-    heard = capsys.readouterr()
-    assert heard.out == ""
-    assert "answers otherwise than PyTorch" in heard.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "outputs differ from PyTorch" in printed.err
     assert path.read_bytes() == b"an older one"
     failed = onnx.load(tmp_path / "x.failed.onnx")
     assert [(one.key, one.value) for one in failed.metadata_props] == [("verdict", '"failed"')]
@@ -261,7 +261,7 @@ def test_the_command_refuses_a_wrong_file(writes_nonsense, checkpoint, tmp_path,
     assert (report["verdict"], report["agreement"]["pictures"]) == ("failed", 8)
 
 
-def test_the_command_without_comparison_says_so(writes_nonsense, checkpoint, tmp_path, capsys):
+def test_the_command_warns_without_comparison(writes_nonsense, checkpoint, tmp_path, capsys):
     path = tmp_path / "x.onnx"
     assert run(["export", f"model={checkpoint}", f"output={path}", "verify=false"]) == 0
     assert "the file was not compared with PyTorch" in capsys.readouterr().err
@@ -298,14 +298,14 @@ def test_whole_pixels_are_gathered_and_nothing_else(tmp_path, writes_nonsense, c
     save_checkpoint(path, Checkpoint(config, NAMES, weights, Preprocessing((64, 64), False)))
     words = [f"model={path}", "verify=false"]
     assert run(["export", *words, "sampler=grid_sample"]) == 2
-    assert "tiny samples whole pixels, which are gathered" in capsys.readouterr().err
+    assert "tiny samples whole pixels, which needs sampler=gather" in capsys.readouterr().err
     for more in ([], ["sampler=gather"]):
         assert run(["export", *words, *more]) == 0
         report = json.loads(path.with_suffix(".report.json").read_text())
         assert report["sampler"] == "gather"
 
 
-def test_a_file_that_was_not_compared_says_so(tmp_path):
+def test_a_file_that_was_not_compared_records_it(tmp_path):
     path = tmp_path / "x.onnx"
     onnx.save(parser.parse_model(IDENTITY), path)
     note_verdict(path, Report({}, None, None).verdict)

@@ -18,13 +18,13 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
 
-def told(capsys, *words: str) -> dict:
+def info(capsys, *words: str) -> dict:
     assert run(["info", *words, "json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def test_an_architecture_is_counted_without_weights(tiny_yaml, tiny_config, capsys):
-    found = told(capsys, f"model={tiny_yaml}", "imgsz=64")
+    found = info(capsys, f"model={tiny_yaml}", "imgsz=64")
     network = RTDETRNetwork(tiny_config, 80).eval()
     assert found["architecture"] == "tiny"
     assert found["parameters"] == sum(tensor.numel() for tensor in network.parameters())
@@ -35,7 +35,7 @@ def test_an_architecture_is_counted_without_weights(tiny_yaml, tiny_config, caps
 
 
 def test_every_depth_costs_what_the_network_at_that_depth_costs(tiny_yaml, tiny_config, capsys):
-    depths = told(capsys, f"model={tiny_yaml}", "imgsz=64,96")["depths"]
+    depths = info(capsys, f"model={tiny_yaml}", "imgsz=64,96")["depths"]
     network = RTDETRNetwork(tiny_config, 80).eval()
     assert [one["decoder_layers"] for one in depths] == [1, 2, 3]
     for one in depths:
@@ -43,11 +43,11 @@ def test_every_depth_costs_what_the_network_at_that_depth_costs(tiny_yaml, tiny_
         assert one["gflops"] == pytest.approx(count_flops(network, (64, 96)) / 1e9)
 
 
-def test_a_checkpoint_says_its_classes_and_epsilon(tiny_config, tmp_path, capsys):
+def test_a_checkpoint_shows_its_classes_and_epsilon(tiny_config, tmp_path, capsys):
     network = RTDETRNetwork(tiny_config, 2)
     path = tmp_path / "tiny.pt"
     save_checkpoint(path, Checkpoint(tiny_config, {0: "a", 1: "b"}, network.state_dict()))
-    found = told(capsys, f"model={path}")
+    found = info(capsys, f"model={path}")
     assert found["names"] == {"0": "a", "1": "b"}
     assert found["norm_eps"] == 1e-5
     assert found["size_hw"] == [640, 640]
@@ -56,18 +56,16 @@ def test_a_checkpoint_says_its_classes_and_epsilon(tiny_config, tmp_path, capsys
 
 @pytest.fixture
 def edited_state(tiny_config):
-    """A network whose heads the shapes tell rightly: 8 of each."""
+    """A network with 8 heads, the number inferred from the shapes."""
     encoder, decoder = replace(tiny_config.encoder, num_heads=8), tiny_config.decoder
     config = replace(tiny_config, encoder=encoder, decoder=replace(decoder, num_heads=8))
     return RTDETRNetwork(config, 2).state_dict()
 
 
-def test_the_file_is_told_with_its_checksum_and_where_its_weights_stood(
-    edited_state, tmp_path, capsys
-):
+def test_checksum_and_location_of_the_weights_are_shown(edited_state, tmp_path, capsys):
     path = tmp_path / "official.pth"
     torch.save({"ema": {"module": edited_state}, "model": edited_state}, path)
-    found = told(capsys, f"model={path}")
+    found = info(capsys, f"model={path}")
     assert found["origin"] == "official v2 names"
     assert found["file"] == {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -78,11 +76,11 @@ def test_the_file_is_told_with_its_checksum_and_where_its_weights_stood(
         "notes": ["weights taken from ema.module", "0 derivable buffers dropped"],
     }
     torch.save({"model": edited_state}, path)
-    assert told(capsys, f"model={path}")["file"]["is_averaged"] is None
+    assert info(capsys, f"model={path}")["file"]["is_averaged"] is None
 
 
 @pytest.mark.parametrize("start", ["license: ", "published under "])  # Ultralytics, catalogue
-def test_the_licence_stamp_of_a_file_is_told(start, tiny_config, tmp_path, capsys):
+def test_the_license_of_a_file_is_shown(start, tiny_config, tmp_path, capsys):
     path = tmp_path / "tiny.pt"
     state = RTDETRNetwork(tiny_config, 1).state_dict()
     notes = ("version: 8.4.190", f"{start}AGPL-3.0")
@@ -94,10 +92,10 @@ def test_the_licence_stamp_of_a_file_is_told(start, tiny_config, tmp_path, capsy
 
 
 def test_an_architecture_has_no_file(tiny_yaml, capsys):
-    assert told(capsys, f"model={tiny_yaml}", "imgsz=64")["file"] is None
+    assert info(capsys, f"model={tiny_yaml}", "imgsz=64")["file"] is None
 
 
-def test_the_paper_s_ap_stands_beside_the_depth(capsys):
+def test_the_ap_of_the_paper_is_beside_the_depth(capsys):
     assert run(["info", "model=rtdetr-r50m.yaml", "imgsz=64"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "decoder layers     3 of 6 run" in lines
@@ -106,7 +104,7 @@ def test_the_paper_s_ap_stands_beside_the_depth(capsys):
 
 
 def engine_notes(config):
-    """What the export writes beside an engine."""
+    """Notes as written beside an engine."""
     return {
         "rtdetr_format": 1,
         "names": {"0": "cell"},
@@ -122,7 +120,7 @@ def engine_notes(config):
     }
 
 
-def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
+def test_an_engine_is_described_by_its_notes(tiny_config, tmp_path, capsys):
     notes = engine_notes(tiny_config)
     path = tmp_path / "x.engine"
     save_engine(path, b"plan", parse_notes(notes, path.name))
@@ -138,7 +136,7 @@ def test_an_engine_says_what_stands_beside_it(tiny_config, tmp_path, capsys):
     ]
     notes_file(path).unlink()
     assert run(["info", f"model={path}"]) == 4
-    assert "says nothing of itself without x.engine.json" in capsys.readouterr().err
+    assert "cannot be described without its notes, x.engine.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -161,13 +159,13 @@ def test_notes_that_are_incomplete_are_one_sentence(key, value, tiny_config, tmp
     assert printed.count("\n") == 1
 
 
-def test_an_exported_file_by_others_says_what_it_can(shared_data, capsys):
+def test_a_third_party_export_shows_what_is_known(shared_data, capsys):
     model = shared_data / "weights" / "deimv2_hgnetv2_atto_coco.onnx"
-    found = told(capsys, f"model={model}")
-    assert (found["origin"], found["architecture"]) == ("exported by others", None)
+    found = info(capsys, f"model={model}")
+    assert (found["origin"], found["architecture"]) == ("third-party export", None)
     assert found["size_hw"] == [320, 320]
     assert found["parameters"] is None
     assert run(["info", f"model={model}"]) == 0
-    assert "not said in the file" in capsys.readouterr().out
+    assert "not recorded in the file" in capsys.readouterr().out
     assert run(["info", f"model={model}", "imgsz=640"]) == 2
     assert "imgsz has no effect" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from rtdetr_cli.weights.catalog import BACKBONES, CATALOG
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_table_names_every_file_and_what_is_here(tmp_path, monkeypatch, capsys):
+def test_the_table_lists_every_file_and_what_is_downloaded(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "rtdetr-l.pt").touch()
@@ -35,7 +35,7 @@ def test_the_table_names_every_file_and_what_is_here(tmp_path, monkeypatch, caps
     assert {row[0] for row in rows if row[-1] == "yes"} == {"presnet50"}
 
 
-def test_json_has_addresses_and_paths(tmp_path, monkeypatch, capsys):
+def test_json_has_urls_and_paths(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "rtdetr-l.pt").touch()

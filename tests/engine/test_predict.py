@@ -1,4 +1,4 @@
-"""Images go in, Results, lines, JSON and files come out; unreadable images are named."""
+"""Prediction: Results, lines, JSON and files; unreadable images are reported."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def settings(source, root, **keys):
     return PredictSettings(source=str(source), project=str(root / "runs"), **keys)
 
 
-def pictures(folder, *names):
+def write_images(folder, *names):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         assert cv2.imwrite(str(folder / name), np.full((40, 30, 3), (200, 0, 0), np.uint8))
@@ -63,8 +63,8 @@ def written(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
 
-def test_one_line_per_image_on_stdout_and_the_talk_on_stderr(detector, tmp_path, capsys):
-    source = pictures(tmp_path / "in", "a.png", "b.png")
+def test_lines_per_image_on_stdout_and_log_output_on_stderr(detector, tmp_path, capsys):
+    source = write_images(tmp_path / "in", "a.png", "b.png")
     assert engine.predict(settings(source, tmp_path)) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
@@ -79,7 +79,7 @@ def test_one_line_per_image_on_stdout_and_the_talk_on_stderr(detector, tmp_path,
 
 
 def test_json_is_one_array_and_nothing_else(detector, tmp_path, capsys):
-    source = pictures(tmp_path / "in", "a.png", "b.png")
+    source = write_images(tmp_path / "in", "a.png", "b.png")
     (source / "b.png").write_bytes(b"")
     assert engine.predict(settings(source, tmp_path, json=True, save=False)) == 3
     good, bad = json.loads(capsys.readouterr().out)
@@ -91,8 +91,8 @@ def test_json_is_one_array_and_nothing_else(detector, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_unreadable_images_are_named_and_the_exit_code_is_3(detector, tmp_path, capsys):
-    source = pictures(tmp_path / "in", "a.png", "b.png", "c.png")
+def test_unreadable_images_are_reported_and_the_exit_code_is_3(detector, tmp_path, capsys):
+    source = write_images(tmp_path / "in", "a.png", "b.png", "c.png")
     (source / "b.png").write_text("<html>")
     assert engine.predict(settings(source, tmp_path, batch=2)) == 3
     out, err = capsys.readouterr()
@@ -102,9 +102,9 @@ def test_unreadable_images_are_named_and_the_exit_code_is_3(detector, tmp_path, 
 
 
 def test_a_source_without_a_readable_image_fails_and_leaves_no_folder(detector, tmp_path):
-    source = pictures(tmp_path / "in", "a.png", "b.png")
-    for picture in source.iterdir():
-        picture.write_bytes(b"")
+    source = write_images(tmp_path / "in", "a.png", "b.png")
+    for file in source.iterdir():
+        file.write_bytes(b"")
     with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
         engine.predict(settings(source / "a.png", tmp_path))
     with pytest.raises(DataError, match="none of the 2 images could be read"):
@@ -120,7 +120,7 @@ def test_a_wrong_path_is_found_before_the_model_is_opened(monkeypatch, tmp_path)
 
 def test_files_of_images_of_the_same_name_are_all_there(detector, tmp_path):
     for folder in ("a", "b"):
-        pictures(tmp_path / "in" / folder, "1.png")
+        write_images(tmp_path / "in" / folder, "1.png")
     keys = {"save_txt": True, "save_conf": True, "save_crop": True}
     assert engine.predict(settings(f"{tmp_path}/in/**/*", tmp_path, **keys)) == 0
     run = tmp_path / "runs" / "predict"
@@ -151,7 +151,7 @@ def test_scores_must_be_above_conf_and_classes_and_max_det_choose(detector, tmp_
         found(classes=(3,))
 
 
-def test_the_detector_sees_rgb_of_its_own_size_unless_imgsz_says_otherwise(detector, tmp_path):
+def test_the_detector_gets_rgb_at_its_own_size_or_at_imgsz(detector, tmp_path):
     image = np.full((40, 30, 3), (255, 0, 51), np.uint8)  # BGR
     keys = {"save": False, "batch": 2}
     results = list(engine.stream_results(detector, [image] * 3, settings("-", tmp_path, **keys)))
@@ -170,17 +170,17 @@ def test_the_detector_sees_rgb_of_its_own_size_unless_imgsz_says_otherwise(detec
         list(engine.stream_results(detector, image, settings("-", tmp_path, save=False, imgsz=32)))
 
 
-def test_a_stream_reads_only_as_far_as_one_walks(detector, tmp_path):
-    source = pictures(tmp_path / "in", "a.png", "b.png")
-    walk = engine.stream_results(detector, str(source), settings("-", tmp_path, save=False))
+def test_a_stream_reads_only_as_far_as_it_is_iterated(detector, tmp_path):
+    source = write_images(tmp_path / "in", "a.png", "b.png")
+    results = engine.stream_results(detector, str(source), settings("-", tmp_path, save=False))
     assert detector.batches == []
-    next(walk)
+    next(results)
     assert len(detector.batches) == 1
     with pytest.raises(DataError, match="no such file"):
         engine.stream_results(detector, "nope.jpg", settings("-", tmp_path))
 
 
-def test_every_corner_case_works_or_is_named(detector, tmp_path, capsys):
+def test_every_corner_case_works_or_is_reported(detector, tmp_path, capsys):
     folder = SHARED / "corner_cases"
     if not folder.is_dir():
         pytest.skip("the corner cases in ../shared/data are absent")

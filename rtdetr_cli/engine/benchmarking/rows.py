@@ -1,7 +1,7 @@
-"""What `rtdetr benchmark` measures: its formats by name, and the file of each.
+"""Rows of `rtdetr benchmark`: the formats by name, and the file of each.
 
-A name is a format of `rtdetr export` or torch, with -half, -int8 or both behind it where it has
-less precision; benchmark.py measures the rows.
+A name is torch or a format of `rtdetr export`, with the suffix -half, -int8 or both for lower
+precision; benchmark.py measures the rows.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from rtdetr_cli.engine.export import export
 from rtdetr_cli.engine.exporting.report import PRECISION, megabytes, report_file
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino", "nncf")}
-"""What a format needs; nncf is for 8 bits."""
+"""Packages that a format needs; nncf for 8 bits only."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One format. What could not be measured is None; `reason` says why it did not run at all.
+    """Measurements of one format; None for what was not measured.
 
     Attributes:
-        format: torch, or what `rtdetr export` writes.
+        format: name of the format, as in `known_formats`.
         precision: of the weights in the file.
         path: the file.
         megabytes: its size.
-        ap: of 1, where the images have labels.
-        matched: share of the answers that match PyTorch's, weighted by score.
+        ap: of 1, if the images have labels.
+        matched: share of the raw detections that match PyTorch's, weighted by score.
         box_drift_px: 99th percentile, pixels of the image.
         score_drift: 99th percentile.
         lost: detections of PyTorch that it does not find.
         new: detections that PyTorch does not find.
-        p50_ms: median time of one image, post-processing included.
+        p50_ms: median time per image, post-processing included.
         p90_ms: 90th percentile.
         p99_ms: 99th percentile.
-        per_second: images in a second in batches of `batch`.
-        memory_mb: peak of a fresh process after the single images.
-        reason: why it cannot run here.
+        per_second: images per second in batches of `batch`.
+        memory_mb: peak memory of a fresh process after single images.
+        reason: why it did not run, if it did not.
     """
 
     format: str
@@ -71,17 +71,17 @@ class Row:
 
 
 def known_formats() -> list[str]:
-    """Every name that `formats` may hold."""
+    """All valid names in `formats`."""
     formats = allowed_texts(field_types(ExportSettings)["format"])[0].values
     exported = [f"{name}{kind}" for name in formats for kind in ("", "-half", "-int8")]
     return ["torch", "torch-half", *exported, "openvino-int8-half"]
 
 
 def chosen_formats(formats: str | None) -> list[str]:
-    """PyTorch first, then what was asked for, or all.
+    """PyTorch first, then the requested formats, by default all.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: a format is unknown.
     """
     known = known_formats()
     asked = known if formats is None else [one.strip() for one in formats.split(",")]
@@ -96,7 +96,7 @@ def chosen_formats(formats: str | None) -> list[str]:
 def written(
     name: str, model: str, settings: BenchmarkSettings, run_dir: Path, device: torch.device
 ) -> Row:
-    """The file of a format, or the reason why there is none."""
+    """Write the file of a format; on failure the row has the reason."""
     row = Row(name)
     try:
         if name == "torch":
@@ -107,17 +107,17 @@ def written(
         _check_requirements(name, settings)
         path = _exported(name, model, settings, run_dir)
         report = json.loads(report_file(path).read_text())
-    except RTDETRError as error:  # a row of its own, not the end of all the others
+    except RTDETRError as error:  # fails this row only
         return replace(row, reason=str(error))
     return _with_file(replace(row, precision=report["precision"]), path)
 
 
 def _check_requirements(name: str, settings: BenchmarkSettings) -> None:
-    """Say at once what would fail after a minute of tracing.
+    """Fail before tracing, which takes a minute.
 
     Raises:
         BackendError: a package or a GPU is missing.
-        UsageError: nothing to calibrate on.
+        UsageError: no calibration data.
     """
     format_, *kinds = name.split("-")
     if "int8" in kinds and settings.data is None:
@@ -147,7 +147,7 @@ def _exported(name: str, model: str, settings: BenchmarkSettings, run_dir: Path)
     )
     if format_ == "engine" and traced.is_file():  # size and precision are those of the ONNX file
         wanted = replace(wanted, model=str(traced), imgsz=None, half=False, int8=False)
-    with redirect_stdout(sys.stderr):  # its result is talk here
+    with redirect_stdout(sys.stderr):  # the result of an export is log output here
         return export(wanted)
 
 

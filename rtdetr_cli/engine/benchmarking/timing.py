@@ -1,7 +1,7 @@
-"""The race of `rtdetr benchmark`: a process for each row, timed in turns.
+"""Timing of `rtdetr benchmark`: one process per row, interleaved.
 
-The speed of a machine drifts by more than formats differ, hence the turns; worker.py is what
-runs in each process.
+The speed of a machine drifts by more than formats differ, hence the interleaving; each process
+runs worker.py.
 """
 
 from __future__ import annotations
@@ -20,57 +20,57 @@ from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.core.console import progress
 from rtdetr_cli.engine.benchmarking.rows import Row
 
-CALLS_IN_TURN = 5
-"""Calls of one format before the next one has its turn."""
+CALLS_PER_TURN = 5
+"""Consecutive calls of one format before the next one runs."""
 WARM_UP = 3
 BATCH_TURNS = 3
 
 
-def race(rows: list[Row], settings: BenchmarkSettings, size_hw: tuple[int, int]) -> list[Row]:
-    """Time all that run, in turns: single images first, then batches."""
-    contestants: list[Contestant] = []
+def time_rows(rows: list[Row], settings: BenchmarkSettings, size_hw: tuple[int, int]) -> list[Row]:
+    """Time all runnable rows, interleaved: single images first, then batches."""
+    workers: list[Worker] = []
     try:
         for row in rows:
-            contestants.append(Contestant(row, settings, size_hw))
-            contestants[-1].run(WARM_UP)
-        turns = -(-settings.runs // CALLS_IN_TURN)
+            workers.append(Worker(row, settings, size_hw))
+            workers[-1].run(WARM_UP)
+        turns = -(-settings.runs // CALLS_PER_TURN)
         for _ in progress(range(turns), turns, "benchmark"):
-            for one in contestants:
-                one.times_ms += one.run(CALLS_IN_TURN)
-        peaks = [one.peak_bytes for one in contestants]
+            for one in workers:
+                one.times_ms += one.run(CALLS_PER_TURN)
+        peaks = [one.peak_bytes for one in workers]
         for turn in range(1 + BATCH_TURNS):
-            for one in contestants:
+            for one in workers:
                 times_ms = one.run(1, settings.batch)
-                one.batch_times_ms += times_ms if turn else []  # the first one warms up
+                one.batch_times_ms += times_ms if turn else []  # the first turn warms up
     finally:
-        for one in contestants:
+        for one in workers:
             one.close()
-    pairs = zip(contestants, peaks, strict=True)
+    pairs = zip(workers, peaks, strict=True)
     return [_timed(one, peak_bytes, settings.batch) for one, peak_bytes in pairs]
 
 
-def _timed(contestant: Contestant, peak_bytes: int | None, batch: int) -> Row:
-    if contestant.row.reason:
-        return contestant.row
-    p50, p90, p99 = np.percentile(contestant.times_ms, [50, 90, 99]).tolist()
+def _timed(worker: Worker, peak_bytes: int | None, batch: int) -> Row:
+    if worker.row.reason:
+        return worker.row
+    p50, p90, p99 = np.percentile(worker.times_ms, [50, 90, 99]).tolist()
     return replace(
-        contestant.row,
+        worker.row,
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
-        per_second=1000 * batch / median(contestant.batch_times_ms),
+        per_second=1000 * batch / median(worker.batch_times_ms),
         memory_mb=None if peak_bytes is None else peak_bytes / 1e6,
     )
 
 
-class Contestant:
-    """A process that runs one file when it is told to; once it has failed it rests.
+class Worker:
+    """A worker process for one row; idle after its first failure.
 
     Attributes:
-        row: what it runs; the reason once it has failed.
-        times_ms: of single images.
-        batch_times_ms: of batches.
-        peak_bytes: of its memory so far.
+        row: the row it runs; has the reason after a failure.
+        times_ms: times of single images.
+        batch_times_ms: times of batches.
+        peak_bytes: its peak memory so far.
     """
 
     def __init__(self, row: Row, settings: BenchmarkSettings, size_hw: tuple[int, int]) -> None:
@@ -86,7 +86,7 @@ class Contestant:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._tell(
+        self._request(
             {
                 "model": row.path,
                 "device": settings.device,
@@ -97,10 +97,10 @@ class Contestant:
         )
 
     def run(self, calls: int, batch: int = 1) -> list[float]:
-        """Times in milliseconds; none once it has failed."""
-        answer = {} if self.row.reason else self._tell({"batch": batch, "calls": calls})
-        self.peak_bytes = answer.get("peak_bytes", self.peak_bytes)
-        times_ms: list[float] = answer.get("times_ms", [])
+        """Times in milliseconds; empty after a failure."""
+        reply = {} if self.row.reason else self._request({"batch": batch, "calls": calls})
+        self.peak_bytes = reply.get("peak_bytes", self.peak_bytes)
+        times_ms: list[float] = reply.get("times_ms", [])
         return times_ms
 
     def close(self) -> None:
@@ -108,16 +108,16 @@ class Contestant:
         if hasattr(self, "_process"):
             self._process.communicate()
 
-    def _tell(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Hand an order over and wait; a failure becomes the row's reason."""
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request and wait for its reply; a failure becomes the row's reason."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin
         assert stdout
-        with suppress(BrokenPipeError):  # then it answers nothing either
-            stdin.write(json.dumps(order) + "\n")
+        with suppress(BrokenPipeError):  # then the reply is empty too
+            stdin.write(json.dumps(request) + "\n")
             stdin.flush()
         line = stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": "its process died"}
-        if "error" in answer:
-            self.row = replace(self.row, reason=answer["error"])
-        return answer
+        reply: dict[str, Any] = json.loads(line) if line else {"error": "its process died"}
+        if "error" in reply:
+            self.row = replace(self.row, reason=reply["error"])
+        return reply

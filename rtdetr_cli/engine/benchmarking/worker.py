@@ -1,8 +1,8 @@
-"""One contestant of `rtdetr benchmark`: a fresh process that opens one file and runs when told.
+"""A worker process of `rtdetr benchmark`: opens one file and times it on request.
 
 `python -m rtdetr_cli.engine.benchmarking.worker` reads one line of JSON (model, device, half,
-timeout, size_hw), returns `{"ready": ...}`, then for each line `{"batch": B, "calls": N}` N times
-and the peak of its memory. timing.py is at the other end.
+timeout, size_hw) and writes `{"ready": ...}`; for each further line `{"batch": B, "calls": N}` it
+writes N times and its peak memory. timing.py sends the requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rtdetr_cli.core.memory import peak_memory
 
 
 def time_calls(detector: Detector, images: torch.Tensor, calls: int) -> list[float]:
-    """Milliseconds of each call: images in, detections on the CPU out."""
+    """Milliseconds of each call, from images to detections on the CPU."""
     sizes_hw = [(480, 640)] * len(images)
     times_ms = []
     for _ in range(calls):
@@ -31,39 +31,39 @@ def time_calls(detector: Detector, images: torch.Tensor, calls: int) -> list[flo
     return times_ms
 
 
-def serve(orders: IO[str], answers: IO[str]) -> None:
-    """Open what the first line names and work until the orders end."""
-    first = json.loads(orders.readline())
+def serve(requests: IO[str], replies: IO[str]) -> None:
+    """Open the file named in the first line, then serve requests until the input ends."""
+    first = json.loads(requests.readline())
     try:
         detector = load_detector(
             first["model"], first["device"], half=first["half"], timeout=first["timeout"]
         )
     except RTDETRError as error:
-        _answer(answers, {"error": str(error)})
+        _reply(replies, {"error": str(error)})
         return
-    _answer(answers, {"ready": detector.description})
+    _reply(replies, {"ready": detector.description})
     generator = torch.Generator().manual_seed(0)
-    for line in orders:
-        order = json.loads(line)
-        images = torch.rand(order["batch"], 3, *first["size_hw"], generator=generator)
+    for line in requests:
+        request = json.loads(line)
+        images = torch.rand(request["batch"], 3, *first["size_hw"], generator=generator)
         try:
-            times_ms = time_calls(detector, images, order["calls"])
+            times_ms = time_calls(detector, images, request["calls"])
         except RTDETRError as error:
-            _answer(answers, {"error": str(error)})
+            _reply(replies, {"error": str(error)})
             continue
-        _answer(answers, {"times_ms": times_ms, "peak_bytes": peak_memory()})
+        _reply(replies, {"times_ms": times_ms, "peak_bytes": peak_memory()})
 
 
-def _answer(answers: IO[str], values: dict[str, Any]) -> None:
-    answers.write(json.dumps(values) + "\n")
-    answers.flush()
+def _reply(replies: IO[str], values: dict[str, Any]) -> None:
+    replies.write(json.dumps(values) + "\n")
+    replies.flush()
 
 
 def main() -> None:
-    """Keep stdout for answers; whatever a library prints goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Reserve stdout for replies; output of libraries goes to stderr."""
+    replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    serve(sys.stdin, answers)
+    serve(sys.stdin, replies)
 
 
 if __name__ == "__main__":

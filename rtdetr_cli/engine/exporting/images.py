@@ -1,4 +1,4 @@
-"""Images that exports are compared and calibrated on."""
+"""Images for comparing and calibrating exports: from a data set, a folder, or drawn."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from rtdetr_cli.data.shapes import draw_image
 from rtdetr_cli.data.splits import load_data, open_split
 
 NUM_IMAGES = 8
+MOST_IMAGES, FEW_IMAGES = 300, 100
+"""For calibration: the number taken at most, and the number below which a warning is printed."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """What is compared on: files, read when their turn comes, or pixels.
+    """Images as pixels or as files, which are read on demand.
 
     Attributes:
         sources: paths or (H, W, 3) RGB images.
-        truth: their labels, image by image in the same order.
-        origin: for people.
+        truth: labels in the same order, if any.
+        origin: human-readable source.
     """
 
     sources: Sequence[Path | Pixels]
@@ -35,17 +37,17 @@ class Images:
     origin: str = "drawn by rtdetr"
 
     def read(self, start: int, stop: int) -> list[Pixels]:
-        """The pixels of some of them."""
+        """Pixels of the images in a range."""
         chosen = self.sources[start:stop]
         return [read_image(one) if isinstance(one, Path) else one for one in chosen]
 
 
 def find_images(data: str | None, count: int = NUM_IMAGES) -> Images:
-    """Images of a data set's val split, of a folder, or drawn by us; evenly picked."""
+    """Evenly spaced images of a folder or of a data set's val split; drawn ones without `data`."""
     if data is None:
         drawn = (draw_image(np.random.default_rng(n), 480)[0] for n in range(count))
-        # Not all square: otherwise exchanged width and height would go unnoticed.
-        return Images([picture[: 480 - 24 * (n % 8)] for n, picture in enumerate(drawn)])
+        # Not all square, so that swapping width and height changes the result.
+        return Images([image[: 480 - 24 * (n % 8)] for n, image in enumerate(drawn)])
     paths = images_in(data)
     if paths:
         return Images([paths[n] for n in evenly(len(paths), count)], origin=data)
@@ -55,22 +57,8 @@ def find_images(data: str | None, count: int = NUM_IMAGES) -> Images:
     return Images([one.path for one in truth.records], truth if has_labels else None, data)
 
 
-def evenly(available: int, count: int) -> list[int]:
-    """At most `count` positions, from the first to the last."""
-    places = np.linspace(0, available - 1, min(count, available))
-    return [int(place) for place in places.round()]
-
-
-def prepare(picture: Pixels, preprocessing: Preprocessing) -> Tensor:
-    """(3, H, W) float RGB in 0..1."""
-    return to_tensor(resize_image(picture, preprocessing.size_hw, preprocessing.antialias))
-
-
-MOST_IMAGES, FEW_IMAGES = 300, 100
-
-
 def find_calibration(data: str, compared: Images) -> Images:
-    """At most 300 images: of the train split, of the only one that there is, or of a folder."""
+    """At most 300 evenly spaced images: of a folder or of a data set's train, else val, split."""
     paths = images_in(data)
     name = data
     if not paths:
@@ -80,7 +68,18 @@ def find_calibration(data: str, compared: Images) -> Images:
         name = f"{data}, {split}"
     chosen = [paths[n] for n in evenly(len(paths), MOST_IMAGES)]
     if len(chosen) < FEW_IMAGES:
-        warn(f"{len(chosen)} images are few to calibrate on; {FEW_IMAGES} or more are good")
+        warn(f"only {len(chosen)} calibration images; use at least {FEW_IMAGES}")
     if set(chosen) & set(compared.sources):
-        warn(f"calibration and verdict see the same images of {data}: the verdict is too kind")
+        warn(f"calibration and comparison share images of {data}: the verdict is optimistic")
     return Images(chosen, origin=name)
+
+
+def evenly(available: int, count: int) -> list[int]:
+    """At most `count` evenly spaced positions, including the first and the last."""
+    places = np.linspace(0, available - 1, min(count, available))
+    return [int(place) for place in places.round()]
+
+
+def prepare(image: Pixels, preprocessing: Preprocessing) -> Tensor:
+    """(3, H, W) float RGB in 0..1."""
+    return to_tensor(resize_image(image, preprocessing.size_hw, preprocessing.antialias))

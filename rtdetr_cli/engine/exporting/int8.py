@@ -1,6 +1,7 @@
-"""INT8: calibrates on images of the user, and leaves float what costs too much accuracy.
+"""INT8 for ONNX files: calibrate on the user's images, keep float what costs too much accuracy.
 
-export.py has written the float file; the graph side is backends/onnx/int8.py and calibration.py.
+onnx.py writes the float file first; the graph is changed by backends/onnx/int8.py and
+calibration.py.
 """
 
 from __future__ import annotations
@@ -22,45 +23,45 @@ from rtdetr_cli.engine.exporting.images import Images, evenly, find_calibration
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
-    Answers,
-    ask,
+    Predictions,
     judge,
+    run_detector,
     warn_if_other_classes,
 )
 
 NUM_TRIALS = 8
-"""Calibration images on which ranges and blocks are compared."""
+"""Calibration images used to compare percentiles and blocks."""
 PERCENTILES = (100.0, 99.999, 99.99, 99.9)
-"""Shares of a tensor's values that its range holds; which is best differs from model to model."""
+"""Candidates for the share of a tensor's values inside its range; the best depends on the model."""
 
 
 def quantize_file(
-    path: Path, reference: Detector, pictures: Images, settings: ExportSettings
+    path: Path, reference: Detector, images: Images, settings: ExportSettings
 ) -> tuple[Agreement, dict[str, Any]]:
     """Replace a float file by one with int8 in backbone and encoder.
 
     Args:
-        path: as `write_onnx` wrote it.
+        path: the file as written by `write_onnx`.
         reference: the network in PyTorch.
-        pictures: on which it is decided what stays float.
-        settings: `data` is calibrated on, `int8_drop` is what AP may lose.
+        images: images that decide which blocks stay float.
+        settings: `data` names the calibration images, `int8_drop` the AP that may be lost.
 
     Returns:
-        How it compares, and for the report its nodes, the calibration and what stays float, why.
+        The comparison, and facts for the report: nodes, calibration, and what stays float and why.
     """
-    calibration = find_calibration(str(settings.data), pictures)
+    calibration = find_calibration(str(settings.data), images)
     bench = _Bench(path, reference.preprocessing, settings.int8_drop / 100)
     bench.calibrate(calibration)
-    answers = ask(reference, pictures, reference.preprocessing)
-    warn_if_other_classes(reference, answers, pictures)
+    expected = run_detector(reference, images, reference.preprocessing)
+    warn_if_other_classes(reference, expected, images)
     parts, reasons, order = blocks(bench.model.graph), dict[str, str](), list[str]()
-    agreement = bench.judge((), pictures, answers)
+    agreement = bench.judge((), images, expected)
     while not agreement.passes and len(reasons) < len(parts):
         order = order or bench.most_sensitive(parts)
         block = order[len(reasons)]
         reasons[block] = "; ".join(agreement.faults)
         say(f"{block} stays float: {reasons[block]}")
-        agreement = bench.judge(reasons, pictures, answers)
+        agreement = bench.judge(reasons, images, expected)
     notes = {
         "calibration": calibration.origin,
         "calibration_images": len(calibration.sources),
@@ -73,7 +74,7 @@ def quantize_file(
 
 @dataclass
 class _Bench:
-    """A float file whose int8 forms are tried out in its place."""
+    """A float file, overwritten by its int8 candidates in turn."""
 
     path: Path
     preprocessing: Preprocessing
@@ -87,52 +88,54 @@ class _Bench:
         self.model = onnx.load(self.path)
         self.limits = replace(LIMITS["int8"], ap=self.drop)
 
-    def calibrate(self, pictures: Images) -> None:
+    def calibrate(self, images: Images) -> None:
         """Measure all ranges once, and choose the percentile with the least drift."""
-        count = len(pictures.sources)
-        say(f"calibrates on {count} images of {pictures.origin}")
+        count = len(images.sources)
+        say(f"calibrating on {count} images of {images.origin}")
         observer = Observer(self.path, plan(self.model.graph).readers)
-        seen = ask(observer, pictures, self.preprocessing, "calibrate")
+        exact = run_detector(observer, images, self.preprocessing, "calibrate")
         places = evenly(count, NUM_TRIALS)
-        self.trials = Images([pictures.sources[n] for n in places])
-        found = [seen.found[n] for n in places]
-        self.trial_answers = Answers(found, [seen.sizes_hw[n] for n in places], None)
+        self.trials = Images([images.sources[n] for n in places])
+        found = [exact.detections[n] for n in places]
+        self.expected = Predictions(found, [exact.sizes_hw[n] for n in places], None)
         matched = {}
         for percentile in PERCENTILES:
             self._use(observer.histograms, percentile)
-            matched[percentile] = self.judge((), self.trials, self.trial_answers).matched
+            matched[percentile] = self.judge((), self.trials, self.expected).matched
         best = max(PERCENTILES, key=matched.__getitem__)
         self._use(observer.histograms, best)
         shown = ", ".join(f"{share:.1%} with {one:g} %" for one, share in matched.items())
-        say(f"ranges hold {best:g} % of the values: of the answers match {shown}")
+        say(f"ranges cover {best:g} % of the values; matching detections: {shown}")
 
     def _use(self, histograms: dict[str, Histogram], percentile: float) -> None:
         self.percentile = percentile
         self.largest = {name: one.percentile(percentile) for name, one in histograms.items()}
 
     def most_sensitive(self, parts: Sequence[str]) -> list[str]:
-        """The blocks, first the one whose rounding alone moves the answers most."""
-        say(f"looks for the most sensitive of {len(parts)} blocks, each by itself in int8")
+        """The blocks by how much quantizing each alone changes the detections, largest first."""
+        say(f"ranking {len(parts)} blocks by sensitivity, each quantized alone")
         matched = {}
         for part in parts:
             others = [other for other in parts if other != part]
-            matched[part] = self.judge(others, self.trials, self.trial_answers).matched
+            matched[part] = self.judge(others, self.trials, self.expected).matched
         return sorted(parts, key=matched.__getitem__)
 
-    def judge(self, kept_float: Collection[str], pictures: Images, answers: Answers) -> Agreement:
-        """Compare one form with what the float network answered.
+    def judge(
+        self, kept_float: Collection[str], images: Images, expected: Predictions
+    ) -> Agreement:
+        """Compare a candidate with the detections of the float network.
 
-        Of the file as it is, for TensorRT, and as this toolkit runs it on a CPU, the worse counts:
-        they clip at different values.
+        The file runs unchanged, as in TensorRT, and as this toolkit runs it on a CPU; the two clip
+        at different values, so the worse result counts.
         """
         self.write(kept_float)
         detectors = (kind(self.path, "cpu") for kind in (UnchangedDetector, OnnxDetector))
-        found = [ask(one, pictures, self.preprocessing) for one in detectors]
-        agreements = [judge(answers, one, self.limits) for one in found]
+        found = [run_detector(one, images, self.preprocessing) for one in detectors]
+        agreements = [judge(expected, one, self.limits) for one in found]
         return min(agreements, key=lambda one: (one.passes, one.matched))
 
     def write(self, kept_float: Collection[str], notes: dict[str, Any] | None = None) -> int:
-        """Put one form in the place of the file; how many nodes it has."""
+        """Overwrite the file with a candidate; return its number of nodes."""
         model = quantize(self.model, self.largest, kept_float)
         for entry in model.metadata_props:
             if entry.key == "precision":

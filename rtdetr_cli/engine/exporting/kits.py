@@ -1,6 +1,6 @@
 """Deployment kits: a folder with the exported file, its configuration and a small program.
 
-The templates are plain files in cfg/kits; `@NAME@` in a text or in a file's name is filled in.
+The templates are plain files in cfg/kits; each `@NAME@` in a text or file name is substituted.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 from rtdetr_cli.core.files import asset_dir, atomic_folder
 
 _BATCH = 8
-"""Most images in a call where the file itself has no limit."""
+"""Most images per call if the file itself has no limit."""
 
 
 @dataclass(frozen=True)
 class _Exported:
-    """What a kit needs to know of an exported file.
+    """Properties of an exported file that kits need.
 
     Attributes:
         inputs: name to type.
         outputs: name to type.
-        names: of the classes, printable.
-        size_hw: of the images that it takes.
-        antialias: how they are shrunk.
-        rows: detections that it answers, -1 where that is not known.
-        max_batch: most images in a call.
+        names: class names, printable.
+        size_hw: height and width of its input images.
+        antialias: whether images are resized with antialiasing.
+        rows: detections per image; -1 if unknown.
+        max_batch: most images per call.
     """
 
     inputs: Mapping[str, str]
@@ -72,13 +72,13 @@ def write_kit(kit: str, path: Path) -> Path:
         path: the ONNX file or the engine.
 
     Returns:
-        The folder; an older one is replaced if it holds nothing but such files.
+        The folder; an existing one is replaced if it contains only files of a kit.
 
     Raises:
-        UsageError: the file has not the inputs and outputs that the kit feeds and reads.
-        BackendError: an engine without its notes.
+        UsageError: the file lacks the inputs or outputs that the kit uses.
+        BackendError: the engine has no notes.
         WeightsError: the file or its notes are damaged, or its contract is unknown.
-        StorageError: the folder cannot be written, or holds other files.
+        StorageError: the folder cannot be written, or contains other files.
     """
     exported = _read(path)
     _require_contract(kit, path, exported)
@@ -96,7 +96,7 @@ def write_kit(kit: str, path: Path) -> Path:
 
 
 def _write_model(kit: str, path: Path, target: Path) -> None:
-    """The file; for a CPU with int8 in the form that `rtdetr export` judged for it as well."""
+    """Copy the file; for CPUs an int8 file takes the form that the verdict has also checked."""
     restated = restated_for_cpu(path) if kit.startswith("onnxruntime-") else None
     if restated is None:
         copyfile(path, target)
@@ -105,14 +105,14 @@ def _write_model(kit: str, path: Path, target: Path) -> None:
 
 
 def _texts(kit: str, path: Path, exported: _Exported, values: Mapping[str, str]) -> dict[str, str]:
-    """Name in the folder to content: the templates, filled in, and what holds the class names."""
+    """File name to content: the substituted templates and the files with class names."""
     root = asset_dir("cfg") / "kits"
     files = {
         file.relative_to(root / kit).as_posix(): file
         for file in sorted((root / kit).rglob("*"))
         if file.is_file() and "__pycache__" not in file.parts
     }
-    if kit == "triton":  # its client shrinks images as the Python runner does
+    if kit == "triton":  # its client resizes images as the Python runner does
         files["resize.py"] = root / "onnxruntime-python" / "resize.py"
     texts = {
         _fill(name, values): _fill(file.read_text("utf-8"), values) for name, file in files.items()
@@ -125,12 +125,12 @@ def _texts(kit: str, path: Path, exported: _Exported, values: Mapping[str, str])
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
-    """Put the values in; what they hold is not looked at again."""
+    """Substitute the values once; `@NAME@` inside a value stays as it is."""
     return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], template)
 
 
 def _values(path: Path, exported: _Exported) -> dict[str, str]:
-    """What stands for each `@KEY@`; only numbers, fixed texts and what has been escaped."""
+    """Value of each `@KEY@`: only numbers, fixed texts and escaped strings."""
     is_engine = path.suffix == ".engine"
     file = "model.plan" if is_engine else "model.onnx"
     height, width = exported.size_hw
@@ -150,35 +150,35 @@ def _values(path: Path, exported: _Exported) -> dict[str, str]:
 
 
 def _model_name(path: Path) -> str:
-    """The file's name as a folder and an address may hold it."""
+    """The file's stem, restricted to characters valid in folders and URLs."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)
 
 
 def _cpp_text(text: str) -> str:
-    """A C++ literal; all but letters, digits and spaces as three octal digits per UTF-8 byte."""
+    """A C++ string literal; all but ASCII letters, digits and spaces become octal escapes."""
     plain = re.compile(r"[A-Za-z0-9 ]")
     letters = (chr(byte) for byte in text.encode("utf-8"))
     return f'"{"".join(c if plain.match(c) else f"{chr(92)}{ord(c):03o}" for c in letters)}"'
 
 
 def _facts(path: Path, exported: _Exported) -> str:
-    """`model.json`, in ASCII."""
+    """Content of `model.json`, in ASCII."""
     height, width = exported.size_hw
     size = {"width": width, "height": height, "antialias": exported.antialias}
     return json.dumps({"name": _model_name(path), **size, "names": exported.names}, indent=1) + "\n"
 
 
 def _labels(names: Iterable[str]) -> str:
-    """A line per class; DeepStream splits lines at semicolons and skips empty ones."""
+    """One line per class; DeepStream splits lines at semicolons and skips empty ones."""
     lines = (name.replace(";", ",").strip() or str(n) for n, name in enumerate(names))
     return "".join(f"{line}\n" for line in lines)
 
 
 def _require_contract(kit: str, path: Path, exported: _Exported) -> None:
-    """Refuse a file that the kit would misuse.
+    """Reject a file that the kit cannot run.
 
     Raises:
-        UsageError: its inputs, outputs or class names are others.
+        UsageError: its inputs or outputs differ from those that the kit uses.
     """
     wanted, hint = (INPUTS, OUTPUTS), ""
     if kit == "deepstream":
@@ -187,7 +187,7 @@ def _require_contract(kit: str, path: Path, exported: _Exported) -> None:
     found = (dict(exported.inputs), dict(exported.outputs))
     if found != wanted:
         needed, given = (" -> ".join(map(_shown, sides)) for sides in (wanted, found))
-        raise UsageError(f"kit={kit} needs a file {needed}, and {path.name} is {given}{hint}")
+        raise UsageError(f"kit={kit} needs a file {needed}; {path.name} is {given}{hint}")
 
 
 def _shown(side: Mapping[str, str]) -> str:
@@ -195,7 +195,7 @@ def _shown(side: Mapping[str, str]) -> str:
 
 
 def _read(path: Path) -> _Exported:
-    """Facts of an exported file.
+    """Read the properties of an exported file.
 
     Raises:
         WeightsError: it or its notes are damaged, or its contract is unknown.
@@ -207,7 +207,7 @@ def _read(path: Path) -> _Exported:
 
 
 def _read_onnx(path: Path) -> _Exported:
-    """Of a file of ours from its notes, of the official contract from its shapes."""
+    """Properties from the notes of `rtdetr export`, else from the shapes of a known contract."""
     with needs_onnx_extra():
         import onnx
         from google.protobuf.message import DecodeError
@@ -262,7 +262,7 @@ def _exported(
 
 
 def _read_engine(path: Path) -> _Exported:
-    """Of an engine from the notes beside it.
+    """Properties of an engine, from the notes beside it.
 
     Raises:
         BackendError: there are none.

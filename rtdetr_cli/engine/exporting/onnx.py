@@ -1,4 +1,4 @@
-"""Export to ONNX: write the graph, compare it with PyTorch, keep a file that differs apart."""
+"""Export to ONNX: write the graph, compare it with PyTorch, set a file aside if it differs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def trace_and_compare(settings: ExportSettings) -> tuple[Path, Report]:
     device = settings.device or "cpu"
     detector, preprocessing = open_weights_to_export(settings)
     path = output_path(settings)
-    pictures = images_to_compare(settings)
+    images = images_to_compare(settings)
     say(f"{detector.description}; tracing takes a minute")
     network, names = detector.network, detector.names
     reference = TorchDetector(network, names, preprocessing, detector.device, fused=False)
@@ -60,30 +60,30 @@ def trace_and_compare(settings: ExportSettings) -> tuple[Path, Report]:
         if settings.half:
             nodes = halve_file(temporary)
         facts = _facts(settings, nodes) | {"sampler": used_sampler(network, options.sampler)}
-        if pictures and settings.int8:
-            agreement, more = quantize_file(temporary, reference, pictures, settings)
+        if images and settings.int8:
+            agreement, more = quantize_file(temporary, reference, images, settings)
             facts |= more
-        elif pictures:
+        elif images:
             rounds = settings.half and device == "cpu"
             written = (RoundingDetector if rounds else OnnxDetector)(temporary, device)
-            agreement = compare(reference, written, pictures, LIMITS[facts["precision"]])
+            agreement = compare(reference, written, images, LIMITS[facts["precision"]])
             facts |= _magnitudes(written)
-        report = Report(facts, agreement, pictures.origin if pictures else None)
+        report = Report(facts, agreement, images.origin if images else None)
         note_verdict(temporary, report.verdict)
-        keep_apart_if_wrong(report, temporary, path)
+        set_aside_if_wrong(report, temporary, path)
     return path, report
 
 
 def _graph_options(settings: ExportSettings, network: RTDETRNetwork) -> GraphOptions:
-    """What is written beside the network.
+    """Form of the graph around the network.
 
     Raises:
-        UsageError: a sampler for a network that has one only.
+        UsageError: a sampler that the network does not support.
     """
     if settings.sampler and used_sampler(network, settings.sampler) != settings.sampler:
         raise UsageError(
-            f"sampler={settings.sampler}: {network.config.name} samples whole pixels, which are "
-            "gathered"
+            f"sampler={settings.sampler}: {network.config.name} samples whole pixels, which needs "
+            "sampler=gather"
         )
     return GraphOptions(
         opset=settings.opset,
@@ -95,28 +95,30 @@ def _graph_options(settings: ExportSettings, network: RTDETRNetwork) -> GraphOpt
     )
 
 
-def keep_apart_if_wrong(report: Report, written: Path, path: Path) -> None:
-    """Give a file that answers otherwise than PyTorch a name that nobody takes for a success.
+def set_aside_if_wrong(report: Report, written: Path, path: Path) -> None:
+    """Rename a file whose outputs differ from PyTorch's to `<name>.failed.onnx`.
 
     Raises:
-        BackendError: it does; `path` is not written.
+        BackendError: they differ; `path` is not written.
     """
     if report.agreement and not report.agreement.passes:
         failed = written.replace(path.with_suffix(f".failed{path.suffix}"))
         place = report.write(failed)
         raise BackendError(
-            f"the file answers otherwise than PyTorch: {'; '.join(report.agreement.faults)}; it is "
-            f"kept as {failed}, the numbers stand in {place.name}"
+            f"outputs differ from PyTorch: {'; '.join(report.agreement.faults)}; file kept as "
+            f"{failed}, numbers in {place.name}"
         )
 
 
 def _magnitudes(written: OnnxDetector) -> dict[str, Any]:
-    """The largest number in float16 and where, and what became infinite; it is warned of."""
+    """The largest float16 value and its node, and the overflows, which are also warned of."""
     if not isinstance(written, RoundingDetector):
         return {}
     largest, infinite = written.magnitudes[0], written.overflows
     if infinite:
-        warn(f"float16 ends at 65504 and overflows in {', '.join(one.node for one in infinite)}")
+        warn(
+            f"float16 overflows (largest value 65504) in {', '.join(one.node for one in infinite)}"
+        )
     return {"largest_float16": largest._asdict(), "overflows": [one._asdict() for one in infinite]}
 
 
@@ -132,7 +134,7 @@ def _facts(settings: ExportSettings, nodes: int) -> dict[str, Any]:
 
 
 def _precision(settings: ExportSettings) -> str:
-    """Its row in the limits of the verdict."""
+    """Precision of the file, a key of LIMITS."""
     if settings.half:
         return "fp16"
     return "int8" if settings.int8 else PRECISION

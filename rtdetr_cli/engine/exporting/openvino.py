@@ -1,6 +1,6 @@
-"""Export to OpenVINO: a folder from the traced network, compared with PyTorch on real images.
+"""Export to OpenVINO: write a folder from the traced network and compare it with PyTorch.
 
-The folder gets its name only if it answers as PyTorch does; the format stands in backends/.
+A folder whose outputs differ gets another name; backends/openvino/ defines the format.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from rtdetr_cli.engine.exporting.request import (
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
-    ask,
     compare,
     judge,
+    run_detector,
     warn_if_other_classes,
     warn_if_unsure,
 )
 
 
 def export_openvino(settings: ExportSettings) -> Path:
-    """Write a folder and compare it; the report stands beside it.
+    """Write a folder, and its report beside it.
 
     Args:
         settings: every key of `rtdetr export`.
@@ -62,12 +62,12 @@ def export_openvino(settings: ExportSettings) -> Path:
         The folder.
 
     Raises:
-        UsageError: the model is no checkpoint, or the output has another ending.
-        BackendError: a package is missing, or the folder does not answer as PyTorch does; it is
+        UsageError: the model is not a checkpoint, or the output has the wrong ending.
+        BackendError: a package is missing, or the outputs differ from PyTorch's; the folder is
             then kept as `<name>_failed_openvino_model`.
     """
     path = output_path(settings)
-    openvino_package()  # missing: said before the network is traced
+    openvino_package()  # fail before tracing if it is missing
     detector, preprocessing = open_weights_to_export(settings)
     reference = TorchDetector(
         detector.network, detector.names, preprocessing, detector.device, fused=False
@@ -88,62 +88,62 @@ def export_openvino(settings: ExportSettings) -> Path:
     report_path = report.write(path)
     if report.agreement and not report.agreement.passes:
         raise BackendError(
-            f"the files answer otherwise than PyTorch: {'; '.join(report.agreement.faults)}; they "
-            f"are kept in {path}, the numbers stand in {report_path.name}"
+            f"outputs differ from PyTorch: {'; '.join(report.agreement.faults)}; files kept in "
+            f"{path}, numbers in {report_path.name}"
         )
     _print(settings, path, report, report_path)
     return path
 
 
 class _Calibration:
-    """Inputs of real images, prepared as at inference and read anew each time."""
+    """Network inputs from real images, prepared as at inference; reads the files in each pass."""
 
-    def __init__(self, pictures: Images, preprocessing: Preprocessing) -> None:
-        self._images, self._preprocessing = pictures, preprocessing
+    def __init__(self, images: Images, preprocessing: Preprocessing) -> None:
+        self._images, self._preprocessing = images, preprocessing
 
     def __iter__(self) -> Iterator[Feed]:
-        images, sizes = INPUTS
+        batch, sizes = INPUTS
         for index in range(len(self._images.sources)):
-            (picture,) = self._images.read(index, index + 1)
-            size_wh = np.array([[picture.shape[1], picture.shape[0]]], np.int64)
-            yield {images: prepare(picture, self._preprocessing)[None].numpy(), sizes: size_wh}
+            (image,) = self._images.read(index, index + 1)
+            size_wh = np.array([[image.shape[1], image.shape[0]]], np.int64)
+            yield {batch: prepare(image, self._preprocessing)[None].numpy(), sizes: size_wh}
 
 
 def _write_and_compare(
     settings: ExportSettings, folder: Path, onnx_path: Path, reference: TorchDetector
 ) -> tuple[ExportNotes, Agreement | None]:
-    """The files, and how they compare; with int8 blocks are left float until they pass."""
-    pictures = images_to_compare(settings)
+    """Write the files and compare them; with int8, blocks stay float until the verdict passes."""
+    images = images_to_compare(settings)
     if settings.int8:
-        assert pictures  # ExportSettings refuses int8 without
-        return _quantise(settings, folder, onnx_path, reference, pictures)
+        assert images  # ExportSettings rejects int8 without comparison
+        return _quantize(settings, folder, onnx_path, reference, images)
     notes = write_openvino(folder, onnx_path, settings.half)
-    if pictures is None:
+    if images is None:
         return notes, None
     limits = LIMITS["bf16" if settings.half else "fp32"]
-    return notes, compare(reference, OpenVINODetector(folder), pictures, limits)
+    return notes, compare(reference, OpenVINODetector(folder), images, limits)
 
 
-def _quantise(
+def _quantize(
     settings: ExportSettings,
     folder: Path,
     onnx_path: Path,
     reference: TorchDetector,
-    pictures: Images,
+    images: Images,
 ) -> tuple[ExportNotes, Agreement]:
-    """Blocks become float from the front: their rounding passes through all that follow."""
-    chosen = find_calibration(str(settings.data), pictures)
+    """Quantize; blocks become float from the first on, whose rounding affects all later ones."""
+    chosen = find_calibration(str(settings.data), images)
     calibration = _Calibration(chosen, reference.preprocessing)
-    answers = ask(reference, pictures, reference.preprocessing)
-    warn_if_other_classes(reference, answers, pictures)
+    expected = run_detector(reference, images, reference.preprocessing)
+    warn_if_other_classes(reference, expected, images)
     limits = replace(LIMITS["int8"], ap=settings.int8_drop / 100)
     reasons: dict[str, str] = {}
     parts = int8_blocks(onnx_path)
     while True:
-        say(f"calibrates on {len(chosen.sources)} images of {chosen.origin}; it takes minutes")
+        say(f"calibrating on {len(chosen.sources)} images of {chosen.origin}; this takes minutes")
         notes = write_openvino(folder, onnx_path, settings.half, calibration, reasons)
-        found = ask(OpenVINODetector(folder), pictures, reference.preprocessing)
-        agreement = judge(answers, found, limits)
+        found = run_detector(OpenVINODetector(folder), images, reference.preprocessing)
+        agreement = judge(expected, found, limits)
         if agreement.passes or len(reasons) == len(parts):
             break
         block = parts[len(reasons)]
@@ -166,10 +166,10 @@ def _report(settings: ExportSettings, notes: ExportNotes, agreement: Agreement |
 
 
 def _print(settings: ExportSettings, path: Path, report: Report, report_path: Path) -> None:
-    """What was written and how it compares, on stdout."""
+    """Print a summary of the files and the comparison on stdout."""
     values = report.to_dict(path)
     if report.agreement is None:
-        warn("verify=false: the files were not compared with PyTorch, and their metadata says so")
+        warn("verify=false: the files were not compared with PyTorch; their metadata records this")
     else:
         warn_if_unsure(report.agreement)
     if settings.json:

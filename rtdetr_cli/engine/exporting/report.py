@@ -1,4 +1,4 @@
-"""What an export says of itself: the report beside the file and the lines on the terminal."""
+"""The report of an export: the JSON beside the file and the lines on the terminal."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.engine.exporting.verdict import Agreement, warn_if_unsure
 
 PRECISION = "fp32"
-
-
 NOT_COMPARED = "not compared with PyTorch"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written and how it compares; `<name>.report.json` beside the file.
+    """Content of `<name>.report.json`.
 
     Attributes:
-        facts: the file: format, opset, nodes...
-        agreement: None with verify=false.
-        origin: of the images.
+        facts: properties of the file: format, opset, nodes...
+        agreement: the comparison; None with verify=false.
+        origin: source of the images compared on.
     """
 
     facts: dict[str, Any]
@@ -36,19 +34,19 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """What the file's own metadata says too."""
+        """The verdict as stored in the file's metadata."""
         if self.agreement is None:
             return NOT_COMPARED
         return "passed" if self.agreement.passes else "failed"
 
     def to_dict(self, path: Path) -> dict[str, Any]:
-        """For the file at its last place."""
+        """The report as JSON values, for the file at its final path."""
         compared = self.agreement.to_dict() if self.agreement else None
         facts = {"path": str(path), "megabytes": megabytes(path), **self.facts}
         return {**facts, "verdict": self.verdict, "pictures": self.origin, "agreement": compared}
 
     def write(self, path: Path) -> Path:
-        """Write it beside the file at its last place."""
+        """Write the report beside the file at its final path; return its own path."""
         place = report_file(path)
         with atomic_write(place) as temporary:
             temporary.write_text(json.dumps(self.to_dict(path), indent=2) + "\n")
@@ -62,7 +60,7 @@ def megabytes(path: Path) -> float:
 
 
 def report_file(path: Path) -> Path:
-    """`best.report.json` for `best.onnx`; an engine has one file for notes and report."""
+    """`best.report.json` for `best.onnx`; an engine keeps notes and report in one file."""
     if path.suffix == ".engine":
         return notes_file(path)
     if path.name.endswith(FOLDER):
@@ -71,11 +69,11 @@ def report_file(path: Path) -> Path:
 
 
 def print_report(settings: ExportSettings, path: Path, report: Report) -> None:
-    """What was written and how it compares: on stdout, and beside the file."""
+    """Write the report of an ONNX file and print its summary on stdout."""
     place = report.write(path)
     values, agreement = report.to_dict(path), report.agreement
     if agreement is None:
-        warn("verify=false: the file was not compared with PyTorch, and its metadata says so")
+        warn("verify=false: the file was not compared with PyTorch; its metadata records this")
     else:
         warn_if_unsure(agreement)
     if settings.json:

@@ -1,4 +1,4 @@
-"""What is to be exported: weights, the place of the file, images to compare on."""
+"""Inputs and output path of an export: the network, the images to compare on, the file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rtdetr_cli.engine.exporting.images import NUM_IMAGES, Images, find_images
 from rtdetr_cli.weights.store import resolve_weights
 
 NUM_IMAGES_INT8 = 100
-"""What stays float is decided by AP, of which few images say little."""
+"""With int8, AP decides which blocks stay float, and AP of few images is noisy."""
 
 
 def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Preprocessing]:
-    """The network at the speed, and the preprocessing at the size, that was asked for.
+    """The network at the requested speed and the preprocessing at the requested size.
 
     Raises:
-        UsageError: the model is no checkpoint.
+        UsageError: the model is not a checkpoint.
     """
     device = settings.device or "cpu"
     detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
@@ -33,18 +33,18 @@ def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Pre
 
 
 def images_to_compare(settings: ExportSettings) -> Images | None:
-    """What both are asked about; None with verify=false."""
+    """Images to compare on; None with verify=false."""
     count = settings.verify_images or (NUM_IMAGES_INT8 if settings.int8 else NUM_IMAGES)
     return find_images(settings.data, count) if settings.verify else None
 
 
 def output_path(settings: ExportSettings) -> Path:
-    """Beside the weights, for an architecture in this folder.
+    """Path of the file: as given, else beside the weights (architecture: in this folder).
 
     `best.onnx`, `best_half.onnx`, `best_int8.engine`, `best_int8_half_openvino_model`.
 
     Raises:
-        UsageError: `output` ends otherwise than the format.
+        UsageError: `output` does not end as the format requires.
     """
     ending = FOLDER if settings.format == "openvino" else f".{settings.format}"
     if settings.output is not None:

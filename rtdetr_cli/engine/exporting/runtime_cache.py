@@ -1,6 +1,6 @@
-"""What a checkpoint runs in: PyTorch, or a file for another runtime that is written once and kept.
+"""Run a checkpoint in PyTorch, or export it for another runtime once and cache the file.
 
-`backend=auto` takes the fastest runtime of this CPU whose answers pass the verdict (export.py).
+`backend=auto` takes the fastest runtime of this CPU whose export passes the verdict (verdict.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rtdetr_cli.weights.store import resolve_weights
 
 
 class Runtime(NamedTuple):
-    """A runtime and whether it computes in 16 bits."""
+    """A runtime, and whether it computes in 16 bits."""
 
     name: str
     half: bool
@@ -44,17 +44,17 @@ WITHOUT_BF16 = (Runtime("openvino", half=False), Runtime("onnx", half=False))
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
 FILES = {"openvino": "model_openvino_model", "onnx": "model.onnx"}
 KEPT = 8
-"""Exported models that stay; beyond, the one that was not used for longest goes."""
+"""Exported models in the cache; beyond, the least recently used is removed."""
 
 
 def open_detector(settings: PredictSettings | ValSettings) -> Detector:
-    """The detector of one call, in the runtime that `backend` and `device` mean.
+    """Open a detector in the runtime that `backend` and `device` select.
 
     Raises:
         WeightsError: the file is absent, damaged or foreign.
-        BackendError: its runtime is missing, or the file written for it does not answer as
-            PyTorch does.
-        UsageError: a key that the model or the device cannot follow.
+        BackendError: its runtime is missing, or the outputs of the exported file differ from
+            PyTorch's.
+        UsageError: a key that the model or the device does not support.
     """
     backend = settings.backend
     if backend == "torch":
@@ -70,7 +70,7 @@ def open_detector(settings: PredictSettings | ValSettings) -> Detector:
             try:
                 return _opened(settings, runtime)
             except BackendError as error:
-                warn(f"backend=auto goes on without {runtime.name}: {error}")
+                warn(f"backend=auto continues without {runtime.name}: {error}")
     return _in_torch(settings, half=False)
 
 
@@ -86,11 +86,11 @@ def _opened(settings: PredictSettings | ValSettings, runtime: Runtime) -> Detect
 
 
 def deployed_file(settings: PredictSettings | ValSettings, runtime: Runtime) -> Path:
-    """The weights as a file for a runtime, from `RTDETR_HOME/deployed` or written there.
+    """The weights exported for a runtime: from `RTDETR_HOME/deployed`, or written there.
 
     Raises:
-        BackendError: it does not answer as PyTorch does, now or when it was written.
-        StorageError: no space left or no permission.
+        BackendError: its outputs differ from PyTorch's, now or when it was written.
+        StorageError: disk full or no permission.
     """
     weights = resolve_weights(settings.model)
     folder = rtdetr_home() / "deployed" / _key(weights, settings, runtime)
@@ -104,7 +104,7 @@ def deployed_file(settings: PredictSettings | ValSettings, runtime: Runtime) -> 
 
 
 def _key(weights: Path, settings: PredictSettings | ValSettings, runtime: Runtime) -> str:
-    """One for all that the answers depend on."""
+    """Cache key over everything that affects the output."""
     files = [weights] if weights.is_file() else sorted(p for p in weights.rglob("*") if p.is_file())
     parts = {
         "weights": [sha256(file) for file in files],
@@ -118,7 +118,7 @@ def _key(weights: Path, settings: PredictSettings | ValSettings, runtime: Runtim
 
 
 def _version(runtime: Runtime) -> str:
-    """Release of the package that will run the file.
+    """Release of the package that runs the file.
 
     Raises:
         BackendError: it is not installed.
@@ -133,17 +133,17 @@ def _version(runtime: Runtime) -> str:
 def _write(
     path: Path, weights: Path, settings: PredictSettings | ValSettings, runtime: Runtime
 ) -> None:
-    """Export into the cache; a file that failed stays, so that the next call need not try again."""
+    """Export into the cache; a failed file is kept, so that the next call does not retry."""
     failed = next(path.parent.glob("*failed*"), None)
     if failed:
         raise BackendError(
-            f"{failed} answered otherwise than PyTorch when it was written; remove "
-            f"{path.parent} to try again"
+            f"outputs of {failed} differed from PyTorch when it was written; remove {path.parent} "
+            "to try again"
         )
-    say(f"writing {settings.model} for {runtime.name}, once: it is kept in {path.parent}")
+    say(f"writing {settings.model} for {runtime.name}, once; it is kept in {path.parent}")
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with redirect_stdout(sys.stderr):  # its result is talk here
+    with redirect_stdout(sys.stderr):  # the result of an export is log output here
         _export(
             ExportSettings(
                 model=str(weights),
@@ -171,7 +171,7 @@ def _export(settings: ExportSettings) -> None:
 
 
 def _forget_oldest(home: Path) -> None:
-    """Remove all but those that were used last."""
+    """Remove all but the most recently used exports."""
     folders = [folder for folder in home.iterdir() if folder.is_dir()]
     for folder in sorted(folders, key=lambda one: one.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(folder, ignore_errors=True)

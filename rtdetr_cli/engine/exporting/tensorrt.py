@@ -1,6 +1,6 @@
-"""Export to TensorRT: the ONNX file first, then an engine from it, compared with ONNX Runtime.
+"""Export to TensorRT: write the ONNX file, build an engine, compare it with ONNX Runtime.
 
-Where TensorRT or the GPU is missing the ONNX file is left, with the command that builds elsewhere.
+Without TensorRT or a GPU, the ONNX file is kept and the error has the command to build elsewhere.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ONNX_DEFAULTS: dict[str, Any] = {
 
 
 def export_engine(settings: ExportSettings) -> Path:
-    """Write an engine; its notes and the comparison stand in `<name>.engine.json` beside it.
+    """Write an engine, and its notes and the comparison in `<name>.engine.json` beside it.
 
     Args:
         settings: every key of `rtdetr export`.
@@ -55,17 +55,20 @@ def export_engine(settings: ExportSettings) -> Path:
         The engine.
 
     Raises:
-        UsageError: the model is an ONNX file of others, or the output has another suffix.
-        BackendError: TensorRT would misread the graph, it or the GPU is missing (the ONNX file is
-            there then), the build failed, or the engine answers otherwise than ONNX Runtime; it is
-            then kept as `<name>.failed.engine`.
+        UsageError: the model is a third-party ONNX file, or the output has the wrong suffix.
+        BackendError: TensorRT would misread the graph, it or the GPU is missing (the ONNX file
+            exists then), the build failed, or the outputs differ from ONNX Runtime's; the engine
+            is then kept as `<name>.failed.engine`.
     """
     path, options = output_path(settings), _options(settings)
     gpu, missing = _find_gpu(settings.device)
     faults: list[str] = []
     for sampler in _samplers(settings):
         if faults:
-            warn(f"{running()} answers otherwise: {'; '.join(faults)}; sampler={sampler} is tried")
+            warn(
+                f"{running()}: outputs differ ({'; '.join(faults)}); retrying with "
+                f"sampler={sampler}"
+            )
         onnx_path = _onnx_file(settings, sampler, path, missing)
         source = OnnxDetector(onnx_path, "cpu")
         _require_ours(source, onnx_path)
@@ -73,7 +76,7 @@ def export_engine(settings: ExportSettings) -> Path:
         if gpu is None:
             line = trtexec_line(onnx_path, path, source.preprocessing.size_hw, options)
             raise BackendError(
-                f"{missing}; where it is, run `rtdetr export model={onnx_path} format=engine`, "
+                f"{missing}; elsewhere, run `rtdetr export model={onnx_path} format=engine`, "
                 f"or `{line}`"
             )
         plan, notes, agreement = _build(settings, source, onnx_path, options, gpu)
@@ -87,15 +90,15 @@ def export_engine(settings: ExportSettings) -> Path:
     failed = path.with_suffix(".failed.engine")
     save_engine(failed, plan, notes)
     raise BackendError(
-        f"{running()} answers otherwise than ONNX Runtime: {'; '.join(faults)}; the "
-        f"engine is kept as {failed}; {_advice(settings, notes.precision)}"
+        f"{running()}: outputs differ from ONNX Runtime: {'; '.join(faults)}; engine kept as "
+        f"{failed}; {_advice(settings, notes.precision)}"
     )
 
 
 def _samplers(settings: ExportSettings) -> tuple[str | None, ...]:
-    """Forms of sampling to try in turn; None: the one in the file.
+    """Samplers to try in turn; None: the one in the file.
 
-    Some releases of TensorRT compute GridSample in such decoders wrong.
+    Some releases of TensorRT compute GridSample of these decoders wrong.
     """
     if _is_onnx(settings.model):
         return (None,)
@@ -103,15 +106,15 @@ def _samplers(settings: ExportSettings) -> tuple[str | None, ...]:
 
 
 def _advice(settings: ExportSettings, precision: str | None) -> str:
-    """What may help against a wrong engine."""
+    """Suggest what to try after a wrong engine."""
     more = " or tf32=false" if precision == "tf32" else ""
     if _is_onnx(settings.model):
-        return f"give the weights (.pt), which has a second form of sampling to try{more}"
+        return f"give the weights (.pt), which allow trying another sampler{more}"
     return f"try another release of TensorRT{more}"
 
 
 def _samples_whole_pixels(source: OnnxDetector) -> bool:
-    """Whether there is one form of sampling only."""
+    """Whether the decoder samples whole pixels, for which there is one sampler only."""
     architecture = (source.notes and source.notes.architecture) or {}
     return bool(architecture.get("decoder", {}).get("sampling") == "discrete")
 
@@ -131,7 +134,7 @@ def _options(settings: ExportSettings) -> EngineOptions:
 
 
 def _find_gpu(device: str | None) -> tuple[Gpu | None, str]:
-    """The GPU, or why there is none to build on."""
+    """The GPU to build on, or None and the reason."""
     try:
         return open_gpu(device), ""
     except BackendError as error:
@@ -139,11 +142,11 @@ def _find_gpu(device: str | None) -> tuple[Gpu | None, str]:
 
 
 def _onnx_file(settings: ExportSettings, sampler: str | None, path: Path, missing: str) -> Path:
-    """The file that TensorRT reads: the one that was given, or one written beside the engine."""
+    """The ONNX file that TensorRT reads: the given one, or one written beside the engine."""
     if _is_onnx(settings.model):
         return resolve_weights(settings.model)
     if missing:
-        warn("the engine cannot be built here; its ONNX file is written")
+        warn("the engine cannot be built here; writing its ONNX file only")
     output = str(path.with_suffix(".onnx"))
     onnx_settings = replace(settings, output=output, sampler=sampler, **_ONNX_DEFAULTS)
     onnx_path, report = trace_and_compare(onnx_settings)
@@ -155,10 +158,10 @@ def _onnx_file(settings: ExportSettings, sampler: str | None, path: Path, missin
 
 
 def _require_ours(source: OnnxDetector, onnx_path: Path) -> None:
-    """Only what `rtdetr export` wrote has the inputs, the free batch and the notes.
+    """Accept only files of `rtdetr export`, which have the inputs, the free batch and the notes.
 
     Raises:
-        UsageError: others wrote it, or it was written with keys that an engine cannot follow.
+        UsageError: a third-party file, or it was exported with keys that engines do not support.
     """
     notes = source.notes
     if notes is None:
@@ -174,8 +177,8 @@ def _require_ours(source: OnnxDetector, onnx_path: Path) -> None:
     odd = [words for words, given in is_odd.items() if given]
     if odd:
         raise UsageError(
-            f"model={onnx_path} was exported with {', '.join(odd)}, which engines cannot "
-            "follow; give the weights (.pt)"
+            f"model={onnx_path} was exported with {', '.join(odd)}, which engines do not "
+            "support; give the weights (.pt)"
         )
     if notes.verdict not in {None, "passed"}:
         warn(f"{onnx_path.name} itself was {notes.verdict}; the engine can only be as good")
@@ -188,21 +191,21 @@ def _build(
     options: EngineOptions,
     gpu: Gpu,
 ) -> tuple[bytes, ExportNotes, Agreement | None]:
-    """The plan, its notes with the verdict, and how it compares; None with verify=false."""
-    pictures = images_to_compare(settings)
-    say(f"{running()} builds for {gpu.name}; this takes minutes")
+    """The plan, its notes with the verdict, and the comparison; None with verify=false."""
+    images = images_to_compare(settings)
+    say(f"building with {running()} for {gpu.name}; this takes minutes")
     plan = build_plan(onnx_path, source.preprocessing.size_hw, options, gpu)
     notes = engine_notes(source.notes or ExportNotes(), onnx_path, plan, options, gpu)
     precision = notes.precision or "fp32"
     if precision == "fp32" and options.tf32:
         precision = "tf32"
     notes = replace(notes, precision=precision)
-    if pictures is None:
+    if images is None:
         return plan, replace(notes, verdict="not compared with ONNX Runtime"), None
     engine = TensorRTDetector(plan, notes, onnx_path.with_suffix(".engine").name, gpu)
-    agreement = compare(source, engine, pictures, LIMITS[precision])
+    agreement = compare(source, engine, images, LIMITS[precision])
     verdict = "passed" if agreement.passes else "failed"
-    compared = {"pictures": pictures.origin, "agreement": agreement.to_dict()}
+    compared = {"pictures": images.origin, "agreement": agreement.to_dict()}
     notes = replace(notes, verdict=verdict, extra={**notes.extra, **compared})
     return plan, notes, agreement
 
@@ -210,9 +213,9 @@ def _build(
 def _print(
     settings: ExportSettings, path: Path, notes: ExportNotes, agreement: Agreement | None
 ) -> None:
-    """What was written and how it compares, on stdout."""
+    """Print a summary of the engine and the comparison on stdout."""
     if agreement is None:
-        warn("verify=false: the engine was not compared with ONNX Runtime; its notes say so")
+        warn("verify=false: the engine was not compared with ONNX Runtime; its notes record this")
     else:
         warn_if_unsure(agreement)
     megabytes = path.stat().st_size / 1e6

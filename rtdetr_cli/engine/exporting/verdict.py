@@ -1,7 +1,7 @@
-"""The verdict on an exported file: whether it answers as PyTorch does, and how far it is off.
+"""The verdict on an exported file: whether, and how far, its detections differ from PyTorch's.
 
-Both see the same images and their detections are matched one to one. export.py acts on it,
-benchmark.py prints it.
+Both run on the same images and their detections are matched one to one. The exporters fail on a
+bad verdict; benchmark.py prints it.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from rtdetr_cli.engine.exporting.images import Images, prepare
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 
 BATCH = 3
-"""Does not divide the number of images, so that two sizes of a batch are run."""
+"""Does not divide the default number of images, so that two batch sizes are run."""
 SURE = 0.25
-"""Score from which on a detection is one that a user sees (the default of predict)."""
+"""Least score of a detection that a user sees: the default `conf` of predict."""
 SAME_EDGE, SAME_SCORE = 0.05, 0.2
-"""Within these (the image's longer side; score) two answers are the same object, drifted."""
+"""Largest differences of two detections of one object: edges in longer sides, and scores."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far an export may be off.
+    """How far an export may differ from PyTorch.
 
     Attributes:
-        edge: distance between two edges that match, in the image's longer side.
-        score: difference between two scores that match.
-        matched: least share of all answers, weighted by score, that must match.
-        astray: most lost and additional detections, as a share of those that PyTorch is sure of.
-        ap: most AP that may be lost, of 1, where the images have labels.
-        shift: median of those distances: what moves every box a little is no rounding.
+        edge: largest distance of two matching edges, in longer sides of the image.
+        score: largest difference of two matching scores.
+        matched: smallest share of all raw detections, weighted by score, that match.
+        astray: most lost and new detections, as a share of PyTorch's with a score of 0.25 or more.
+        ap: largest loss of AP, of 1, where the images have labels.
+        shift: largest median distance, in longer sides: rounding does not move every box.
     """
 
     edge: float
@@ -52,25 +52,29 @@ class Limits:
 
 
 LIMITS = {
-    # The same arithmetic in another order: real drift is a thousandth of a pixel. One pixel of 640
-    # is far above that and far below any fault. Where scores are all but equal the last of the 300
-    # may be others, hence 0.99; AP moves by a tie or two.
+    # The same arithmetic in another order drifts by a thousandth of a pixel. One pixel of 640 is
+    # far above that and far below any fault. Nearly equal scores may change which detections are
+    # the last of the 300, hence 0.99; AP changes by a tie or two.
     "fp32": Limits(edge=1 / 640, score=0.01, matched=0.99, astray=0.01, ap=0.002, shift=0.1 / 640),
-    # 11 bits. Real drift is 0.02 to 0.04 px of 640 in the median and 0.2 at p99; with the box chain
-    # in float16 it is 0.17 and 0.53, with that in bf16 5 (docs/export.md). The median tells them
-    # apart. Scores drift more, a logit of 8 by 0.004 in each operation, and so does the selection.
+    # 11 bits drift by 0.02 to 0.04 px of 640 in the median and 0.2 at p99; with the box chain in
+    # float16 by 0.17 and 0.53, with it in bf16 by 5 (docs/export.md). The median separates them.
+    # Scores, and with them the selection, drift more: a logit of 8 by 0.004 in each operation.
     "fp16": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.1 / 640),
-    # Products only, and each has the 11 bits of float16; sums and the box chain are float32.
+    # Only products have the 11 bits of float16; sums and the box chain are float32.
     "tf32": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.1 / 640),
-    # 8 bits. With first convolution and sampling places in float32 an edge moves by 0.1 px of 640
-    # in the median and 0.5 at p99 (docs/export.md), without by 0.5 and 2.4: between the two.
+    # 8 bits. With the first convolution and the sampling locations in float32, edges move by 0.1 px
+    # of 640 in the median and 0.5 at p99, without by 0.5 and 2.4 (docs/export.md); the limits are
+    # between the two.
     "bf16": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.25 / 640),
     # 8 bits in backbone and encoder move every box a little, 3 px of 640 at p99 in a trained
-    # model (docs/export.md); what counts is half a point of AP. Letterboxed images or other
-    # colours lose most detections, not one in ten; a decoder of 4 bits loses AP, one of 8 bits
+    # model (docs/export.md); the criterion is half a point of AP. Letterboxed images or swapped
+    # colors lose most detections, not one in ten; a decoder of 4 bits loses AP, one of 8 bits
     # moves boxes by 3.3 px of 640 in the median, where 0.5 to 1.3 are usual.
     "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005, shift=2 / 640),
 }
+
+_REPORT_KEYS = {"num_images": "pictures", "raw_detections": "answers"}
+"""Attributes of Agreement whose key in the JSON report has another name."""
 
 
 class Drift(NamedTuple):
@@ -86,28 +90,28 @@ class Drift(NamedTuple):
 
 @dataclass(frozen=True)
 class Agreement:
-    """How nearly two detectors answer the same.
+    """How closely the detections of a file agree with PyTorch's.
 
     Attributes:
-        images: number of images that both have seen.
-        detections: those with a score of 0.25 or more in PyTorch; 0 if there is none on any
-            image, then the drift is that of all raw answers.
-        answers: all that PyTorch gave, 300 an image as a rule.
-        matched: share of the answers, weighted by score, that have a partner of the same class
-            within the limits; 0 where answers are no numbers.
-        box_drift_px: distance between the farthest edges of partners, pixels of the image; None
-            without partners.
-        score_drift: difference between the scores of partners.
-        lost: detections of PyTorch, 0.25 or more, without a partner near by.
-        new: detections of the file, 0.25 or more, without a partner near by.
-        ap: AP of PyTorch and of the file on these images, where they have labels.
-        limits: what it may be.
+        num_images: images that both ran on.
+        detections: those of PyTorch with a score of 0.25 or more; if 0, the drift is that of all
+            raw detections.
+        raw_detections: all of PyTorch's, usually 300 per image.
+        matched: share of the raw detections, weighted by score, that have a partner of the same
+            class within the limits; 0 if outputs are NaN.
+        box_drift_px: largest edge distance of two partners, pixels of the image; None without
+            partners.
+        score_drift: difference between the scores of two partners.
+        lost: detections of PyTorch, 0.25 or more, without a partner.
+        new: detections of the file, 0.25 or more, without a partner.
+        ap: AP of PyTorch and of the file on these images, if they have labels.
+        limits: those to judge by.
         shift: median of the box drift, in the images' longer sides.
     """
 
-    pictures: int
+    num_images: int
     detections: int
-    answers: int
+    raw_detections: int
     matched: float
     box_drift_px: Drift | None
     score_drift: Drift | None
@@ -119,20 +123,24 @@ class Agreement:
 
     @property
     def faults(self) -> list[str]:
-        """What is beyond its limit, in words."""
+        """Each value beyond its limit, with the limit."""
         limits = self.limits
         astray = (self.lost + self.new) / max(self.detections, 1)
         found = {
-            f"{self.matched:.2%} match, {limits.matched:.0%} must": self.matched < limits.matched,
+            f"{self.matched:.2%} match, at least {limits.matched:.0%} required": (
+                self.matched < limits.matched
+            ),
             f"{self.lost} lost and {self.new} new of {self.detections} detections, "
-            f"{limits.astray:.0%} may": astray > limits.astray,
+            f"at most {limits.astray:.0%} allowed": astray > limits.astray,
         }
-        moved, may = 640 * self.shift, 640 * limits.shift
-        found[f"boxes move by {moved:.2f} of 640 px in the median, {may:.2g} may"] = moved > may
+        moved, allowed = 640 * self.shift, 640 * limits.shift
+        found[f"median box shift {moved:.2f} px of 640, at most {allowed:.2g} allowed"] = (
+            moved > allowed
+        )
         if self.ap:
             drop = self.ap[0] - self.ap[1]
-            found[f"AP fell by {drop:.4f}, {limits.ap} may"] = drop > limits.ap
-        return [fault for fault, is_there in found.items() if is_there]
+            found[f"AP fell by {drop:.4f}, at most {limits.ap} allowed"] = drop > limits.ap
+        return [fault for fault, is_beyond in found.items() if is_beyond]
 
     @property
     def passes(self) -> bool:
@@ -140,7 +148,7 @@ class Agreement:
         return not self.faults
 
     def to_dict(self) -> dict[str, Any]:
-        """For a report in JSON."""
+        """Values for the JSON report."""
         drifts = {
             name: drift._asdict() if drift else None
             for name, drift in (
@@ -149,16 +157,17 @@ class Agreement:
             )
         }
         compared = "detections" if self.detections else "raw answers"
-        values = {**asdict(self), **drifts, "compared": compared}
+        values = {_REPORT_KEYS.get(key, key): value for key, value in asdict(self).items()}
+        values |= {**drifts, "compared": compared}
         return {"passes": self.passes, "faults": self.faults, **values}
 
     def __str__(self) -> str:
         lines = [
-            f"{self.matched:.2%} of the answers on {self.pictures} images match; "
+            f"{self.matched:.2%} of the raw detections on {self.num_images} images match; "
             f"{self.detections} detections, {self.lost} lost, {self.new} new"
         ]
-        lines += [f"boxes drift by {self.box_drift_px} px"] if self.box_drift_px else []
-        lines += [f"scores drift by {self.score_drift}"] if self.score_drift else []
+        lines += [f"box drift {self.box_drift_px} px"] if self.box_drift_px else []
+        lines += [f"score drift {self.score_drift}"] if self.score_drift else []
         lines += (
             [f"AP {self.ap[0]:.4f} in PyTorch, {self.ap[1]:.4f} in the file"] if self.ap else []
         )
@@ -166,76 +175,78 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one detector finds in each image.
+class Predictions:
+    """Raw detections of one detector on a list of images.
 
     Attributes:
-        found: image by image.
-        sizes_hw: height and width of each.
-        ap: of 1, where the images have labels of the detector's classes.
+        detections: one per image.
+        sizes_hw: height and width of each image.
+        ap: of 1; None unless the images have labels of the detector's classes.
     """
 
-    found: list[Detections]
+    detections: list[Detections]
     sizes_hw: list[tuple[int, int]]
     ap: float | None
 
 
 def compare(
-    reference: Detector, exported: Detector, pictures: Images, limits: Limits = LIMITS["fp32"]
+    reference: Detector, exported: Detector, images: Images, limits: Limits = LIMITS["fp32"]
 ) -> Agreement:
-    """Run both on the same images, prepared as the reference wants them, and judge."""
-    ours, theirs = (ask(one, pictures, reference.preprocessing) for one in (reference, exported))
-    warn_if_other_classes(reference, ours, pictures)
+    """Run both on the same images, with the preprocessing of the reference, and judge."""
+    ours, theirs = (
+        run_detector(one, images, reference.preprocessing) for one in (reference, exported)
+    )
+    warn_if_other_classes(reference, ours, images)
     return judge(ours, theirs, limits)
 
 
-def warn_if_other_classes(reference: Detector, answers: Answers, pictures: Images) -> None:
-    """Say that labels are there and give no AP."""
-    if pictures.truth and answers.ap is None:
+def warn_if_other_classes(reference: Detector, predictions: Predictions, images: Images) -> None:
+    """Warn if the labels have other classes than the model, which leaves AP undefined."""
+    if images.truth and predictions.ap is None:
         warn(
-            f"{pictures.origin} has {len(pictures.truth.names)} classes and the model "
+            f"{images.origin} has {len(images.truth.names)} classes and the model "
             f"{len(reference.names)}, so only detections are compared, not AP"
         )
 
 
-def ask(
-    detector: Detector, pictures: Images, preprocessing: Preprocessing, label: str = "compare"
-) -> Answers:
-    """Run a detector over images; what it finds may be nonsense."""
-    found: list[Detections] = []
+def run_detector(
+    detector: Detector, images: Images, preprocessing: Preprocessing, label: str = "compare"
+) -> Predictions:
+    """Run a detector on images; its outputs need not be finite."""
+    detections: list[Detections] = []
     sizes_hw: list[tuple[int, int]] = []
-    total = len(pictures.sources)
+    total = len(images.sources)
     for start in progress(range(0, total, BATCH), -(-total // BATCH), label):
-        batch = pictures.read(start, start + BATCH)
-        sizes = [(picture.shape[0], picture.shape[1]) for picture in batch]
-        images = torch.stack([prepare(picture, preprocessing) for picture in batch])
-        found += detector.detect(images, sizes)
+        pixels = images.read(start, start + BATCH)
+        sizes = [(one.shape[0], one.shape[1]) for one in pixels]
+        batch = torch.stack([prepare(one, preprocessing) for one in pixels])
+        detections += detector.detect(batch, sizes)
         sizes_hw += sizes
-    return Answers(found, sizes_hw, _ap(pictures, len(detector.names), found))
+    return Predictions(detections, sizes_hw, _ap(images, len(detector.names), detections))
 
 
-def judge(ours: Answers, theirs: Answers, limits: Limits) -> Agreement:
-    """Match the answers of two detectors one to one, image by image."""
-    triples = zip(ours.found, theirs.found, ours.sizes_hw, strict=True)
+def judge(ours: Predictions, theirs: Predictions, limits: Limits) -> Agreement:
+    """Match the detections of two detectors one to one, image by image."""
+    triples = zip(ours.detections, theirs.detections, ours.sizes_hw, strict=True)
     compared = [compare_image(a, b, max(size_hw), limits) for a, b, size_hw in triples]
-    answers = sum(map(len, ours.found))
+    raw_detections = sum(map(len, ours.detections))
     ap = None if ours.ap is None or theirs.ap is None else (ours.ap, theirs.ap)
-    return _sum_up(compared, answers, limits, ap)
+    return _sum_up(compared, raw_detections, limits, ap)
 
 
 class ComparedImage(NamedTuple):
-    """Two answers to one image.
+    """Detections of the reference and of the file on one image.
 
     Attributes:
-        matched: scores, of both sides, of the pairs within the limits.
-        total: scores of all answers of both sides.
-        edges_px: (P,) distance of each pair of partners.
-        shifts: (P,) the same in the image's longer side.
+        matched: sum of the scores, of both sides, of the pairs within the limits.
+        total: sum of the scores of all detections of both sides.
+        edges_px: (P,) largest edge distance of each pair of partners.
+        shifts: (P,) the same in longer sides of the image.
         scores: (P,) difference of their scores.
-        is_sure: (P,) whether one of the two is a detection that a user sees.
-        sure: number of such detections in the reference.
+        is_sure: (P,) whether one of the two has a score of SURE or more.
+        sure: number of such detections of the reference.
         lost: those of them without a partner.
-        new: those of the other side without a partner.
+        new: those of the file without a partner.
     """
 
     matched: float
@@ -252,9 +263,9 @@ class ComparedImage(NamedTuple):
 def compare_image(
     ours: Detections, theirs: Detections, longer_side: int, limits: Limits
 ) -> ComparedImage:
-    """Find each answer's partner: same class, near by, score alike; the nearest over all.
+    """Pair detections of the same class, with close boxes and scores, at the least total distance.
 
-    Not by rank: answers with nearly equal scores may stand in another order.
+    Not by rank: nearly equal scores may be in another order.
     """
     edges = (ours.boxes_xyxy[:, None] - theirs.boxes_xyxy).abs().amax(-1)
     scores = (ours.scores[:, None] - theirs.scores).abs()
@@ -285,18 +296,18 @@ def compare_image(
 
 
 def warn_if_unsure(agreement: Agreement) -> None:
-    """Say what was compared where PyTorch detects nothing: random weights, or odd images."""
+    """Warn if PyTorch detects nothing, as with random weights, so that only raw ones compare."""
     if agreement.passes and not agreement.detections:
         warn(
-            f"no detection reaches a score of {SURE} on these {agreement.pictures} images, so "
-            f"{agreement.answers} raw answers were compared: the arithmetic is right, but nothing "
-            "is known of detections; give trained weights or data= with your own images"
+            f"no detection reaches a score of {SURE} on these {agreement.num_images} images, so "
+            f"{agreement.raw_detections} raw detections were compared: the arithmetic is right, "
+            "but actual detections are untested; give trained weights or data= with your own images"
         )
 
 
 def _sum_up(
     compared: list[ComparedImage],
-    answers: int,
+    raw_detections: int,
     limits: Limits,
     ap: tuple[float, float] | None,
 ) -> Agreement:
@@ -313,9 +324,9 @@ def _sum_up(
         for n in ("edges_px", "shifts", "scores")
     )
     return Agreement(
-        pictures=len(compared),
+        num_images=len(compared),
         detections=detections,
-        answers=answers,
+        raw_detections=raw_detections,
         matched=share if math.isfinite(share) else 0.0,
         box_drift_px=_drift(edges),
         score_drift=_drift(scores),
@@ -333,9 +344,9 @@ def _drift(values: Tensor) -> Drift | None:
     return Drift(*np.percentile(values.double().numpy(), [50, 99, 100]).tolist())
 
 
-def _ap(pictures: Images, num_classes: int, found: list[Detections]) -> float | None:
-    """AP of 1; None without labels, or with labels of other classes."""
-    truth = pictures.truth
+def _ap(images: Images, num_classes: int, found: list[Detections]) -> float | None:
+    """AP, of 1; None without labels, or with labels of other classes."""
+    truth = images.truth
     if truth is None or len(truth.names) != num_classes:
         return None
     evaluator = CocoEvaluator(truth.ground_truth(), truth.category_ids)

@@ -14,7 +14,7 @@ from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.onnx.half import exact_nodes, to_half
 from rtdetr_cli.backends.onnx.half_on_cpu import Magnitude, RoundingDetector
 from rtdetr_cli.engine.exporting.images import find_images
-from rtdetr_cli.engine.exporting.verdict import ask
+from rtdetr_cli.engine.exporting.verdict import run_detector
 
 TOY = """<ir_version: 8, opset_import: ["" : 17]>
 toy (float[N,3,4,4] images, int64[N,2] orig_target_sizes)
@@ -115,7 +115,9 @@ def test_the_overflow_of_a_real_model_is_found(shared_data, tmp_path):
     path = tmp_path / "half.onnx"
     onnx.save(model, path)
     detector = RoundingDetector(path, "cpu")
-    ask(detector, find_images(str(shared_data / "coco8" / "data.yaml")), detector.preprocessing)
+    run_detector(
+        detector, find_images(str(shared_data / "coco8" / "data.yaml")), detector.preprocessing
+    )
     largest = detector.magnitudes[0]
     assert largest.node.endswith("norm1/Pow")
     assert largest.value == pytest.approx(60516, rel=0.01)

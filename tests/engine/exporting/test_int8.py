@@ -1,4 +1,4 @@
-"""INT8 through the real command, once (tracing takes a while), and what it refuses."""
+"""INT8 through the real command, once because tracing is slow, and what it refuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = {0: "green", 1: "red"}
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights whose maps do not fade away and whose answers depend on what is seen."""
+    """Random weights whose maps stay alive and whose outputs depend on the image."""
     torch.manual_seed(1)
     network = RTDETRNetwork(tiny_config, len(NAMES))
     for head in (network.decoder.enc_score_head, *network.decoder.dec_score_head):
@@ -42,30 +42,30 @@ def checkpoint(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.slow
-def test_int8_is_calibrated_judged_and_says_what_stays_float(checkpoint, squares, capsys):
+def test_int8_is_calibrated_judged_and_reports_what_stays_float(checkpoint, squares, capsys):
     words = [f"model={checkpoint}", "int8", f"data={squares}/data.yaml"]
     assert run(["export", *words]) == 0
-    heard = capsys.readouterr()
+    printed = capsys.readouterr()
     path = checkpoint.with_name("tiny_int8.onnx")
     report = json.loads(path.with_name("tiny_int8.report.json").read_text())
     assert (report["precision"], report["verdict"]) == ("int8", "passed")
     assert (report["calibration_images"], report["agreement"]["pictures"]) == (9, 4)
     assert report["agreement"]["limits"]["ap"] == 0.005
-    assert f"calibrates on 9 images of {squares}/data.yaml, train" in heard.err
+    assert f"calibrating on 9 images of {squares}/data.yaml, train" in printed.err
 
     model = onnx.load(path)
     assert find_faults(model) == []
     rounded = [node for node in model.graph.node if node.name.endswith("/Weight")]
     assert len(rounded) == report["convolutions"] > 0
-    # Random weights bear little: what costs too much went back to float, each for a reason.
+    # Random weights are sensitive: some blocks went back to float, each with a reason.
     always, kept = ["decoder", "attention of the encoder"], list(report["float"])[2:]
     assert list(report["float"])[:2] == always
     assert kept
     assert set(kept) < set(blocks(model.graph))
     assert not [node.name for node in rounded if node.name.startswith(tuple(f"{x}/" for x in kept))]
     for block in kept:
-        assert f"{block} stays float: {report['float'][block]}" in heard.err
-        assert f", {block}" in heard.out
+        assert f"{block} stays float: {report['float'][block]}" in printed.err
+        assert f", {block}" in printed.out
 
     detector = OnnxDetector(path, "cpu")
     assert (detector.notes.precision, detector.notes.verdict) == ("int8", "passed")
@@ -78,11 +78,11 @@ def test_calibration_takes_the_train_split_or_a_folder(squares, capsys):
     found = find_calibration(data, compared)
     assert {path.parent.name for path in found.sources} == {"train"}
     assert (len(found.sources), found.origin) == (9, f"{data}, train")
-    assert "9 images are few to calibrate on" in capsys.readouterr().err
+    assert "only 9 calibration images; use at least 100" in capsys.readouterr().err
     folder = str(squares / "images" / "val")
     found = find_calibration(folder, find_images(folder, 100))
     assert (len(found.sources), found.origin) == (4, folder)
-    assert "calibration and verdict see the same images" in capsys.readouterr().err
+    assert "calibration and comparison share images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

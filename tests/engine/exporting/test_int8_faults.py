@@ -1,4 +1,4 @@
-"""Faults planted into the int8 form of a trained network, and what the verdict says of each."""
+"""Faults planted into the int8 form of a trained network, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rtdetr_cli.backends.onnx.writer import write_onnx
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.image import Pixels, read_image, resize_image, to_tensor
 from rtdetr_cli.engine.exporting.images import Images, find_calibration, find_images
-from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Answers, ask, judge
+from rtdetr_cli.engine.exporting.verdict import LIMITS, Agreement, Predictions, judge, run_detector
 
 PERCENTILE = 99.9
 pytestmark = pytest.mark.slow
@@ -31,28 +31,28 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Trained:
-    """A float file, its images and PyTorch's answers to them."""
+    """A float file, its images and PyTorch's detections on them."""
 
     path: Path
     detector: TorchDetector
     train: list[Pixels]
-    pictures: Images
-    answers: Answers
+    images: Images
+    expected: Predictions
 
     @property
     def model(self) -> onnx.ModelProto:
         return onnx.load(self.path)
 
-    def ranges(self, pictures: list[Pixels]) -> dict[str, float]:
+    def ranges(self, images: list[Pixels]) -> dict[str, float]:
         observer = Observer(self.path, plan(self.model.graph).readers)
-        ask(observer, Images(pictures), self.detector.preprocessing)
+        run_detector(observer, Images(images), self.detector.preprocessing)
         return {name: one.percentile(PERCENTILE) for name, one in observer.histograms.items()}
 
     def judge(self, model: onnx.ModelProto) -> Agreement:
         path = self.path.with_name("tried.onnx")
         onnx.save(model, path)
-        found = ask(OnnxDetector(path, "cpu"), self.pictures, self.detector.preprocessing)
-        return judge(self.answers, found, LIMITS["int8"])
+        found = run_detector(OnnxDetector(path, "cpu"), self.images, self.detector.preprocessing)
+        return judge(self.expected, found, LIMITS["int8"])
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,11 @@ def trained(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     assert isinstance(detector, TorchDetector)
     path = folder / "float.onnx"
     write_onnx(path, detector.network, detector.names, detector.preprocessing)
-    pictures = find_images(str(data), 16)
-    paths = find_calibration(str(data), pictures).sources[::8]
+    images = find_images(str(data), 16)
+    paths = find_calibration(str(data), images).sources[::8]
     train = [read_image(one) for one in paths if isinstance(one, Path)]
-    answers = ask(detector, pictures, detector.preprocessing)
-    return Trained(path, detector, train, pictures, answers)
+    expected = run_detector(detector, images, detector.preprocessing)
+    return Trained(path, detector, train, images, expected)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def right(trained: Trained) -> onnx.ModelProto:
 def test_the_right_form_passes(trained, right):
     agreement = trained.judge(right)
     assert agreement.faults == []
-    assert agreement.matched < 0.99  # it is no float file
+    assert agreement.matched < 0.99  # not a float file
 
 
 def test_exchanged_corners_are_caught(trained, right):
@@ -96,15 +96,15 @@ def test_exchanged_corners_are_caught(trained, right):
 
 
 def test_a_decoder_in_8_bits_is_caught(trained):
-    """As a quantizer does it that is not told where to stop."""
+    """As written by a quantizer that does not exclude the decoder."""
     model, path = trained.model, trained.path
     calibrator = MinMaxCalibrater(path, augmented_model_path=str(path.with_name("more.onnx")))
     calibrator.augment_graph()
     calibrator.create_inference_session()
     size_hw = trained.detector.preprocessing.size_hw
     with redirect_stdout(None):
-        for picture in trained.train[:8]:
-            image = to_tensor(resize_image(picture, size_hw, antialias=False))[None].numpy()
+        for pixels in trained.train[:8]:
+            image = to_tensor(resize_image(pixels, size_hw, antialias=False))[None].numpy()
             calibrator.collect_data(
                 One({"images": image, "orig_target_sizes": np.array([size_hw])})
             )
@@ -124,10 +124,10 @@ def test_a_decoder_in_8_bits_is_caught(trained):
     )
     wrong = quantizer.quantize_model()
     for entry in list(wrong.metadata_props):
-        if entry.key == "onnx.infer":  # theirs, no JSON
+        if entry.key == "onnx.infer":  # written by ONNX Runtime, not JSON
             wrong.metadata_props.remove(entry)
     agreement = trained.judge(wrong)
-    assert [fault for fault in agreement.faults if fault.startswith("boxes move by")]
+    assert [fault for fault in agreement.faults if fault.startswith("median box shift")]
     assert agreement.matched < 0.9
 
 
@@ -139,14 +139,14 @@ class One(CalibrationDataReader):
         return self.feeds.pop() if self.feeds else None
 
 
-def test_ranges_of_images_without_light_are_caught(trained):
-    dark = [np.zeros_like(picture) for picture in trained.train[:2]]
+def test_ranges_of_black_images_are_caught(trained):
+    dark = [np.zeros_like(image) for image in trained.train[:2]]
     assert not trained.judge(quantize(trained.model, trained.ranges(dark))).passes
 
 
 @pytest.mark.parametrize("fault", ["letterboxed", "blue first"])
-def test_calibration_on_images_prepared_otherwise_costs_drift_alone(trained, right, fault):
-    """Ranges of the same maps, a little off: no detection goes, boxes drift somewhat more."""
+def test_calibration_on_wrongly_prepared_images_only_adds_drift(trained, right, fault):
+    """The ranges are slightly off: no detection is lost, boxes drift a little more."""
     wrong = [letterbox(one) if fault == "letterboxed" else one[..., ::-1] for one in trained.train]
     wrong = [np.ascontiguousarray(one) for one in wrong]
     agreement = trained.judge(quantize(trained.model, trained.ranges(wrong)))
@@ -154,9 +154,9 @@ def test_calibration_on_images_prepared_otherwise_costs_drift_alone(trained, rig
     assert agreement.lost + agreement.new < 0.05 * agreement.detections
 
 
-def letterbox(picture: Pixels) -> Pixels:
+def letterbox(image: Pixels) -> Pixels:
     """The image in a gray square."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     square = np.full((max(height, width),) * 2 + (3,), 114, np.uint8)
-    square[:height, :width] = picture
+    square[:height, :width] = image
     return square

@@ -68,37 +68,37 @@ def compile_cpp(source: str, folder: Path, include: Path) -> Path:
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-def test_python_shrinks_images_as_training_does(antialias):
+def test_python_resizes_images_as_training_does(antialias):
     resize = runpy.run_path(str(TEMPLATES / "onnxruntime-python" / "resize.py"))["resize"]
-    for pixels, (height, width) in pictures():
+    for pixels, (height, width) in images():
         ours = resize_image(pixels, (height, width), antialias)
         theirs = resize(Image.fromarray(pixels), width, height, antialias)
         assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-def test_javascript_shrinks_images_as_training_does(antialias, tmp_path):
+def test_javascript_resizes_images_as_training_does(antialias, tmp_path):
     module = TEMPLATES / "onnxruntime-web" / "resize.mjs"
     script = f"""
         import {{ resize }} from {json.dumps(module.as_uri())};
         import {{ readFileSync }} from "node:fs";
         const cases = JSON.parse(readFileSync(process.argv[2]));
-        const answers = cases.map(([pixels, ...sizes]) =>
+        const outputs = cases.map(([pixels, ...sizes]) =>
           Array.from(resize(Uint8Array.from(pixels), ...sizes, {str(antialias).lower()})));
-        console.log(JSON.stringify(answers));
+        console.log(JSON.stringify(outputs));
     """
     (tmp_path / "test.mjs").write_text(script)
     cases = [
         (pixels.ravel().tolist(), *pixels.shape[1::-1], width, height)
-        for pixels, (height, width) in pictures()
+        for pixels, (height, width) in images()
     ]
     (tmp_path / "cases.json").write_text(json.dumps(cases))
-    answers = json.loads(program("node", tmp_path / "test.mjs", tmp_path / "cases.json"))
-    for (pixels, size_hw), answer in zip(pictures(), answers, strict=True):
-        assert answer == expected_pixels(pixels, size_hw, antialias).ravel().tolist()
+    outputs = json.loads(program("node", tmp_path / "test.mjs", tmp_path / "cases.json"))
+    for (pixels, size_hw), output in zip(images(), outputs, strict=True):
+        assert output == expected_pixels(pixels, size_hw, antialias).ravel().tolist()
 
 
-def test_cpp_shrinks_images_as_training_does(tmp_path):
+def test_cpp_resizes_images_as_training_does(tmp_path):
     source = """
         #include "pillow_resize.hpp"
         #include <cstdio>
@@ -114,12 +114,12 @@ def test_cpp_shrinks_images_as_training_does(tmp_path):
         }"""
     test = compile_cpp(source, tmp_path, TEMPLATES / "onnxruntime-cpp")
     words = []
-    for pixels, (height, width) in pictures():
+    for pixels, (height, width) in images():
         words += [*pixels.shape[1::-1], width, height, *pixels.ravel().tolist()]
     done = subprocess.run(
         [test], input=" ".join(map(str, words)), capture_output=True, text=True, check=True
     )
-    for (pixels, size_hw), line in zip(pictures(), done.stdout.splitlines(), strict=True):
+    for (pixels, size_hw), line in zip(images(), done.stdout.splitlines(), strict=True):
         expected = expected_pixels(pixels, size_hw, antialias=True)
         assert list(map(int, line.split())) == expected.ravel().tolist()
 
@@ -135,7 +135,7 @@ def expected_pixels(pixels: np.ndarray, size_hw: tuple[int, int], antialias: boo
     return expected
 
 
-def pictures() -> list[tuple[np.ndarray, tuple[int, int]]]:
+def images() -> list[tuple[np.ndarray, tuple[int, int]]]:
     """Noise, which shows every weight, and (height, width) to shrink, grow or keep it to."""
     rng = np.random.default_rng(0)
     sides = [(50, 70), (7, 90), (33, 32), (1, 1), (64, 2), (100, 31), (32, 64), (64, 128)]
@@ -146,23 +146,23 @@ def pictures() -> list[tuple[np.ndarray, tuple[int, int]]]:
     ]
 
 
-def predicted(model: Path, picture: Path, capsys: pytest.CaptureFixture[str]) -> list[Any]:
-    """What `rtdetr predict` answers, as check_kits.py has it."""
+def predicted(model: Path, image: Path, capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    """Output of `rtdetr predict`, in the form of check_kits.py."""
     capsys.readouterr()
-    assert run(["predict", f"model={model}", f"source={picture}", "save=false", "json"]) == 0
-    (answer,) = json.loads(capsys.readouterr().out)
-    rows = answer["detections"]
+    assert run(["predict", f"model={model}", f"source={image}", "save=false", "json"]) == 0
+    (output,) = json.loads(capsys.readouterr().out)
+    rows = output["detections"]
     assert len(rows) == 1
     return [(row["name"], row["confidence"], list(row["box"].values())) for row in rows]
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """Few pixels differ, so that the mean depends on how it is shrunk."""
+def image(tmp_path: Path) -> Path:
+    """A fine pattern, so that the mean depends on how it is resized."""
     pixels = np.random.default_rng(3).integers(0, 2, (110, 90, 1), np.uint8) * 255
     pixels[::9] = 255
-    cv2.imwrite(str(tmp_path / "picture.png"), pixels)
-    return tmp_path / "picture.png"
+    cv2.imwrite(str(tmp_path / "image.png"), pixels)
+    return tmp_path / "image.png"
 
 
 @pytest.fixture
@@ -223,37 +223,37 @@ def test_python_computes_int8_exactly_on_a_cpu_without_vnni(int8, check_kits, tm
 
 @pytest.mark.parametrize("antialias", [True, False])
 def test_python_prints_the_boxes_of_predict(
-    fake_tensorrt, check_kits, picture, antialias, tmp_path, capsys
+    fake_tensorrt, check_kits, image, antialias, tmp_path, capsys
 ):
     shrinks = {"size_hw": [32, 64], "antialias": antialias}
     toy = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", preprocessing=shrinks)
-    ours = predicted(toy, picture, capsys)
-    theirs = check_kits["run_python"](write(toy, "onnxruntime-python"), picture)
+    ours = predicted(toy, image, capsys)
+    theirs = check_kits["run_python"](write(toy, "onnxruntime-python"), image)
     assert max(check_kits["largest_difference"](ours, theirs)) <= 0.51e-4
-    means = [resize_image(read_image(picture), (32, 64), way).mean() / 255 for way in (True, False)]
-    assert abs(means[0] - means[1]) > 1e-3  # the score tells how the image was shrunk
+    means = [resize_image(read_image(image), (32, 64), way).mean() / 255 for way in (True, False)]
+    assert abs(means[0] - means[1]) > 1e-3  # the score depends on how the image was resized
     assert theirs[0][1:] == (pytest.approx(means[not antialias], abs=1e-4), [90, 110, 90, 110])
 
 
-def test_cpp_prints_the_boxes_of_predict(toy, check_kits, picture, capsys):
+def test_cpp_prints_the_boxes_of_predict(toy, check_kits, image, capsys):
     """RTDETR_ORT: an unpacked release of ONNX Runtime, with its headers."""
     place = os.environ.get("RTDETR_ORT")
     if not place or shutil.which("cmake") is None:
         pytest.skip("needs CMake, OpenCV for C++, and ONNX Runtime for C++ in RTDETR_ORT")
-    ours = predicted(toy, picture, capsys)
-    theirs = check_kits["run_cpp"](write(toy, "onnxruntime-cpp"), picture, Path(place))
+    ours = predicted(toy, image, capsys)
+    theirs = check_kits["run_cpp"](write(toy, "onnxruntime-cpp"), image, Path(place))
     assert max(check_kits["largest_difference"](ours, theirs)) <= 0.51e-4
 
 
-def test_the_web_prints_the_boxes_of_predict(toy, check_kits, picture, capsys):
+def test_the_web_prints_the_boxes_of_predict(toy, check_kits, image, capsys):
     """RTDETR_NODE_MODULES: made by `npm install onnxruntime-web sharp`."""
     place = os.environ.get("RTDETR_NODE_MODULES")
     if not place or shutil.which("node") is None:
         pytest.skip("needs Node, and onnxruntime-web and sharp in RTDETR_NODE_MODULES")
-    ours = predicted(toy, picture, capsys)
+    ours = predicted(toy, image, capsys)
     kit = write(toy, "onnxruntime-web")
     (kit / "node_modules").symlink_to(place)
-    theirs = check_kits["run_node"](kit, picture)
+    theirs = check_kits["run_node"](kit, image)
     assert max(check_kits["largest_difference"](ours, theirs)) <= 0.51e-4
 
 

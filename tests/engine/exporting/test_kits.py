@@ -1,4 +1,4 @@
-"""Deployment kits: what is in the folders, what is refused, and configurations by their schemas."""
+"""Deployment kits: content of the folders, refused files, configurations against schemas."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NAMES = [
     "\u202etxt.exe",
 ]
 
-"""Class names come from strangers' files."""
+"""Class names come from untrusted files."""
 
 SHOWN = [
     'a "quote" \\',
@@ -86,7 +86,7 @@ DOCUMENTED = {"property": PROPERTIES.split(), "class-attrs-all": CLASS_ATTRIBUTE
 
 @pytest.fixture
 def toy(fake_tensorrt: dict[str, Any], tmp_path: Path) -> Path:
-    """Class = per cent of the image's mean, modulo nothing: 101 classes."""
+    """The class is the mean of the image in percent: 101 classes."""
     return fake_tensorrt["save_toy"](tmp_path / "toy model.onnx", verdict="passed")
 
 
@@ -167,14 +167,14 @@ def test_the_export_of_weights_ends_with_the_kit(
     monkeypatch.setattr(onnx_export, "write_onnx", lambda path, *_: len(write_toy(path).name))
     words = [f"model={tmp_path / 'best.pt'}", "verify=false", "kit=onnxruntime-web", "json"]
     assert run(["export", *words]) == 0
-    heard = capsys.readouterr()
-    assert json.loads(heard.out)["path"].endswith("best.onnx")
-    assert "best.onnx itself was not compared with PyTorch" in heard.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["path"].endswith("best.onnx")
+    assert "best.onnx itself was not compared with PyTorch" in printed.err
     copied = tmp_path / "best_onnxruntime_web" / "model.onnx"
     assert copied.read_bytes() == (tmp_path / "best.onnx").read_bytes()
 
 
-def test_a_kit_is_written_anew_but_never_over_other_files(toy, capsys):
+def test_a_kit_is_rewritten_but_never_over_other_files(toy, capsys):
     folder = write(toy, "triton")
     (folder / "toy_model" / "config.pbtxt").write_text("older")
     assert "older" not in (write(toy, "triton") / "toy_model" / "config.pbtxt").read_text()
@@ -303,10 +303,10 @@ def test_a_file_with_other_inputs_and_outputs_gets_no_kit(
     assert run(["export", f"model={toy}", "kit=deepstream"]) == 2
     error = capsys.readouterr().err
     needed = "images tensor(float) -> logits tensor(float), boxes tensor(float)"
-    assert f"kit=deepstream needs a file {needed}, and toy model.onnx is images" in error
+    assert f"kit=deepstream needs a file {needed}; toy model.onnx is images" in error
     assert "export with postprocess=false" in error
     assert run(["export", f"model={raw}", "kit=onnxruntime-cpp"]) == 2
-    assert f"and raw.onnx is {needed}" in capsys.readouterr().err
+    assert f"; raw.onnx is {needed}" in capsys.readouterr().err
     foreign = tmp_path / "yolo.onnx"
     text = """<ir_version: 8, opset_import: ["" : 17]>
         yolo (float[N,3,64,64] images) => (float[1,84,84] output0) {
@@ -344,14 +344,14 @@ def test_damaged_notes_are_one_sentence(fake_tensorrt, tmp_path, notes, capsys):
     assert "cannot be opened as ONNX" in capsys.readouterr().err
 
 
-def test_an_engine_of_others_gets_no_kit(tmp_path, capsys):
+def test_a_third_party_engine_gets_no_kit(tmp_path, capsys):
     (tmp_path / "x.engine").write_bytes(b"plan")
     assert run(["export", f"model={tmp_path / 'x.engine'}", "kit=triton"]) == 5
     assert "x.engine has no notes" in capsys.readouterr().err
 
 
 def test_a_file_of_the_official_repository_gets_a_kit(fake_tensorrt, tmp_path):
-    """It has no notes: its shapes tell the size, and COCO's names are taken."""
+    """It has no notes: the size comes from its shapes, the names from COCO."""
     path = tmp_path / "official.onnx"
     onnx.save(parser.parse_model(fake_tensorrt["TOY"]), path)
     facts = json.loads((write(path, "onnxruntime-python") / "model.json").read_text())

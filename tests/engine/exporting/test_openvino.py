@@ -1,4 +1,4 @@
-"""Export to OpenVINO: a tiny network equals PyTorch; wrong folders are kept apart."""
+"""Export to OpenVINO: a tiny network equals PyTorch; wrong folders are set aside."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE_HW = (64, 96)
 
 @pytest.fixture(scope="module")
 def network(tiny_config) -> RTDETRNetwork:
-    """Random weights whose answers depend on what is seen, unlike those of a fresh network."""
+    """Random weights whose outputs depend on the image, unlike those of a fresh network."""
     torch.manual_seed(1)
     network = RTDETRNetwork(tiny_config, len(NAMES))
     for head in (network.decoder.enc_bbox_head, *network.decoder.dec_bbox_head):
@@ -40,7 +40,7 @@ def network(tiny_config) -> RTDETRNetwork:
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = 1.0
-    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norms see images: no map fades away
+    network.backbone(torch.rand(4, 3, *SIZE_HW))  # norm statistics from images keep the maps alive
     return network.eval()
 
 
@@ -54,13 +54,13 @@ def weights(network, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(weights) -> Path:
-    """Through the real command, once: tracing takes a while."""
+    """Exported by the real command, once because tracing is slow."""
     assert run(["export", f"model={weights}", "format=openvino"]) == 0
     return weights.with_name("tiny_openvino_model")
 
 
 @pytest.mark.slow
-def test_a_folder_answers_as_pytorch(exported, network):
+def test_a_folder_equals_pytorch(exported, network):
     reference = TorchDetector(network, NAMES, Preprocessing(SIZE_HW, False), torch.device("cpu"))
     detector = load_detector(f"{exported}/")
     images = torch.rand(3, 3, *SIZE_HW, generator=torch.Generator().manual_seed(0))
@@ -74,7 +74,7 @@ def test_a_folder_answers_as_pytorch(exported, network):
 
 
 @pytest.mark.slow
-def test_report_and_metadata_say_what_was_written(exported, capsys):
+def test_report_and_metadata_describe_the_files(exported, capsys):
     notes = json.loads((exported / "metadata.json").read_text())
     assert (notes["verdict"], notes["precision"], notes["floats"]) == ("passed", "fp32", "f32")
     assert notes["names"] == {"0": "green", "1": "red"}
@@ -94,7 +94,7 @@ FAULTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_folder_that_answers_otherwise_is_kept_apart(
+def test_a_folder_whose_outputs_differ_is_set_aside(
     exported, weights, tmp_path, monkeypatch, capsys, fault
 ):
     """The files of the first export, read by a detector that prepares images wrongly."""
@@ -113,7 +113,7 @@ def test_a_folder_that_answers_otherwise_is_kept_apart(
     monkeypatch.setattr(module, "write_openvino", write)
     output = tmp_path / "x_openvino_model"
     assert run(["export", f"model={weights}", "format=openvino", f"output={output}"]) == 5
-    assert "answer otherwise than PyTorch" in capsys.readouterr().err
+    assert "outputs differ from PyTorch" in capsys.readouterr().err
     failed = tmp_path / "x_failed_openvino_model"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "x_failed_openvino_model",
@@ -145,12 +145,12 @@ def test_blocks_become_float_from_the_front_until_int8_passes(
     monkeypatch.setattr(module, "write_onnx", lambda *_: 0)
     monkeypatch.setattr(module, "int8_blocks", lambda _: ["a", "b", "c"])
     monkeypatch.setattr(module, "write_openvino", write)
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    folder = tmp_path / "images"
+    folder.mkdir()
     for n in range(3):
         noise = np.random.default_rng(n).integers(0, 256, (60, 80, 3), np.uint8)
-        Image.fromarray(noise).save(pictures / f"{n}.png")
-    words = [f"model={weights}", "format=openvino", "int8", f"data={pictures}"]
+        Image.fromarray(noise).save(folder / f"{n}.png")
+    words = [f"model={weights}", "format=openvino", "int8", f"data={folder}"]
     output = tmp_path / "x_openvino_model"
     assert run(["export", *words, f"output={output}"]) == 0
     assert tries == [[], ["a"], ["a", "b"]]

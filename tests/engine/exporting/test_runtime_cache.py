@@ -1,4 +1,4 @@
-"""What a checkpoint runs in: files are written once, kept, and never taken if they were wrong."""
+"""The runtime cache: files are written once, reused, and never used if they were wrong."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def weights(tiny_config, tmp_path: Path, monkeypatch) -> Path:
 
 @pytest.fixture
 def exports(monkeypatch) -> list[Path]:
-    """What was exported: a graph that stands for the file, because tracing takes a while."""
+    """Paths exported; a small graph replaces the real one, because tracing is slow."""
     done: list[Path] = []
 
     def write(settings) -> Path:
@@ -68,7 +68,7 @@ def keys(weights: Path, **more: object) -> PredictSettings:
     return PredictSettings(model=str(weights), source="x", **{"device": "cpu", **more})
 
 
-def test_a_file_is_written_once_for_each_choice_that_changes_answers(weights, exports):
+def test_a_file_is_written_once_per_choice_that_changes_outputs(weights, exports):
     assert isinstance(open_detector(keys(weights, backend="onnx")), OnnxDetector)
     open_detector(keys(weights, backend="onnx", conf=0.7, max_det=3))
     assert len(exports) == 1
@@ -81,7 +81,7 @@ def test_a_file_is_written_once_for_each_choice_that_changes_answers(weights, ex
     assert exports[0].parents[1] == rtdetr_home() / "deployed"
 
 
-def test_what_was_not_used_for_longest_goes(weights, exports):
+def test_the_least_recently_used_file_is_removed(weights, exports):
     for number in range(KEPT):
         path = deployed_file(keys(weights, num_queries=number + 1), ONNX)
         os.utime(path.parent, (number, number))
@@ -93,22 +93,24 @@ def test_what_was_not_used_for_longest_goes(weights, exports):
     assert len(exports) == KEPT + 1
 
 
-def test_a_file_that_answered_otherwise_is_not_written_again(weights, monkeypatch):
+def test_a_file_whose_outputs_differed_is_not_written_again(weights, monkeypatch):
     calls = []
 
     def fail(settings) -> Path:
         calls.append(settings)
         Path(settings.output).with_name("model.failed.onnx").touch()
-        raise BackendError("the file answers otherwise than PyTorch: 12 lost")
+        raise BackendError("outputs differ from PyTorch: 12 lost")
 
     monkeypatch.setattr(module, "_export", fail)
-    for sentence in ("12 lost", "answered otherwise than PyTorch when it was written"):
+    for sentence in ("12 lost", "differed from PyTorch when it was written"):
         with pytest.raises(BackendError, match=sentence):
             open_detector(keys(weights, backend="onnx"))
     assert len(calls) == 1
 
 
-def test_auto_goes_on_with_the_next_one_after_a_failure(weights, monkeypatch, capsys, set_cpu):
+def test_auto_continues_with_the_next_runtime_after_a_failure(
+    weights, monkeypatch, capsys, set_cpu
+):
     def fail(settings) -> Path:
         raise BackendError("12 lost")
 
@@ -118,7 +120,9 @@ def test_auto_goes_on_with_the_next_one_after_a_failure(weights, monkeypatch, ca
     detector = open_detector(keys(weights, backend="auto"))
     assert isinstance(detector, TorchDetector)
     assert detector.description.endswith("cpu")
-    assert "backend=auto goes on without onnx: 12 lost" in " ".join(capsys.readouterr().err.split())
+    assert "backend=auto continues without onnx: 12 lost" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_auto_without_openvino_takes_bfloat16_where_the_cpu_has_it(
@@ -158,15 +162,15 @@ def test_one_object_runs_in_either_runtime(weights, exports):
 
 
 @pytest.mark.slow
-def test_the_command_writes_once_and_answers_as_pytorch_does(weights, squares, tmp_path, capsys):
+def test_the_command_writes_once_and_equals_pytorch(weights, squares, tmp_path, capsys):
     words = [f"model={weights}", f"data={squares / 'data.yaml'}", "imgsz=64", "workers=0"]
     words += ["plots=false", "device=cpu", "num_queries=10", "backend=onnx"]
-    said = []
+    logs = []
     for _ in range(2):
         assert run(["val", *words]) == 0
-        said.append(capsys.readouterr().err)
-    assert ["writing" in one for one in said] == [True, False]
-    assert all("model.onnx, ONNX Runtime" in one for one in said)
+        logs.append(capsys.readouterr().err)
+    assert ["writing" in one for one in logs] == [True, False]
+    assert all("model.onnx, ONNX Runtime" in one for one in logs)
     images = torch.rand(2, 3, 64, 64)
     same = {"imgsz": 64, "num_queries": 10}
     pair = [open_detector(keys(weights, backend=name, **same)) for name in ("torch", "onnx")]

@@ -1,6 +1,6 @@
 """Export to TensorRT through the real command, with a stand-in for the package and the GPU.
 
-The model is an ONNX file made here, but for one test, which traces a network.
+The model is an ONNX file made here; one test traces a network.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def test_an_engine_is_built_compared_and_opened(tensorrt, toy, capsys, squares):
     captured = capsys.readouterr()
     first, second = captured.out.splitlines()
     assert first.startswith(f"{engine}: TensorRT 10.3.0, NVIDIA T4, 1 to 4 images, tuned for 4")
-    assert second.startswith("passed: 100.00% of the answers on 8 images match")
+    assert second.startswith("passed: 100.00% of the raw detections on 8 images match")
     notes = json.loads(engine.with_name("toy.engine.json").read_text())
     assert (notes["verdict"], notes["precision"], notes["batch"]) == ("passed", "tf32", [1, 4, 4])
     assert notes["agreement"]["matched"] == 1.0
 
     found = RTDETR(engine)(torch.full((1, 3, 32, 64), 0.42))[0]
     assert (found.boxes.cls.tolist(), found.names[42]) == ([42], "42 %")
-    picture = squares / "images" / "train"
-    assert run(["predict", f"model={engine}", f"source={picture}", "save=false"]) == 0
-    assert run(["predict", f"model={engine}", f"source={picture}", "imgsz=64"]) == 2
+    folder = squares / "images" / "train"
+    assert run(["predict", f"model={engine}", f"source={folder}", "save=false"]) == 0
+    assert run(["predict", f"model={engine}", f"source={folder}", "imgsz=64"]) == 2
     assert "takes 32x64 only" in capsys.readouterr().err
 
 
@@ -91,13 +91,13 @@ def test_json_is_one_object(tensorrt, toy, capsys):
     assert report["tensorrt"] == "11.4.0.106"
 
 
-def test_an_engine_that_answers_otherwise_is_no_success(tensorrt, toy, capsys):
+def test_an_engine_whose_outputs_differ_fails(tensorrt, toy, capsys):
     tensorrt().state.is_wrong = True
     older = toy.with_suffix(".engine")
     older.write_bytes(b"an older engine")
     assert run(["export", f"model={toy}", "format=engine"]) == 5
     error = capsys.readouterr().err
-    assert "TensorRT 10.3.0 answers otherwise than ONNX Runtime: 0.00% match" in error
+    assert "TensorRT 10.3.0: outputs differ from ONNX Runtime: 0.00% match" in error
     assert "kept as" in error
     assert "or tf32=false" in error
     notes = json.loads((toy.parent / "toy.failed.engine.json").read_text())
@@ -108,7 +108,7 @@ def test_an_engine_that_answers_otherwise_is_no_success(tensorrt, toy, capsys):
 
 @pytest.fixture
 def writes_toys(fake_tensorrt, monkeypatch):
-    """Tracing takes long; the files say by which sampler they were asked for."""
+    """Toy files instead of traced ones, which record the requested sampler."""
     written = []
 
     def write(settings):
@@ -138,7 +138,7 @@ def test_the_other_sampler_is_tried(
     assert run(["export", "model=x.pt", "format=engine", f"output={engine}", *words]) == code
     captured = capsys.readouterr()
     assert writes_toys == tried
-    assert ("sampler=grid_sample is tried" in captured.err) == (len(tried) == 2)
+    assert ("retrying with sampler=grid_sample" in captured.err) == (len(tried) == 2)
     assert engine.is_file() == (code == 0)
     if code == 0:
         assert f"sampler={tried[-1]}" in captured.out
@@ -163,16 +163,16 @@ def test_whole_pixels_have_no_other_sampler(
         ({"postprocess": False, "batch": 2}, "postprocess=false, batch=2"),
     ],
 )
-def test_files_that_engines_cannot_follow_are_refused(
+def test_files_that_engines_do_not_support_are_refused(
     tensorrt, fake_tensorrt, tmp_path, capsys, notes, found
 ):
     tensorrt()
     toy = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", **notes)
     assert run(["export", f"model={toy}", "format=engine"]) == 2
-    assert f"was exported with {found}, which engines cannot follow" in capsys.readouterr().err
+    assert f"was exported with {found}, which engines do not support" in capsys.readouterr().err
 
 
-def test_without_comparison_the_notes_say_so(tensorrt, toy, capsys):
+def test_without_comparison_the_notes_record_it(tensorrt, toy, capsys):
     tensorrt().state.is_wrong = True
     assert run(["export", f"model={toy}", "format=engine", "verify=false"]) == 0
     assert "the engine was not compared with ONNX Runtime" in capsys.readouterr().err
@@ -180,7 +180,7 @@ def test_without_comparison_the_notes_say_so(tensorrt, toy, capsys):
     assert notes["verdict"] == "not compared with ONNX Runtime"
 
 
-def test_a_doubtful_onnx_file_is_named(tensorrt, fake_tensorrt, tmp_path, capsys):
+def test_a_doubtful_onnx_file_is_reported(tensorrt, fake_tensorrt, tmp_path, capsys):
     tensorrt()
     toy = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", verdict="not compared with PyTorch")
     assert run(["export", f"model={toy}", "format=engine"]) == 0
@@ -272,7 +272,7 @@ def test_wrong_usage_is_one_sentence(toy, capsys, word, sentence):
     assert error.count("\n") == 1
 
 
-def test_an_onnx_file_of_others_is_refused(fake_tensorrt, tmp_path, capsys):
+def test_a_third_party_onnx_file_is_refused(fake_tensorrt, tmp_path, capsys):
     other = fake_tensorrt["save_toy"](tmp_path / "other.onnx", rtdetr_format=None)
     content = other.read_bytes().replace(b"rtdetr_format", b"others_format")
     other.write_bytes(content)
@@ -299,19 +299,19 @@ def test_an_int8_file_is_built_and_held_to_the_limits_of_int8(
     assert notes["agreement"]["limits"]["matched"] == 0.9
 
 
-def test_int8_is_asked_of_the_onnx_file(tensorrt, squares, tmp_path, monkeypatch):
+def test_int8_keys_reach_the_onnx_file(tensorrt, squares, tmp_path, monkeypatch):
     tensorrt()
-    asked = []
+    requested = []
 
     def stop(settings):
-        asked.append(settings)
-        raise BackendError("far enough")
+        requested.append(settings)
+        raise BackendError("stop")
 
     monkeypatch.setattr(export_engine, "trace_and_compare", stop)
     weights = tmp_path / "best.pt"
     weights.touch()
     words = [f"model={weights}", f"data={squares}/data.yaml", "int8", "int8_drop=1.5"]
     assert run(["export", *words, "format=engine"]) == 5
-    (found,) = asked
+    (found,) = requested
     assert (found.int8, found.int8_drop, found.format) == (True, 1.5, "onnx")
     assert (found.data, found.output) == (f"{squares}/data.yaml", str(tmp_path / "best_int8.onnx"))

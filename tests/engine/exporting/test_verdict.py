@@ -1,4 +1,4 @@
-"""The verdict: planted faults are found, drift is counted right, nothing passes in silence."""
+"""The verdict: planted faults are found, drift is measured correctly, doubts are reported."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
     Agreement,
     Drift,
-    ask,
     compare,
     compare_image,
     judge,
+    run_detector,
     warn_if_unsure,
 )
 
 SIDES = ((64, 96), (48, 96), (96, 32), (64, 64))
-"""Of the images; not all square, so that exchanged sides are noticed."""
+"""Sizes of the images; not all square, so that swapping sides changes the result."""
 
 
-def pictures() -> Images:
+def images() -> Images:
     rng = np.random.default_rng(0)
     return Images([rng.integers(0, 256, (*side, 3), np.uint8) for side in SIDES])
 
 
 class Detector:
-    """Finds twenty objects whose places, scores and classes follow from the image's means."""
+    """Returns 20 detections whose boxes, scores and classes depend on the channel means."""
 
     names: ClassVar = dict(enumerate("abc"))
     preprocessing = Preprocessing((32, 32), False)
@@ -93,7 +93,7 @@ class Detector:
         if self.fault == "cxcywh":
             low, high = boxes[:, :2], boxes[:, 2:]
             return torch.cat(((low + high) / 2, high - low), 1)
-        # as a quantised decoder, or a box chain of 8 bits
+        # as with a quantized decoder, or a box chain of 8 bits
         return boxes + self.size * noise(boxes) if self.fault == "boxes drift" else boxes
 
 
@@ -119,8 +119,8 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_at_every_precision(fault, precision):
     limits = LIMITS[precision]
-    assert compare(Detector(), Detector(), pictures(), limits).passes
-    found = compare(Detector(), Detector(fault), pictures(), limits)
+    assert compare(Detector(), Detector(), images(), limits).passes
+    found = compare(Detector(), Detector(fault), images(), limits)
     assert not found.passes
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -140,9 +140,9 @@ def test_a_planted_fault_is_found_at_every_precision(fault, precision):
         ("scores drift", 0.2, []),
     ],
 )
-def test_each_precision_may_drift_so_far(fault, size, passing):
+def test_each_precision_has_its_own_limit_of_drift(fault, size, passing):
     exported = Detector(fault, size)
-    verdicts = {name: compare(Detector(), exported, pictures(), LIMITS[name]) for name in LIMITS}
+    verdicts = {name: compare(Detector(), exported, images(), LIMITS[name]) for name in LIMITS}
     assert [name for name, agreement in verdicts.items() if agreement.passes] == passing
 
 
@@ -159,7 +159,7 @@ def test_partners_are_the_nearest_of_their_class_in_whatever_order():
     found = compare_image(ours, theirs, 640, LIMITS["fp32"])
     assert found.edges_px.tolist() == pytest.approx([0.25, 0.5, 0.0])
     assert found.scores.tolist() == pytest.approx([0.0, 0.0, 0.01], abs=1e-6)
-    assert (found.sure, found.lost, found.new) == (4, 1, 1)  # the last one has changed its class
+    assert (found.sure, found.lost, found.new) == (4, 1, 1)  # the last one has another class
     assert found.matched == pytest.approx(2 * (0.9 + 0.8) + 0.7 + 0.69)
     assert found.total == pytest.approx(3.0 + 2.99)
 
@@ -172,20 +172,20 @@ def test_a_score_that_crosses_the_line_is_neither_lost_nor_new():
     assert found.is_sure.tolist() == [True]
 
 
-def test_an_empty_answer_is_all_lost():
+def test_no_detections_are_all_lost():
     found = compare_image(detections((0, 0.9, 0)), detections(), 640, LIMITS["int8"])
     assert (found.lost, found.matched, len(found.edges_px)) == (1, 0.0, 0)
 
 
-def test_untrained_weights_do_not_pass_in_silence(capsys):
+def test_untrained_weights_pass_with_a_warning(capsys):
     untrained = Detector(top_score=0.02)
-    agreement = compare(untrained, untrained, pictures())
+    agreement = compare(untrained, untrained, images())
     assert agreement.passes
-    assert (agreement.detections, agreement.answers) == (0, 4 * 20)
+    assert (agreement.detections, agreement.raw_detections) == (0, 4 * 20)
     assert agreement.to_dict()["compared"] == "raw answers"
     warn_if_unsure(agreement)
     assert "no detection reaches a score of 0.25 on these 4 images" in capsys.readouterr().err
-    warn_if_unsure(compare(Detector(), Detector(), pictures()))
+    warn_if_unsure(compare(Detector(), Detector(), images()))
     assert capsys.readouterr().err == ""
 
 
@@ -194,33 +194,33 @@ def test_the_drift_is_that_of_sure_detections_where_there_are_some():
     theirs = detections((0.5, 0.9, 0), (120, 0.01, 0))
 
     class Fixed(Detector):
-        def __init__(self, answer: Detections) -> None:
-            self.answer = answer
+        def __init__(self, found: Detections) -> None:
+            self.found = found
 
         def detect(self, images, sizes_hw, max_det=300):
-            return [self.answer] * len(images)
+            return [self.found] * len(images)
 
     one = Images([np.zeros((640, 640, 3), np.uint8)])
     assert compare(Fixed(ours), Fixed(theirs), one).box_drift_px == Drift(0.5, 0.5, 0.5)
 
 
-def test_faults_and_numbers_are_words():
+def test_faults_and_numbers_as_text():
     good = Agreement(8, 100, 2400, 1.0, Drift(0.1, 0.2, 0.3), Drift(0, 0, 0), 0, 0, (0.41, 0.409))
     assert good.faults == []
     assert "AP 0.4100 in PyTorch, 0.4090 in the file" in str(good)
-    assert "boxes drift by 0.1 median, 0.2 p99, 0.3 max px" in str(good)
+    assert "box drift 0.1 median, 0.2 p99, 0.3 max px" in str(good)
     bad = replace(good, matched=0.5, lost=1, new=1, ap=(0.41, 0.4))
     assert bad.faults == [
-        "50.00% match, 99% must",
-        "1 lost and 1 new of 100 detections, 1% may",
-        "AP fell by 0.0100, 0.002 may",
+        "50.00% match, at least 99% required",
+        "1 lost and 1 new of 100 detections, at most 1% allowed",
+        "AP fell by 0.0100, at most 0.002 allowed",
     ]
     assert not replace(good, ap=(0.41, 0.4)).passes
     assert replace(good, ap=(0.40, 0.41)).passes
 
 
 class Painted(Detector):
-    """Finds the one green or red square of the data set `squares` by its colour."""
+    """Finds the green or red square of the data set `squares` by its color."""
 
     names: ClassVar = {0: "green", 1: "red"}
     preprocessing = Preprocessing((64, 80), False)
@@ -285,11 +285,11 @@ def rounded(network: torch.nn.Module, parts: tuple[str, ...], bits: int) -> torc
 
 @pytest.mark.slow
 def test_planted_faults_in_a_trained_network(shared_data):
-    """What passes and what fails here is what docs/export.md prints."""
+    """The results are listed in docs/export.md."""
     trained = load_detector(str(shared_data / "weights" / "ultralytics_n_bccd.pt"), "cpu")
     preprocessing = Preprocessing((320, 320), antialias=False)
     real = find_images(str(shared_data / "bccd" / "data.yaml"), 8)
-    ours = ask(trained, real, preprocessing)
+    ours = run_detector(trained, real, preprocessing)
     assert ours.ap == pytest.approx(0.4906, abs=5e-4)  # when this was written
 
     class Altered:
@@ -310,7 +310,7 @@ def test_planted_faults_in_a_trained_network(shared_data):
         return TorchDetector(network, trained.names, preprocessing, torch.device("cpu"))
 
     def passing(detector):
-        theirs = ask(detector, real, preprocessing)
+        theirs = run_detector(detector, real, preprocessing)
         return [name for name in LIMITS if judge(ours, theirs, LIMITS[name]).passes]
 
     assert passing(trained) == list(LIMITS)

@@ -1,7 +1,7 @@
-"""RTDETR, one object over the engine, for Python; the commands are its methods.
+"""The Python class RTDETR, whose methods are the commands of the command line.
 
-Keyword arguments are the keys of the command line, checked in the same way. No call leaves
-anything behind for the next one, whether it works or fails.
+Keyword arguments are the keys of the command line, validated in the same way. No call, successful
+or not, changes the settings of the next one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _ABSENT = {
     "track": "tracking is not part of this version",
     "embed": "feature vectors are not part of this version",
-    "tune": "hyper-parameter search is left to tools made for it",
+    "tune": "use a dedicated tool for hyper-parameter search",
     "reset_weights": "RTDETR('rtdetr-l.yaml') starts from random weights",
 }
 
@@ -56,7 +56,7 @@ class RTDETR:
         >>> results[0].boxes.xyxy
 
     Attributes:
-        ckpt_path: what is opened; after `train` the best checkpoint of that run.
+        ckpt_path: the open model; after `train`, the best checkpoint of that run.
         task: always `detect`.
     """
 
@@ -68,11 +68,11 @@ class RTDETR:
         Args:
             model: weights of any family (.pt), an exported file (.onnx), an architecture (.yaml)
                 or a published name.
-            device: cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu.
+            device: cpu, cuda, cuda:1, mps or 0; None: the first available of cuda, mps and cpu.
 
         Raises:
             WeightsError: the file is absent, damaged or foreign.
-            BackendError: the device or the runtime is not there.
+            BackendError: the device or the runtime is missing.
         """
         self.ckpt_path = str(model)
         self._device = None if device is None else str(device)
@@ -83,9 +83,7 @@ class RTDETR:
         self._adapted: tuple[object, Detector] | None = None
         self._callbacks = Callbacks()
         if self._architecture:
-            load_model_config(
-                self.ckpt_path
-            )  # named now if broken; `train` may be all that follows
+            load_model_config(self.ckpt_path)  # fail early; the network is built on demand
         else:
             self._open()
 
@@ -117,12 +115,12 @@ class RTDETR:
         Args:
             source: a path, folder, pattern or .txt list; a NumPy array (BGR, as OpenCV reads it),
                 a Pillow image, a tensor (B, 3, H, W) RGB in 0..1; or a list of these.
-            stream: answer a generator that reads and detects while one walks over it.
-            verbose: say a line per image on stderr.
-            **settings: the keys of `rtdetr predict`; `save` is false unless given.
+            stream: return a generator that reads and detects during iteration.
+            verbose: print one line per image on stderr.
+            **settings: keys of `rtdetr predict`; `save` defaults to false.
 
         Returns:
-            Results of the images that could be read; the others are named on stderr.
+            Results of the readable images; the others are named on stderr.
 
         Raises:
             DataError: the source does not exist, or none of its images can be read.
@@ -134,19 +132,19 @@ class RTDETR:
         pairs = {"source": label, "save": False, **self._pairs(settings)}
         resolved = settings_from_pairs(PredictSettings, pairs)
         results = stream_results(self._at(resolved), source, resolved)
-        results = _said(results) if verbose else results
+        results = _logged(results) if verbose else results
         return results if stream else list(results)
 
     __call__ = predict
 
     def val(self, **settings: object) -> Metrics:
-        """Measure on a data set; keys of `rtdetr val`."""
+        """Validate on a data set; keys of `rtdetr val`."""
         from rtdetr_cli.engine.val import validate
 
         return validate(settings_from_pairs(ValSettings, self._pairs(settings)))
 
     def train(self, **settings: object) -> Metrics | None:
-        """Train or fine-tune; keys of `rtdetr train`. Afterwards this object is the best model."""
+        """Train or fine-tune; keys of `rtdetr train`. This object then holds the best model."""
         from rtdetr_cli.engine.train import train
 
         pairs = self._pairs(settings)
@@ -155,21 +153,21 @@ class RTDETR:
             if self.ckpt_path != self._architecture:
                 pairs.setdefault("pretrained", self.ckpt_path)
         resolved = settings_from_pairs(TrainSettings, pairs)
-        self._detector = self._adapted = None  # the memory is needed; opened again when asked for
+        self._detector = self._adapted = None  # frees memory; opened again on demand
         outcome = train(resolved, self._callbacks)
         self.ckpt_path, self._architecture = str(outcome.run_dir / "weights" / "best.pt"), None
         return outcome.metrics
 
     def add_callback(self, event: str, function: Callback) -> None:
-        """Have `train` call a function with its state; docs/python.md lists events and state.
+        """Register a function that `train` calls with its state; see docs/python.md.
 
         Raises:
-            UsageError: there is no such event.
+            UsageError: the event is unknown.
         """
         self._callbacks.add(event, function)
 
     def export(self, **settings: object) -> str:
-        """Write for another runtime; keys of `rtdetr export`. Answers the path of the file."""
+        """Export for another runtime and return the path; keys of `rtdetr export`."""
         from rtdetr_cli.engine.export import export
 
         return str(export(settings_from_pairs(ExportSettings, self._pairs(settings))))
@@ -187,7 +185,7 @@ class RTDETR:
         return info(settings_from_pairs(InfoSettings, {"model": self.ckpt_path, **settings}))
 
     def save(self, filename: str | Path = "saved_model.pt", format: str = "rtdetr") -> str:
-        """Write the weights and answer the path; `format` is that of `rtdetr convert`."""
+        """Write the weights and return the path; `format` is that of `rtdetr convert`."""
         from rtdetr_cli.engine.convert import convert
 
         pairs = {"model": self.ckpt_path, "format": format, "out": str(filename)}
@@ -195,21 +193,21 @@ class RTDETR:
         return str(filename)
 
     def load(self, weights: str | Path) -> RTDETR:
-        """Go on with these weights; `train` keeps an architecture (.yaml) and starts from them."""
+        """Open other weights; `train` starts from them and keeps an architecture (.yaml)."""
         other = RTDETR(weights, self._device)
         self.ckpt_path, self._detector, self._adapted = other.ckpt_path, other._detector, None
         return self
 
     def fuse(self) -> RTDETR:
-        """Nothing is left to do: detectors run fused, and `model` stays trainable."""
+        """Return self: detectors already run fused, and `model` stays trainable."""
         return self
 
     @property
     def model(self) -> nn.Module:
-        """The network itself, in eval mode: (B, 3, H, W) in 0..1 to a ModelOutput.
+        """The network in eval mode: (B, 3, H, W) in 0..1 to a ModelOutput.
 
         Raises:
-            UsageError: an exported file has none.
+            UsageError: the model is an exported file.
         """
         network = self._open().network
         if network is None:
@@ -223,7 +221,7 @@ class RTDETR:
 
     @property
     def device(self) -> torch.device | None:
-        """Where the network is; None for an exported file, whose runtime decides."""
+        """Device of the network; None for an exported file, whose runtime chooses it."""
         return self._open().device
 
     def __repr__(self) -> str:
@@ -242,9 +240,9 @@ class RTDETR:
         return self._detector
 
     def _at(self, settings: PredictSettings) -> Detector:
-        """The detector at the device and the speed of one call; the last such variant is kept."""
+        """The detector for the device and speed of one call; the last variant is cached."""
         speed = (settings.decoder_layers, settings.num_queries, settings.half)
-        is_written = settings.backend != "torch"  # as a file, which has one size
+        is_written = settings.backend != "torch"  # an exported file has one size
         size = settings.imgsz if is_written else None
         wanted = (settings.device, *speed, settings.backend, size, settings.timeout)
         if wanted == (self._device, None, None, False, "torch", None, None):
@@ -255,11 +253,11 @@ class RTDETR:
 
     def _pairs(self, settings: dict[str, object]) -> dict[str, object]:
         if "model" in settings:
-            raise UsageError("model is no key here: it is what RTDETR(...) was opened with")
+            raise UsageError("model is set by RTDETR(...), not by its methods")
         return {"model": self.ckpt_path, "device": self._device, **settings}
 
 
-def _said(results: Iterator[Results]) -> Iterator[Results]:
+def _logged(results: Iterator[Results]) -> Iterator[Results]:
     for number, one in enumerate(results, start=1):
         say(f"image {number} {describe(one)}")
         yield one

@@ -1,4 +1,4 @@
-"""RTDETR in Python: the object that users of Ultralytics know, without its sticky state."""
+"""The Python class RTDETR: the interface of Ultralytics without its sticky state."""
 
 from itertools import pairwise
 
@@ -41,7 +41,7 @@ def scores(results):
     return one.boxes.conf
 
 
-def test_a_call_answers_a_list_of_results_best_first(model):
+def test_a_call_returns_a_list_of_results_best_first(model):
     (results,) = model(IMAGE, conf=0.0)
     assert isinstance(results, Results)
     assert results.orig_shape == (48, 64)
@@ -51,15 +51,15 @@ def test_a_call_answers_a_list_of_results_best_first(model):
     assert results.plot().shape == (48, 64, 3)
 
 
-def test_stream_gives_a_generator_but_opens_the_source_at_once(model):
-    walk = model.predict([IMAGE, IMAGE], stream=True)
-    assert iter(walk) is walk
-    assert len(list(walk)) == 2
+def test_stream_returns_a_generator_but_opens_the_source_at_once(model):
+    results = model.predict([IMAGE, IMAGE], stream=True)
+    assert iter(results) is results
+    assert len(list(results)) == 2
     with pytest.raises(RTDETRError, match="no such file"):
         model.predict("nope.jpg", stream=True)
 
 
-def test_the_network_itself_is_at_hand_also_in_float64(weights):
+def test_the_network_is_accessible_and_runs_in_float64(weights):
     network = RTDETR(weights, device="cpu").model
     assert not network.training
     with torch.inference_mode():
@@ -102,7 +102,7 @@ def test_nothing_is_written_unless_asked_for(model, tmp_path):
         ({"conf": 2}, "conf must be at most 1"),
         ({"imgsz": 100}, "multiple of 32"),
         ({"json": True}, r"use results\[0\]\.to_json"),
-        ({"model": "x.pt"}, "what RTDETR"),
+        ({"model": "x.pt"}, "model is set by RTDETR"),
         ({"classes": [5]}, "classes=5 is no class of this model; it has 0 to 1"),
     ],
 )
@@ -111,14 +111,14 @@ def test_wrong_keys_are_refused_as_on_the_command_line(model, keys, sentence):
         model(IMAGE, **keys)
 
 
-def test_verbose_says_a_line_per_image(model, capsys):
+def test_verbose_prints_a_line_per_image(model, capsys):
     model([IMAGE, IMAGE], verbose=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[1].startswith("image 2 image1.jpg: 64x48 ")
 
 
-def test_an_architecture_opens_when_it_is_needed(capsys):
+def test_an_architecture_is_built_on_demand(capsys):
     model = RTDETR("rtdetr-n.yaml", device="cpu")
     assert "random" not in capsys.readouterr().err
     first = scores(model(IMAGE, imgsz=64, conf=0.0))
@@ -127,14 +127,14 @@ def test_an_architecture_opens_when_it_is_needed(capsys):
     torch.testing.assert_close(scores(one_layer), first)  # the same random weights
 
 
-def test_load_goes_on_with_other_weights(weights):
+def test_load_opens_other_weights(weights):
     model = RTDETR("rtdetr-n.yaml", device="cpu")
     assert model.load(weights) is model
     assert model.names == NAMES
     assert model.fuse() is model
 
 
-def test_what_cannot_be_opened_is_named_at_once(tmp_path):
+def test_what_cannot_be_opened_fails_at_once(tmp_path):
     with pytest.raises(ConfigError):
         RTDETR("rtdetr-q.yaml")
     (tmp_path / "x.pt").write_text("words")
@@ -142,7 +142,7 @@ def test_what_cannot_be_opened_is_named_at_once(tmp_path):
         RTDETR(tmp_path / "x.pt")
 
 
-def test_absent_methods_say_why(model):
+def test_absent_methods_give_the_reason(model):
     for name in ("track", "tune", "embed"):
         assert not hasattr(model, name)
     with pytest.raises(AttributeError, match="RTDETR has no track: tracking is not part of this"):

@@ -1,4 +1,4 @@
-"""Looks at a data set before anything is trained on it."""
+"""`rtdetr check`: validate a data set before training."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rtdetr_cli.data.splits import load_data, open_split
 
 
 def check(settings: CheckSettings) -> None:
-    """Open every split, decode every image, and count what is there.
+    """Open every split, decode every image and count images and boxes.
 
     Args:
         settings: every key of `rtdetr check`.
 
     Raises:
-        DataError: a label or an image cannot be used; all of them have been named by then.
+        DataError: a label or an image is unusable; all of them are listed on stderr first.
     """
     config = load_data(settings.data)
     datasets: dict[str, DetectionDataset] = {}
@@ -56,7 +56,7 @@ def _undecodable(split: str, dataset: DetectionDataset) -> list[str]:
 
 
 def _counts(datasets: dict[str, DetectionDataset]) -> dict[str, dict[str, object]]:
-    """Per split: images, images without boxes, boxes per class, what was mended."""
+    """Per split: images, images without boxes, boxes per class, corrections made on reading."""
     return {
         split: {
             "pictures": len(dataset),
@@ -81,7 +81,7 @@ def _print(datasets: dict[str, DetectionDataset]) -> None:
             warn(f"{split}: {note}")
     names = next(iter(datasets.values())).names.values() if datasets else []
     rows: list[list[object]] = [
-        ["pictures", *(len(dataset) for dataset in datasets.values())],
+        ["images", *(len(dataset) for dataset in datasets.values())],
         ["without boxes", *(count["background"] for count in counts.values())],
     ]
     per_split = [_boxes(dataset) for dataset in datasets.values()]

@@ -1,4 +1,4 @@
-"""`rtdetr convert`: any family's checkpoint in, ours or another family's out."""
+"""`rtdetr convert`: write a checkpoint of any family in the format of another."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _ENDINGS = {"rtdetr": ".pt", "official": ".pth", "hf": "-hf", "safetensors": ".s
 
 
 def convert(settings: ConvertSettings) -> Path:
-    """Write a checkpoint that is ready to ship: no training state, float32.
+    """Write a checkpoint for deployment: float32, without training state.
 
     Returns:
         The file or folder written.
 
     Raises:
-        WeightsError: The source cannot be opened or does not fit the network, or the other family
+        WeightsError: the source cannot be opened or does not fit the network, or the other family
             has no such network.
-        UsageError: What would be written exists and was not named with `out=`, or is the source.
+        UsageError: the default output exists, or `out` is the source.
     """
     source = resolve_weights(settings.model)
     output = _output(source, settings)
@@ -73,7 +73,7 @@ def _check(checkpoint: Checkpoint, origin: str) -> None:
 
 
 def _output(source: Path, settings: ConvertSettings) -> Path:
-    """What to write: as given, else the source's name with the format's ending."""
+    """Path to write: as given, else the source's name with the ending of the format."""
     ending = _ENDINGS[settings.format]
     if settings.out is None:
         output = Path(f"{source.resolve().name if source.is_dir() else source.stem}{ending}")
@@ -91,16 +91,16 @@ def _output(source: Path, settings: ConvertSettings) -> Path:
 
 
 def _losses(format: str, checkpoint: Checkpoint) -> list[str]:
-    """What the other family's files cannot hold, for people."""
+    """Notes on what files of the other family cannot store."""
     config, notes = checkpoint.config, []
     if format == "official":
         keys = ", ".join(f"{key}: {value}" for key, value in official_settings(checkpoint).items())
-        notes.append(f"the official YAML must say {keys}; class names are not in such files")
+        notes.append(f"the official YAML needs {keys}; such files have no class names")
     if format == "hf" and config.decoder.eval_layers:
         idle = config.decoder.num_layers - config.decoder.eval_layers
         notes.append(f"{idle} decoder layers that do not run at inference left out")
     if format in {"official", "hf"} and not checkpoint.preprocessing.antialias:
-        notes.append("trained on images resized without antialias, which such files cannot say")
+        notes.append("trained on images resized without antialias, which such files cannot record")
     if format in {"official", "hf"} and config.norm_eps != 1e-5:
         notes.append(f"variances moved from BatchNorm epsilon {config.norm_eps:g} to 1e-05")
     return notes

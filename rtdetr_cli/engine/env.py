@@ -1,4 +1,4 @@
-"""`rtdetr env`: this machine, the packages and runtimes on it, and what the cache holds."""
+"""`rtdetr env`: describe the machine, its packages and runtimes, and the cache."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SAFE_TORCH = "2.10"
 
 
 def env(settings: EnvSettings) -> dict[str, str]:
-    """Print what a bug report needs to say about this machine.
+    """Print what a bug report needs about this machine.
 
     Returns:
-        What it is about, and the text for it.
+        Name of each item to its text.
     """
     found = dict([*_machine(), *_packages(), *_surroundings()])
     width = max(map(len, found)) + 2
@@ -79,7 +79,7 @@ def _version(package: str) -> str | None:
 
 
 def _remark(package: str, installed: str) -> str:
-    """What is worth knowing about a package beside its version."""
+    """Advisory or execution providers of a package, in parentheses."""
     if package == "torch":
         return torch_advisory(installed)
     if package.startswith("onnxruntime"):
@@ -95,7 +95,7 @@ def _size(folder: Path) -> int:
 
 
 def torch_advisory(version: str) -> str:
-    """The known vulnerability of a PyTorch, in brackets; empty where there is none."""
+    """The known vulnerability of a PyTorch release, in parentheses; empty if there is none."""
     if TorchVersion(version) >= SAFE_TORCH:
         return ""
     return (

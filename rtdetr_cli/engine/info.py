@@ -1,4 +1,4 @@
-"""What a model is made of: origin, architecture, size, and what each decoder depth costs."""
+"""`rtdetr info`: describe a model and the cost of each decoder depth."""
 
 from __future__ import annotations
 
@@ -33,67 +33,67 @@ PAPER_AP = {
     "rtdetr-r50m": {2: 50.3, 3: 51.3, 4: 51.8, 5: 52.1, 6: 52.2},
     "rtdetr-r50": {1: 49.1, 2: 51.3, 3: 52.4, 4: 52.7, 5: 53.0, 6: 53.1},
 }
-"""AP on COCO val2017 by decoder layers in use, as RT-DETR (arXiv 2304.08069) prints it."""
+"""AP on COCO val2017 by decoder layers in use, from RT-DETR (arXiv 2304.08069)."""
 
 
 @dataclass(frozen=True)
 class Depth:
-    """One way to run the decoder."""
+    """Cost and accuracy of one decoder depth."""
 
     decoder_layers: int
     gflops: float
     paper_ap: float | None
-    """Of the official COCO weights, where the paper has it."""
+    """Of the official COCO weights, if the paper reports it."""
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """The file itself, and what it says about its weights."""
+    """The file and what it records about its weights."""
 
     sha256: str
     """64 hexadecimal digits."""
     size_bytes: int
     licence: str | None = None
-    """The stamp that was found in the file; most families leave none."""
+    """License recorded in the file; most families record none."""
     weights_from: str | None = None
-    """Where in the file the weights stood: `ema.module`, `model`..."""
+    """Location of the weights in the file: `ema.module`, `model`..."""
     is_averaged: bool | None = None
-    """Whether they are a running average (EMA); None: the file does not say."""
+    """Whether they are a running average (EMA); None if unknown."""
     notes: tuple[str, ...] = ()
-    """What was dropped, renamed or filled in."""
+    """What was dropped, renamed or filled in on reading."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What there is to know about a model. GFLOPs are 2 per multiply-accumulate."""
+    """Properties of a model. A multiply-accumulate counts as 2 FLOPs."""
 
     model: str
     origin: str
     """The family of the weights."""
     architecture: str | None
-    """None in exported files by others, which do not say; then nothing can be counted either."""
+    """None in third-party exports, which do not record it; then nothing is counted either."""
     size_hw: tuple[int, int]
-    """Height and width that GFLOPs are counted at."""
+    """Height and width for the GFLOPs."""
     names: dict[int, str]
     decoder_layers: int | None
     """Those that run."""
     num_queries: int | None
     norm_eps: float | None
     parameters: int | None
-    """In training form; frozen ones count."""
+    """In training form, frozen ones included."""
     parameters_fused: int | None
-    """With norms and RepVGG blocks folded away, as the model runs."""
+    """With norms and RepVGG blocks fused, as the model runs."""
     gflops: float | None
-    """In training form and at the depth in use, as papers count."""
+    """In training form at the depth in use, as in papers."""
     gflops_fused: float | None
     depths: tuple[Depth, ...] = ()
     file: FileInfo | None = None
-    """None of an architecture."""
+    """None for an architecture."""
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """What the three kinds of file have in common."""
+    """Properties common to all kinds of files."""
 
     origin: str
     names: dict[int, str]
@@ -106,7 +106,7 @@ class _Opened:
 
 
 def info(settings: InfoSettings) -> ModelInfo:
-    """Look into an architecture, a checkpoint or an exported file and print what it is.
+    """Describe an architecture, a checkpoint or an exported file.
 
     Raises:
         WeightsError: the file is absent, damaged or foreign.
@@ -150,17 +150,17 @@ def _open_export(path: Path) -> _Opened:
     detector = OnnxDetector(path, "cpu")
     file = FileInfo(sha256(path), path.stat().st_size)
     if detector.notes is None:
-        return _by_others(detector, file)
+        return _third_party(detector, file)
     return _from_notes(detector.notes, path, file)
 
 
 def _open_openvino(path: Path) -> _Opened:
-    """What stands beside the graph; where that is nothing, OpenVINO has to open it."""
+    """Read the notes beside the graph; only without them OpenVINO opens it."""
     weights = graph_file(path).with_suffix(".bin")
     notes = read_notes_beside(weights)[0]
     if notes is None:
         file = FileInfo(sha256(weights), weights.stat().st_size)
-        return _by_others(OpenVINODetector(path), file)
+        return _third_party(OpenVINODetector(path), file)
     precision = required(notes.precision, "precision", path.name)
     floats = required(notes.floats, "floats", path.name)
     release = required(notes.openvino, "openvino", path.name)
@@ -170,18 +170,20 @@ def _open_openvino(path: Path) -> _Opened:
     return _from_notes(notes, path, file)
 
 
-def _by_others(detector: OnnxDetector | OpenVINODetector, file: FileInfo) -> _Opened:
-    origin = "exported by others"
+def _third_party(detector: OnnxDetector | OpenVINODetector, file: FileInfo) -> _Opened:
+    origin = "third-party export"
     return _Opened(
         origin, detector.names, detector.preprocessing, None, file=file, size_is_fixed=True
     )
 
 
 def _open_engine(path: Path) -> _Opened:
-    """What stands beside an engine; neither TensorRT nor a GPU is needed for that."""
+    """Read the notes beside an engine; needs neither TensorRT nor a GPU."""
     notes = read_notes(path, path.read_bytes())
     if notes is None:
-        raise WeightsError(f"{path.name} says nothing of itself without {notes_file(path).name}")
+        raise WeightsError(
+            f"{path.name} cannot be described without its notes, {notes_file(path).name}"
+        )
     origin = notes_file(path).name
     release = required(notes.tensorrt, "tensorrt", origin)
     gpu, verdict = required(notes.gpu, "gpu", origin), required(notes.verdict, "verdict", origin)
@@ -201,7 +203,7 @@ def _from_notes(notes: ExportNotes, path: Path, file: FileInfo) -> _Opened:
     """A file that `rtdetr export` wrote.
 
     Raises:
-        WeightsError: what it notes about itself is incomplete or wrong.
+        WeightsError: its notes are incomplete or wrong.
     """
     own = notes.preprocessing
     names = required(notes.names, "names", path.name)
@@ -242,12 +244,12 @@ def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:
 
 
 def _after(start: str, notes: tuple[str, ...]) -> str | None:
-    """The rest of the note that begins so."""
+    """The rest of the first note that starts with a prefix."""
     return next((note.removeprefix(start) for note in notes if note.startswith(start)), None)
 
 
 def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
-    """Count on the meta device: shapes only, so that the largest model takes a moment."""
+    """Count on the meta device: shapes only, which is fast for any model."""
     config = opened.config
     if config is None:
         nothing = (None,) * 8
@@ -263,7 +265,7 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
     gflops_fused = count_flops(fused, size) / 1e9
     total = config.decoder.num_layers
     first, last = (_gflops(network, depth, size) for depth in (1, total))
-    per_layer = (last - first) / max(total - 1, 1)  # all layers are alike
+    per_layer = (last - first) / max(total - 1, 1)  # all layers cost the same
     known = PAPER_AP.get(config.name, {})
     depths = tuple(
         Depth(depth, first + (depth - 1) * per_layer, known.get(depth))
@@ -298,7 +300,7 @@ def _print(found: ModelInfo) -> None:
     rows = [
         ("model", found.model),
         ("family", found.origin),
-        ("architecture", found.architecture or "not said in the file"),
+        ("architecture", found.architecture or "not recorded in the file"),
         ("classes", f"{len(found.names)} ({shown})"),
         ("input", f"{height}x{width}"),
     ]
@@ -320,7 +322,7 @@ def _print(found: ModelInfo) -> None:
 
 
 def _file_rows(file: FileInfo) -> list[tuple[str, str]]:
-    average = {True: "yes", False: "no", None: "not said in the file"}[file.is_averaged]
+    average = {True: "yes", False: "no", None: "not recorded in the file"}[file.is_averaged]
     return [
         ("licence stamp", file.licence or "none in the file"),
         ("weights from", file.weights_from or "the whole file"),

@@ -1,4 +1,4 @@
-"""`rtdetr models`: the published files, what they reach, and which are on this machine."""
+"""`rtdetr models`: list the published weights, their AP and which are downloaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedB
 
 
 def models(settings: ModelsSettings) -> list[Published]:
-    """Print the catalogue: detectors, weak to strong within each kind of data, then backbones."""
+    """Print the catalog: detectors by training data and AP, then backbones."""
     entries = sorted(CATALOG.values(), key=lambda entry: (entry.data, entry.ap))
     backbones = list(BACKBONES.values())
     if settings.json:

@@ -1,6 +1,6 @@
-"""Prediction: images through a detector, Results out, and what the run folder gets of them.
+"""Prediction: run a detector on images, return Results and write the run folder.
 
-`predict` is the command; `stream_results` is what Python uses. Both walk over the same outcomes.
+`predict` is the command; `stream_results` is for Python. Both iterate over the same outcomes.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ __all__ = [
 ]
 
 _TOP_PAIRS = 300
-"""Detections asked of the network at least, so that `classes` can choose among them."""
+"""Least number of detections requested of the network, so that `classes` can filter them."""
 
 
 def predict(settings: PredictSettings) -> int:
-    """Run the command: one line per image on stdout, or one JSON array; the talk on stderr.
+    """Run the command: one line per image, or one JSON array, on stdout; log output on stderr.
 
     Returns:
         The exit code: 0, or 3 if some images could not be read.
@@ -84,10 +84,10 @@ def predict(settings: PredictSettings) -> int:
 def stream_results(
     detector: Detector, source: SourceLike, settings: PredictSettings
 ) -> Iterator[Results]:
-    """Results of every readable image, one after the other; files are written as they come.
+    """Yield the Results of every readable image; files are written along the way.
 
-    The source is opened at once, its images are read while one walks over the results. Images
-    that cannot be read are named on stderr and left out.
+    The source is opened at once, its images are read during iteration. Unreadable images are
+    named on stderr and skipped.
 
     Raises:
         DataError: the source does not exist or, at the end, none of its images could be read.
@@ -108,11 +108,11 @@ def _readable(detector: Detector, source: Source, settings: PredictSettings) -> 
 
 
 def adapt(detector: Detector, settings: PredictSettings) -> Detector:
-    """The same weights on another device, at another speed or precision; `detector` stays as it is.
+    """A copy of the detector on another device, at another speed or precision.
 
     Raises:
-        UsageError: an exported file cannot follow, or the network has fewer layers.
-        BackendError: the device, its 16 bits or the runtime is not there.
+        UsageError: not possible for an exported file, or the network has fewer layers.
+        BackendError: the device, its 16-bit type or the runtime is missing.
     """
     if not isinstance(detector, TorchDetector) or settings.backend != "torch":
         return open_detector(settings)
@@ -133,20 +133,20 @@ def describe(results: Results) -> str:
 def _outcomes(
     detector: Detector, source: Source, settings: PredictSettings
 ) -> Iterator[Results | Picture]:
-    """Results, or the Image itself where it could not be read, in the order of the source."""
+    """Results, or the unreadable image itself, in the order of the source."""
     for label in settings.classes or ():
         if label not in detector.names:
             raise UsageError(
                 f"classes={label} is no class of this model; it has 0 to {max(detector.names)}"
             )
     writer: RunWriter | None = None
-    pictures = iter(source)
-    while batch := list(islice(pictures, settings.batch)):
-        readable = [(picture.path, picture.image) for picture in batch if picture.image is not None]
+    images = iter(source)
+    while batch := list(islice(images, settings.batch)):
+        readable = [(one.path, one.image) for one in batch if one.image is not None]
         found = iter(_detect(detector, readable, settings) if readable else ())
-        for picture in batch:
-            if picture.image is None:
-                yield picture
+        for one in batch:
+            if one.image is None:
+                yield one
                 continue
             results = next(found)
             if settings.save or settings.save_txt or settings.save_crop:
@@ -156,34 +156,34 @@ def _outcomes(
 
 
 def _detect(
-    detector: Detector, pictures: list[tuple[str, Pixels]], settings: PredictSettings
+    detector: Detector, images: list[tuple[str, Pixels]], settings: PredictSettings
 ) -> list[Results]:
-    """One batch: resize, detect, filter; each stage is timed and shared out over the images."""
+    """Resize, detect and filter one batch; the time of each stage is divided among its images."""
     wanted = preprocessing_for(detector, settings.imgsz)
     start = time.perf_counter()
-    resized = [resize_image(rgb, wanted.size_hw, wanted.antialias) for _, rgb in pictures]
-    images = torch.stack([to_tensor(rgb) for rgb in resized])
+    resized = [resize_image(rgb, wanted.size_hw, wanted.antialias) for _, rgb in images]
+    batch = torch.stack([to_tensor(rgb) for rgb in resized])
     prepared = time.perf_counter()
-    sizes_hw = [(rgb.shape[0], rgb.shape[1]) for _, rgb in pictures]
-    detections = detector.detect(images, sizes_hw, max(_TOP_PAIRS, settings.max_det))
+    sizes_hw = [(rgb.shape[0], rgb.shape[1]) for _, rgb in images]
+    detections = detector.detect(batch, sizes_hw, max(_TOP_PAIRS, settings.max_det))
     detected = time.perf_counter()
-    answers = []
-    for (path, rgb), found in zip(pictures, detections, strict=True):
+    results = []
+    for (path, rgb), found in zip(images, detections, strict=True):
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         rows = _as_rows(_chosen(found, settings))
-        answers.append(Results(bgr, path, detector.names, rows, painter=draw_boxes))
-    share = 1000 / len(pictures)
-    for answer in answers:
-        answer.speed = {
+        results.append(Results(bgr, path, detector.names, rows, painter=draw_boxes))
+    share = 1000 / len(images)
+    for one in results:
+        one.speed = {
             "preprocess": (prepared - start) * share,
             "inference": (detected - prepared) * share,
             "postprocess": (time.perf_counter() - detected) * share,
         }
-    return answers
+    return results
 
 
 def _chosen(found: Detections, settings: PredictSettings) -> Detections:
-    """Those above `conf`, of `classes`, the `max_det` best."""
+    """The best `max_det` detections of `classes` with a score above `conf`."""
     keep = found.scores > settings.conf
     if settings.classes is not None:
         keep &= torch.isin(found.labels, torch.tensor(settings.classes))
@@ -197,7 +197,7 @@ def _as_rows(found: Detections) -> torch.Tensor:
 
 
 def _open_writer(settings: PredictSettings) -> RunWriter:
-    """Called for the first result, so that a run without any leaves no empty folder."""
+    """Open the run folder; on the first result only, so that no run leaves it empty."""
     return RunWriter(
         run_dir=new_run_dir(settings.project, settings.name, settings.exist_ok),
         pictures=settings.save,
@@ -211,7 +211,7 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
 
 
 def _row(outcome: Results | Picture) -> dict[str, Any]:
-    """What `json=true` prints of one image."""
+    """One image as printed by `json=true`."""
     if isinstance(outcome, Picture):
         return {"path": outcome.path, "error": outcome.error}
     height, width = outcome.orig_shape

@@ -57,17 +57,17 @@ LIMITS = {
     # the last of the 300, hence 0.99; AP changes by a tie or two.
     "fp32": Limits(edge=1 / 640, score=0.01, matched=0.99, astray=0.01, ap=0.002, shift=0.1 / 640),
     # 11 bits drift by 0.02 to 0.04 px of 640 in the median and 0.2 at p99; with the box chain in
-    # float16 by 0.17 and 0.53, with it in bf16 by 5 (docs/export.md). The median separates them.
-    # Scores, and with them the selection, drift more: a logit of 8 by 0.004 in each operation.
+    # float16 by 0.17 and 0.53, with it in bf16 by 5 (docs/benchmarks.md). The median separates
+    # them. Scores, and so the selection, drift more: a logit of 8 by 0.004 in each operation.
     "fp16": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.1 / 640),
     # Only products have the 11 bits of float16; sums and the box chain are float32.
     "tf32": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.1 / 640),
     # 8 bits. With the first convolution and the sampling locations in float32, edges move by 0.1 px
-    # of 640 in the median and 0.5 at p99, without by 0.5 and 2.4 (docs/export.md); the limits are
-    # between the two.
+    # of 640 in the median and 0.5 at p99, without by 0.5 and 2.4 (docs/benchmarks.md): the limits
+    # are between the two.
     "bf16": Limits(edge=1 / 640, score=0.02, matched=0.98, astray=0.02, ap=0.003, shift=0.25 / 640),
     # 8 bits in backbone and encoder move every box a little, 3 px of 640 at p99 in a trained
-    # model (docs/export.md); the criterion is half a point of AP. Letterboxed images or swapped
+    # model (docs/benchmarks.md); the criterion is half a point of AP. Letterboxed images or swapped
     # colors lose most detections, not one in ten; a decoder of 4 bits loses AP, one of 8 bits
     # moves boxes by 3.3 px of 640 in the median, where 0.5 to 1.3 are usual.
     "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005, shift=2 / 640),

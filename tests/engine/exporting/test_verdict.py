@@ -285,7 +285,7 @@ def rounded(network: torch.nn.Module, parts: tuple[str, ...], bits: int) -> torc
 
 @pytest.mark.slow
 def test_planted_faults_in_a_trained_network(shared_data):
-    """The results are listed in docs/export.md."""
+    """The results are listed in docs/benchmarks.md."""
     trained = load_detector(str(shared_data / "weights" / "ultralytics_n_bccd.pt"), "cpu")
     preprocessing = Preprocessing((320, 320), antialias=False)
     real = find_images(str(shared_data / "bccd" / "data.yaml"), 8)

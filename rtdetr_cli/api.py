@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.modes import ConvertSettings, InfoSettings
@@ -76,9 +76,7 @@ class RTDETR:
         """
         self.ckpt_path = str(model)
         self._device = None if device is None else str(device)
-        self._architecture = (
-            self.ckpt_path if Path(self.ckpt_path).suffix in YAML_SUFFIXES else None
-        )
+        self._architecture = self.ckpt_path if is_architecture(self.ckpt_path) else None
         self._detector: Detector | None = None
         self._adapted: tuple[object, Detector] | None = None
         self._callbacks = Callbacks()

@@ -11,7 +11,7 @@ from torch import Tensor
 from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.model_path import YAML_SUFFIXES, is_exported
+from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn
@@ -85,7 +85,7 @@ def load_detector(
                 "set them in `rtdetr export` instead"
             )
         return _open_exported(resolve_weights(model), device, timeout)
-    if Path(model).suffix.lower() in YAML_SUFFIXES:
+    if is_architecture(model):
         warn(f"{model} is an architecture without weights: the detections will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))
         network.set_speed(decoder_layers, num_queries)

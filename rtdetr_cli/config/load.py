@@ -12,7 +12,7 @@ from typing import Any
 from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
 from rtdetr_cli.config.fields import FieldError, build
 from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.scale import check_architecture
 from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
 from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
@@ -130,7 +130,7 @@ def _listed(value: object) -> object:
 def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
     """The file itself, or the shipped one of that name, with or without `.yaml`."""
     given = user_path(name_or_path)
-    named = given if given.suffix in YAML_SUFFIXES else Path(f"{given}.yaml")
+    named = given if is_architecture(given) else Path(f"{given}.yaml")
     shipped = folder / named.name if given.name == str(given) else named
     for path in (given, named, shipped):
         if _is_there(path):

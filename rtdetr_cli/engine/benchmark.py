@@ -16,7 +16,7 @@ import torch
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.core.console import result_json, say, table, warn
 from rtdetr_cli.core.cpu import cpu_features, cpu_name
@@ -78,7 +78,7 @@ def _open(settings: BenchmarkSettings, run_dir: Path) -> tuple[str, TorchDetecto
     detector = load_detector(settings.model, settings.device)
     if not isinstance(detector, TorchDetector):
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
-    if Path(settings.model).suffix not in YAML_SUFFIXES:
+    if not is_architecture(settings.model):
         return str(resolve_weights(settings.model)), detector
     network, path = detector.network, run_dir / f"{Path(settings.model).stem}.pt"
     weights = network.state_dict()

@@ -14,7 +14,7 @@ from rtdetr_cli.backends.openvino.detector import OpenVINODetector, graph_file, 
 from rtdetr_cli.backends.tensorrt.detector import notes_file, read_notes
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
-from rtdetr_cli.config.model_path import YAML_SUFFIXES, is_exported
+from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, result_json, table
@@ -125,10 +125,10 @@ def info(settings: InfoSettings) -> ModelInfo:
 
 
 def _open(model: str) -> _Opened:
-    suffix = Path(model).suffix.lower()
-    if suffix in YAML_SUFFIXES:
+    if is_architecture(model):
         config = load_model_config(model)
         return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
+    suffix = Path(model).suffix.lower()
     if suffix == ".onnx":
         return _open_export(resolve_weights(model))
     if suffix == ".engine":

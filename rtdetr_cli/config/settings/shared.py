@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rtdetr_cli.config.fields import FieldError, convert, field_types
-from rtdetr_cli.config.model_path import YAML_SUFFIXES, is_exported
+from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.core.errors import UsageError
 
 
@@ -50,7 +50,7 @@ def refuse_runtime_keys(
             timeout is not None and Path(model).suffix.lower() == ".engine"
         ),
         f"backend={backend} needs weights; {model} is an architecture": (
-            Path(model).suffix in YAML_SUFFIXES and backend != "torch"
+            is_architecture(model) and backend != "torch"
         ),
         "half has no effect with backend=auto, which chooses the precision": (
             half and backend == "auto"

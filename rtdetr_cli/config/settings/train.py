@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import (
@@ -16,7 +15,7 @@ from rtdetr_cli.config.fields import (
     Range,
     Workers,
 )
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
@@ -153,7 +152,7 @@ class TrainSettings(Settings):
         super().__post_init__()
         if not self.data and not self.resume:
             raise UsageError("train needs data=; `rtdetr train --help` lists all keys")
-        if self.pretrained and Path(self.model).suffix not in YAML_SUFFIXES:
+        if self.pretrained and not is_architecture(self.model):
             raise UsageError(
                 f"train: pretrained={self.pretrained} has no effect with model={self.model},"
                 " which brings its own weights; give an architecture (.yaml) as model"

@@ -8,7 +8,7 @@ from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.openvino.detector import FOLDER
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import user_path
@@ -52,7 +52,9 @@ def output_path(settings: ExportSettings) -> Path:
         if not path.name.endswith(ending) or path.name == ending:
             raise UsageError(f"output={settings.output} must end in {ending}")
         return path
-    is_architecture = Path(settings.model).suffix in YAML_SUFFIXES
-    model = Path(Path(settings.model).name) if is_architecture else resolve_weights(settings.model)
+    if is_architecture(settings.model):
+        model = Path(Path(settings.model).name)
+    else:
+        model = resolve_weights(settings.model)
     kinds = f"{'_int8' if settings.int8 else ''}{'_half' if settings.half else ''}"
     return model.with_name(f"{model.stem}{kinds}{ending}")

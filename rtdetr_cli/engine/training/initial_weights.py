@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor
 
 from rtdetr_cli.backends.torch import build_network, shipped_states
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import DataError
@@ -63,7 +62,7 @@ def initial_network(
                 f"{len(stopped.names)}; restore the data, or start a new run"
             )
         return build_network(stopped.config, len(names)), starts_pretrained(settings)
-    if Path(settings.model).suffix in YAML_SUFFIXES:
+    if is_architecture(settings.model):
         config = load_model_config(settings.model)
         if settings.pretrained is None:
             return build_network(config, len(names)), False

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.train import TrainSettings
@@ -117,7 +117,7 @@ def _check_given(settings: TrainSettings) -> None:
     no_effect = f"train: lr_scale={settings.lr_scale:g} has no effect"
     if None not in (settings.lr, settings.backbone_lr):
         raise UsageError(f"{no_effect} with both lr and backbone_lr given")
-    if Path(settings.model).suffix in YAML_SUFFIXES and settings.pretrained is None:
+    if is_architecture(settings.model) and settings.pretrained is None:
         raise UsageError(
             f"{no_effect} without pretrained weights, as the official learning rates are not used "
             "then; give lr"

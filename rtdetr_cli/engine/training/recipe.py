@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 from rtdetr_cli.config.model import RecipeConfig
-from rtdetr_cli.config.model_path import YAML_SUFFIXES
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.data.loader import multi_scale_sizes
@@ -182,7 +181,7 @@ def resolve_recipe(
 
 def starts_pretrained(settings: TrainSettings) -> bool:
     """Whether the backbone starts from trained weights."""
-    return settings.pretrained is not None or Path(settings.model).suffix not in YAML_SUFFIXES
+    return settings.pretrained is not None or not is_architecture(settings.model)
 
 
 def _augment(settings: TrainSettings, hard_crops: bool) -> AugmentConfig:

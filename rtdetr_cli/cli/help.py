@@ -9,6 +9,7 @@ import shutil
 import sys
 import textwrap
 import types
+from collections import ChainMap
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Union, get_args, get_origin
@@ -31,15 +32,21 @@ class Key:
 
 
 def keys_by_group(cls: type[Settings]) -> dict[str, list[Key]]:
-    """The keys of a mode under the headings of its help page, in the order of their fields."""
-    docs, required = _field_docs(cls), required_fields(cls)
-    groups: dict[str, list[Key]] = {}
+    """Group the keys of a mode by help page heading.
+
+    The headings of a class precede those of its bases; below a heading, inherited keys come first.
+    """
+    docs, required, hints = _field_docs(cls), required_fields(cls), field_types(cls)
+    starts = ChainMap(*(base.groups for base in _settings_bases(cls)))
+    headings = [heading for base in _settings_bases(cls) for heading in base.groups.values()]
+    groups: dict[str, list[Key]] = {heading: [] for heading in headings}
+    heading = ""
     for field in dataclasses.fields(cls):
-        if field.name in cls.groups:
-            group = groups[cls.groups[field.name]] = []
-        default = "required" if field.name in required else _show(field.default)
-        kind = _short_type(field_types(cls)[field.name])
-        group.append(Key(field.name, kind, default, docs[field.name]))
+        if field.name in hints:
+            heading = starts.get(field.name, heading)
+            default = "required" if field.name in required else _show(field.default)
+            kind = _short_type(hints[field.name])
+            groups[heading].append(Key(field.name, kind, default, docs[field.name]))
     return groups
 
 
@@ -81,16 +88,25 @@ def overview(modes: dict[str, type[Settings]]) -> str:
 
 
 def _field_docs(cls: type[Settings]) -> dict[str, str]:
-    """The docstring under each field; Python keeps them in the source only."""
+    """Read the docstring under each field, which Python keeps in the source only.
+
+    A field that a subclass declares again without a docstring keeps that of the base.
+    """
     docs = {}
-    for field, text in pairwise(_definitions(cls.__module__)[cls.__name__].body):
-        match field, text:
-            case (
-                ast.AnnAssign(target=ast.Name(id=key)),
-                ast.Expr(value=ast.Constant(value=str(words))),
-            ):
-                docs[key] = " ".join(words.split())
+    for base in reversed(_settings_bases(cls)):
+        for field, text in pairwise(_definitions(base.__module__)[base.__name__].body):
+            match field, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=key)),
+                    ast.Expr(value=ast.Constant(value=str(words))),
+                ):
+                    docs[key] = " ".join(words.split())
     return docs
+
+
+def _settings_bases(cls: type[Settings]) -> list[type[Settings]]:
+    """The class and its bases that are settings, in method resolution order."""
+    return [base for base in cls.__mro__ if issubclass(base, Settings)]
 
 
 @cache

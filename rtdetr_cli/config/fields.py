@@ -94,10 +94,11 @@ class FieldError(Exception):
 
 
 def field_types(cls: type) -> dict[str, object]:
-    """The resolved annotation of every field, limits included."""
-    if cls not in _field_types:  # resolving costs milliseconds, and Python calls pay it each time
+    """Return the resolved annotation of every key, limits included."""
+    if cls not in _field_types:  # cached: resolving takes milliseconds
         hints = get_type_hints(cls, include_extras=True)
-        _field_types[cls] = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+        keys = (one.name for one in dataclasses.fields(cls) if one.metadata.get("is_key", True))
+        _field_types[cls] = {key: hints[key] for key in keys}
     return _field_types[cls]
 
 

@@ -36,9 +36,7 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
     for key in required_fields(cls):
         if given.get(key) is None:
             raise UsageError(f"{cls.mode} needs {key}=; `rtdetr {cls.mode} --help` lists all keys")
-    settings = cls(**given)
-    object.__setattr__(settings, "given", frozenset(pairs) - {"cfg"})  # it is frozen
-    return settings
+    return cls(**given, given=frozenset(pairs) - {"cfg"})
 
 
 def _recipe(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_the_command_ends_with_the_code_of_runtimes(tmp_path, capsys):
 def test_the_key_is_refused_where_nothing_could_be_stopped(settings):
     needed = {"source": "x"} if settings is PredictSettings else {"data": "x"}
     for model, reason in (
-        ("x.pt", "timeout has no effect on x.pt, which is no exported file"),
+        ("x.pt", "timeout has no effect on x.pt, which is not an exported file"),
         ("x.engine", "timeout has no effect on x.engine: TensorRT cannot be interrupted"),
     ):
         with pytest.raises(UsageError, match=reason):

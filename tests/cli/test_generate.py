@@ -1,4 +1,4 @@
-"""Generated files say what the settings say."""
+"""Generated files match the settings."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def test_generated_files_are_fresh(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_key_stands_in_one_group_and_says_what_it_is(mode: str) -> None:
+def test_every_key_is_in_one_group_and_has_a_text(mode: str) -> None:
     cls = MODES[mode]
     groups = keys_by_group(cls)
     keys = [key for group in groups.values() for key in group]
-    assert [key.name for key in keys] == list(field_types(cls))
-    assert list(groups) == list(cls.groups.values())
+    assert sorted(key.name for key in keys) == sorted(field_types(cls))
+    assert all(groups.values())
     assert all(key.text.endswith(".") for key in keys)
     assert cls.__doc__
     assert "\n" not in cls.__doc__

@@ -1,93 +1,93 @@
-"""The keys of `rtdetr export`; modes.py has those of the other modes and lists all."""
+"""Settings of `rtdetr export`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Queries, Range
+from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Queries, Range, field_types
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
 KITS = ("triton", "deepstream", "onnxruntime-cpp", "onnxruntime-python", "onnxruntime-web")
-_UNTRIED = "could not be compared with PyTorch where this toolkit is made; give onnx and convert it"
+_UNTRIED = "is not supported because its output cannot be verified; export onnx and convert it"
 NOT_WRITTEN = (
     ("tensorrt", "TensorRT is called engine"),
     ("trt", "TensorRT is called engine"),
-    ("torchscript", "PyTorch deprecates TorchScript; onnx and openvino run without Python too"),
-    ("coreml", "Core ML runs on macOS only, where nothing of this toolkit is tested"),
-    ("edgetpu", "the Edge TPU computes in int8 only, and the decoder cannot"),
+    ("torchscript", "TorchScript is deprecated; onnx and openvino also run without Python"),
+    ("coreml", "Core ML runs on macOS only, where the toolkit is not tested"),
+    ("edgetpu", "the Edge TPU computes in int8 only, which the decoder does not support"),
     *((one, f"{one} {_UNTRIED}") for one in ("saved_model", "pb", "tflite", "litert", "tfjs")),
     *((one, f"{one} {_UNTRIED}") for one in ("ncnn", "paddle", "mnn", "rknn", "executorch")),
 )
-"""Formats that other tools write, and why this one does not."""
+"""Formats of other tools, and the reason why they are not supported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings(Settings):
-    """Write a detector for another runtime and compare it with PyTorch."""
+    """Export a detector for another runtime and verify it against PyTorch."""
 
     mode = "export"
     groups: ClassVar[dict[str, str]] = {
-        "model": "What to write",
-        "imgsz": "The network in it",
-        "batch": "Batch, and engines of TensorRT",
+        "model": "Model and format",
+        "imgsz": "Network",
+        "batch": "Batch and TensorRT engines",
         "verify": "Comparison with PyTorch",
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt); for an engine also an ONNX file of ours."""
+    """Weights (.pt); for an engine also an ONNX file written by rtdetr."""
     format: Annotated[str, OneOf(("onnx", "engine", "openvino"), NOT_WRITTEN)] = "onnx"
-    """onnx, engine (TensorRT), which writes the ONNX file too, or openvino (a folder)."""
+    """onnx, engine (TensorRT; also writes the ONNX file) or openvino (a folder)."""
     output: str | None = None
-    """File to write, or folder (`x_openvino_model`); None: beside the weights."""
+    """Output file or folder (`x_openvino_model`); None: next to the weights."""
     kit: Annotated[str, OneOf(KITS)] | None = None
-    """Folder with a program that runs it: triton, deepstream, onnxruntime-cpp, -python or -web."""
+    """Also write a program that runs it: triton, deepstream, onnxruntime-cpp, -python or -web."""
     opset: Annotated[int, Range(17, 19)] = 17
-    """ONNX operator set, 17 to 19; from 20 on TensorRT misreads GridSample."""
+    """ONNX opset, 17 to 19; TensorRT misreads GridSample from opset 20 on."""
 
     imgsz: ImageSize | None = None
     """Input size in pixels, one number or height,width; None: the model's own."""
     decoder_layers: Count | None = None
-    """Decoder layers to keep; None: all that the model runs at inference."""
+    """Number of decoder layers to keep; None: the model's own."""
     num_queries: Queries | None = None
-    """Queries to select; None: the model's own."""
+    """Number of queries to select; None: the model's own."""
     half: bool = False
-    """16-bit floats where they are safe; boxes, where they look and scores stay float32."""
+    """16-bit floats where accurate enough; boxes, sampling locations and scores stay float32."""
     int8: bool = False
     """8-bit integers in backbone and encoder, calibrated on data=; the decoder stays float."""
     int8_drop: Annotated[float, Range(0, 100)] = 0.5
-    """Points of AP that int8 may lose on data=; blocks stay float until it holds."""
+    """Maximum loss of AP points on data= from int8; blocks stay float until it is met."""
     dynamic: bool = False
-    """Leave height and width free, multiples of 32; imgsz is a default then."""
+    """Dynamic height and width, multiples of 32; imgsz is then the default."""
     input: Annotated[str, OneOf(("float32", "uint8"))] = "float32"
-    """Images: float32 (batch,3,height,width) in 0..1, or uint8 (batch,height,width,3)."""
+    """Image input: float32 (batch,3,height,width) in 0..1, or uint8 (batch,height,width,3)."""
     postprocess: bool = True
-    """Give the best 300 boxes in pixels; false: logits and boxes of every query."""
+    """Output the best 300 boxes in pixels; false: logits and boxes of every query."""
     sampler: Annotated[str, OneOf(("grid_sample", "gather"))] | None = None
-    """How the decoder looks values up; None: grid_sample, for engines whichever is right."""
+    """Sampling operator of the decoder; None: grid_sample, for engines whichever is correct."""
 
     batch: Annotated[int | tuple[int, int, int], Range(1, 2**16)] | None = None
-    """Images per call: of an engine the most, or least,tuned,most; None: 1,1,8; of onnx all."""
+    """Batch size; for engines the maximum, or min,opt,max. None: 1,1,8; for onnx dynamic."""
     workspace: Annotated[float, Range(0.1, 10**6)] | None = None
-    """Most working memory, GiB; None: all that the GPU has."""
+    """Workspace limit in GiB; None: all GPU memory."""
     tf32: bool = True
-    """Let float32 products run as TF32 on Ampere and later; false is exact and slower."""
+    """Use TF32 for float32 products on Ampere and later; false: exact and slower."""
     version_compatible: bool = False
-    """Later releases of TensorRT can open the engine, which holds code for the CPU then."""
+    """Make the engine loadable by later TensorRT releases; it then contains CPU code."""
     hardware_compatible: bool = False
-    """Other GPUs from Ampere on can run the engine, perhaps slower."""
+    """Make the engine run on other GPUs from Ampere on, possibly slower."""
 
     verify: bool = True
-    """Compare the file with PyTorch on real images before saying success."""
+    """Compare the outputs with PyTorch on real images; fail if they differ."""
     verify_images: Count | None = None
-    """Images to compare on; None: 8, with int8 100, for AP says little of fewer."""
+    """Number of images to compare; None: 8, with int8 100 (AP needs more images)."""
     data: str | None = None
-    """Data set (its labels give the AP of both) or folder to compare on; None: drawn by us.
-    int8 is calibrated on its train split."""
+    """Data set (reports the AP of both) or image folder to compare on; None: generated images.
+    int8 calibrates on its train split."""
     device: str | None = None
-    """Device of the comparison; None: cpu. For an engine its GPU; None: the first."""
+    """Device of the comparison, None: cpu; for an engine its GPU, None: the first."""
     json: bool = False
     """Print the report as JSON."""
 
@@ -108,50 +108,50 @@ class ExportSettings(Settings):
 
     @property
     def only_kit(self) -> bool:
-        """Whether the file is there already and gets a kit."""
+        """Whether an existing exported file only gets a kit."""
         is_exported = Path(self.model).suffix.lower() in {".onnx", ".engine"}
         return self.kit is not None and self.format == "onnx" and is_exported
 
     @property
     def batch_range(self) -> tuple[int, int, int]:
-        """Least, tuned and most images in one call of an engine."""
+        """Minimum, optimum and maximum batch size of an engine."""
         if self.batch is None:
             return (1, 1, 8)
         return (1, self.batch, self.batch) if isinstance(self.batch, int) else self.batch
 
     def _int8_reason(self) -> str | None:
-        """What int8 needs, or what needs int8."""
+        """Explain which key int8 conflicts with or is missing."""
         if not self.int8:
             return "int8_drop has no effect without int8=true" if self.int8_drop != 0.5 else None
         if self.half and self.format != "openvino":
-            return "half and int8 are two precisions; give one of them, or both for openvino"
+            return "half and int8 cannot be combined except with format=openvino; give one of them"
         if not self.verify:
-            return "int8=true finds by comparing what may be int8, so that verify=false cannot be"
+            return "int8=true needs verify=true: the comparison decides which blocks become int8"
         if self.data is None:
             return (
-                "int8=true needs data=, because its ranges are measured on real images of yours: "
-                "a data set, whose train split is taken, or a folder"
+                "int8=true needs data= to calibrate on: a data set, whose train split is used, "
+                "or an image folder"
             )
         return None
 
     def _engine_reason(self) -> str | None:
-        """What is wrong with the keys of an engine."""
+        """Explain which key an engine cannot have."""
         least, tuned, most = self.batch_range
         if not least <= tuned <= most:
-            return f"batch={least},{tuned},{most} must not descend; it is least,tuned,most"
+            return f"batch={least},{tuned},{most} must be in ascending order: min,opt,max"
         if self.device and self.device.startswith("dla"):
             return (
-                f"device={self.device}: DLA has no GridSample, TopK or LayerNorm and no float32, "
-                "so that it cannot run RT-DETR; give a GPU (device=0)"
+                f"device={self.device}: DLA cannot run RT-DETR, as it has no GridSample, TopK, "
+                "LayerNorm or float32; give a GPU (device=0)"
             )
         reasons = {
-            "tf32 has no effect with half=true, where every product is of 16 bits": (
+            "tf32 has no effect with half=true, where all products are 16-bit": (
                 self.half and not self.tf32
             ),
-            "dynamic has no effect on an engine, which is tuned for one size; give imgsz": (
+            "dynamic has no effect on an engine, which is built for one size; give imgsz": (
                 self.dynamic
             ),
-            "input=uint8 and postprocess=false are for format=onnx, not for engines": (
+            "input=uint8 and postprocess=false need format=onnx": (
                 self.input == "uint8" or not self.postprocess
             ),
         }
@@ -161,52 +161,53 @@ class ExportSettings(Settings):
         for key, default in keys.items():
             reason = f"{key} is fixed inside {self.model}; give the weights (.pt) to choose it"
             reasons[reason] = is_onnx and getattr(self, key) != default
-        return next((reason for reason, is_given in reasons.items() if is_given), None)
+        return next((reason for reason, applies in reasons.items() if applies), None)
 
     def _kit_reason(self) -> str | None:
-        """A kit that cannot run the file, or a key beside it that changes nothing."""
+        """Explain why the kit cannot run the file, or which key has no effect with it."""
         if self.kit is None:
             return None
         suffix = Path(self.model).suffix.lower()
         is_engine = self.format == "engine" or suffix == ".engine"
         if is_engine and self.kit != "triton":
-            return f"kit={self.kit} takes ONNX files; an engine goes with kit=triton"
+            return f"kit={self.kit} takes ONNX files; for an engine give kit=triton"
         if self.format not in {"onnx", "engine"}:
-            return f"no kit runs format={self.format}"
+            return f"there is no kit for format={self.format}"
         if not self.only_kit:
             return self._kit_graph_reason()
         own = {"model", "kit", "format"}
-        given = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
-        other = next((key for key in given if key not in own), None)
-        return other and f"{other} has no effect: kit={self.kit} takes {self.model} as it is"
+        default = ExportSettings()
+        keys = (key for key in field_types(ExportSettings) if key not in own)
+        other = next((key for key in keys if getattr(self, key) != getattr(default, key)), None)
+        return other and f"{other} has no effect: kit={self.kit} uses {self.model} as it is"
 
     def _kit_graph_reason(self) -> str | None:
-        """Inputs and outputs that the kit does not feed and read; a file that exists tells them."""
+        """Explain which input or output key the kit does not support."""
         if self.input != "float32":
-            return f"kit={self.kit} feeds float32; leave input={self.input} away"
+            return f"kit={self.kit} feeds float32; remove input={self.input}"
         if self.kit == "deepstream" and self.postprocess:
-            return "kit=deepstream needs postprocess=false: DeepStream fills one input only"
+            return "kit=deepstream needs postprocess=false: DeepStream feeds one input only"
         if self.format == "onnx" and self.batch is not None:
-            return f"kit={self.kit} needs a free batch; leave batch away"
+            return f"kit={self.kit} needs a dynamic batch size; remove batch"
         if self.kit != "deepstream" and not self.postprocess:
-            return f"kit={self.kit} reads labels, boxes and scores; leave postprocess=false away"
+            return f"kit={self.kit} reads labels, boxes and scores; remove postprocess=false"
         return None
 
     def _other_reason(self) -> str | None:
-        """A key that belongs to engines, or to ONNX, only."""
+        """Explain which key needs format=engine or format=onnx."""
         why = f"has no effect with format={self.format}"
         reasons = {
-            f"batch=least,tuned,most {why}; give one number, or none for a free batch": (
+            f"batch=min,opt,max {why}; give one number, or none for a dynamic batch size": (
                 isinstance(self.batch, tuple)
             ),
             f"workspace {why}": self.workspace is not None,
-            f"tf32 {why}, which is computed as its runtime does": not self.tf32,
-            f"version_compatible {why}, which every release opens": self.version_compatible,
-            f"hardware_compatible {why}, which runs everywhere": self.hardware_compatible,
+            f"tf32 {why}; the runtime chooses": not self.tf32,
+            f"version_compatible {why}, which every release can load": self.version_compatible,
+            f"hardware_compatible {why}, which runs on any hardware": self.hardware_compatible,
         }
         if self.format == "openvino":
             defaults = {"opset": 17, "batch": None, "dynamic": False, "input": "float32"}
             for key, default in {**defaults, "postprocess": True, "sampler": None}.items():
                 reasons[f"{key} {why}"] = getattr(self, key) != default
 
-        return next((reason for reason, is_given in reasons.items() if is_given), None)
+        return next((reason for reason, applies in reasons.items() if applies), None)

@@ -1,6 +1,6 @@
-"""Every key that a command knows: typed, documented, checked.
+"""Settings of the small modes, and the table of all modes.
 
-The source of the command line, Python, cfg/*.yaml, docs/settings.md. None: the toolkit chooses.
+Source of the command line, the Python API, cfg/*.yaml and docs/settings.md.
 """
 
 from __future__ import annotations
@@ -8,10 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import (
-    ImageSize,
-    OneOf,
-)
+from rtdetr_cli.config.fields import ImageSize, OneOf
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
@@ -22,41 +19,41 @@ from rtdetr_cli.config.settings.val import ValSettings
 
 @dataclass(frozen=True, kw_only=True)
 class InfoSettings(Settings):
-    """Say what a model is made of: layers, parameters, GFLOPs, classes."""
+    """Describe a model: layers, parameters, GFLOPs, classes."""
 
     mode = "info"
-    groups: ClassVar[dict[str, str]] = {"model": "What to look at"}
+    groups: ClassVar[dict[str, str]] = {"model": "Model"}
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt), an architecture (.yaml) or an exported file."""
     imgsz: ImageSize | None = None
-    """Input size that GFLOPs are counted at; None: the model's own."""
+    """Input size for the GFLOPs; None: the model's own."""
     json: bool = False
     """Print as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertSettings(Settings):
-    """Turn a checkpoint of any family into ours, or ours into another's."""
+    """Convert a checkpoint to or from the rtdetr format."""
 
     mode = "convert"
-    groups: ClassVar[dict[str, str]] = {"model": "What to convert", "format": "What to write"}
+    groups: ClassVar[dict[str, str]] = {"model": "Input", "format": "Output"}
 
     model: str
-    """Checkpoint: ours, official PyTorch, Ultralytics or Hugging Face."""
+    """Checkpoint: rtdetr, official PyTorch, Ultralytics or Hugging Face."""
 
     format: Annotated[str, OneOf(("rtdetr", "official", "hf", "safetensors"))] = "rtdetr"
-    """rtdetr: our .pt; official: lyuwenyu's v2 .pth; hf: a folder for transformers; safetensors."""
+    """rtdetr: .pt; official: v2 .pth of lyuwenyu/RT-DETR; hf: transformers folder; safetensors."""
     out: str | None = None
-    """File or folder to write; None: the model's name in the current folder."""
+    """Output file or folder; None: named after the model, in the current folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSettings(Settings):
-    """Look for what is wrong with a data set."""
+    """Check a data set for problems."""
 
     mode = "check"
-    groups: ClassVar[dict[str, str]] = {"data": "What to check"}
+    groups: ClassVar[dict[str, str]] = {"data": "Data"}
 
     data: str
     """Data set: YAML, folder or COCO json."""
@@ -66,18 +63,18 @@ class CheckSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsSettings(Settings):
-    """List the published weights: accuracy, licence, and whether they are on this machine."""
+    """List the published weights: accuracy, licence, and whether they are downloaded."""
 
     mode = "models"
     groups: ClassVar[dict[str, str]] = {"json": "Output"}
 
     json: bool = False
-    """Print as JSON, with addresses and paths."""
+    """Print as JSON, with URLs and paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvSettings(Settings):
-    """Say what this machine has: CPU, cores, devices, runtimes, cache; for a bug report."""
+    """Describe this machine for a bug report: CPU, cores, devices, runtimes, cache."""
 
     mode = "env"
     groups: ClassVar[dict[str, str]] = {"json": "Output"}
@@ -104,5 +101,5 @@ MODES: dict[str, type[Settings]] = {
 
 
 def size_hw(imgsz: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width from the key `imgsz`."""
+    """Return height and width for a value of `imgsz`."""
     return (imgsz, imgsz) if isinstance(imgsz, int) else imgsz

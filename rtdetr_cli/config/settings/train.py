@@ -16,137 +16,132 @@ from rtdetr_cli.config.fields import (
     Workers,
 )
 from rtdetr_cli.config.model_path import is_architecture
-from rtdetr_cli.config.settings.shared import Settings
+from rtdetr_cli.config.settings.shared import RunFolderSettings
 from rtdetr_cli.core.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(Settings):
+class TrainSettings(RunFolderSettings):
     """Train or fine-tune a detector."""
 
     mode = "train"
     groups: ClassVar[dict[str, str]] = {
-        "model": "What to train",
-        "epochs": "How long, how large",
+        "model": "Model and data",
+        "epochs": "Duration, batch and image size",
         "device": "Machine",
-        "project": "Run folder and output",
-        "optimizer": "Optimizer (None: from the architecture's recipe and the length of the run)",
+        "val_every": "Validation, checkpoints and logs",
+        "optimizer": "Optimizer (None: set by the recipe of the architecture and the run length)",
         "num_denoising": "Denoising",
-        "photometric": "Augmentation (None: from the recipe)",
+        "photometric": "Augmentation (None: set by the recipe)",
     }
 
     model: str = "rtdetr-l.pt"
     """Weights to fine-tune (.pt) or an architecture (.yaml)."""
     data: str | None = None
-    """Data set: YAML, folder or COCO json; needed unless a run is resumed."""
+    """Data set: YAML, folder or COCO json; required unless a run is resumed."""
     pretrained: str | None = None
-    """Start of a .yaml architecture: weights, or `backbone` (ImageNet's); None: from scratch."""
+    """Initial weights of a .yaml architecture: a file, or `backbone` (ImageNet); None: random."""
     resume: bool | str = False
-    """Continue a run that was stopped: true for the newest, or the path of its last.pt."""
+    """Resume a stopped run: true for the newest one, or the path of its last.pt."""
     recipe: str | None = None
-    """Settings to start from: a name of cfg/recipes or a .yaml; other keys win over it."""
+    """Base settings: a name from cfg/recipes or a .yaml; other keys override it."""
     freeze: str | None = None
-    """Parts not to train: number of leading backbone stages, backbone, or names; 0 none at all."""
+    """Parts to freeze: a number of leading backbone stages, backbone, or names; 0: nothing."""
     classes: tuple[CountFromZero, ...] | None = None
-    """Class indices to train and validate on, for example 0,2,5; None: all."""
+    """Class indices to train and validate on, e.g. 0,2,5; None: all."""
     single_cls: bool = False
-    """Treat all classes as one, named object."""
+    """Merge all classes into one, named object."""
     fraction: Annotated[float, Range(0.001, 1)] = 1.0
-    """Share of the training images to use, drawn by the seed."""
+    """Fraction of the training images to use, sampled with the seed."""
 
     epochs: Count = 72
-    """Passes over the training images."""
+    """Number of passes over the training images."""
     time: Annotated[float, Range(0, 10**6)] | None = None
-    """Hours that the run may take: sets epochs, and with them the schedule, by their pace."""
+    """Time budget in hours; sets epochs and the schedule from the measured epoch time."""
     patience: CountFromZero = 0
-    """Epochs without a better AP after which the run ends; 0 is never."""
+    """Stop after this many epochs without a better AP; 0: never."""
     batch: Annotated[int, Range(1, 2**16, besides=-1)] = 16
-    """Images per batch, shared by all devices; -1: as many as fit the memory of one CUDA device."""
+    """Images per batch over all devices; -1: the largest that fits into one CUDA device."""
     accumulate: Count = 1
-    """Batches whose gradients make one step: batch=4 accumulate=4 learns as batch=16."""
+    """Batches per optimizer step: batch=4 accumulate=4 trains like batch=16."""
     imgsz: ImageSize = 640
     """Input size in pixels, one number or height,width; multiples of 32."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Start of every random generator."""
+    """Random seed."""
 
     device: str | None = None
-    """cpu, cuda, cuda:1, mps, 0, or 0,1 to train on both; None: cuda, then mps, then cpu."""
+    """cpu, cuda, cuda:1, mps, 0, or 0,1 for both GPUs; None: cuda, then mps, then cpu."""
     workers: Workers | None = None
-    """Processes that load images for each device, 0 is none; None: one per core, at most 4."""
+    """Data loading processes per device, 0: none; None: one per core, at most 4."""
     cache: Annotated[str, OneOf(("off", "ram", "disk"))] = "off"
-    """Keep decoded training images in memory (ram) or in RTDETR_HOME/cache (disk); off: decode."""
+    """Cache decoded training images in memory (ram) or RTDETR_HOME/cache (disk); off: none."""
     amp: Annotated[str, OneOf(("auto", "bf16", "fp16", "off"))] = "auto"
-    """Precision of the network, boxes and loss are float32: auto takes bf16 or fp16 where fast."""
+    """Mixed precision, boxes and loss in float32; auto: bf16 or fp16 where the device is fast."""
     compile: bool = False
-    """Compile backbone and encoder (torch.compile): minutes at the first step, for long runs."""
+    """Compile backbone and encoder (torch.compile), for long runs; step 1 takes minutes."""
 
-    project: str = "runs"
-    """Folder of all runs."""
     name: str = "train"
-    """Folder of this run; a number is added where it exists."""
-    exist_ok: bool = False
-    """Write into an existing run folder."""
     val_every: Count = 1
-    """Validate after every so many epochs, and after the last one."""
+    """Validate every N epochs and after the last one."""
     save_steps: Count = 1000
-    """Save all that resuming needs after every so many steps, and after each epoch."""
+    """Save the training state every N steps and after each epoch."""
     save_period: CountFromZero = 0
-    """Keep the weights of every so many epochs as epochN.pt; 0 keeps best.pt and last.pt only."""
+    """Save the weights every N epochs as epochN.pt; 0: best.pt and last.pt only."""
     plots: bool = True
-    """Draw curves and sample batches into the run folder."""
+    """Plot curves and sample batches into the run folder."""
     json: bool = False
     """Print the final metrics as JSON."""
     logger: tuple[Annotated[str, OneOf(("tensorboard", "wandb", "mlflow"))], ...] | None = None
-    """Who also gets each epoch's numbers: tensorboard, wandb, mlflow, or several of them."""
+    """Also log each epoch to tensorboard, wandb, mlflow, or several of them."""
 
     optimizer: Annotated[str, OneOf(("adamw", "muon", "sgd"))] = "adamw"
-    """adamw, muon (for the linear layers, AdamW for the rest) or sgd (needs lr)."""
+    """adamw, muon (linear layers; AdamW for the rest) or sgd (requires lr)."""
     lr: NonNegative | None = None
-    """Learning rate of everything but the backbone."""
+    """Learning rate of all parameters outside the backbone."""
     backbone_lr: NonNegative | None = None
     """Learning rate of the backbone."""
     lr_scale: NonNegative = 1.0
-    """Multiplies the official lr and backbone_lr that a pretrained model gets where left open."""
+    """Factor on the official lr and backbone_lr, which apply to pretrained models by default."""
     weight_decay: NonNegative = 1e-4
-    """Decay of the weights; norms have none."""
+    """Weight decay; normalization layers have none."""
     warmup_steps: CountFromZero | None = None
-    """Steps of linear warm-up."""
+    """Number of linear warm-up steps."""
     schedule: Annotated[str, OneOf(("constant", "cosine", "flat_cosine"))] | None = None
     """Learning rate after the warm-up: constant, cosine (to 1 %) or flat_cosine (to a half)."""
     clip_norm: NonNegative = 0.1
-    """Largest norm of the gradient; 0 turns clipping off."""
+    """Maximum gradient norm; 0: no clipping."""
     ema_decay: Fraction | None = None
-    """Decay of the moving average of the weights; 0 turns it off."""
+    """Decay of the exponential moving average of the weights; 0: no average."""
     ema_ramp: Count | None = None
-    """Steps over which the decay grows to its full value."""
+    """Number of steps over which ema_decay ramps up."""
     loss: Annotated[str, OneOf(("vfl", "mal"))] = "vfl"
-    """Classification loss: varifocal, or DEIM's matchability-aware."""
+    """Classification loss: vfl (varifocal) or mal (matchability-aware, DEIM)."""
 
     num_denoising: Annotated[int, Range(0, 10_000)] = 100
-    """Denoising queries, shared by all groups; 0 turns denoising off."""
+    """Number of denoising queries over all groups; 0: no denoising."""
     label_noise: Fraction = 0.5
-    """Half of this share of the denoising labels is drawn anew."""
+    """Denoising label noise: half of this fraction of the labels is resampled."""
     box_noise: NonNegative = 1.0
-    """Shift of denoising boxes, in half sizes of the box."""
+    """Denoising box noise, as a fraction of half the box size."""
 
     photometric: Fraction | None = None
-    """Probability of changing brightness, contrast, saturation and hue."""
+    """Probability of photometric distortion (brightness, contrast, saturation, hue)."""
     zoom_out: Fraction | None = None
     """Probability of placing the image on a canvas of up to four times its sides."""
     iou_crop: Fraction | None = None
-    """Probability of a crop that keeps an overlap with a box."""
+    """Probability of a crop with a minimum overlap with a box."""
     flip: Fraction = 0.5
-    """Probability of a left-right flip."""
+    """Probability of a horizontal flip."""
     multi_scale: bool | None = None
-    """Draw the input size of each batch from 0.75 to 1.25 times imgsz."""
+    """Sample the input size of each batch from 0.75 to 1.25 times imgsz."""
     clean_epochs: CountFromZero | None = None
-    """Last epochs without strong augmentation and multi-scale."""
+    """Number of final epochs without strong augmentation and multi-scale."""
     mosaic: Fraction = 0.0
-    """Probability of four images in one, in place of zoom-out and IoU crop (DEIM)."""
+    """Probability of a mosaic of four images instead of zoom-out and IoU crop (DEIM)."""
     mixup: Fraction = 0.0
-    """Probability that the images of a batch are laid over one another, two and two (DEIM)."""
+    """Probability of blending the images of a batch in pairs (DEIM)."""
     dense_epochs: tuple[CountFromZero, CountFromZero] | None = None
-    """Epochs after which mosaic and mixup begin (no strong augmentation before) and end."""
+    """Epochs after which mosaic and mixup start (no strong augmentation before) and stop."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,14 +156,14 @@ class TrainSettings(Settings):
 
 
 WHOLE_BACKBONE = {"backbone", "4"}
-"""Values of `freeze` that leave nothing of the backbone to train."""
+"""Values of `freeze` that freeze the entire backbone."""
 
 
 def refuse_without_effect(settings: TrainSettings) -> None:
-    """Look for a key that the other keys make void.
+    """Reject a key that has no effect given the others.
 
     Raises:
-        UsageError: there is one.
+        UsageError: a key has no effect.
     """
     reason = _reason(settings)
     if reason:
@@ -189,9 +184,9 @@ def _reason(settings: TrainSettings) -> str | None:
 
 
 def _dense_reason(settings: TrainSettings) -> str | None:
-    """What is void of mosaic, mixup and their epochs."""
+    """Explain why mosaic, mixup or dense_epochs has no effect."""
     if settings.mixup and settings.batch == 1:
-        return "mixup has no effect with batch=1, as it mixes the images of a batch; give mixup=0"
+        return "mixup has no effect with batch=1, as it blends images of a batch; give mixup=0"
     if settings.dense_epochs is None:
         return None
     first, end = settings.dense_epochs

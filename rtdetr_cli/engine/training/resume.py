@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say, warn
@@ -111,9 +112,7 @@ def start_or_resume(
     finds_newest = settings.resume is True and Path(settings.model).name != LAST
     if is_worker() and finds_newest and settings.data and _newest(settings) is None:
         say("resume: there is no run to resume yet; starting one")
-        begun = replace(settings, resume=False)
-        object.__setattr__(begun, "given", settings.given)  # it is frozen
-        return begun, None, None
+        return replace(settings, resume=False), None, None
     return open_stopped_run(settings)
 
 
@@ -163,9 +162,7 @@ def given_keys(settings: TrainSettings) -> set[str]:
     """Keys set by the user: those named, and in Python those that differ from the default."""
     default = TrainSettings(data="default")
     differ = {
-        key.name
-        for key in fields(settings)
-        if getattr(settings, key.name) != getattr(default, key.name)
+        key for key in field_types(TrainSettings) if getattr(settings, key) != getattr(default, key)
     }
     return {*settings.given, *differ} - ({"data"} if settings.data is None else set())
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, fields
 from pathlib import Path
 
 import yaml
 
+from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.distributed import main_process_only
 from rtdetr_cli.core.files import atomic_write
@@ -88,8 +88,7 @@ def write_args(run_dir: Path, settings: TrainSettings) -> None:
 
 def primitives(settings: TrainSettings) -> dict[str, object]:
     """Settings as YAML and checkpoints store them: tuples become lists."""
-    values = asdict(settings)
     return {
-        field.name: list(value) if isinstance(value := values[field.name], tuple) else value
-        for field in fields(settings)
+        key: list(value) if isinstance(value := getattr(settings, key), tuple) else value
+        for key in field_types(TrainSettings)
     }

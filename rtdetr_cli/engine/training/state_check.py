@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError, WeightsError
@@ -80,7 +81,7 @@ def check_training(checkpoint: Checkpoint, origin: str) -> None:
 def _settings(values: Inert) -> TrainSettings:
     """The run's settings; files that they name are not opened."""
     check_plain(values, "its settings", MAX_TEXT)
-    _mapping(values, "settings", {key.name for key in fields(TrainSettings)})
+    _mapping(values, "settings", set(field_types(TrainSettings)))
     if any(isinstance(value, str) and "\0" in value for value in values.values()):
         raise WeightsError("its settings hold a NUL character")
     settings = settings_from_pairs(TrainSettings, values)

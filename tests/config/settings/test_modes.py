@@ -107,7 +107,7 @@ def test_lists(text: str) -> None:
         (
             PredictSettings,
             {"source": "x", "model": "a.onnx", "half": True},
-            "predict: half has no effect on a.onnx, which is exported already; give it to",
+            "predict: half has no effect on a.onnx, which is already exported; give it to",
         ),
         (
             ValSettings,

@@ -88,9 +88,9 @@ def test_calibration_takes_the_train_split_or_a_folder(squares, capsys):
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ({"int8": True}, "needs data=, because its ranges are measured on real images"),
-        ({"int8": True, "verify": False}, "verify=false cannot be"),
-        ({"int8": True, "half": True, "data": "x"}, "half and int8 are two precisions"),
+        ({"int8": True}, "needs data= to calibrate on"),
+        ({"int8": True, "verify": False}, "int8=true needs verify=true"),
+        ({"int8": True, "half": True, "data": "x"}, "half and int8 cannot be combined"),
         ({"int8_drop": 1.0}, "int8_drop has no effect without int8=true"),
     ],
 )

@@ -276,17 +276,17 @@ def test_an_engine_goes_with_triton(tensorrt, fake_tensorrt, tmp_path):
     [
         (["model=x.pt", "kit=tritn"], "kit must be one of triton, deepstream, onnxruntime-cpp"),
         (["model=x.pt", "format=engine", "kit=onnxruntime-web"], "kit=onnxruntime-web takes ONNX"),
-        (["model=x.engine", "kit=onnxruntime-cpp"], "an engine goes with kit=triton"),
+        (["model=x.engine", "kit=onnxruntime-cpp"], "for an engine give kit=triton"),
         (
             ["model=x.onnx", "kit=triton", "imgsz=64"],
-            "imgsz has no effect: kit=triton takes x.onnx",
+            "imgsz has no effect: kit=triton uses x.onnx",
         ),
-        (["model=x.onnx", "kit=triton", "verify=false"], "verify has no effect: kit=triton takes"),
+        (["model=x.onnx", "kit=triton", "verify=false"], "verify has no effect: kit=triton uses"),
         (["model=x.engine"], "is an exported file; give the weights"),
         (["model=x.engine", "kit=deepstream"], "kit=deepstream takes ONNX files"),
-        (["model=x.pt", "kit=triton", "input=uint8"], "feeds float32; leave input=uint8 away"),
-        (["model=x.pt", "kit=triton", "batch=4"], "needs a free batch; leave batch away"),
-        (["model=x.pt", "kit=triton", "postprocess=false"], "leave postprocess=false away"),
+        (["model=x.pt", "kit=triton", "input=uint8"], "feeds float32; remove input=uint8"),
+        (["model=x.pt", "kit=triton", "batch=4"], "needs a dynamic batch size; remove batch"),
+        (["model=x.pt", "kit=triton", "postprocess=false"], "remove postprocess=false"),
         (["model=x.pt", "kit=deepstream"], "kit=deepstream needs postprocess=false"),
     ],
 )

@@ -163,10 +163,13 @@ def test_blocks_become_float_from_the_front_until_int8_passes(
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"format": "torchscript"}, r"must be one of onnx, engine, openvino \(PyTorch deprecates"),
+        (
+            {"format": "torchscript"},
+            r"must be one of onnx, engine, openvino \(TorchScript is deprecated",
+        ),
         ({"format": "coreml"}, r"\(Core ML runs on macOS only"),
         ({"format": "trt"}, r"\(TensorRT is called engine\), found 'trt'"),
-        ({"format": "ncnn"}, r"\(ncnn could not be compared with PyTorch"),
+        ({"format": "ncnn"}, r"\(ncnn is not supported because"),
         ({"format": "openvino", "opset": 18}, "opset has no effect with format=openvino"),
         ({"format": "openvino", "batch": 8}, "batch has no effect with format=openvino"),
         ({"format": "openvino", "int8": True}, "int8=true needs data="),

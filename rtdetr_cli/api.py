@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
@@ -227,7 +227,7 @@ class RTDETR:
 
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name):  # noqa: ANN001, ANN204  (hidden from type checkers)
+        def __getattr__(self, name: str) -> NoReturn:
             known = (public for public in dir(type(self)) if not public.startswith("_"))
             reason = f": {_ABSENT[name]}" if name in _ABSENT else nearest(name, known)
             raise AttributeError(f"RTDETR has no {name}{reason}")

@@ -98,7 +98,7 @@ def test_nothing_is_written_unless_asked_for(model, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"confidence": 0.5}, r"confidence is no key of predict; did you mean conf\?"),
+        ({"confidence": 0.5}, r"confidence is not a key of predict; did you mean conf\?"),
         ({"conf": 2}, "conf must be at most 1"),
         ({"imgsz": 100}, "multiple of 32"),
         ({"json": True}, r"use results\[0\]\.to_json"),

@@ -30,7 +30,7 @@ def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, 
             key = bare[2]
             value = _value_of(cls, _plain(key), waiting, dashed=bool(bare[1]))
         else:
-            raise UsageError(f"{argument} is no key=value of {cls.mode}")
+            raise UsageError(f"{argument} is not key=value of {cls.mode}")
         key = _plain(key)
         if key in pairs:
             raise UsageError(f"{cls.mode}: {key} is given twice")

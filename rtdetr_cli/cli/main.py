@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     if first not in RUN:
         hint = nearest(first, RUN) or f"; modes are {', '.join(RUN)}"
-        raise UsageError(f"{first} is no mode{hint}")
+        raise UsageError(f"{first} is not a mode{hint}")
     return typer.main.get_command(_app())(list(arguments), standalone_mode=False) or 0
 
 

@@ -122,7 +122,7 @@ def _normalised(values: dict[str, Any], origin: Path) -> dict[str, Any]:
     """The forms that people write, as the one form of the dataclass."""
     derived = next((key for key in values if key in _DERIVED), None)
     if derived:
-        raise FieldError(derived, "is no key")
+        raise FieldError(derived, "is not a key")
     if isinstance(values.get("download"), str):
         raise FieldError(
             "download", "must list url and sha256, never a command; fetch it and remove the key"
@@ -156,7 +156,7 @@ def _require_place(key: str, place: object) -> None:
         return
     parts = [part.encode(errors="replace") for part in place.split("/")]
     if "\0" in place or max(map(len, parts)) > MAX_PART or len(b"/".join(parts)) > MAX_PLACE:
-        raise FieldError(key, f"is no name that a file can have: {show(place)}")
+        raise FieldError(key, f"is not a valid file name: {show(place)}")
 
 
 def _resolve_root(root: str, origin: Path) -> Path:

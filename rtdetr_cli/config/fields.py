@@ -123,7 +123,7 @@ def build(cls: type[T], values: object) -> T:
     hints = field_types(cls)
     for key in values:
         if key not in hints:
-            raise FieldError(show_key(key), f"is no key{nearest(show_key(key), hints)}")
+            raise FieldError(show_key(key), f"is not a key{nearest(show_key(key), hints)}")
     for key in required_fields(cls):
         if key not in values:
             raise FieldError(key, "is missing")

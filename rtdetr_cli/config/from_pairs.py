@@ -64,7 +64,7 @@ def require_key(cls: type[Settings], key: str, origin: str = "") -> None:
         return
     owners = [mode for mode, other in MODES.items() if key in field_types(other)]
     hint = f"; it is one of {', '.join(owners)}" if owners else nearest(show_key(key), hints)
-    raise UsageError(f"{origin}{show_key(key)} is no key of {cls.mode}{hint}")
+    raise UsageError(f"{origin}{show_key(key)} is not a key of {cls.mode}{hint}")
 
 
 def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[str, Any]:

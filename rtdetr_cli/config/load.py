@@ -42,7 +42,7 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         raise ConfigError(f"{path} must hold keys and values, found {show(values)}")
     number = next((key for key in values if not isinstance(key, str)), None)
     if number is not None:
-        raise ConfigError(f"{path}: {number} is no key; keys are texts")
+        raise ConfigError(f"{path}: {number} is not a key; keys are strings")
     return values
 
 
@@ -55,7 +55,7 @@ def load_model_config(name_or_path: str | Path) -> ModelConfig:
     path = _find(name_or_path, asset_dir("models"), "architecture")
     values = load_yaml(path)
     if "name" in values:
-        raise ConfigError(f"{path.name}: name is no key; the file's own name is the name")
+        raise ConfigError(f"{path.name}: name is not a key; the file's own name is the name")
     return model_config_from_dict({"name": path.stem, **values}, path.name)
 
 

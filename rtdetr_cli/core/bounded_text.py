@@ -1,6 +1,6 @@
-"""Text from outside, bounded before anything is built: files, JSON, Python literals, messages.
+"""Read untrusted text within limits that are checked before parsing: files, JSON, literals.
 
-YAML has a file of its own, bounded_yaml.py, since importing its parser takes time.
+YAML is in bounded_yaml.py, since importing its parser takes time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from rtdetr_cli.core.errors import printable
 from rtdetr_cli.core.files import special_file
 
 MAX_BYTES = 2**20
-"""Of a settings file or of metadata; the 21,841 class names of ImageNet take 0.6 MB."""
+"""Size limit of a settings file or of metadata; the 21,841 class names of ImageNet take 0.6 MB."""
 MAX_DEPTH = 32
-"""Levels of nesting; a checkpoint's description has 5."""
+"""Limit of nesting levels; the metadata of a checkpoint has 5."""
 MAX_NODES = 100_000
-"""Values, keys included; the class names of ImageNet are 43,682, twice that in a config.json."""
+"""Limit of values with keys; the class names of ImageNet are 43,682, twice that in config.json."""
 MAX_DIGITS = 100
-"""Of a whole number: more than any field takes, so that the field's own range is what is named."""
+"""Digits of an integer: above the range of any field, so that the range is reported."""
 
 _JSON_PARTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]', re.DOTALL)
 _LITERAL = re.compile(
@@ -33,17 +33,17 @@ _LITERAL = re.compile(
 
 
 class UnreadableFileError(ValueError):
-    """A file cannot be read as text; the message ends a sentence that begins with its path."""
+    """A file cannot be read as text; the message continues a sentence that starts with its path."""
 
 
 def read_bounded(path: Path | str, limit: int = MAX_BYTES) -> str:
-    """The text of a regular file of at most `limit` bytes, in UTF-8 with or without a mark.
+    """Read a regular file of at most `limit` bytes as UTF-8, with or without a byte order mark.
 
     Raises:
-        UnreadableFileError: it is absent, larger, another kind of file, or no such text.
+        UnreadableFileError: it is missing, too large, not a regular file, or not UTF-8.
     """
     noun = special_file(path)
-    if noun:  # opening a FIFO would wait for a writer
+    if noun:  # opening a FIFO would block
         raise UnreadableFileError(f"is {noun}, expected a file")
     try:
         with Path(path).open("rb") as file:
@@ -52,10 +52,10 @@ def read_bounded(path: Path | str, limit: int = MAX_BYTES) -> str:
         raise UnreadableFileError("does not exist") from None
     except OSError as error:
         raise UnreadableFileError(f"cannot be read: {error.strerror}") from None
-    except ValueError:  # a NUL or a lone surrogate in it
-        raise UnreadableFileError("is no name that a file can have") from None
+    except ValueError:  # a NUL or a lone surrogate
+        raise UnreadableFileError("is not a valid file name") from None
     if len(content) > limit:
-        raise UnreadableFileError(f"has more than {limit / 2**20:g} MiB, the most that is read")
+        raise UnreadableFileError(f"is larger than the limit of {limit / 2**20:g} MiB")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -66,7 +66,7 @@ def parse_json(text: str, limit: int = MAX_BYTES) -> Any:  # noqa: ANN401  (what
     """Decode JSON of at most `limit` characters, MAX_DEPTH levels and MAX_NODES values.
 
     Raises:
-        json.JSONDecodeError: it is broken or beyond a limit; nothing was built.
+        json.JSONDecodeError: it is invalid or exceeds a limit; nothing was parsed.
     """
     if len(text) > limit:
         raise json.JSONDecodeError(f"longer than {limit} characters", text[:1], 0)
@@ -83,10 +83,10 @@ def parse_json(text: str, limit: int = MAX_BYTES) -> Any:  # noqa: ANN401  (what
 
 
 def parse_large_json(text: str) -> Any:  # noqa: ANN401  (whatever it holds)
-    """Decode JSON that may have hundreds of megabytes, as annotations have.
+    """Decode JSON of any size, such as annotations of hundreds of megabytes.
 
     Raises:
-        json.JSONDecodeError: it is broken, nested too deep, or a number has too many digits.
+        json.JSONDecodeError: it is invalid, nested too deeply, or a number has too many digits.
     """
     try:
         return json.loads(text)
@@ -94,16 +94,16 @@ def parse_large_json(text: str) -> Any:  # noqa: ANN401  (whatever it holds)
         raise
     except RecursionError:
         raise json.JSONDecodeError("nested too deep", text[:1], 0) from None
-    except ValueError:  # Python's own limit of digits
+    except ValueError:  # Python's limit of digits
         raise json.JSONDecodeError("a number with too many digits", text[:1], 0) from None
 
 
 def parse_literal(text: str, limit: int = MAX_BYTES) -> Any:  # noqa: ANN401  (whatever it holds)
-    """Read lists, tuples and dicts of texts and numbers as Python writes them.
+    """Parse a Python literal of lists, tuples, dicts, strings and numbers.
 
     Raises:
-        ValueError: it holds something else or is beyond a limit; nothing was built.
-        SyntaxError: it is broken.
+        ValueError: it contains anything else or exceeds a limit; nothing was parsed.
+        SyntaxError: it is invalid.
     """
     if len(text) > limit:
         raise ValueError(f"longer than {limit} characters")
@@ -120,7 +120,7 @@ def parse_literal(text: str, limit: int = MAX_BYTES) -> Any:  # noqa: ANN401  (w
 
 
 class _Brief(reprlib.Repr):
-    """`repr` of the first items only: the whole text of a large value is never made."""
+    """`repr` of the first items only; the full text of a large value is never built."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class _Brief(reprlib.Repr):
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = 20
 
     def repr_int(self, x: int, level: int) -> str:
-        """Digits, as far as a reader could count them."""
+        """All digits of a small integer, the size of a large one."""
         return repr(x) if abs(x) < 2**128 else f"a whole number of {x.bit_length()} bits"
 
 
@@ -136,11 +136,11 @@ _brief = _Brief()
 
 
 def show(value: object, limit: int = 60) -> str:
-    """A value as it may stand in a message: short, texts in quotes."""
+    """Format a value for a message: short, strings in quotes."""
     text = _brief.repr(list(value) if type(value) is tuple else value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def show_key(key: object, limit: int = 60) -> str:
-    """A key or a name as it may stand in a message: short, one line, without quotes."""
+    """Format a key or name for a message: short, one line, without quotes."""
     return printable(key, limit) if isinstance(key, str) else show(key, limit)

@@ -1,7 +1,7 @@
-"""YAML from outside, bounded while it is parsed: depth, values, and what aliases stand for.
+"""Parse untrusted YAML with limits on depth, number of values and expanded aliases.
 
-YAML 1.2 core schema (`1e-4` is a number, `no` a text, dates are texts): nulls, truth values,
-numbers, texts, lists and mappings, nothing else.
+YAML 1.2 core schema (`1e-4` is a number, `no` and dates are strings): nulls, booleans, numbers,
+strings, lists and mappings, nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from yaml.reader import ReaderError
 from rtdetr_cli.core.bounded_text import MAX_DEPTH, MAX_DIGITS, MAX_NODES, show, show_key
 
 MAX_ALIASES = 1000
-"""`*name` in one file."""
+"""Limit of aliases (`*name`) per file."""
 
 _TAG = "tag:yaml.org,2002:"
 _PATTERNS = {
@@ -43,7 +43,7 @@ _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class BrokenYamlError(ValueError):
-    """Text that is no YAML, or more of it than is read; `line` counts from 1."""
+    """Invalid YAML, or YAML beyond a limit; `line` counts from 1."""
 
     def __init__(self, problem: str, line: int | None = None) -> None:
         super().__init__(f"line {line}: {problem}" if line else problem)
@@ -52,10 +52,10 @@ class BrokenYamlError(ValueError):
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401  (whatever it holds)
-    """Decode one YAML document; no value is shared between two places of the result.
+    """Decode one YAML document; aliases are copied, not shared.
 
     Raises:
-        BrokenYamlError: it is broken, beyond a limit, has a key twice, or a tag of its own.
+        BrokenYamlError: it is invalid, exceeds a limit, or has a duplicate key or a custom tag.
     """
     try:
         root = _Composer(text).get_single_node()
@@ -74,7 +74,7 @@ def parse_yaml(text: str) -> Any:  # noqa: ANN401  (whatever it holds)
 
 
 class _Composer(SafeLoader):
-    """Nodes without values, each checked as it is made."""
+    """Composes nodes without constructing values and checks each of them."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  (typed by the base class)
 
@@ -85,7 +85,7 @@ class _Composer(SafeLoader):
         self._num_nodes = 0
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """One node and what is below it."""
+        """Compose a node and its children."""
         event: Event = self.peek_event()  # type: ignore[no-untyped-call]  # not in the stubs
         self._depth += 1
         self._aliases += isinstance(event, AliasEvent)
@@ -96,19 +96,19 @@ class _Composer(SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, AliasEvent):
-            _require(id(node) in self._sizes, f"*{event.anchor} is inside what it names", event)
+            _require(id(node) in self._sizes, f"*{event.anchor} refers to its own parent", event)
         elif node is not None:
             _check(node)
             self._sizes[id(node)] = self._size(node)
         return node
 
     def _size(self, node: Node) -> int:
-        """How many values a node stands for, aliases followed."""
+        """Count the values of a node with aliases expanded."""
         if not isinstance(node, CollectionNode):
             return 1
         pairs = node.value if isinstance(node, MappingNode) else [(item,) for item in node.value]
         size = 1 + sum(self._sizes[id(item)] for pair in pairs for item in pair)
-        _require(size <= MAX_NODES, f"aliases stand for more than {MAX_NODES} values", node)
+        _require(size <= MAX_NODES, f"aliases expand to more than {MAX_NODES} values", node)
         return size
 
 
@@ -130,30 +130,32 @@ def _require(holds: bool, problem: str, place: Node | Event) -> None:
 
 
 def _check(node: Node) -> None:
-    """Refuse a tag that does not fit its node, a number without end, a key that stands twice."""
+    """Reject a tag that does not fit its node, a number that is too long, a duplicate key."""
     tag = node.tag.removeprefix(_TAG)
     if isinstance(node, SequenceNode):
-        _require(tag == "seq", f"the tag {show_key(tag)} is not read", node)
+        _require(tag == "seq", f"the tag {show_key(tag)} is not supported", node)
     elif isinstance(node, MappingNode):
-        _require(tag == "map", f"the tag {show_key(tag)} is not read", node)
+        _require(tag == "map", f"the tag {show_key(tag)} is not supported", node)
         _check_keys(node)
     else:
-        _require(tag in _PATTERNS, f"the tag {show_key(tag)} is not read", node)
+        _require(tag in _PATTERNS, f"the tag {show_key(tag)} is not supported", node)
         text = node.value
-        _require(bool(_PATTERNS[tag].fullmatch(text)), f"{show(text)} is no {tag}", node)
-        _require(not _UNPRINTABLE.search(text), f"{show(text)} is no text that can be stored", node)
+        _require(bool(_PATTERNS[tag].fullmatch(text)), f"{show(text)} is not a valid {tag}", node)
+        _require(
+            not _UNPRINTABLE.search(text), f"{show(text)} contains NUL or a lone surrogate", node
+        )
         is_short = tag != "int" or len(text.lstrip("-+").lstrip("0")) <= MAX_DIGITS
         _require(is_short, f"{show_key(text)} has more than {MAX_DIGITS} digits", node)
 
 
 def _check_keys(node: MappingNode) -> None:
-    """Keys are texts or whole numbers, each once; YAML would silently let the last one win."""
+    """Require unique keys, strings or integers; YAML would silently use the last one."""
     seen = set()
     for key, _ in node.value:
         is_plain = isinstance(key, ScalarNode) and key.tag.removeprefix(_TAG) in _KEY_TAGS
         _require(is_plain, "a key must be a text or a whole number", key)
         value = _scalar(key)
-        _require(value not in seen, f"{show_key(value)} stands twice", key)
+        _require(value not in seen, f"{show_key(value)} is a duplicate key", key)
         seen.add(value)
 
 
@@ -167,7 +169,7 @@ def _value(node: Node) -> Any:  # noqa: ANN401  (whatever it holds)
 
 
 def _mapping(node: MappingNode) -> dict[str | int, Any]:
-    """Keys and values; those of `<<` come first and lose against the mapping's own."""
+    """Keys and values; the mapping's own keys override those of `<<`."""
     merged: dict[str | int, Any] = {}
     for key, value in node.value:
         if key.tag == f"{_TAG}merge":

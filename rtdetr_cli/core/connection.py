@@ -1,7 +1,7 @@
-"""One response of a web server: where redirects lead, how slow and how long its head may be.
+"""HTTP requests with safe redirects, a minimum transfer rate and bounded headers.
 
-Everything that a server sends passes `_Paced`, so that no server keeps a download busy for ever.
-download.py makes a file of the response. Standard library only.
+All bytes from a server pass through `_Paced`, so that no server can stall a download forever.
+download.py writes the response to a file. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from rtdetr_cli.core.errors import printable
 from rtdetr_cli.core.urls import ascii_url
 
 TIMEOUT_S = 30.0
-"""Silence of a server that ends an attempt, seconds."""
+"""Timeout of a read, seconds."""
 MIN_PACE = 1000.0
-"""Bytes a second on average over `PACE_WINDOW_S`; a slower server ends the attempt."""
+"""Minimum bytes per second, averaged over `PACE_WINDOW_S`; a slower transfer is aborted."""
 PACE_WINDOW_S = 60.0
 MAX_HEAD = 1 << 18
-"""Bytes of status lines and headers, those of interim responses included, as in browsers."""
+"""Maximum bytes of status lines and headers, including interim responses, as in browsers."""
 
-_TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # 416: it has less than we asked for
-_SHOWN = 300  # characters of a server's own words
+_TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # 416: range beyond the end of the file
+_SHOWN = 300  # characters of a message from the server
 
 
 class DownloadError(Exception):
-    """Why a file could not be had, in words; the caller adds what to do and its exit code."""
+    """A download failed; the caller adds a hint and the exit code."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(printable(sentence, _SHOWN))
 
 
 class BrokenError(Exception):
-    """An attempt failed in a way that another one may mend; `code` is the server's, or 0."""
+    """A transient failure that is worth a retry; `code` is the HTTP status or 0."""
 
     def __init__(self, sentence: str, code: int = 0) -> None:
         super().__init__(printable(sentence, _SHOWN))
@@ -48,11 +48,11 @@ class BrokenError(Exception):
 
 
 def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-    """Request a file; the body of the response is read by the caller.
+    """Request a file; the caller reads the body of the response.
 
     Raises:
-        DownloadError: the server refuses, or leads to where we do not follow.
-        BrokenError: no connection, or a fault of the server that may pass.
+        DownloadError: the server refuses, or redirects to an unsafe address.
+        BrokenError: no connection, or a transient server error.
     """
     try:
         opener = build_opener(_Http, _Https, _SafeRedirects)
@@ -61,7 +61,7 @@ def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
     except HTTPError as error:
         error.close()
         reason = " ".join(str(error.reason).splitlines()[:1])
-        sentence = f"the server answered {error.code} {reason}"
+        sentence = f"the server returned {error.code} {reason}"
         if error.code in _TRANSIENT:
             raise BrokenError(sentence, error.code) from None
         raise DownloadError(sentence) from None
@@ -76,7 +76,7 @@ def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    """Follows to http and https only, and never from https to http."""
+    """Follows redirects to http and https only, and never from https to http."""
 
     max_redirections = 5
 
@@ -89,10 +89,10 @@ class _SafeRedirects(HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> Request | None:
-        fp.close()  # its body is of no use, and would be read to an end that it may not have
+        fp.close()  # the body is not needed and may be endless
         allowed = {"https"} if req.type == "https" else {"http", "https"}
         if urlsplit(newurl).scheme not in allowed:
-            raise DownloadError(f"the server leads to {newurl}, which is less safe")
+            raise DownloadError(f"the server redirects to {newurl}, which is less safe")
         return super().redirect_request(req, fp, code, msg, headers, ascii_url(newurl))
 
     def http_error_302(
@@ -102,19 +102,19 @@ class _SafeRedirects(HTTPRedirectHandler):
             return super().http_error_302(req, fp, code, msg, headers)
         except ValueError as error:
             fp.close()
-            raise DownloadError(f"the server leads to an impossible address ({error})") from None
+            raise DownloadError(f"the server redirects to an invalid address ({error})") from None
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class _Paced(io.RawIOBase):
-    """What a socket receives, as long as it comes fast enough and no head is endless."""
+    """A socket stream with a minimum transfer rate and bounded headers."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
         self._began, self._received = time.monotonic(), 0
         self.head_left: int | None = MAX_HEAD
-        """Bytes that may come before the body begins; None in the body."""
+        """Remaining bytes before the body must begin; None in the body."""
 
     def readable(self) -> bool:
         return True
@@ -126,8 +126,8 @@ class _Paced(io.RawIOBase):
         if elapsed > PACE_WINDOW_S:
             if self._received < MIN_PACE * elapsed:
                 raise BrokenError(
-                    f"the server sends {self._received / elapsed:.0f} bytes a second, less than "
-                    f"the {MIN_PACE:.0f} it must"
+                    f"the server sends {self._received / elapsed:.0f} bytes per second, less than "
+                    f"the required {MIN_PACE:.0f}"
                 )
             self._began, self._received = time.monotonic(), 0
         if self.head_left is not None:
@@ -142,7 +142,7 @@ class _Paced(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response that is read through `_Paced`."""
+    """A response read through `_Paced`."""
 
     def __init__(self, sock: socket.socket, *arguments: object, **keys: object) -> None:
         super().__init__(sock, *arguments, **keys)  # type: ignore[arg-type]
@@ -154,7 +154,7 @@ class _Response(http.client.HTTPResponse):
         self._paced.head_left = None
 
     def _read_and_discard_trailer(self) -> None:
-        """Headers behind the last chunk are as bounded as those before the first."""
+        """Bound the trailing headers like the leading ones."""
         self._paced.head_left = MAX_HEAD
         super()._read_and_discard_trailer()  # type: ignore[misc]
 

@@ -1,8 +1,8 @@
-r"""All that the toolkit prints: results to stdout, log output and the progress bar to stderr.
+r"""Console output: results go to stdout, log output and the progress bar to stderr.
 
-Only the main process prints. Whatever comes from outside is printed as text: control characters as
-`\x1b`, rich's markup as it is. Not a terminal: plain lines, no control codes. rich is imported when
-a bar or a table is drawn, torch never.
+Only the main process prints. Text from outside is escaped: control characters appear as `\x1b`, and
+rich markup is not interpreted. Without a terminal there are plain lines without control codes. rich
+is imported when a bar or a table is drawn, torch never.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LONGEST = 10_000
-"""Characters of a line; names from outside may have any length."""
+"""Maximum characters per line; names from outside may have any length."""
 _bars: list[Progress] = []  # bars on screen; lines must be printed above them
 
 
-class ReaderGone(Exception):  # noqa: N818  (no error: nobody needs to read of it)
-    """The program that reads stdout has ended, as `head` does after its lines."""
+class ReaderGone(Exception):  # noqa: N818  (not an error: nothing is reported)
+    """The program that reads stdout has exited, as `head` does."""
 
 
 class _Lossy:
-    """A stream whose text may be lost: closed, full, or a terminal that was hung up."""
+    """A stream that ignores write errors: closed, full, or a terminal that has hung up."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -42,7 +42,7 @@ class _Lossy:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write what can be written; a run does not end because nobody reads its log output."""
+        """Write and ignore errors: a run continues when nobody reads its log output."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
@@ -54,10 +54,10 @@ class _Lossy:
 
 
 def open_streams() -> None:
-    """Make stdout and stderr fit for a command, whatever they are connected to.
+    """Prepare stdout and stderr for a command.
 
-    Descriptors 0 to 2 that are closed are opened on the null device: else the next file to be
-    opened takes such a number, and what libraries print goes into it.
+    Descriptors 0 to 2 are opened on the null device if closed; otherwise the next opened file would
+    get such a number and receive what libraries print.
     """
     for descriptor in range(3):
         try:
@@ -72,7 +72,7 @@ def open_streams() -> None:
 
 
 def close_streams() -> None:
-    """Drop what stdout could not take: Python would try again and end with a code of its own."""
+    """Discard what stdout did not accept; Python would retry and exit with its own code."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -81,42 +81,42 @@ def close_streams() -> None:
 
 
 def say(*lines: str) -> None:
-    """Lines of log output on stderr."""
+    """Print lines of log output to stderr."""
     _write(sys.stderr, "\n".join(map(_line, lines)))
 
 
 def warn(text: str) -> None:
-    """One line on stderr that begins with `Warning:`."""
+    """Print a line to stderr that starts with `Warning:`."""
     _write(sys.stderr, f"Warning: {_line(text)}")
 
 
 def error(text: str) -> None:
-    """One line on stderr that begins with `Error:`, from any process."""
+    """Print a line to stderr that starts with `Error:`, from any process."""
     sys.stderr.write(f"Error: {_line(text)}\n")
 
 
 def result(*lines: str) -> None:
-    """Lines of results on stdout, as they are: never wrapped, never coloured.
+    """Print lines of results to stdout, without wrapping or color.
 
     Raises:
-        ReaderGone: the program that reads them has ended.
+        ReaderGone: the program that reads stdout has exited.
         StorageError: stdout is closed or full.
     """
     _write(sys.stdout, "\n".join(map(_line, lines)))
 
 
 def result_json(text: str) -> None:
-    """A JSON text on stdout; raises as `result`.
+    """Print JSON to stdout; raises like `result`.
 
-    What JSON does not escape by itself (DEL, C1, bidi overrides) is escaped as JSON does: the
-    values that a program reads are the same.
+    Characters that JSON leaves unescaped (DEL, C1, bidi overrides) are escaped as well; a parser
+    reads the same values.
     """
     _write(sys.stdout, "\n".join(map(_json_line, text.split("\n"))))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout: the first column to the left, the others to the right."""
-    if not _speaks():
+    """Print a table to stdout, the first column left-aligned, the others right-aligned."""
+    if not _is_main_process():
         return
     from rich.console import Console
     from rich.table import Table
@@ -132,7 +132,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     text = io.StringIO()
     console = Console(file=text, highlight=False, force_terminal=is_terminal)
     if not is_terminal:
-        console.width = 10_000  # a file has no edge; the table takes what it needs
+        console.width = 10_000  # no wrapping in a file
     console.print(drawn)
     _write(sys.stdout, text.getvalue().removesuffix("\n"))
 
@@ -140,14 +140,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 def progress(
     items: Iterable[T], total: int | None = None, label: str | Callable[[], str] = ""
 ) -> Iterator[T]:
-    """Pass items on and show a bar on a terminal; elsewhere show nothing.
+    """Yield the items and show a progress bar on a terminal.
 
     Args:
-        items: what to go through.
-        total: how many there are, if known.
-        label: text before the bar; a function is asked anew for each item.
+        items: any iterable.
+        total: number of items, if known.
+        label: text before the bar; a function is called for each item.
     """
-    if not (_speaks() and sys.stderr.isatty()):
+    if not (_is_main_process() and sys.stderr.isatty()):
         yield from items
         return
     from rich.console import Console
@@ -177,8 +177,8 @@ def progress(
             _bars.remove(bar)
 
 
-def _speaks() -> bool:
-    """Whether this is the main process; the launcher tells each its number."""
+def _is_main_process() -> bool:
+    """Whether this is the main process; the launcher sets RANK."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -199,13 +199,13 @@ def _json_escape(letter: str) -> str:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if not _speaks():
+    if not _is_main_process():
         return
     try:
         _print(stream, text)
     except OSError as problem:
         if stream is sys.stderr:
-            return  # nobody reads the log output: no reason to end a run
+            return  # a run continues when nobody reads its log output
         if problem.errno == errno.EPIPE:
             raise ReaderGone("nobody reads stdout") from None
         raise StorageError(f"cannot write to stdout: {reason_of(problem)}") from problem

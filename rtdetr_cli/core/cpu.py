@@ -1,7 +1,7 @@
-"""The one place that knows the CPU: its instructions, and how many of its cores this process has.
+"""CPU detection: the instruction sets, and the number of cores available to this process.
 
-Every choice that depends on them asks here (int8, bf16, `backend=auto`, threads). Nothing else
-reads /proc/cpuinfo or counts cores. Standard library only: it runs before torch is imported.
+All choices that depend on the CPU (int8, bf16, `backend=auto`, threads) use this module. Standard
+library only, as it runs before torch is imported.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _ISA_CAPS = {
     "AVX512_CORE_VNNI": {"avx2", "avx512", "avx512_vnni"},
     "AVX512_CORE_BF16": {"avx2", "avx512", "avx512_vnni", "avx512_bf16"},
 }
-"""What `ONEDNN_MAX_CPU_ISA` leaves (oneDNN, CPU Dispatcher Control); larger values cap nothing that
-is asked for here."""
+"""Instruction sets left by a value of `ONEDNN_MAX_CPU_ISA` (oneDNN, CPU Dispatcher Control); larger
+values do not limit any that is checked here."""
 
 
 @dataclass(frozen=True)
 class CPUFeatures:
-    """Instructions that matter to a detector. All False outside Linux, where no file lists them."""
+    """Instruction sets relevant to inference; all False outside Linux."""
 
     avx2: bool = False
     avx512: bool = False
     """AVX-512 F, BW, DQ and VL."""
     avx_vnni: bool = False
-    """8-bit dot products of 256 bits."""
+    """8-bit dot products in 256-bit registers."""
     avx512_vnni: bool = False
     avx512_bf16: bool = False
     amx_int8: bool = False
@@ -56,7 +56,7 @@ class CPUFeatures:
 
     @property
     def has_int8_dot(self) -> bool:
-        """Whether 8-bit products are added in 32 bits by one instruction.
+        """Whether one instruction accumulates 8-bit products in 32 bits.
 
         x86 without it adds pairs in 16 bits, where uint8 times int8 saturates.
         """
@@ -64,20 +64,20 @@ class CPUFeatures:
 
     @property
     def has_bf16(self) -> bool:
-        """Whether bfloat16 is faster than float32: x86 with instructions for it.
+        """Whether bfloat16 is faster than float32: x86 with native instructions.
 
-        Elsewhere torch emulates it slowly; on Arm nobody has measured it.
+        Elsewhere torch emulates it slowly; Arm has not been measured.
         """
         return self.avx512_bf16 or self.amx_bf16
 
     def describe(self) -> str:
-        """The instructions, or that none is known."""
+        """List the instruction sets."""
         names = [field.name for field in fields(self) if getattr(self, field.name)]
         return ", ".join(names) or "no known instruction set"
 
 
 def cpu_features() -> CPUFeatures:
-    """Instructions of this CPU, less what `ONEDNN_MAX_CPU_ISA` switches off."""
+    """Detect the instruction sets of this CPU, without those `ONEDNN_MAX_CPU_ISA` disables."""
     found = _read_features(_CPUINFO)
     left = _ISA_CAPS.get(os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper())
     if left is None:
@@ -86,13 +86,13 @@ def cpu_features() -> CPUFeatures:
 
 
 def cpu_name() -> str:
-    """The model as the maker calls it, or the architecture."""
+    """Return the model name of the CPU, or the architecture."""
     name = _entry(_CPUINFO, "model name") or platform.processor()
     return name if name and name != "unknown" else platform.machine()
 
 
 def available_cores() -> int:
-    """CPUs that this process may use at once: those of its affinity, at most its quota, at least 1.
+    """Count the CPUs this process may use: its affinity, limited by its cgroup quota, at least 1.
 
     A quota of 1.5 CPUs counts as 2: one thread would leave half a CPU unused.
     """
@@ -105,11 +105,11 @@ def available_cores() -> int:
 
 
 def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what OpenMP reads when torch is loaded: threads that wait sleep, and no more than cores.
+    """Set OpenMP's environment before torch loads: waiting threads sleep, one thread per core.
 
-    Waiting threads that spin keep the thread they wait for from running: beside other jobs training
-    took up to fifteen times as long (docs/benchmarks.md). What the user has set stays. Once torch
-    is loaded this has no effect.
+    Spinning threads keep the thread they wait for from running: next to other jobs, training took
+    up to fifteen times as long (docs/benchmarks.md). Variables set by the user are kept. Has no
+    effect once torch is loaded.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -140,7 +140,7 @@ def _names() -> list[str]:
 
 
 def _entry(cpuinfo: Path, key: str) -> str:
-    """The value of a key for the first CPU; empty where there is none."""
+    """Return the value of a key for the first CPU, or an empty string."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -149,7 +149,7 @@ def _entry(cpuinfo: Path, key: str) -> str:
 
 
 def _quota(own_groups: Path, groups: Path) -> float | None:
-    """CPUs that control groups grant, the least of this process' group and those above it."""
+    """Return the CPU quota of the control groups: the minimum over this group and its parents."""
     try:
         lines = own_groups.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -168,7 +168,7 @@ def _quota(own_groups: Path, groups: Path) -> float | None:
 def _quotas_above(
     roots: Iterable[Path], path: str, read: Callable[[Path], float | None]
 ) -> list[float]:
-    """Quotas of a group and of all above it. In a container its own group is the root."""
+    """Quotas of a group and its parents; in a container, its own group is the root."""
     found = []
     for root in roots:
         group = root / path.strip("/")
@@ -188,7 +188,7 @@ def _quota_v1(group: Path) -> float | None:
 
 
 def _ratio(limit: str, period: str) -> float | None:
-    """Microseconds of each period; `max` and -1 are no limit."""
+    """Microseconds per period; `max` and -1 mean no limit."""
     is_limited = limit.isdecimal() and period.isdecimal() and int(period) > 0
     return int(limit) / int(period) if is_limited else None
 

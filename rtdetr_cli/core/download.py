@@ -1,8 +1,8 @@
-"""The one downloader: resumes, verifies, and gives a file its name only when it is right.
+"""Download files: resume, verify, and rename only after verification.
 
-Half of a file is kept beside its place as `.NAME.part` with a note of what it is the half of. The
-checksum of a whole one is kept as `NAME.sha256` and compared from then on. connection.py asks the
-server. Standard library only.
+A partial file is `.NAME.part`, with its URL and validator in `.NAME.part.json`. The checksum of a
+complete file is written to `NAME.sha256` and compared on each use. connection.py sends the
+requests. Standard library only.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from rtdetr_cli.core.lock import file_lock
 
 OFFLINE = "RTDETR_OFFLINE"
 MAX_BYTES = 1 << 36
-"""64 GiB, more than any file of ours."""
+"""64 GiB, more than any published file."""
 PAUSES_S = (1.0, 2.0, 4.0)
-"""Waiting before another attempt; an attempt at a pace of `MIN_PACE` starts the row again."""
+"""Delays before retries; an attempt that reached `MIN_PACE` resets the sequence."""
 
 _MB = 1_000_000
 _BLOCK = 1 << 16
@@ -39,13 +39,13 @@ _LINE_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class _Notes:
-    """What half a file is the half of."""
+    """Metadata of a partial file."""
 
     url: str
     validator: str
-    """The server's ETag or Last-Modified: it has changed when the file has."""
+    """ETag or Last-Modified of the server, which changes with the file."""
     total: int
-    """Bytes of the whole file."""
+    """Bytes of the complete file."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class _Job:
         return self.path.with_name(f".{self.path.name}.part.json")
 
     def forget(self) -> None:
-        """Remove the half file."""
+        """Remove the partial file."""
         self.part.unlink(missing_ok=True)
         self.notes.unlink(missing_ok=True)
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids the network (`RTDETR_OFFLINE=1`)."""
+    """Whether the environment disables the network (`RTDETR_OFFLINE=1`)."""
     return os.environ.get(OFFLINE, "").lower() not in {"", "0", "false"}
 
 
@@ -83,16 +83,16 @@ def download(
     check: Callable[[Path], object] | None = None,
     label: str = "",
 ) -> Path:
-    """Fetch a file, unless it is there already; of several processes one fetches, all wait.
+    """Download a file unless it exists; of several processes one downloads, the others wait.
 
     Args:
-        url: http or https; redirects never lead from https to http.
-        path: of the whole, verified file.
-        known_sum: its SHA-256 in hexadecimal, where it is known beforehand; a file that is there
-            and has another one is fetched again.
+        url: http or https; redirects from https to http are refused.
+        path: target of the verified file.
+        known_sum: published SHA-256 in hexadecimal, if known; an existing file with another one is
+            downloaded again.
         max_bytes: a larger file is refused.
-        check: looks into the whole file under its temporary name; what it raises refuses the file.
-        label: what log output calls the file; its name if empty.
+        check: inspects the complete file under its temporary name; an exception rejects the file.
+        label: name of the file in log output; its file name if empty.
 
     Returns:
         `path`.
@@ -111,7 +111,7 @@ def download(
             try:
                 _keep(job, _fetch_right(job, check))
             finally:
-                if not job.notes.is_file():  # such a half cannot be continued
+                if not job.notes.is_file():  # the partial file cannot be resumed
                     job.forget()
     return path
 
@@ -123,15 +123,15 @@ def discard(path: Path) -> None:
 
 
 def hold_to_sum(file: Path, path: Path, known_sum: str | None) -> str:
-    """The SHA-256 of a file, once it is proved to be the right one.
+    """Compute the SHA-256 of a file and compare it with the published and the recorded one.
 
     Args:
-        file: what is looked at, under whatever name.
-        path: its place; `PATH.sha256` is the checksum of its first use.
-        known_sum: what the publisher says, where that is known.
+        file: file to verify, possibly under a temporary name.
+        path: its final path; `PATH.sha256` holds the checksum at first use.
+        known_sum: the published checksum, if known.
 
     Raises:
-        DownloadError: it is another file than published, or than at first use.
+        DownloadError: the checksum differs from the published or recorded one.
     """
     found = sha256(file)
     if known_sum and found != known_sum:
@@ -144,13 +144,13 @@ def hold_to_sum(file: Path, path: Path, known_sum: str | None) -> str:
         if first != found:
             raise DownloadError(
                 f"its SHA-256 is {found[:16]}..., but was {first[:16]}... at first use; delete "
-                f"{recorded} if the publisher has really changed the file"
+                f"{recorded} if the publisher has changed the file"
             )
     return found
 
 
 def record_sum(path: Path, found: str) -> None:
-    """Keep the checksum of a file's first use, in the format of sha256sum."""
+    """Record the checksum at first use, in the format of sha256sum."""
     if not _sum_file(path).is_file():
         with atomic_write(_sum_file(path)) as temporary:
             temporary.write_text(f"{found}  {path.name}\n", encoding="utf-8", newline="\n")
@@ -161,7 +161,7 @@ def _sum_file(path: Path) -> Path:
 
 
 def _fetch_right(job: _Job, check: Callable[[Path], object] | None) -> str:
-    """Bring the whole file and prove it; pieced together and wrong, it is fetched once more."""
+    """Download and verify; a resumed file with a wrong checksum is downloaded once more."""
     is_pieced = _fetch(job)
     while True:
         try:
@@ -180,14 +180,14 @@ def _fetch_right(job: _Job, check: Callable[[Path], object] | None) -> str:
 
 
 def _keep(job: _Job, found: str) -> None:
-    """Give the file its name; its checksum first, so that no crash leaves a file without one."""
+    """Record the checksum, then rename, so that a crash leaves no file without a checksum."""
     record_sum(job.path, found)
     job.part.replace(job.path)
     job.forget()
 
 
 def _fetch(job: _Job) -> bool:
-    """Try until the file is whole; returns whether it came in more than one piece."""
+    """Retry until the file is complete; returns whether it was resumed."""
     failures, most, since = 0, _size(job.part), time.monotonic()
     is_pieced = most > 0
     while True:
@@ -208,7 +208,7 @@ def _fetch(job: _Job) -> bool:
 
 
 def _receive(job: _Job) -> None:
-    """One attempt: continue where the last one ended, or start from the first byte."""
+    """One attempt: resume the partial file or start from the first byte."""
     notes = _read_notes(job)
     with _ask(job, notes) as response:
         start, total = _place(response, job, notes)
@@ -234,7 +234,7 @@ def _ask(job: _Job, notes: _Notes | None) -> http.client.HTTPResponse:
     try:
         return connect(job.url, headers)
     except BrokenError as error:
-        if error.code == 416:  # it has less than we have
+        if error.code == 416:  # the file is shorter than the partial one
             job.forget()
         raise
 
@@ -242,9 +242,9 @@ def _ask(job: _Job, notes: _Notes | None) -> http.client.HTTPResponse:
 def _place(
     response: http.client.HTTPResponse, job: _Job, notes: _Notes | None
 ) -> tuple[int, int | None]:
-    """Where in the file the answer begins, and the bytes of the whole file if they are declared."""
+    """Return the offset of the response in the file and the total size, if declared."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise DownloadError("the server compresses the file although it was asked not to")
+        raise DownloadError("the server compresses the file despite Accept-Encoding: identity")
     if response.status == 206 and notes:
         start = _size(job.part)
         expected = f"bytes {start}-{notes.total - 1}/{notes.total}"
@@ -254,45 +254,45 @@ def _place(
         job.forget()
         raise BrokenError("the server resumed with another file")
     if response.status != 200:
-        raise DownloadError(f"the server answered {response.status} {response.reason}")
+        raise DownloadError(f"the server returned {response.status} {response.reason}")
     total = response.length
     if total is None and not (response.chunked or job.known_sum):
-        raise DownloadError("the server does not say how long the file is")
+        raise DownloadError("the server does not declare the length of the file")
     if (total or 0) > job.max_bytes:
-        raise DownloadError(f"{(total or 0) / _MB:.0f} MB are more than this file may have")
+        raise DownloadError(f"{(total or 0) / _MB:.0f} MB exceed the limit for this file")
     return 0, total
 
 
 def _copy(
     response: http.client.HTTPResponse, file: IO[bytes], job: _Job, total: int | None
 ) -> Iterator[int]:
-    """Write what comes; yields at every MB, for the bar."""
+    """Write the response; yield at every MB, for the progress bar."""
     position, due = file.tell(), time.monotonic() + _LINE_EVERY_S
-    told = position // _MB
+    reported = position // _MB
     while total is None or position < total:
         block = _read(response, min(_BLOCK, total - position) if total else _BLOCK)
         if not block and total is None:
             return
         if not block:
-            raise BrokenError(f"the connection broke off at {position:,} of {total:,} bytes")
+            raise BrokenError(f"the connection broke at {position:,} of {total:,} bytes")
         position += file.write(block)
         if position > job.max_bytes:
-            raise DownloadError(f"it is longer than the {job.max_bytes / _MB:.0f} MB it may have")
-        if position // _MB > told:
-            told = position // _MB
+            raise DownloadError(f"it exceeds the limit of {job.max_bytes / _MB:.0f} MB")
+        if position // _MB > reported:
+            reported = position // _MB
             if total is None:
                 _check_room(job, 0)
-            yield told
+            yield reported
         if time.monotonic() > due and not sys.stderr.isatty():
             due = time.monotonic() + _LINE_EVERY_S
-            say(f"{job.label}: {told} MB" + (f" of {total / _MB:.0f}" if total else ""))
+            say(f"{job.label}: {reported} MB" + (f" of {total / _MB:.0f}" if total else ""))
 
 
 def _read(response: http.client.HTTPResponse, limit: int) -> bytes:
     try:
         return response.read1(limit)
     except (OSError, http.client.HTTPException) as error:
-        raise BrokenError(f"the connection broke off ({error})") from None
+        raise BrokenError(f"the connection broke ({error})") from None
 
 
 def _check_room(job: _Job, needed: int) -> None:
@@ -305,7 +305,7 @@ def _check_room(job: _Job, needed: int) -> None:
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
-    """What If-Range may name: a strong ETag (RFC 9110, 13.1.5), else the date."""
+    """Return the validator for If-Range: a strong ETag (RFC 9110, 13.1.5), else the date."""
     etag, date = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
     if re.fullmatch(r'"[!#-~]{0,200}"', etag):
         return str(etag)
@@ -313,7 +313,7 @@ def _validator(response: http.client.HTTPResponse) -> str | None:
 
 
 def _write_notes(job: _Job, response: http.client.HTTPResponse, total: int | None) -> None:
-    """Say what the half file is; without a length or a validator it cannot be resumed."""
+    """Describe the partial file; without a length or a validator it cannot be resumed."""
     validator = _validator(response)
     if response.status != 200:
         return
@@ -324,7 +324,7 @@ def _write_notes(job: _Job, response: http.client.HTTPResponse, total: int | Non
 
 
 def _read_notes(job: _Job) -> _Notes | None:
-    """The notes, if they belong to this address and something is left to fetch."""
+    """Read the notes, if they belong to this URL and the file is incomplete."""
     try:
         notes = _Notes(**json.loads(job.notes.read_text(encoding="utf-8")))
         is_usable = notes.url == job.url and 0 < _size(job.part) < notes.total

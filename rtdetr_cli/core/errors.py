@@ -1,15 +1,15 @@
-"""Everything that can go wrong and that the user can mend.
+"""Errors that the user can fix.
 
-RTDETRError               exit code 1, never raised itself
+RTDETRError               exit code 1, never raised directly
  ├─ UsageError            2  a key, a value or a settings file is wrong
- │   └─ ConfigError       2  a YAML file is missing, broken or says something impossible
+ │   └─ ConfigError       2  a YAML file is missing, broken or inconsistent
  ├─ DataError             3  a data set, a label or an image
- ├─ WeightsError          4  a checkpoint: absent, damaged, foreign, of another architecture
+ ├─ WeightsError          4  a checkpoint is missing, damaged, unknown or of another architecture
  └─ BackendError          5  export, a runtime, a device
      └─ StorageError      5  no space left, no permission to write
 
 The message is one sentence: what was found, where, what was expected, the nearest valid value.
-It may quote a third-party file, so it is made one printable line.
+It may quote a third-party file, so it is reduced to one printable line.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from itertools import islice
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of control characters, bidi overrides, lone surrogates, line separators."""
 _JOINERS = "\u200c\u200d"
-"""Invisible too, but words of Persian and of Indian scripts are misspelt without them."""
+"""Kept although invisible: Persian and Indic scripts need them for correct spelling."""
 
 
 class RTDETRError(Exception):
-    """Base of all errors that end a command with one sentence instead of a traceback."""
+    """Base of all errors that end a command with a sentence instead of a traceback."""
 
     exit_code = 1
 
@@ -51,7 +51,7 @@ class DataError(RTDETRError):
 
 
 class WeightsError(RTDETRError):
-    """A checkpoint is absent, damaged, unsafe or does not fit the architecture."""
+    """A checkpoint is missing, damaged, unsafe or does not fit the architecture."""
 
     exit_code = 4
 
@@ -67,7 +67,7 @@ class StorageError(BackendError):
 
 
 def printable(text: str, limit: int = 600) -> str:
-    r"""Text from outside as one line: control characters as `\x1b`, at most `limit` characters."""
+    r"""Reduce text to one line: control characters as `\x1b`, at most `limit` characters."""
     head = text[: limit + 1]
     line = head if head.isprintable() else "".join(map(_visible, head))
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
@@ -80,7 +80,7 @@ def _visible(letter: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint `; did you mean X?` for the known name closest to `name`, or an empty string."""
-    few = islice(known, 10_000) if len(name) <= 100 else ()  # the time grows with both
+    """Return the hint `; did you mean X?` for the closest known name, or an empty string."""
+    few = islice(known, 10_000) if len(name) <= 100 else ()  # quadratic time
     close = difflib.get_close_matches(name, list(few), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

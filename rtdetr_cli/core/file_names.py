@@ -1,7 +1,7 @@
-"""File and folder names made of other texts: class names, names of images.
+"""File and folder names derived from class and image names.
 
-They are valid on every usual file system (255 bytes; Windows' reserved names and letters), and two
-texts that differ get names that differ even where case and accents do not count.
+They are valid on all common file systems (255 bytes; reserved names and characters of Windows).
+Different class names get different folders, even on file systems that ignore case and accents.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _UNSAFE = re.compile(r'[<>:"/\\|?*]|^[. ]+|[. ]+$')
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE
 )
-"""Devices on Windows, whatever suffix they have."""
+"""Device names on Windows, with any suffix."""
 
 
 def safe_name(text: str) -> str:
-    """A text as the name of a file or folder; what it cannot hold becomes `_`."""
+    """Convert text to a file or folder name; characters that are not allowed become `_`."""
     visible = "".join(letter if letter.isprintable() else "_" for letter in text[: MAX_BYTES + 1])
     name = unicodedata.normalize("NFC", visible).encode()[:MAX_BYTES].decode(errors="ignore")
     name = _UNSAFE.sub("_", name) or "_"
@@ -29,16 +29,16 @@ def safe_name(text: str) -> str:
 
 
 def same_name(name: str) -> str:
-    """A key that is equal for names that some file system takes for the same."""
+    """Return a key that is equal for names that some file system treats as the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def class_folders(names: Mapping[int, str]) -> dict[int, str]:
-    """A folder for each class; the index is added where another class has the name already."""
+    """Return a folder name per class; the index is appended if the name is taken."""
     return dict(_folders(tuple(sorted(names.items()))))
 
 
-@lru_cache(maxsize=4)  # asked for each image
+@lru_cache(maxsize=4)  # called for each image
 def _folders(names: tuple[tuple[int, str], ...]) -> dict[int, str]:
     folders: dict[int, str] = {}
     taken: set[str] = set()

@@ -1,7 +1,4 @@
-"""Where files live and how they are written: all or nothing, never half.
-
-Used by every room that reads a shipped YAML or leaves something on disk.
-"""
+"""Locations of shipped and downloaded files, atomic writes, and run folders."""
 
 from __future__ import annotations
 
@@ -27,11 +24,11 @@ _REASONS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EROFS: "the file system is read-only",
-    errno.EEXIST: "a file is in the way of its folder",
-    errno.ENOTDIR: "a file is in the way of its folder",
-    errno.EISDIR: "a folder is in the way",
+    errno.EEXIST: "a file has the name of its folder",
+    errno.ENOTDIR: "a file has the name of its folder",
+    errno.EISDIR: "a folder has this name",
     errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "its links lead in a circle",
+    errno.ELOOP: "its links form a loop",
     errno.EIO: "the device failed",
     errno.EBADF: "it is closed",
     errno.EMFILE: "too many files are open",
@@ -39,7 +36,7 @@ _REASONS = {
     errno.ESTALE: "the file system is gone",
     errno.ENOTCONN: "the file system is gone",
 }
-"""What the machine around us refuses, which is no defect of the toolkit."""
+"""Errors of the environment, not defects of the toolkit."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe (FIFO)"),
@@ -50,21 +47,21 @@ _SPECIAL = (
 
 
 def asset_dir(kind: Literal["models", "cfg"]) -> Path:
-    """The shipped YAML folder: inside the package in a wheel, beside it in a checkout."""
+    """Return a shipped YAML folder: inside the package in a wheel, next to it in a checkout."""
     shipped = _PACKAGE / kind
     return shipped if shipped.is_dir() else _PACKAGE.parent / kind
 
 
 def rtdetr_home() -> Path:
-    """Where downloads and drawn data sets are kept: `RTDETR_HOME` or `~/.cache/rtdetr`."""
+    """Return the folder of downloads and data sets: `RTDETR_HOME` or `~/.cache/rtdetr`."""
     return user_path(os.environ.get("RTDETR_HOME") or "~/.cache/rtdetr")
 
 
 def user_path(path: str | Path) -> Path:
-    """A path as a user types it, with `~` and `~name` replaced.
+    """Expand `~` and `~name` in a path.
 
     Raises:
-        UsageError: there is no such home.
+        UsageError: the home folder is unknown.
     """
     try:
         return Path(path).expanduser()
@@ -72,24 +69,24 @@ def user_path(path: str | Path) -> Path:
         user = Path(path).parts[0]
         raise UsageError(
             f"{path}: the home folder of {user} is not known; set HOME, or RTDETR_HOME for "
-            "downloads, or type the whole path"
+            "downloads, or give the full path"
         ) from None
 
 
 def special_file(path: Path | str) -> str | None:
-    """What kind of file it is that opening would wait for or never end: `a device`; else None."""
+    """Describe a FIFO, socket or device, which must not be opened; None for other paths."""
     try:
         mode = Path(path).stat().st_mode
-    except (OSError, ValueError):  # absent, a NUL in its name: whoever opens it says so
+    except (OSError, ValueError):  # absent, or a NUL in its name: reported on opening
         return None
     return next((noun for is_kind, noun in _SPECIAL if is_kind(mode)), None)
 
 
 def refuse_special(path: Path | str, error: type[RTDETRError]) -> None:
-    """Name a FIFO, a device or a socket and do not open it.
+    """Reject a FIFO, device or socket without opening it.
 
     Raises:
-        RTDETRError: of the kind `error`.
+        RTDETRError: of type `error`.
     """
     noun = special_file(path)
     if noun:
@@ -97,21 +94,21 @@ def refuse_special(path: Path | str, error: type[RTDETRError]) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Why the operating system refused, in words."""
+    """Describe an error of the operating system."""
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
 def is_refusal(error: OSError) -> bool:
-    """Whether it is the machine that refused: a full disk, no permission, no temporary folder.
+    """Whether the environment caused the error: a full disk, no permission, no temporary folder.
 
-    A file that is missing is none, as whoever opens it must say what it was for.
+    A missing file does not count: the code that opens it must report its purpose.
     """
     return error.errno in _REASONS or (error.errno == errno.ENOENT and error.filename is None)
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a refused write (disk full, no permission) into one sentence that names `path`.
+    """Convert a failed write (disk full, no permission) to a StorageError that names `path`.
 
     Raises:
         StorageError: the operating system refused to write.
@@ -126,12 +123,12 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; it becomes `path` only if all went well.
+    """Yield a temporary path next to `path` and rename it to `path` on success.
 
-    The temporary file keeps the suffix, since writers choose the format by it.
+    The temporary file has the same suffix, since writers choose the format by it.
 
     Raises:
-        StorageError: disk full or no permission; nothing half-written stays behind.
+        StorageError: disk full or no permission; no partial file remains.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
@@ -148,14 +145,14 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path | str, files: Iterable[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; it takes that name only if all went well.
+    """Yield a temporary folder next to `folder` and rename it to `folder` on success.
 
     Args:
-        folder: what to make; an older one is replaced if it holds nothing but such files.
-        files: the names that will be in it, as `folder/file` where it has folders.
+        folder: target; an existing one is replaced if it holds no other files.
+        files: relative paths of the files that will be in it.
 
     Raises:
-        StorageError: disk full, no permission, or other files lie in the older folder.
+        StorageError: disk full, no permission, or the existing folder holds other files.
     """
     folder = Path(folder).absolute()
     temporary, older = (folder.with_name(f".{folder.name}-{os.getpid()}{end}") for end in ("", "~"))
@@ -183,14 +180,14 @@ def _files_below(folder: Path) -> set[str]:
 
 
 def run_path(project: Path | str, name: str) -> Path:
-    """`project/name`, which is inside the folder `project` also after links.
+    """Return `project/name` after checking that it is inside `project` with links resolved.
 
     Raises:
-        UsageError: it is not, or a file system cannot have such a name.
+        UsageError: it is outside of `project`, or the name has control characters.
     """
     for key, text in (("project", str(project)), ("name", name)):
         if _CONTROL.search(text):
-            raise UsageError(f"{key}={text}: a folder cannot have control characters in its name")
+            raise UsageError(f"{key}={text}: a folder name cannot contain control characters")
     folder = user_path(project) / name
     root, real = (Path(os.path.realpath(path)) for path in (user_path(project), folder))
     if ".." in Path(name).parts or root not in real.parents:
@@ -201,10 +198,10 @@ def run_path(project: Path | str, name: str) -> Path:
 
 
 def new_run_dir(project: Path | str, name: str, exist_ok: bool = False) -> Path:
-    """Make and return `project/name`, or the first free of `name2`, `name3`... unless `exist_ok`.
+    """Create `project/name`, or the first free of `name2`, `name3`... unless `exist_ok`.
 
     Raises:
-        UsageError: `name` leads out of `project`.
+        UsageError: `name` is outside of `project`.
         StorageError: no space left or no permission.
     """
     first = run_path(project, name)
@@ -212,7 +209,9 @@ def new_run_dir(project: Path | str, name: str, exist_ok: bool = False) -> Path:
         with storage_errors(first):
             return _make_run_dir(first, exist_ok)
     except FileNotFoundError:
-        raise StorageError(f"cannot write {first}: its file system takes no folders") from None
+        raise StorageError(
+            f"cannot write {first}: its file system does not support folders"
+        ) from None
 
 
 def _make_run_dir(first: Path, exist_ok: bool) -> Path:
@@ -222,7 +221,7 @@ def _make_run_dir(first: Path, exist_ok: bool) -> Path:
         try:
             folder.mkdir(exist_ok=exist_ok)
         except FileExistsError:
-            if exist_ok:  # and a file has the name
+            if exist_ok:  # a file has the name
                 raise
             continue
         return folder
@@ -230,7 +229,7 @@ def _make_run_dir(first: Path, exist_ok: bool) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file as 64 hexadecimal digits, read in blocks of 1 MiB."""
+    """Compute the SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -1,6 +1,6 @@
-"""Images in: from a file to upright 8-bit RGB, from there to the network's size.
+"""Read images as upright 8-bit RGB and resize them to the input size of the network.
 
-The one way for training, validation and prediction, so that all three see the same image.
+Training, validation and prediction all use these functions, so that they see the same pixels.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif"}
     | {".tiff", ".webp"}
 )
-"""Suffixes, in lower case, that make a file in a folder an image."""
+"""Lower-case suffixes of the files in a folder that are read as images."""
 
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
     *("PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
 )
-"""What Pillow may recognise a file as, whatever its suffix says. Not EPS and WMF: for these it runs
-Ghostscript or Windows' own interpreter on the file."""
+"""Formats that Pillow may detect, independent of the suffix. EPS and WMF are excluded: for these it
+runs Ghostscript or the Windows interpreter on the file."""
 _UNDECODABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
-    *(RuntimeError, MemoryError),  # a damaged AVIF; a header that claims much
+    *(RuntimeError, MemoryError),  # a damaged AVIF; an implausibly large header
 )
 _EXIF_ORIENTATION = 0x0112
 
 
 def images_in(folder: str) -> list[Path]:
-    """The images of a folder as a user types it, without its sub-folders; sorted by name."""
+    """List the images of a folder, without subfolders, sorted by name; `~` is expanded."""
     found = user_path(folder).glob("*")
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
@@ -52,7 +52,7 @@ def read_image(path: str | Path) -> Pixels:
     """Read the first frame of an image, (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        DataError: absent, empty, truncated, no image, or above 178 megapixels.
+        DataError: the file is missing, empty, truncated, not an image, or above 178 megapixels.
     """
     with _opened(path) as image:
         return to_rgb(image)
@@ -67,16 +67,16 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Pixels:
-    """Turn a Pillow image of any mode into (H, W, 3) uint8 RGB, upright; alpha is dropped."""
+    """Convert a Pillow image of any mode to (H, W, 3) uint8 RGB, upright; alpha is dropped."""
     if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion clips them to white
+    if image.mode.startswith("I"):  # 16-bit; Pillow's conversion would clip to white
         gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
         return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("float pixels have no fixed range; save it with 8 or 16 bits")
     if image.mode == "P":
-        image = image.convert("RGBA")  # straight to RGB warns about transparent entries
+        image = image.convert("RGBA")  # direct conversion warns about transparent entries
     if image.mode != "RGB":
         image = image.convert("RGB")
     return np.array(image)
@@ -89,11 +89,11 @@ def resize_image(
 
     Args:
         image: pixels.
-        size_hw: height and width that it gets.
-        antialias: True is Pillow's bilinear, as in the official code; False is OpenCV's, as in
-            Ultralytics.
-        exact: False allows PyTorch's port of Pillow's, four times as fast and never more than one
-            level of 255 away: for training, where nothing depends on the last bit.
+        size_hw: target height and width.
+        antialias: True: bilinear of Pillow, as in the official code; False: bilinear of OpenCV, as
+            in Ultralytics.
+        exact: False: use PyTorch's port of Pillow's filter, four times as fast and at most one
+            level of 255 off; for training only.
     """
     height, width = size_hw
     if image.shape[:2] == size_hw:
@@ -116,7 +116,7 @@ def to_tensor(image: Pixels) -> Tensor:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """Open with Pillow, quietly; whatever goes wrong inside becomes one sentence."""
+    """Open with Pillow without warnings; convert its exceptions to DataError."""
     path = Path(path)
     refuse_special(path, DataError)
     try:
@@ -134,9 +134,9 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if path.stat().st_size == 0 else "no known image format"
+        return "the file is empty" if path.stat().st_size == 0 else "unknown image format"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels"
     if isinstance(error, MemoryError):
-        return "it needs more memory than there is"
+        return "not enough memory"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,21 +1,21 @@
-"""Relative places named by strangers: in archives, in data set YAMLs, in addresses."""
+"""Validation of untrusted relative paths from archives, data set YAMLs and URLs."""
 
 from __future__ import annotations
 
 import unicodedata
 
 MAX_PART, MAX_PLACE = 240, 1000
-"""Bytes of one name and of a whole place; file systems allow 255 and 4,096, Windows less."""
+"""Limits in bytes of one name and of a path; file systems allow 255 and 4,096, Windows less."""
 _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{device}{number}" for device in ("COM", "LPT") for number in "0123456789¹²³"
 }
 
 
 def fault(place: str) -> str | None:
-    """Why a place cannot be written below any folder on every system, as the end of a sentence.
+    """Explain, as the end of a sentence, why a relative path is unsafe or not portable.
 
     Returns:
-        None for a place that stays below the folder it counts from.
+        None if the path is valid on all systems and stays inside its folder.
     """
     parts = [part for part in place.split("/") if part not in {"", "."}]
     if place.startswith("/") or ".." in parts or "\\" in place or ":" in place:
@@ -32,7 +32,7 @@ def fault(place: str) -> str | None:
 
 
 def folded(place: str) -> str:
-    """The same text for places that some file system takes for one: case, Unicode composition."""
+    """Fold case and Unicode composition, which some file systems ignore."""
     if place.isascii():
         return place.lower()
     decomposed = unicodedata.normalize("NFKD", place).casefold()

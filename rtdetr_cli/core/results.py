@@ -1,6 +1,6 @@
-"""Results and Boxes, the nouns that users see; Ultralytics' users know their names.
+"""Results and Boxes, the detections as users see them, with the attribute names of Ultralytics.
 
-engine/predict.py makes them and lends them the pen of media/draw.py, since core imports nothing.
+engine/predict.py creates them and passes in the drawing function, as core imports no other room.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import cv2
 import numpy as np
@@ -39,30 +39,30 @@ Painter: TypeAlias = "Callable[[Pixels, Boxes, Mapping[int, str], DrawStyle], Pi
 
 @dataclass(frozen=True)
 class DrawStyle:
-    """How boxes are drawn: the options of `Results.plot`."""
+    """Drawing options of `Results.plot`."""
 
     boxes: bool = True
-    """Draw the frames."""
+    """Draw the boxes."""
     labels: bool = True
-    """Write the class name at each frame."""
+    """Draw class names."""
     conf: bool = True
-    """Write the score behind the class name."""
+    """Draw scores after the class names."""
     line_width: int | None = None
-    """Width of a frame in pixels; None suits the image."""
+    """Line width in pixels; None: from the image size."""
     font_size: float | None = None
-    """Height of the text in pixels; None suits the image."""
+    """Text height in pixels; None: from the image size."""
     font: str | None = None
-    """A TrueType file for scripts that DejaVu Sans lacks (Chinese, Japanese, Korean)."""
+    """TrueType file for scripts that DejaVu Sans lacks (Chinese, Japanese, Korean)."""
     color_mode: str = "class"
-    """One colour per `class` or per `instance`."""
+    """Color by `class` or by `instance`."""
 
     def __post_init__(self) -> None:
         if self.color_mode not in {"class", "instance"}:
-            raise UsageError(f"color_mode={self.color_mode} is neither class nor instance")
+            raise UsageError(f"color_mode={self.color_mode}: expected class or instance")
 
 
 class Boxes:
-    """The boxes of one image, best first, in its own pixels.
+    """The boxes of one image in pixels of the original, highest score first.
 
     Attributes:
         data: (N, 6) rows x1, y1, x2, y2, score, class index; a tensor, or an array after `numpy`.
@@ -118,7 +118,7 @@ class Boxes:
         return tuple(self.data.shape)
 
     def clipped(self) -> Boxes:
-        """The same boxes cut at the border of the image, which predictions may overstep."""
+        """A copy clipped to the image; predicted boxes may extend beyond it."""
         data = torch.as_tensor(self.data)
         far_corner = data.new_tensor(self.orig_shape[::-1] * 2)
         corners = torch.minimum(data[:, :4].clamp(min=0), far_corner)
@@ -159,16 +159,16 @@ class Boxes:
 
 
 class Results:
-    """What was found in one image.
+    """The detections in one image.
 
     Attributes:
-        orig_img: (H, W, 3) uint8 BGR, upright, as it was before resizing.
+        orig_img: (H, W, 3) uint8 BGR, upright, before resizing.
         orig_shape: (height, width) in pixels.
-        path: where the image came from; `image0.jpg` and so on for images without a file.
+        path: path of the image; `image0.jpg`, `image1.jpg`... for arrays.
         names: class name of each class index.
-        boxes: what was found, best first.
+        boxes: the detections, highest score first.
         speed: milliseconds of `preprocess`, `inference` and `postprocess`.
-        save_dir: the run folder, where one is written.
+        save_dir: the run folder; None if none is written.
     """
 
     masks = probs = keypoints = obb = None
@@ -199,7 +199,7 @@ class Results:
 
         Args:
             img: another image of the same size to draw on.
-            pil: answer a PIL image (RGB) instead of an array.
+            pil: return a PIL image (RGB) instead of an array.
             **style: the fields of `DrawStyle`: boxes, labels, conf, line_width, font_size, font,
                 color_mode.
 
@@ -210,7 +210,7 @@ class Results:
         return Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])) if pil else drawn
 
     def save(self, filename: str | Path | None = None, **style: Style) -> str:
-        """Write the annotated image and answer its path; `style` as in `plot`."""
+        """Write the annotated image and return its path; `style` as in `plot`."""
         own = Path(self.path)
         filename = filename or f"results_{safe_name(own.stem)}{own.suffix}"
         _write_image(Path(filename), self._draw(self.orig_img, **style))
@@ -222,9 +222,9 @@ class Results:
         Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])).show(title=self.path)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
-        """Write YOLO labels, `class cx cy w h [score]` in fractions, and answer the path.
+        """Write YOLO labels, `class cx cy w h [score]` in fractions, and return the path.
 
-        The boxes are cut at the border, so that the file is a valid label file; an image without
+        Boxes are clipped to the image, so that the file is a valid label file. An image without
         boxes gets an empty file, which means background.
         """
         boxes = self.boxes.clipped().numpy()
@@ -236,9 +236,9 @@ class Results:
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
-        """Write each box's part of the image as `save_dir/<class>/<stem>-<row>.jpg`.
+        """Write the crop of each box as `save_dir/<class>/<stem>-<row>.jpg`.
 
-        Names are changed where a file system would not take them (core/file_names.py).
+        Names that a file system does not allow are changed (core/file_names.py).
         """
         stem = safe_name(Path(file_name).stem)
         labels = {int(label) for label in self.boxes.cls.tolist()}
@@ -255,7 +255,7 @@ class Results:
 
         Args:
             normalize: corners as fractions instead of pixels.
-            decimals: digits behind the point.
+            decimals: digits after the decimal point.
         """
         boxes = self.boxes.numpy()
         corners = boxes.xyxyn if normalize else boxes.xyxy
@@ -287,7 +287,7 @@ class Results:
         return text.getvalue()
 
     def to_df(self, normalize: bool = False, decimals: int = 5) -> object:
-        """`summary` as a pandas table, where pandas is installed."""
+        """`summary` as a pandas DataFrame; needs pandas."""
         try:
             pandas = import_module("pandas")
         except ImportError as error:
@@ -295,7 +295,7 @@ class Results:
         return pandas.DataFrame(self.summary(normalize, decimals))
 
     def verbose(self) -> str:
-        """What was found in words: `4 persons, 1 bus, ` or `(no detections), `."""
+        """Summary in words: `4 persons, 1 bus, ` or `(no detections), `."""
         counts = Counter(int(label) for label in self.boxes.cls.tolist())
         found = ""
         for label, number in sorted(counts.items()):
@@ -342,36 +342,36 @@ class Results:
 
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name):  # noqa: ANN001, ANN204  (hidden from type checkers)
+        def __getattr__(self, name: str) -> NoReturn:
             known = (public for public in dir(type(self)) if not public.startswith("_"))
             raise AttributeError(f"Results of a detector have no {name}{nearest(name, known)}")
 
-    def _draw(self, picture: Pixels, **style: Style) -> Pixels:
+    def _draw(self, image: Pixels, **style: Style) -> Pixels:
         if self._painter is None:
-            raise UsageError("plot() needs a painter; Results that RTDETR(...) answers have one")
+            raise UsageError("plot() needs a painter; Results returned by RTDETR(...) have one")
         known = DrawStyle.__dataclass_fields__
         for key in style.keys() - known.keys():
-            raise UsageError(f"{key} is no option of plot(){nearest(key, known)}")
+            raise UsageError(f"{key} is not an option of plot(){nearest(key, known)}")
         options: dict[str, Any] = dict(style)
-        return self._painter(picture, self.boxes, self.names, DrawStyle(**options))
+        return self._painter(image, self.boxes, self.names, DrawStyle(**options))
 
     def _with(self, boxes: Boxes) -> Results:
-        twin = copy.copy(self)
-        twin.boxes = boxes
-        return twin
+        results = copy.copy(self)
+        results.boxes = boxes
+        return results
 
     def _name(self, label: float) -> str:
         return self.names.get(int(label), str(int(label)))
 
 
 def _write_image(path: Path, image_bgr: Pixels) -> None:
-    """Encode by the suffix of `path` (none means JPEG), then write all or nothing."""
+    """Encode by the suffix of `path` (JPEG without one) and write atomically."""
     try:
         encoded, data = cv2.imencode(path.suffix or ".jpg", image_bgr)
     except cv2.error as error:
         encoded, reason = False, error.err
     else:
-        reason = "the encoder refused"
+        reason = "the encoder failed"
     if not encoded:
         height, width = image_bgr.shape[:2]
         raise UsageError(f"cannot write {width}x{height} pixels as {path}: {reason}")

@@ -1,7 +1,7 @@
-"""The nouns that travel between rooms: Target, Batch, ModelOutput, Detections.
+"""Data structures shared between packages: Target, Batch, ModelOutput, Detections.
 
-Legend: B batch, Q queries, K classes, N boxes of one image. Results, the noun that users see,
-stands in core/results.py.
+Legend: B batch, Q queries, K classes, N boxes of one image. The public Results is in
+core/results.py.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Target:
 
 @dataclass
 class Batch:
-    """What a loader yields.
+    """A batch of images and targets.
 
     Attributes:
-        images: (B, 3, H, W) float32 RGB in 0..1, stretched to one size.
-        targets: ground truth of each image, boxes in fractions, so stretching changes nothing.
-        image_ids: the data set's own id of each image.
-        sizes_hw: (height, width) in pixels of each upright image before stretching.
-        paths: where each image came from.
+        images: (B, 3, H, W) float32 RGB in 0..1, resized to one size.
+        targets: ground truth of each image; boxes in fractions are invariant to the resize.
+        image_ids: id of each image in its data set.
+        sizes_hw: (height, width) in pixels of each upright image before the resize.
+        paths: source path of each image.
     """
 
     images: Tensor
@@ -59,19 +59,19 @@ class Batch:
 
 
 class Prediction(NamedTuple):
-    """One set of predictions: `logits` (B, Q, K) before the sigmoid, `boxes` (B, Q, 4) cxcywh."""
+    """Predictions of one layer: `logits` (B, Q, K) before the sigmoid, `boxes` (B, Q, 4) cxcywh."""
 
     logits: Tensor
     boxes: Tensor
 
 
 class DenoisingGroups(NamedTuple):
-    """Which denoising queries are positive, and for which ground truth.
+    """The positive denoising queries and their ground truth boxes.
 
     Attributes:
         positive_queries: per image (P,) int64, index of the query among the denoising queries.
-        target_indices: per image (P,) int64, index of the box that the query must restore.
-        num_groups: how often each box is repeated.
+        target_indices: per image (P,) int64, index of the box that the query reconstructs.
+        num_groups: number of repetitions of each box.
         num_queries: number of denoising queries, the same for all images.
     """
 
@@ -83,15 +83,15 @@ class DenoisingGroups(NamedTuple):
 
 @dataclass
 class ModelOutput:
-    """What the network answers.
+    """Output of the network.
 
     Attributes:
-        pred_logits: (B, Q, K) of the last decoder layer in use, before the sigmoid.
+        pred_logits: (B, Q, K) of the last decoder layer that runs, before the sigmoid.
         pred_boxes: (B, Q, 4) cxcywh in 0..1 of the same layer.
-        aux_outputs: the decoder layers before it, in order (training only).
-        encoder_output: what query selection chose (training only).
-        denoising_outputs: every decoder layer on the denoising queries (training only).
-        denoising_groups: how those queries belong to the ground truth (training only).
+        aux_outputs: outputs of the previous decoder layers, in order (training only).
+        encoder_output: predictions of the selected encoder tokens (training only).
+        denoising_outputs: outputs of all decoder layers for the denoising queries (training only).
+        denoising_groups: assignment of these queries to the ground truth (training only).
     """
 
     pred_logits: Tensor
@@ -104,7 +104,7 @@ class ModelOutput:
 
 @dataclass
 class Detections:
-    """What was found in one image, best first.
+    """Detections in one image, highest score first.
 
     Attributes:
         boxes_xyxy: (N, 4) float32 in pixels of the original image.
@@ -120,7 +120,7 @@ class Detections:
         return len(self.scores)
 
     def keep(self, mask_or_index: Tensor) -> Detections:
-        """Those selected by a boolean mask or by indices."""
+        """Select detections by a boolean mask or by indices."""
         return Detections(
             self.boxes_xyxy[mask_or_index], self.scores[mask_or_index], self.labels[mask_or_index]
         )

@@ -1,4 +1,4 @@
-"""Web addresses written by strangers, in the ASCII form that a request needs."""
+"""Validation of untrusted URLs and conversion to the ASCII form of a request."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import unicodedata
 from urllib.parse import quote, urlsplit, urlunsplit
 
 MAX_LENGTH = 2000
-"""Characters; many servers refuse longer ones."""
+"""Characters; many servers reject longer URLs."""
 
 
 def ascii_url(url: str) -> str:
-    """An http(s) address with its host in IDNA and its path and query percent-encoded.
+    """Encode the host of an http(s) URL as IDNA and percent-encode its path and query.
 
-    What is percent-encoded already stays; a fragment is left out.
+    Existing percent-encoding is kept; a fragment is removed.
 
     Raises:
-        ValueError: what an address must be and this one is not, as the end of a sentence.
+        ValueError: the violated requirement, as the end of a sentence.
     """
     if len(url) > MAX_LENGTH:
         raise ValueError(f"must have at most {MAX_LENGTH} characters")
     if not url.isprintable() and any(unicodedata.category(c) in {"Cc", "Cs"} for c in url):
-        raise ValueError("must hold no control characters")
+        raise ValueError("must not contain control characters")
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna").decode("ascii")
@@ -33,7 +33,7 @@ def ascii_url(url: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]+", host):
         raise ValueError("must name a server")
     if "@" in parts.netloc:
-        raise ValueError("must hold no user name or password")
+        raise ValueError("must not contain a user name or password")
     place = f"[{host}]{port}" if ":" in host else f"{host}{port}"
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
     return urlunsplit((parts.scheme, place, path, quote(parts.query, safe="/%:@!$&'()*+,;=~?"), ""))

@@ -1,3 +1,3 @@
-"""The version, which every room may import."""
+"""The version of the package."""
 
 VERSION = "0.1.0"

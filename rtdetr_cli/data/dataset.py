@@ -71,10 +71,6 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self.records)
 
-    def record(self, index: int) -> Record:
-        """The image at a position in the split."""
-        return self.records[index]
-
     @cached_property
     def num_boxes(self) -> int:
         """Boxes that can be trained on."""

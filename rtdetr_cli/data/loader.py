@@ -148,11 +148,6 @@ class TrainLoader:
         return self._sampler.num_steps
 
 
-def train_loader(dataset: DetectionDataset, config: LoaderConfig) -> TrainLoader:
-    """Make the loader of the training split."""
-    return TrainLoader(dataset, config)
-
-
 class EvalLoader:
     """Every image of a split once, in order, without augmentation.
 
@@ -164,7 +159,7 @@ class EvalLoader:
         dataset: DetectionDataset,
         batch: int,
         preprocessing: Preprocessing,
-        workers: int | None,
+        workers: int | None = 0,
     ) -> None:
         batches = [
             list(range(start, min(start + batch, len(dataset))))
@@ -183,13 +178,6 @@ class EvalLoader:
 
     def __len__(self) -> int:
         return len(self._loader)
-
-
-def eval_loader(
-    dataset: DetectionDataset, batch: int, preprocessing: Preprocessing, workers: int | None = 0
-) -> EvalLoader:
-    """Make the loader of a validation or test split."""
-    return EvalLoader(dataset, batch, preprocessing, workers)
 
 
 def num_batches(num_images: int, batch: int, world_size: int) -> int:
@@ -247,7 +235,7 @@ class _TrainSamples(Dataset[Sample | RTDETRError]):
         positions = [key.position]
         if key.augment.mosaic and rng.random() < key.augment.mosaic:
             positions += rng.integers(len(self._dataset), size=3).tolist()
-        records = [self._dataset.record(position) for position in positions]
+        records = [self._dataset.records[position] for position in positions]
         try:
             images = [self._images.read(position) for position in positions]
         except RTDETRError as error:  # raised in a worker it would arrive as a traceback
@@ -279,7 +267,7 @@ class _EvalSamples(Dataset[Sample | RTDETRError]):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample | RTDETRError:
-        record, preprocessing = self._dataset.record(index), self._preprocessing
+        record, preprocessing = self._dataset.records[index], self._preprocessing
         real = ~record.iscrowd
         try:
             image = read_picture(record)

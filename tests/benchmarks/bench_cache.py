@@ -21,7 +21,7 @@ from interleave import Times, report
 
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.image_cache import open_images
-from rtdetr_cli.data.loader import LoaderConfig, train_loader
+from rtdetr_cli.data.loader import LoaderConfig, TrainLoader
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.transforms import AugmentConfig
 
@@ -59,7 +59,7 @@ def contestant(dataset: DetectionDataset, kind: str) -> dict[str, Callable[[], N
 
     def batches(name: str) -> Callable[[], None]:
         config = LoaderConfig(16, (640, 640), workers=0, augment=RECIPES[name], cache=kind)
-        loader = train_loader(dataset, config)
+        loader = TrainLoader(dataset, config)
 
         def run() -> None:
             for _ in loader.batches():

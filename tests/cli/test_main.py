@@ -63,11 +63,11 @@ def test_pages_fit_the_terminal(capsys: Captured, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["trian"], "trian is no mode; did you mean train?"),
-        (["zzz"], "zzz is no mode; modes are train, val, "),
-        (["--data", "train"], "--data is no mode; modes are "),
+        (["trian"], "trian is not a mode; did you mean train?"),
+        (["zzz"], "zzz is not a mode; modes are train, val, "),
+        (["--data", "train"], "--data is not a mode; modes are "),
         (["train"], "train needs data="),
-        (["train", "data=x", "epoch=3"], "epoch is no key of train; did you mean epochs?"),
+        (["train", "data=x", "epoch=3"], "epoch is not a key of train; did you mean epochs?"),
         (["val", "--data", "x", "--imgsz", "333"], "val: imgsz must be a multiple of 32"),
     ],
 )

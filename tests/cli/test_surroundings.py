@@ -159,8 +159,8 @@ def test_a_defect_without_a_temporary_folder_is_a_sentence_all_the_same(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["\x1b[31mtrian"], r"\x1b[31mtrian is no mode"),
-        (["train", "\x1b]0;owned\x07=1"], r"\x1b]0;owned\x07=1 is no key=value of train"),
+        (["\x1b[31mtrian"], r"\x1b[31mtrian is not a mode"),
+        (["train", "\x1b]0;owned\x07=1"], r"\x1b]0;owned\x07=1 is not key=value of train"),
         (["train", "data=a\nError: b"], r"data set a\nError: b does not exist"),
         (["predict", "source=a", "cfg=a\u202e.yaml"], r"a\u202e.yaml does not exist"),
     ],
@@ -177,7 +177,7 @@ def test_what_was_typed_reaches_the_terminal_as_text(
 def test_a_key_of_a_yaml_reaches_the_terminal_as_text(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "a.yaml").write_text('"\\e[31mkey\\e]0;owned\\a": 1\n')
     assert door.run(["predict", "source=x", f"cfg={tmp_path}/a.yaml"]) == 2
-    assert r"\x1b[31mkey\x1b]0;owned\x07 is no key of predict" in capsys.readouterr().err
+    assert r"\x1b[31mkey\x1b]0;owned\x07 is not a key of predict" in capsys.readouterr().err
 
 
 @posix

@@ -87,7 +87,10 @@ def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"decoder": {"num_query": 3}}, "decoder.num_query is no key; did you mean num_queries?"),
+        (
+            {"decoder": {"num_query": 3}},
+            "decoder.num_query is not a key; did you mean num_q",
+        ),
         ({"decoder": {"num_layers": "six"}}, "decoder.num_layers must be a whole number, found 's"),
         ({"decoder": {"num_layers": True}}, "decoder.num_layers must be a whole number, found Tr"),
         ({"decoder": {"eval_layers": 2.5}}, "decoder.eval_layers must be a whole number"),
@@ -106,7 +109,7 @@ def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             {"decoder": {"num_heads": 3}},
             "decoder.hidden_dim must be a multiple of decoder.num_heads, found 256 and 3",
         ),
-        ({"encodr": {}}, "encodr is no key; did you mean encoder?"),
+        ({"encodr": {}}, "encodr is not a key; did you mean encoder?"),
         ({"backbone": {"stem": [32, 48]}}, "backbone.type must be hgnetv2 or presnet, found None"),
         ({"backbone": {"type": "swin"}}, "backbone.type must be hgnetv2 or presnet, found 'swin'"),
         ({"backbone": {"type": "presnet"}}, "backbone.blocks is missing"),
@@ -136,7 +139,7 @@ def test_unknown_architecture_names_the_nearest() -> None:
     [
         ("a: 1\nb: [1, 2\nc: 3\n", "bad.yaml:3: broken YAML: "),
         ("a: 1\n\tb: 2\n", "bad.yaml:2: broken YAML: "),
-        ("a: 1\nb: 2\na: 3\n", "bad.yaml:3: broken YAML: a stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "bad.yaml:3: broken YAML: a is a duplicate key"),
         ("- 1\n", "bad.yaml must hold keys and values, found [1]"),
         ("", "bad.yaml must hold keys and values, found None"),
         (
@@ -166,7 +169,7 @@ def test_unreadable_yaml(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"fifo\.yaml is a pipe \(FIFO\), expected a file"):
             open_file(tmp_path / "fifo.yaml")
     (tmp_path / "numbers.yaml").write_text("1: 2\n")
-    with pytest.raises(ConfigError, match=r"numbers\.yaml: 1 is no key; keys are texts"):
+    with pytest.raises(ConfigError, match=r"numbers\.yaml: 1 is not a key; keys are strings"):
         load_yaml(tmp_path / "numbers.yaml")
 
 

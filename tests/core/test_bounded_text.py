@@ -35,12 +35,12 @@ def test_what_is_no_text_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "utf16").write_bytes("a: 1".encode("utf-16"))
     for name, words in (
         ("fifo", r"is a pipe \(FIFO\), expected a file"),
-        ("large", "has more than 1 MiB"),
+        ("large", "is larger than the limit of 1 MiB"),
         ("utf16", "is not UTF-8 text"),
         ("absent", "does not exist"),
         ("n" * 300, "cannot be read: File name too long"),
         (".", "cannot be read: Is a directory"),
-        ("a\0b", "is no name that a file can have"),
+        ("a\0b", "is not a valid file name"),
     ):
         with pytest.raises(UnreadableFileError, match=words):
             read_bounded(tmp_path / name)

@@ -143,7 +143,7 @@ def test_run_folders_are_numbered(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_the_runs_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(StorageError, match="a file is in the way"):
+    with pytest.raises(StorageError, match="a file has the name"):
         new_run_dir(tmp_path / "runs", "train")
 
 
@@ -172,7 +172,7 @@ def test_a_project_may_be_any_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("project", "name"), [("a", "x\0"), ("a\x1b", "x"), ("a", "b\nc")])
 def test_a_run_folder_has_no_control_characters(project: str, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot have control characters"):
+    with pytest.raises(UsageError, match="cannot contain control characters"):
         run_path(project, name)
 
 
@@ -183,7 +183,7 @@ def test_a_run_folder_whose_name_is_too_long(tmp_path: Path) -> None:
 
 def test_a_file_has_the_name_of_a_run_folder(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
-    with pytest.raises(StorageError, match="a file is in the way"):
+    with pytest.raises(StorageError, match="a file has the name"):
         new_run_dir(tmp_path, "a", exist_ok=True)
     assert new_run_dir(tmp_path, "a").name == "a2"
 

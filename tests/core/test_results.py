@@ -178,9 +178,9 @@ def test_plot_needs_a_painter_and_knows_its_options(tmp_path):
     with pytest.raises(UsageError, match="needs a painter"):
         make_results().plot()
     results = make_results(painter=lambda image, boxes, names, style: 255 - image)
-    with pytest.raises(UsageError, match=r"linewidth is no option.*did you mean line_width"):
+    with pytest.raises(UsageError, match=r"linewidth is not an option.*did you mean line_width"):
         results.plot(linewidth=3)
-    with pytest.raises(UsageError, match="neither class nor instance"):
+    with pytest.raises(UsageError, match="expected class or instance"):
         results.plot(color_mode="rainbow")
     drawn = results.plot(line_width=3)
     np.testing.assert_array_equal(drawn, 255 - results.orig_img)

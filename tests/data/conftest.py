@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from rtdetr_cli.core.structures import Batch
+from rtdetr_cli.data.loader import TrainLoader
 
 
 def save_image(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> Path:
@@ -16,6 +20,25 @@ def save_image(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> 
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def epoch(
+    loader: TrainLoader, number: int = 0, strong: bool = True, start_step: int = 0
+) -> list[Batch]:
+    """Return the batches of an epoch."""
+    loader.set_epoch(number, strong)
+    return list(loader.batches(start_step))
+
+
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    """Require equal ids, images and targets."""
+    assert len(first) == len(second)
+    for ours, other in zip(first, second, strict=True):
+        assert ours.image_ids == other.image_ids
+        assert torch.equal(ours.images, other.images)
+        for target, expected in zip(ours.targets, other.targets, strict=True):
+            assert torch.equal(target.boxes_cxcywh, expected.boxes_cxcywh)
+            assert torch.equal(target.labels, expected.labels)
 
 
 @pytest.fixture

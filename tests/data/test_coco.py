@@ -37,15 +37,15 @@ def test_own_ids_stay_in_the_ground_truth(coco_json):
 
 def test_crowd_is_marked_and_not_counted(coco_json):
     dataset = read(coco_json())
-    assert dataset.record(0).iscrowd.tolist() == [False, True]
+    assert dataset.records[0].iscrowd.tolist() == [False, True]
     assert dataset.num_boxes == 1
-    np.testing.assert_allclose(dataset.record(0).boxes_xyxy[0], [1.5, 2, 11.5, 22])
+    np.testing.assert_allclose(dataset.records[0].boxes_xyxy[0], [1.5, 2, 11.5, 22])
 
 
 def test_names_choose_the_order(coco_json):
     dataset = read(coco_json(), {0: "dog", 1: "cat"})
     assert dataset.category_ids == [7, 3]
-    assert dataset.record(0).labels.tolist() == [0, 1]
+    assert dataset.records[0].labels.tolist() == [0, 1]
 
 
 def test_name_without_category_is_an_error(coco_json):
@@ -64,7 +64,7 @@ def test_unused_supercategory_of_roboflow_is_left_out(coco_json):
 
 def test_size_comes_from_the_image_where_the_json_has_none(coco_json):
     images = [{"id": 30, "file_name": "a.png"}]
-    assert read(coco_json(images=images)).record(0).size_hw == (40, 60)
+    assert read(coco_json(images=images)).records[0].size_hw == (40, 60)
 
 
 def test_box_without_area_is_kept_for_evaluation_only(coco_json):

@@ -337,7 +337,7 @@ def test_a_link_in_the_place_of_a_helper_file_is_not_followed(config, server, tm
     yaml = write_yaml(own, "cats", server, body)
     (tmp_path / "user").mkdir()
     (own / ".cats.unpacking").symlink_to(tmp_path / "user")
-    with pytest.raises(StorageError, match="in the way"):
+    with pytest.raises(StorageError, match="has the name of its folder"):
         open_split(load_data(yaml), "val")
     (own / ".cats.unpacking").unlink()
     (own / ".cats.lock").unlink()

@@ -13,11 +13,10 @@ from rtdetr_cli.core.image import read_image
 from rtdetr_cli.data import image_cache as images_module
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
 from rtdetr_cli.data.image_cache import open_images
-from rtdetr_cli.data.loader import LoaderConfig, train_loader
+from rtdetr_cli.data.loader import LoaderConfig, TrainLoader
 from rtdetr_cli.data.transforms import AugmentConfig
 
-from .conftest import save_image
-from .test_loader import assert_same, epoch
+from .conftest import assert_same, epoch, save_image
 
 SIZES = [(40, 60), (33, 21), (64, 32), (1, 1), (40, 60)]
 
@@ -120,7 +119,7 @@ def test_batches_are_the_same_with_and_without(records, cache, workers):
         configs = [
             LoaderConfig(2, (40, 60), 3, workers, augment, cache=kind) for kind in ("off", cache)
         ]
-        without, kept = (train_loader(dataset, config) for config in configs)
+        without, kept = (TrainLoader(dataset, config) for config in configs)
         for number in range(3):
             assert_same(epoch(without, number), epoch(kept, number))
 
@@ -129,7 +128,7 @@ def test_batches_are_the_same_with_and_without(records, cache, workers):
 def test_what_one_worker_decodes_all_processes_have(records, monkeypatch, start_method):
     monkeypatch.setattr(images_module.multiprocessing, "get_start_method", lambda: start_method)
     dataset = DetectionDataset({0: "cat"}, [0], records)
-    loader = train_loader(dataset, LoaderConfig(1, (32, 32), workers=2, cache="ram"))
+    loader = TrainLoader(dataset, LoaderConfig(1, (32, 32), workers=2, cache="ram"))
     whole = epoch(loader, 0)
     # The workers have all images: no file is opened any more, only looked at.
     decoded = count_decoded(monkeypatch)
@@ -163,10 +162,10 @@ def test_every_process_of_the_machine_needs_its_own_memory(records, monkeypatch)
     monkeypatch.setattr(images_module, "free_memory", lambda: needed / 0.8)
     dataset = DetectionDataset({0: "cat"}, [0], records)
     config = LoaderConfig(2, (32, 32), workers=0, cache="ram", world_size=4)
-    train_loader(dataset, config)  # the other three are on other machines
+    TrainLoader(dataset, config)  # the other three are on other machines
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(BackendError, match="in each of 2 processes"):
-        train_loader(dataset, config)
+        TrainLoader(dataset, config)
 
 
 def test_too_little_disk_is_said_and_what_is_there_already_is_not_counted(records, monkeypatch):
@@ -186,5 +185,5 @@ def test_a_full_disk_is_one_sentence_from_any_process(records, home):
     dataset = DetectionDataset({0: "cat"}, [0], records)
     home.mkdir()
     (home / "cache").write_text("in the way")
-    with pytest.raises(StorageError, match="a file is in the way of its folder"):
-        list(train_loader(dataset, LoaderConfig(2, (32, 32), workers=1, cache="disk")))
+    with pytest.raises(StorageError, match="a file has the name of its folder"):
+        list(TrainLoader(dataset, LoaderConfig(2, (32, 32), workers=1, cache="disk")))

@@ -10,10 +10,10 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import read_image, resize_image, to_tensor
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
-from rtdetr_cli.data.loader import LoaderConfig, eval_loader, multi_scale_sizes, train_loader
+from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, multi_scale_sizes
 from rtdetr_cli.data.transforms import AugmentConfig
 
-from .conftest import save_image
+from .conftest import assert_same, epoch, save_image
 
 CONFIG = LoaderConfig(batch=2, size_hw=(32, 64), seed=3, workers=0)
 
@@ -28,23 +28,8 @@ def dataset(tmp_path):
     return DetectionDataset({0: "cat", 1: "dog"}, [0, 1], records)
 
 
-def epoch(loader, number=0, strong=True, start_step=0):
-    loader.set_epoch(number, strong)
-    return list(loader.batches(start_step))
-
-
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for ours, other in zip(first, second, strict=True):
-        assert ours.image_ids == other.image_ids
-        assert torch.equal(ours.images, other.images)
-        for target, expected in zip(ours.targets, other.targets, strict=True):
-            assert torch.equal(target.boxes_cxcywh, expected.boxes_cxcywh)
-            assert torch.equal(target.labels, expected.labels)
-
-
 def test_batch_is_what_the_network_takes(dataset):
-    batch = epoch(train_loader(dataset, CONFIG))[0]
+    batch = epoch(TrainLoader(dataset, CONFIG))[0]
     assert batch.images.shape == (2, 3, 32, 64)
     assert batch.images.dtype == torch.float32
     assert batch.images.is_contiguous()
@@ -56,14 +41,14 @@ def test_batch_is_what_the_network_takes(dataset):
 
 def test_number_of_workers_changes_nothing(dataset):
     scales = ((32, 32), (64, 32))
-    alone = train_loader(dataset, LoaderConfig(2, (32, 64), seed=3, workers=0, multi_scale=scales))
-    helped = train_loader(dataset, LoaderConfig(2, (32, 64), seed=3, workers=2, multi_scale=scales))
+    alone = TrainLoader(dataset, LoaderConfig(2, (32, 64), seed=3, workers=0, multi_scale=scales))
+    helped = TrainLoader(dataset, LoaderConfig(2, (32, 64), seed=3, workers=2, multi_scale=scales))
     for number in (0, 1):
         assert_same(epoch(alone, number), epoch(helped, number))
 
 
 def test_epoch_taken_up_at_a_step_goes_on_as_it_would_have(dataset):
-    loader = train_loader(dataset, CONFIG)
+    loader = TrainLoader(dataset, CONFIG)
     whole = epoch(loader, 4)
     assert_same(whole[1:], epoch(loader, 4, start_step=1))
     assert_same(whole, epoch(loader, 4))
@@ -77,7 +62,7 @@ def test_mosaic_and_mixup_depend_on_neither_workers_nor_where_the_epoch_is_taken
     configs = [
         LoaderConfig(2, (32, 64), 3, workers, DENSE, multi_scale=scales) for workers in (0, 2)
     ]
-    alone, helped = (train_loader(dataset, config) for config in configs)
+    alone, helped = (TrainLoader(dataset, config) for config in configs)
     for number in (0, 1):
         whole = epoch(alone, number)
         assert_same(whole, epoch(helped, number))
@@ -100,14 +85,14 @@ def most_boxes(loader, number, strong=True):
     ],
 )
 def test_samples_hold_the_boxes_of_other_images(dataset, config, most):
-    loader = train_loader(dataset, LoaderConfig(2, (96, 96), workers=0, augment=config))
+    loader = TrainLoader(dataset, LoaderConfig(2, (96, 96), workers=0, augment=config))
     found = [most_boxes(loader, number) for number in range(6)]
     assert max(found) == most
 
 
 def test_dense_epochs_have_a_beginning_and_an_end(dataset):
     config = AugmentConfig(0, 0, 0, 0, mosaic=1, mixup=1)
-    loader = train_loader(
+    loader = TrainLoader(
         dataset, LoaderConfig(2, (96, 96), workers=0, augment=config, dense_epochs=(1, 3))
     )
     found = [most_boxes(loader, number) > 1 for number in range(5)]
@@ -123,19 +108,19 @@ def test_before_the_dense_epochs_only_the_flip_and_after_them_the_rest():
 
 def test_a_batch_of_one_image_is_not_mixed_with_itself(dataset):
     config = LoaderConfig(1, (64, 64), workers=0, augment=AugmentConfig(0, 0, 0, 0, mixup=1))
-    assert most_boxes(train_loader(dataset, config), 0) == 1
+    assert most_boxes(TrainLoader(dataset, config), 0) == 1
 
 
 def test_half_of_the_batches_are_mixed(dataset):
     config = LoaderConfig(2, (8, 8), workers=0, augment=AugmentConfig(0, 0, 0, 0, mixup=0.5))
-    loader = train_loader(dataset, config)
+    loader = TrainLoader(dataset, config)
     sizes = [len(one.targets[0].labels) for number in range(60) for one in epoch(loader, number)]
     assert np.mean(np.array(sizes) == 2) == pytest.approx(0.5, abs=0.18)  # 120 batches, 4 sigma
 
 
 def test_epochs_and_seeds_differ(dataset):
     orders = {
-        tuple(i for batch in epoch(train_loader(dataset, config), number) for i in batch.image_ids)
+        tuple(i for batch in epoch(TrainLoader(dataset, config), number) for i in batch.image_ids)
         for config in (CONFIG, LoaderConfig(2, (32, 64), seed=4, workers=0))
         for number in range(3)
     }
@@ -144,7 +129,7 @@ def test_epochs_and_seeds_differ(dataset):
 
 def test_single_image_left_over_is_dropped_and_two_are_kept(dataset):
     for batch, sizes in ((2, [2, 2]), (3, [3, 2]), (1, [1] * 5), (8, [5])):
-        loader = train_loader(dataset, LoaderConfig(batch, (32, 32), workers=0))
+        loader = TrainLoader(dataset, LoaderConfig(batch, (32, 32), workers=0))
         found = epoch(loader)
         assert [len(one) for one in found] == sizes
         assert len(loader) == len(sizes)
@@ -157,9 +142,9 @@ def test_processes_share_the_batches_of_one(world_size, sizes, dataset):
     """Image by image; of five, two are left over: too few for three processes."""
     scales = ((32, 32), (64, 32))
     config = LoaderConfig(3, (32, 64), seed=3, workers=0, multi_scale=scales)
-    whole = epoch(train_loader(dataset, config), 4)
+    whole = epoch(TrainLoader(dataset, config), 4)
     shares = [
-        epoch(train_loader(dataset, replace(config, rank=rank, world_size=world_size)), 4)
+        epoch(TrainLoader(dataset, replace(config, rank=rank, world_size=world_size)), 4)
         for rank in range(world_size)
     ]
     assert [[len(batch) for batch in share] for share in shares] == sizes
@@ -171,12 +156,12 @@ def test_processes_share_the_batches_of_one(world_size, sizes, dataset):
 
 def test_fewer_images_than_processes_are_refused(dataset):
     with pytest.raises(DataError, match="5 images, too few for 6 workers"):
-        train_loader(dataset, LoaderConfig(6, (32, 32), world_size=6))
+        TrainLoader(dataset, LoaderConfig(6, (32, 32), world_size=6))
 
 
 def test_crowds_are_not_trained_on(dataset):
     config = LoaderConfig(5, (40, 60), workers=0, augment=AugmentConfig(0, 0, 0, 0))
-    for target in epoch(train_loader(dataset, config))[0].targets:
+    for target in epoch(TrainLoader(dataset, config))[0].targets:
         assert target.labels.tolist() == [1]
         np.testing.assert_allclose(target.boxes_cxcywh[0], [25 / 60, 0.5, 0.5, 0.5])
 
@@ -190,7 +175,7 @@ def test_official_sizes_of_multi_scale():
 
 def test_each_batch_has_a_size_of_its_own_until_the_clean_epochs(dataset):
     scales = ((32, 32), (64, 32), (96, 96))
-    loader = train_loader(dataset, LoaderConfig(1, (64, 64), workers=0, multi_scale=scales))
+    loader = TrainLoader(dataset, LoaderConfig(1, (64, 64), workers=0, multi_scale=scales))
     sizes = {tuple(one.images.shape[2:]) for number in range(4) for one in epoch(loader, number)}
     assert sizes == set(scales)
     assert {tuple(one.images.shape[2:]) for one in epoch(loader, 0, strong=False)} == {(64, 64)}
@@ -198,30 +183,30 @@ def test_each_batch_has_a_size_of_its_own_until_the_clean_epochs(dataset):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_damaged_image_is_one_sentence_from_any_process(dataset, workers):
-    dataset.record(2).path.write_bytes(b"")
+    dataset.records[2].path.write_bytes(b"")
     with pytest.raises(DataError, match=r"2\.png: cannot be read as an image \(the file is empt"):
-        list(train_loader(dataset, LoaderConfig(2, (32, 32), workers=workers)))
+        list(TrainLoader(dataset, LoaderConfig(2, (32, 32), workers=workers)))
 
 
 def test_image_of_another_size_than_annotated_is_named(dataset, tmp_path):
     save_image(tmp_path / "0.png", height=60, width=40)
     with pytest.raises(DataError, match=r"0\.png: the upright image is 40x60 .* say 60x40"):
-        next(iter(eval_loader(dataset, 2, Preprocessing((32, 32)))))
+        next(iter(EvalLoader(dataset, 2, Preprocessing((32, 32)))))
 
 
 def test_no_images_no_training():
     with pytest.raises(DataError, match="no images"):
-        train_loader(DetectionDataset({0: "cat"}, [0], []), CONFIG)
+        TrainLoader(DetectionDataset({0: "cat"}, [0], []), CONFIG)
 
 
 @pytest.mark.parametrize("antialias", [True, False])
 def test_evaluation_reads_every_image_once_in_order(dataset, antialias):
     preprocessing = Preprocessing((32, 64), antialias)
-    loader = eval_loader(dataset, 2, preprocessing)
+    loader = EvalLoader(dataset, 2, preprocessing)
     batches = list(loader)
     assert [batch.image_ids for batch in batches] == [[0, 1], [2, 3], [4]]
     assert len(loader) == 3
-    image = read_image(dataset.record(3).path)
+    image = read_image(dataset.records[3].path)
     expected = to_tensor(resize_image(image, (32, 64), antialias))
     assert torch.equal(batches[1].images[1], expected)
     np.testing.assert_allclose(batches[1].targets[1].boxes_cxcywh, [[25 / 60, 0.5, 0.5, 0.5]])

@@ -69,7 +69,7 @@ def test_roboflow_coco_export_opens_as_it_comes(coco_json):
     assert config.test is None
     val = open_split(config, "val")
     assert val.names == {0: "cat", 1: "dog"}
-    assert val.record(0).path == root / "valid" / "a.png"
+    assert val.records[0].path == root / "valid" / "a.png"
 
 
 def test_roboflow_yolo_export_opens_as_it_comes(yolo_folder):
@@ -87,11 +87,11 @@ def test_json_may_name_its_image_folder(coco_json):
     (root / "train").rename(root / "photos")
     names = {0: "cat", 1: "dog"}
     config = DatasetConfig(root, train=("annotations/instances_train.json", "photos"), names=names)
-    assert open_split(config, "train").record(0).path == root / "photos" / "a.png"
+    assert open_split(config, "train").records[0].path == root / "photos" / "a.png"
 
 
 def test_txt_list_opens(yolo_folder):
     folder = yolo_folder("0 .5 .5 .1 .1", "1 .5 .5 .1 .1")
     (folder / "train.txt").write_text("./images/train/1.png\n")
     config = DatasetConfig(folder, train=("train.txt",), names={0: "cat", 1: "dog"})
-    assert open_split(config, "train").record(0).labels.tolist() == [1]
+    assert open_split(config, "train").records[0].labels.tolist() == [1]

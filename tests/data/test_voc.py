@@ -38,8 +38,8 @@ def voc_list(tmp_path):
 def test_first_and_last_pixel_become_edges(voc_list):
     dataset = read_voc([voc_list(voc_object(), voc_object("dog", difficult=1))], None)
     assert dataset.names == {0: "cat", 1: "dog"}
-    assert dataset.record(0).boxes_xyxy[0].tolist() == [0, 0, 60, 40]
-    assert dataset.record(0).iscrowd.tolist() == [False, True]
+    assert dataset.records[0].boxes_xyxy[0].tolist() == [0, 0, 60, 40]
+    assert dataset.records[0].iscrowd.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def read(folder):
 
 def test_boxes_are_pixels_of_the_image(yolo_folder):
     dataset = read(yolo_folder("1 0.5 0.5 0.5 0.25\n\n0 0.25 0.25 0.5 0.5\n"))
-    record = dataset.record(0)
+    record = dataset.records[0]
     assert record.size_hw == (40, 60)
     assert record.labels.tolist() == [1, 0]
     np.testing.assert_allclose(record.boxes_xyxy, [[15, 15, 45, 25], [0, 0, 30, 20]])
@@ -31,12 +31,12 @@ def test_boxes_are_pixels_of_the_image(yolo_folder):
 def test_image_without_label_file_is_background(yolo_folder):
     dataset = read(yolo_folder("0 .5 .5 .1 .1", None, ""))
     assert [len(record.labels) for record in dataset.records] == [1, 0, 0]
-    assert dataset.record(1).boxes_xyxy.shape == (0, 4)
+    assert dataset.records[1].boxes_xyxy.shape == (0, 4)
 
 
 def test_polygons_become_boxes_and_boxes_without_area_go(yolo_folder):
     dataset = read(yolo_folder("0 0.1 0.2 0.5 0.3 0.4 0.8\n1 .5 .5 0 .2\n"))
-    np.testing.assert_allclose(dataset.record(0).boxes_xyxy, [[6, 8, 30, 32]], rtol=1e-6)
+    np.testing.assert_allclose(dataset.records[0].boxes_xyxy, [[6, 8, 30, 32]], rtol=1e-6)
     assert [re.sub(r"\(first: .*/", "(", note) for note in dataset.notes] == [
         "polygons turned into boxes: 1 (0.txt:1)",
         "boxes without area dropped: 1 (0.txt:2)",
@@ -71,7 +71,7 @@ def test_further_mistakes_are_counted(yolo_folder):
 
 
 def test_rounding_beyond_the_border_is_clipped(yolo_folder):
-    record = read(yolo_folder("0 0.5 0.5 1.001 1.001")).record(0)
+    record = read(yolo_folder("0 0.5 0.5 1.001 1.001")).records[0]
     np.testing.assert_array_equal(record.boxes_xyxy, [[0, 0, 60, 40]])
 
 

@@ -97,7 +97,7 @@ def test_unreadable_images_are_reported_and_the_exit_code_is_3(detector, tmp_pat
     assert engine.predict(settings(source, tmp_path, batch=2)) == 3
     out, err = capsys.readouterr()
     assert [line.split(" ")[1] for line in out.splitlines()] == ["1/3", "3/3"]
-    assert f"Warning: {source}/b.png: cannot be read as an image (no known image format)" in err
+    assert f"Warning: {source}/b.png: cannot be read as an image (unknown image format)" in err
     assert written(tmp_path / "runs") == ["predict/a.jpg", "predict/c.jpg"]
 
 

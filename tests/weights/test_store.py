@@ -167,7 +167,7 @@ def test_a_failure_says_what_happened_and_what_to_do(published, server, home):
         resolve_weights("tiny.pt")
     url = f"{server.url}/v0.1/tiny_official.pth"
     assert str(caught.value) == (
-        "tiny.pt could not be downloaded (the server answered 404 Not Found); "
+        "tiny.pt could not be downloaded (the server returned 404 Not Found); "
         f"download {url} and save it as {home / 'tiny_official.pth'}"
     )
     assert names(home) == set()

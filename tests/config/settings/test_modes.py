@@ -80,8 +80,12 @@ def test_lists(text: str) -> None:
         (TrainSettings, {}, "train needs data="),
         (PredictSettings, {"source": None}, "predict needs source="),
         (ConvertSettings, {}, "convert needs model="),
-        (TrainSettings, {"data": "x", "epoch": 3}, "epoch is no key of train; did you mean epochs"),
-        (ValSettings, {"data": "x", "lr": 3}, "lr is no key of val; it is one of train"),
+        (
+            TrainSettings,
+            {"data": "x", "epoch": 3},
+            "epoch is not a key of train; did you mean",
+        ),
+        (ValSettings, {"data": "x", "lr": 3}, "lr is not a key of val; it is one of train"),
         (TrainSettings, {"data": "x", "imgsz": "300"}, "imgsz must be a multiple of 32, for exa"),
         (TrainSettings, {"data": "x", "imgsz": 0}, "imgsz must be at least 32, found 0"),
         (TrainSettings, {"data": "x", "imgsz": "a"}, "whole number or a list of 2 whole numbers"),
@@ -183,7 +187,7 @@ def test_cfg_stands_below_the_command_line(tmp_path: Path) -> None:
 def test_mistakes_in_cfg_name_the_file(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("data: a.yaml\nepoch: 3\n")
-    with pytest.raises(UsageError, match=r"my\.yaml: epoch is no key of train; did you mean"):
+    with pytest.raises(UsageError, match=r"my\.yaml: epoch is not a key of train; did you mean"):
         settings_from_pairs(TrainSettings, {"cfg": file})
     with pytest.raises(ConfigError, match="does not exist"):
         settings_from_pairs(TrainSettings, {"cfg": "absent.yaml", "data": "x"})
@@ -212,7 +216,7 @@ def test_every_mode_is_listed() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("1: 2\n", "my.yaml: 1 is no key; keys are texts"),
+        ("1: 2\n", "my.yaml: 1 is not a key; keys are strings"),
         ("epochs: 1000000000000\n", "train: epochs must be at most 1000000000, found 10000000000"),
         ("imgsz: 1048576\n", "train: imgsz must be at most 16384, found 1048576"),
         ("workers: 100000\n", "train: workers must be at most 1024, found 100000"),
@@ -223,7 +227,7 @@ def test_every_mode_is_listed() -> None:
         ("device: {a: 1}\n", "train: device must be a text, found {'a': 1}"),
         ("cache: [a, b]\n", "train: cache must be one of off, ram, disk, found 'a,b'"),
         ("recipe: {a: 1}\n", "train: recipe must be a text, found {'a': 1}"),
-        (f"{'k' * 1000}: 1\n", f"{'k' * 57}... is no key of train"),
+        (f"{'k' * 1000}: 1\n", f"{'k' * 57}... is not a key of train"),
     ],
 )
 def test_settings_files_have_the_same_keys_and_ranges(

@@ -62,7 +62,7 @@ def case(rng: random.Random, folder: Path) -> None:
     with suppress(DataError):
         names = {0: "a"}
         split = open_split(DatasetConfig(folder, train=("images",), names=names), "train")
-        read_picture(split.record(0))
+        read_picture(split.records[0])
     for picture in open_source(str(path)):
         assert picture.error or picture.image is not None
 

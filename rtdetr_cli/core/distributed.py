@@ -149,9 +149,9 @@ def run_on_main(action: Callable[[], T]) -> T:
         except RTDETRError as error:
             outcome[1] = error
     dist.broadcast_object_list(outcome)
-    value, error = outcome
-    if error is not None:
-        end_all(error)
+    value, raised = outcome
+    if raised is not None:
+        end_all(raised)
     result: T = value
     return result
 

@@ -1,8 +1,8 @@
 """Select the operators that stay float32 when OpenVINO's CPU plugin computes in bf16.
 
 The plugin itself keeps everything after the last product in float32, including the final boxes and
-scores. Two regions remain, found by data flow, not by name. docs/benchmarks.md has the drift of boxes
-of a trained rtdetr-n with neither, one or both of them.
+scores. Two regions remain, found by data flow, not by name. docs/benchmarks.md has the drift of
+boxes of a trained rtdetr-n with neither, one or both of them.
 """
 
 from __future__ import annotations

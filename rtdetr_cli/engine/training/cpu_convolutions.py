@@ -44,12 +44,13 @@ class _Convolution(nn.Conv2d):
 
     def __init__(self, module: nn.Conv2d) -> None:
         """Take over the parameters of a convolution without bias."""
+        padding = module.padding
         super().__init__(
             module.in_channels,
             module.out_channels,
             (module.kernel_size[0], module.kernel_size[1]),
             (module.stride[0], module.stride[1]),
-            module.padding if isinstance(module.padding, str) else tuple(module.padding),
+            padding if isinstance(padding, str) else (padding[0], padding[1]),
             bias=False,
             device="meta",
         )

@@ -347,7 +347,7 @@ def test_two_processes_at_once_download_once(server, tmp_path):
     assert [process.returncode for process in both] == [0, 0]
     assert path.read_bytes() == server.body
     assert len(server.requests) == 1
-    assert talk.count(b"downloading") == 1
+    assert talk.count(b"downloading http") == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there a process cannot be killed like this")

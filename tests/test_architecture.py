@@ -111,9 +111,6 @@ WITHOUT_TESTS = {
     "engine/training/run_log.py",
     "engine/training/signals.py",
     "nn/layers.py",
-    "weights/architecture.py",
-    "weights/safetensors_file.py",
-    "weights/size_limit.py",
     "weights/ultralytics.py",
     "weights/ultralytics_module.py",
 }

@@ -1,4 +1,4 @@
-"""Files of other families, made on the spot: filled state dicts and a pickled module."""
+"""Generated files of other families: filled state dicts and a pickled module."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 import zlib
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,15 @@ import pytest
 import torch
 from torch import nn
 
-from rtdetr_cli.config.model import DecoderConfig, EncoderConfig, HGStage, ModelConfig
+from rtdetr_cli.config.model import (
+    DecoderConfig,
+    EncoderConfig,
+    HGStage,
+    ModelConfig,
+    Preprocessing,
+)
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.checkpoint import Checkpoint
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -85,7 +94,7 @@ def meta_state(shapes):
 
 @pytest.fixture
 def edited_config(tiny_config):
-    """A network that nobody ships: depths, kernels, layers and widths of its own, 8 heads."""
+    """A custom network: depths, kernels, layers and widths that no shipped one has, 8 heads."""
     return ModelConfig(
         name="rtdetr-custom",
         backbone=type(tiny_config.backbone)(
@@ -356,6 +365,17 @@ def write_paddle(path, state, protocol=4):
     table = {"StructuredToParameterName@@": {name: f"w_{i}" for i, name in enumerate(arrays)}}
     path.write_bytes(pickle.dumps(arrays | table, protocol))
     return path
+
+
+@pytest.fixture
+def checkpoint(edited_config):
+    """A checkpoint in which every field differs from its default."""
+    torch.manual_seed(0)
+    config = replace(edited_config, norm_eps=1e-3)
+    weights = RTDETRNetwork(config, 2).state_dict()
+    names, notes = {0: "Brötchen", 1: "cup"}, ("license: AGPL-3.0",)
+    images = Preprocessing((320, 416), antialias=False)
+    return Checkpoint(config, names, weights, images, origin="a test", notes=notes)
 
 
 @pytest.fixture

@@ -1,23 +1,17 @@
-"""What goes out as an official file or as one safetensors file."""
+"""Checkpoints written for the official repository."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from rtdetr_cli.config.load import load_model_config
-from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
-from rtdetr_cli.weights.safetensors_file import write_safetensors
 from rtdetr_cli.weights.write_official import (
     at_epsilon,
     official_anchors,
@@ -25,21 +19,6 @@ from rtdetr_cli.weights.write_official import (
     official_state,
     write_official,
 )
-
-
-@pytest.fixture
-def checkpoint(edited_config):
-    torch.manual_seed(0)
-    config = replace(edited_config, norm_eps=1e-3)
-    network = RTDETRNetwork(config, 2)
-    return Checkpoint(
-        config,
-        {0: "Brötchen", 1: "cup"},
-        network.state_dict(),
-        Preprocessing((320, 416), antialias=False),
-        origin="a test",
-        notes=("license: AGPL-3.0",),
-    )
 
 
 def same(weights, state):
@@ -101,7 +80,7 @@ def test_norms_of_another_epsilon_compute_the_same(checkpoint):
     assert not torch.allclose(norm(checkpoint.weights, 1e-5), norm(checkpoint.weights, 1e-3))
 
 
-def test_what_an_official_yaml_must_say_is_told(checkpoint):
+def test_settings_for_the_official_yaml(checkpoint):
     decoder = replace(checkpoint.config.decoder, eval_layers=3, sampling="discrete")
     config = replace(checkpoint.config, decoder=decoder)
     assert official_settings(replace(checkpoint, config=config)) == {
@@ -111,33 +90,3 @@ def test_what_an_official_yaml_must_say_is_told(checkpoint):
         "eval_idx": 2,
         "cross_attn_method": "discrete",
     }
-
-
-def test_nothing_is_lost_through_safetensors(checkpoint, tmp_path):
-    path = tmp_path / "x.safetensors"
-    write_safetensors(path, checkpoint)
-    found = open_weights(path)
-    assert same(found.weights, checkpoint.weights)
-    assert replace(found, weights={}) == replace(checkpoint, weights={})
-    with safe_open(path, framework="pt") as file:
-        described = json.loads(file.metadata()["rtdetr_cli"])
-    assert described["names"] == {"0": "Brötchen", "1": "cup"}
-    assert described["preprocessing"] == {"size_hw": [320, 416], "antialias": False}
-
-
-@pytest.mark.parametrize(
-    ("described", "sentence"),
-    [
-        ("{", "its description is not that of a checkpoint"),
-        ("[" * 100_000, "its description is not that of a checkpoint"),
-        ("[]", "its description is not that of a checkpoint"),
-        ('{"version": 1}', "its description is not that of a checkpoint"),
-        ('{"version": 9, "names": {}}', "has format version 9; this rtdetr reads 1"),
-        ('{"version": 1, "names": {}}', r"a part is missing or invalid \('architecture'\)"),
-    ],
-)
-def test_a_damaged_description_is_one_sentence(described, sentence, tmp_path):
-    path = tmp_path / "x.safetensors"
-    save_file({"a": torch.zeros(1)}, path, {"rtdetr_cli": described})
-    with pytest.raises(WeightsError, match=sentence):
-        open_weights(path)

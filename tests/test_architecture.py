@@ -58,7 +58,7 @@ FOLDERS = {
 }
 """The folders of the same room that the files of a folder may import, besides their own."""
 UPWARD_IMPORTS = {
-    ("engine.benchmarking.rows", "engine.export"),
+    ("engine.benchmarking.rows", "engine.export"),  # a row is a file of `rtdetr export` itself
     ("engine.exporting.runtime_cache", "engine.export"),
 }
 """Exceptions to FOLDERS. This set may only shrink: an entry without its import fails."""

@@ -1,1 +1,1 @@
-"""Command line: `rtdetr MODE key=value ...`."""
+"""The command line: `rtdetr MODE key=value ...`."""

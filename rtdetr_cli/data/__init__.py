@@ -1,1 +1,1 @@
-"""Data sets of every format, augmentation and loading; everything that produces a `Batch`."""
+"""Data sets of all formats, generated shapes, augmentation and loading into batches."""

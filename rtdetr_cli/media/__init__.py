@@ -1,1 +1,1 @@
-"""What prediction reads and writes: image sources, drawn images, label files."""
+"""Read image sources, draw boxes, and write the outputs of prediction."""

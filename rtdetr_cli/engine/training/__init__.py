@@ -1,1 +1,1 @@
-"""Everything that `rtdetr train` needs besides the loop."""
+"""The parts of `rtdetr train`; the loop is in engine/train.py."""

@@ -149,9 +149,9 @@ def run_on_main(action: Callable[[], T]) -> T:
         except RTDETRError as error:
             outcome[1] = error
     dist.broadcast_object_list(outcome)
-    value, raised = outcome
-    if raised is not None:
-        end_all(raised)
+    value, failure = outcome
+    if failure is not None:
+        end_all(failure)
     result: T = value
     return result
 

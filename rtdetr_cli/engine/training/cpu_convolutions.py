@@ -28,7 +28,8 @@ def speed_up_convolutions(network: nn.Module) -> None:
         return
     for name, module in list(network.named_modules()):
         if type(module) is nn.Conv2d and _gains(module):
-            network.set_submodule(name, _Convolution(module))
+            parent, _, attribute = name.rpartition(".")  # set_submodule needs PyTorch 2.5
+            network.get_submodule(parent).register_module(attribute, _Convolution(module))
 
 
 def _gains(module: nn.Conv2d) -> bool:
@@ -44,17 +45,11 @@ class _Convolution(nn.Conv2d):
 
     def __init__(self, module: nn.Conv2d) -> None:
         """Take over the parameters of a convolution without bias."""
-        padding = module.padding
+        height, width = module.kernel_size
         super().__init__(
-            module.in_channels,
-            module.out_channels,
-            (module.kernel_size[0], module.kernel_size[1]),
-            (module.stride[0], module.stride[1]),
-            padding if isinstance(padding, str) else (padding[0], padding[1]),
-            bias=False,
-            device="meta",
+            module.in_channels, module.out_channels, (height, width), bias=False, device="meta"
         )
-        self.weight = module.weight
+        self.stride, self.padding, self.weight = module.stride, module.padding, module.weight
         self.train(module.training)
 
     def forward(self, images: Tensor) -> Tensor:

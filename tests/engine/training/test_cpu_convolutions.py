@@ -1,4 +1,4 @@
-"""The exchanged convolutions give the gradients of PyTorch's own."""
+"""The replaced convolutions have the gradients of PyTorch's own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gradients(model: nn.Module) -> list[torch.Tensor]:
     return [images.grad, *(parameter.grad for parameter in model.parameters())]
 
 
-def test_gradients_are_the_same():
+def test_gradients_equal_pytorchs():
     plain, fast = network(), network()
     speed_up_convolutions(fast)
     kinds = [type(module) is cpu_convolutions._Convolution for module in fast]
@@ -61,14 +61,14 @@ def test_frozen_kernels_and_inference_stay_plain():
     assert type(copy.deepcopy(fast)[0]) is cpu_convolutions._Convolution
 
 
-def test_other_processors_keep_what_they_have(monkeypatch):
+def test_other_cpus_keep_pytorchs_convolutions(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     model = network()
     speed_up_convolutions(model)
     assert all(type(module) is nn.Conv2d for module in model)
 
 
-def test_small_images_take_pytorchs_own_gradient(monkeypatch):
+def test_small_images_use_pytorchs_own_gradient(monkeypatch):
     plain, fast = network(), network()
     speed_up_convolutions(fast)
     monkeypatch.setattr(cpu_convolutions, "_SMALLEST_IMAGE", 10**9)

@@ -1,4 +1,4 @@
-"""Sixteen bits at inference: who has them, what stays float32, how far answers drift."""
+"""16-bit inference: supported devices, layers that stay float32, drift of detections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def any_cpu(set_cpu):
-    """Without instructions for it bfloat16 is slow here and has the same results."""
+    """Without hardware support bfloat16 is slow here but has the same results."""
     set_cpu("avx2", "avx512_bf16")
 
 
@@ -35,7 +35,7 @@ def detector(config: ModelConfig, half: bool, network: RTDETRNetwork | None = No
     return TorchDetector(network, {0: "a", 1: "b", 2: "c"}, Preprocessing(), CPU, half=half)
 
 
-def test_a_device_without_instructions_for_half_is_refused(set_cpu, tiny_config):
+def test_half_is_rejected_on_a_device_without_instructions(set_cpu, tiny_config):
     with pytest.raises(BackendError, match="not device=mps"):
         half_dtype(torch.device("mps"))
     set_cpu("avx2")
@@ -44,7 +44,7 @@ def test_a_device_without_instructions_for_half_is_refused(set_cpu, tiny_config)
 
 
 def dtypes_of(network: RTDETRNetwork) -> dict[str, torch.dtype]:
-    """What each convolution and linear layer answers in under autocast."""
+    """Output dtype of each convolution and linear layer under autocast."""
     found = {}
     for name, part in network.named_modules():
         if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
@@ -56,9 +56,7 @@ def dtypes_of(network: RTDETRNetwork) -> dict[str, torch.dtype]:
     return {**found, "logits": output.pred_logits.dtype, "boxes": output.pred_boxes.dtype}
 
 
-def test_the_first_convolution_heads_and_boxes_stay_float32_and_nothing_else(
-    tiny_config, tiny_presnet_config
-):
+def test_only_first_convolution_heads_and_boxes_stay_float32(tiny_config, tiny_presnet_config):
     for config in (tiny_config, tiny_presnet_config):
         network = fuse(RTDETRNetwork(config, 3).eval())
         keep_exact(network)
@@ -71,7 +69,7 @@ def test_the_first_convolution_heads_and_boxes_stay_float32_and_nothing_else(
         assert exact == {first, "logits", "boxes", *heads}
 
 
-def test_half_moves_answers_and_the_description_says_so(tiny_config):
+def test_half_changes_scores_slightly_and_is_in_the_description(tiny_config):
     images = torch.rand(2, 3, 64, 64)
     exact = detector(tiny_config, half=False)
     half = detector(tiny_config, half=True, network=exact.network)
@@ -86,18 +84,18 @@ def agreement_of_half(shared_data) -> Agreement:
     """On 8 real images, with trained weights."""
     exact = load_detector(str(shared_data / "weights" / "ultralytics_n_bccd.pt"), "cpu")
     half = TorchDetector(exact.network, exact.names, exact.preprocessing, CPU, half=True)
-    pictures = find_images(str(shared_data / "bccd" / "images" / "val"))
-    return compare(exact, half, pictures, LIMITS["fp16"])
+    images = find_images(str(shared_data / "bccd" / "images" / "val"))
+    return compare(exact, half, images, LIMITS["fp16"])
 
 
-def test_half_of_a_trained_network_passes_the_limits_of_sixteen_bits(shared_data):
+def test_half_of_a_trained_network_passes_the_fp16_limits(shared_data):
     found = agreement_of_half(shared_data)
     assert found.passes
     assert found.detections > 300
     assert found.box_drift_px.p99 < 0.6
 
 
-def test_half_with_the_first_convolution_in_bfloat16_does_not(shared_data, monkeypatch):
+def test_half_with_the_first_convolution_in_bfloat16_fails_the_limits(shared_data, monkeypatch):
     monkeypatch.setattr(torch_backend, "keep_exact", lambda network: None)
     found = agreement_of_half(shared_data)
     assert not found.passes

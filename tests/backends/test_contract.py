@@ -1,4 +1,4 @@
-"""Files of other families, made here with known answers, through the reader."""
+"""Third-party graphs with constant outputs, through the ONNX detector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rtdetr_cli.core.errors import UsageError, WeightsError
 BOXES = np.array([[0.5, 0.5, 0.2, 0.4], [0.25, 0.75, 0.1, 0.1], [0.1, 0.1, 0.2, 0.2]], np.float32)
 """cxcywh of three queries."""
 SCORES = np.array([[0.01, 0.9, 0.02], [0.7, 0.6, 0.03], [0.05, 0.04, 0.2]], np.float32)
-"""Of three classes; the second query answers with two of them."""
+"""Of three classes; the second query has two detections."""
 BEST = [(0.9, 1, 0), (0.7, 0, 1), (0.6, 1, 1), (0.2, 2, 2), (0.05, 0, 2)]
 """Score, class and query of the five best pairs."""
 SIX = np.array([[*BOXES[query], score, label] for score, label, query in BEST], np.float32)
@@ -31,28 +31,28 @@ def logit(scores: np.ndarray) -> np.ndarray:
 
 def save(
     path: Path,
-    answers: dict[str, np.ndarray],
+    rows: dict[str, np.ndarray],
     image: str = "images",
     shape: tuple[object, ...] = ("batch", 3, *SIDES),
     columns: object = None,
     **notes: str,
 ) -> Path:
-    """A graph that gives the same answers for each image, whatever it shows."""
+    """A graph whose outputs do not depend on the images."""
     nodes, values, outputs = [], [], []
     zeros = [
         helper.make_node("ReduceMean", [image], ["means"], axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Mul", ["means", "nought"], ["flat"]),
+        helper.make_node("Mul", ["means", "zero"], ["flat"]),
         helper.make_node("Unsqueeze", ["flat", "places"], ["zeros"]),  # (B, 1, 1)
     ]
-    values.append(numpy_helper.from_array(np.array(0, np.float32), "nought"))
+    values.append(numpy_helper.from_array(np.array(0, np.float32), "zero"))
     values.append(numpy_helper.from_array(np.array([1, 2]), "places"))
-    for name, answer in answers.items():
-        values.append(numpy_helper.from_array(answer[None].astype(np.float32), f"{name}_value"))
+    for name, array in rows.items():
+        values.append(numpy_helper.from_array(array[None].astype(np.float32), f"{name}_value"))
         nodes.append(helper.make_node("Add", [f"{name}_value", "zeros"], [name]))
-        sides = [shape[0], answer.shape[0], columns or answer.shape[1]]
+        sides = [shape[0], array.shape[0], columns or array.shape[1]]
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, sides))
-    pictures = helper.make_tensor_value_info(image, TensorProto.FLOAT, list(shape))
-    graph = helper.make_graph([*zeros, *nodes], "foreign", [pictures], outputs, values)
+    images = helper.make_tensor_value_info(image, TensorProto.FLOAT, list(shape))
+    graph = helper.make_graph([*zeros, *nodes], "foreign", [images], outputs, values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     for key, value in notes.items():
         model.metadata_props.add(key=key, value=value)
@@ -77,9 +77,9 @@ def check_best(detector: OnnxDetector, count: int = 5) -> None:
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 4])
-def test_hugging_face_gives_logits_and_boxes(tmp_path, batch):
-    answers = {"logits": logit(SCORES), "pred_boxes": BOXES, "last_hidden_state": BOXES}
-    path = save(tmp_path / "x.onnx", answers, "pixel_values", (batch, 3, *SIDES))
+def test_hugging_face_has_logits_and_boxes(tmp_path, batch):
+    outputs = {"logits": logit(SCORES), "pred_boxes": BOXES, "last_hidden_state": BOXES}
+    path = save(tmp_path / "x.onnx", outputs, "pixel_values", (batch, 3, *SIDES))
     detector = OnnxDetector(path, "cpu")
     check_best(detector)
     assert detector.preprocessing == Preprocessing(SIDES, antialias=True)
@@ -88,7 +88,7 @@ def test_hugging_face_gives_logits_and_boxes(tmp_path, batch):
 
 
 @pytest.mark.parametrize("rows", [np.hstack((BOXES, SCORES)), SIX], ids=["4 + K", "six columns"])
-def test_ultralytics_gives_rows(tmp_path, rows):
+def test_ultralytics_has_rows(tmp_path, rows):
     names = "{0: 'cat', 1: 'dog', 2: \"bird's\"}"
     path = save(tmp_path / "yolo.onnx", {"output0": rows}, names=names, head="RTDETRDecoder")
     detector = OnnxDetector(path, "cpu")
@@ -98,7 +98,7 @@ def test_ultralytics_gives_rows(tmp_path, rows):
     assert "Ultralytics, class names: from the file" in detector.description
 
 
-def test_six_columns_are_two_classes_where_the_last_one_is_no_whole_number(tmp_path):
+def test_six_columns_are_two_classes_if_the_last_is_not_a_whole_number(tmp_path):
     rows = np.hstack((BOXES, SCORES[:, :2]))
     two = OnnxDetector(save(tmp_path / "two.onnx", {"output0": rows}, names="['a', 'b']"), "cpu")
     assert two.names == {0: "a", 1: "b"}
@@ -108,27 +108,27 @@ def test_six_columns_are_two_classes_where_the_last_one_is_no_whole_number(tmp_p
     check_best(OnnxDetector(path, "cpu"), count=3)
 
 
-def test_eighty_outputs_without_names_are_those_of_coco(tmp_path):
+def test_eighty_classes_without_names_are_those_of_coco(tmp_path):
     scores = np.full((3, 80), 0.01, np.float32)
     scores[0, 5] = 0.9
-    for name, image, answers in (
+    for name, image, outputs in (
         ("u", "images", {"output0": np.hstack((BOXES, scores))}),
         ("h", "pixel_values", {"logits": logit(scores), "pred_boxes": BOXES}),
     ):
-        detector = OnnxDetector(save(tmp_path / f"{name}.onnx", answers, image), "cpu")
+        detector = OnnxDetector(save(tmp_path / f"{name}.onnx", outputs, image), "cpu")
         assert "COCO's (the file has none)" in detector.description
         found = detector.detect(torch.rand(1, 3, *SIDES), [(10, 10)])[0]
         assert detector.names[int(found.labels[0])] == "bus"
 
 
 @pytest.mark.parametrize("names", ["{0: 'a'}", "{1: 'a', 2: 'b', 3: 'c'}", "__import__('os')", "{"])
-def test_names_that_do_not_fit_are_not_used(tmp_path, names):
+def test_names_that_do_not_match_are_ignored(tmp_path, names):
     rows = np.hstack((BOXES, SCORES))
     path = save(tmp_path / "x.onnx", {"output0": rows}, names=names)
     assert OnnxDetector(path, "cpu").names == {0: "0", 1: "1", 2: "2"}
 
 
-def test_a_graph_of_free_size_takes_what_is_asked_for(tmp_path):
+def test_a_graph_of_free_size_runs_at_the_requested_size(tmp_path):
     free = ("batch", 3, "height", "width")
     notes = {"head": "RTDETRDecoder", "imgsz": "[320, 256]", "names": "['a', 'b', 'c']"}
     path = save(tmp_path / "x.onnx", {"output0": SIX}, shape=free, columns="anchors", **notes)
@@ -136,8 +136,8 @@ def test_a_graph_of_free_size_takes_what_is_asked_for(tmp_path):
     assert detector.preprocessing.size_hw == (320, 256)
     assert preprocessing_for(detector, 96) == Preprocessing((96, 96), False)
     assert len(detector.detect(torch.rand(1, 3, 96, 96), [(9, 9)])[0]) == 5
-    answers = {"logits": logit(SCORES), "pred_boxes": BOXES}
-    path = save(tmp_path / "y.onnx", answers, "pixel_values", ("b", "c", "h", "w"))
+    outputs = {"logits": logit(SCORES), "pred_boxes": BOXES}
+    path = save(tmp_path / "y.onnx", outputs, "pixel_values", ("b", "c", "h", "w"))
     assert load_detector(str(path), "cpu").preprocessing.size_hw == (640, 640)
     fixed = load_detector(str(save(tmp_path / "z.onnx", {"output0": SIX})), "cpu")
     with pytest.raises(UsageError, match="takes 64x32 only"):
@@ -147,7 +147,7 @@ def test_a_graph_of_free_size_takes_what_is_asked_for(tmp_path):
 PIXELS = SIX * np.array([640, 640, 640, 640, 1, 1], np.float32)
 
 
-def test_boxes_in_pixels_are_refused_when_they_are_seen(tmp_path):
+def test_boxes_in_pixels_are_rejected_at_inference(tmp_path):
     detector = OnnxDetector(save(tmp_path / "x.onnx", {"output0": PIXELS}), "cpu")
     with pytest.raises(WeightsError, match="boxes are in pixels, as in YOLO's"):
         detector.detect(torch.rand(1, 3, *SIDES), [(9, 9)])
@@ -157,7 +157,7 @@ YOLO_ANCHORS = 8 * 4 + 4 * 2 + 2 * 1
 
 
 @pytest.mark.parametrize(
-    ("answers", "image", "notes"),
+    ("outputs", "image", "notes"),
     [
         ({"output0": SIX}, "images", {"head": "Detect"}),
         ({"output0": np.zeros((84, YOLO_ANCHORS), np.float32)}, "images", {}),
@@ -167,12 +167,12 @@ YOLO_ANCHORS = 8 * 4 + 4 * 2 + 2 * 1
         ({"dets": BOXES, "labels": SCORES}, "input", {}),
     ],
 )
-def test_anything_else_is_one_sentence_with_inputs_and_outputs(tmp_path, answers, image, notes):
-    path = save(tmp_path / "other.onnx", answers, image, **notes)
+def test_an_unknown_contract_is_rejected_with_inputs_and_outputs(tmp_path, outputs, image, notes):
+    path = save(tmp_path / "other.onnx", outputs, image, **notes)
     with pytest.raises(
         WeightsError, match=rf"other\.onnx has inputs {image} tensor\(float\)"
     ) as caught:
         OnnxDetector(path, "cpu")
     sentence = str(caught.value)
     assert "\n" not in sentence
-    assert all(f"{name} tensor(float)['batch', " in sentence for name in answers)
+    assert all(f"{name} tensor(float)['batch', " in sentence for name in outputs)

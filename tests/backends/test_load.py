@@ -1,4 +1,4 @@
-"""`timeout=`: graphs that do not end are stopped, where a runtime can be stopped."""
+"""Open detectors in any runtime; `timeout` stops graphs where the runtime allows it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ endless (float[N,3,32,64] images, int64[N,2] orig_target_sizes)
   corners = Concat<axis = 1>(sizes, sizes)
   boxes = Unsqueeze(corners, one)
 }"""
-"""The official contract behind a loop of cosines, whose limit is 0.739."""
+"""The official contract after a loop of cosines, which converges to 0.739."""
 
 
 def save(path: Path, trips: int) -> Path:
@@ -50,7 +50,7 @@ def detect(path: Path, timeout: float | None):
     return detector.detect(torch.zeros(2, 3, 32, 64), [(9, 9)] * 2)
 
 
-def test_a_loop_without_end_is_stopped_by_onnx_runtime(tmp_path, capfd):
+def test_onnx_runtime_stops_an_endless_loop(tmp_path, capfd):
     path = save(tmp_path / "x.onnx", 2**62)
     start = time.monotonic()
     with pytest.raises(
@@ -59,10 +59,10 @@ def test_a_loop_without_end_is_stopped_by_onnx_runtime(tmp_path, capfd):
     ):
         detect(path, 0.25)
     assert 0.5 <= time.monotonic() - start < 5
-    assert capfd.readouterr().err == ""  # the runtime is silent
+    assert capfd.readouterr().err == ""  # the runtime logs nothing
 
 
-def test_what_ends_in_time_is_not_disturbed(tmp_path):
+def test_a_timeout_does_not_affect_a_graph_that_finishes(tmp_path):
     path = save(tmp_path / "x.onnx", 100)
     for timeout in (60, None):
         assert [one.scores.item() for one in detect(path, timeout)] == pytest.approx(
@@ -70,16 +70,16 @@ def test_what_ends_in_time_is_not_disturbed(tmp_path):
         )
 
 
-def test_the_command_ends_with_the_code_of_runtimes(tmp_path, capsys):
-    path, picture = save(tmp_path / "x.onnx", 2**62), tmp_path / "a.png"
-    Image.new("RGB", (9, 9)).save(picture)
-    words = [f"model={path}", f"source={picture}", "device=cpu", "save=false", "timeout=0.2"]
+def test_a_timeout_ends_the_command_with_exit_code_5(tmp_path, capsys):
+    path, image = save(tmp_path / "x.onnx", 2**62), tmp_path / "a.png"
+    Image.new("RGB", (9, 9)).save(image)
+    words = [f"model={path}", f"source={image}", "device=cpu", "save=false", "timeout=0.2"]
     assert run(["predict", *words]) == 5
     assert "did not finish 1 images in 0.2 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [PredictSettings, ValSettings])
-def test_the_key_is_refused_where_nothing_could_be_stopped(settings):
+def test_timeout_is_rejected_if_the_runtime_cannot_be_stopped(settings):
     needed = {"source": "x"} if settings is PredictSettings else {"data": "x"}
     for model, reason in (
         ("x.pt", "timeout has no effect on x.pt, which is not an exported file"),
@@ -120,7 +120,7 @@ def openvino_model(path: Path, text: str) -> Path:
     return path
 
 
-def test_openvino_is_stopped_between_operators(tmp_path):
+def test_openvino_stops_between_operators(tmp_path):
     count = 60
     products = "\n".join(f"m{n + 1} = MatMul(m{n}, m{n})" for n in range(count))
     text = CHAIN.replace("PRODUCTS", products).replace("COUNT", str(count))
@@ -130,7 +130,7 @@ def test_openvino_is_stopped_between_operators(tmp_path):
     assert [one.scores.tolist() for one in detect(path, 600)] == [[0.0], [0.0]]
 
 
-def test_openvino_would_not_stop_a_loop_so_it_is_refused_with_a_timeout(tmp_path):
+def test_openvino_rejects_a_loop_with_a_timeout(tmp_path):
     path = openvino_model(tmp_path / "x.xml", ENDLESS.replace("TRIPS", "3"))
     with pytest.raises(
         WeightsError, match=r"x\.xml has the operator Loop, .* run it without timeout"

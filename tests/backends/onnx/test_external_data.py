@@ -1,4 +1,4 @@
-"""Weights in other files: beside the ONNX file they are read, elsewhere they are refused."""
+"""External weights: allowed beside the ONNX file, rejected elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rtdetr_cli.core.errors import WeightsError
 
 
 def save(path, location, nested=False):
-    """A graph with one weight in another file; as an attribute of a nested graph if asked for."""
+    """A graph with one weight in another file; with `nested`, as an attribute in a subgraph."""
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
     weight.data_location = TensorProto.EXTERNAL
     weight.external_data.add(key="location", value=location)
@@ -32,7 +32,7 @@ def save(path, location, nested=False):
 @pytest.mark.parametrize(
     "location", ["../secret.bin", "a/../../secret.bin", "/etc/passwd", "link.bin", "a\0b"]
 )
-def test_weights_from_outside_of_the_folder_are_refused(tmp_path, location, nested):
+def test_weights_outside_of_the_folder_are_rejected(tmp_path, location, nested):
     (tmp_path / "secret.bin").write_bytes(b"\0" * 16)
     folder = tmp_path / "model"
     folder.mkdir()
@@ -45,13 +45,13 @@ def test_weights_from_outside_of_the_folder_are_refused(tmp_path, location, nest
 
 
 @pytest.mark.parametrize("location", ["absent.bin", "", ".", "*/_ORT_MEM_ADDR_/*", "fifo"])
-def test_weights_that_are_no_file_are_refused(tmp_path, location):
+def test_missing_weights_are_rejected(tmp_path, location):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(WeightsError, match=r"x\.onnx reads weights from .*not beside it"):
         OnnxDetector(save(tmp_path / "x.onnx", location), "cpu")
 
 
-def test_weights_beside_the_file_are_read_through_the_links_of_a_cache_too(tmp_path):
+def test_weights_beside_the_file_may_be_links_of_a_cache(tmp_path):
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_weights_beside_the_file_are_read_through_the_links_of_a_cache_too(tmp_p
     check_file(snapshot / "x.onnx")
 
 
-def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
+def test_a_path_that_is_not_a_file_is_rejected_before_it_is_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.onnx")
     for name in ("fifo.onnx", "absent.onnx", "."):
         with pytest.raises(WeightsError, match="is not a regular file"):

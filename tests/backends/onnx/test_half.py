@@ -1,4 +1,4 @@
-"""What becomes float16 and what stays float32, on graphs of a few nodes."""
+"""Which nodes become float16 and which stay float32, on graphs of a few nodes."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def test_boxes_their_logits_and_the_places_stay_float32():
+def test_boxes_their_logits_and_sampling_locations_stay_float32():
     assert exact_nodes(detector()) == {
         *("logit", "reference", "grid", "sampled", "flattened"),
         *("moved", "fraction", "sizes_float", "whole", "boxes", "scores"),
     }
 
 
-def test_everything_else_computes_in_float16():
+def test_everything_else_becomes_float16():
     model = halved(detector())
     assert float_tensors(model, 10) >= {
         *("features", "active", "rows", "content", "delta", "mixed", "products"),
@@ -93,7 +93,7 @@ def test_a_tensor_is_cast_once_for_all_its_readers():
     ]
 
 
-def test_the_weight_of_a_pixel_is_exact_until_it_meets_values():
+def test_interpolation_weights_stay_float32_until_the_product():
     model = with_constants(
         """<ir_version: 8, opset_import: ["" : 17]>
         gather (float[9] place, float[16,4] table) => (float[9,4] y) {
@@ -140,7 +140,7 @@ def test_scales_of_resize_stay_float32():
 
 
 @pytest.mark.parametrize(("value", "is_half"), [(65504.0, True), (65505.0, False)])
-def test_what_reads_a_constant_beyond_float16_stays_float32(value, is_half):
+def test_a_node_with_a_constant_beyond_float16_stays_float32(value, is_half):
     model = with_constants(
         """<ir_version: 8, opset_import: ["" : 17]>
         mask (float[2,2] x) => (float[2,2] y) {
@@ -153,7 +153,7 @@ def test_what_reads_a_constant_beyond_float16_stays_float32(value, is_half):
     assert ("z" in float_tensors(halved(model), 10)) == is_half
 
 
-def test_a_file_says_that_it_is_of_16_bits(tmp_path: Path):
+def test_the_metadata_records_fp16(tmp_path: Path):
     path = tmp_path / "small.onnx"
     onnx.save(detector(), path)
     size = path.stat().st_size

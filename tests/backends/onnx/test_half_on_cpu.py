@@ -1,4 +1,4 @@
-"""Float16 as it is: NumPy's own, rounded after every operation, is the reference."""
+"""Emulated float16, compared with NumPy's float16, which rounds after every operation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ toy (float[N,3,4,4] images, int64[N,2] orig_target_sizes)
 
 
 def scores(tmp_path: Path, body: str, images: torch.Tensor, **constants: np.ndarray):
-    """What the rounding detector and the plain one answer, and the former itself."""
+    """Scores of the rounding and of the plain detector, and the former itself."""
     model = parser.parse_model(TOY.replace("BODY", body))
     for name, value in constants.items():
         model.graph.initializer.append(numpy_helper.from_array(value, name))
@@ -43,28 +43,28 @@ def scores(tmp_path: Path, body: str, images: torch.Tensor, **constants: np.ndar
     sizes = np.full((len(images), 2), 4, np.int64)
     feed = {"images": images.numpy(), "orig_target_sizes": sizes}
     rounding, plain = RoundingDetector(path, "cpu"), OnnxDetector(path, "cpu")
-    # Not by detect(), which leaves out what is no score.
+    # Not with detect(), which drops invalid scores.
     return rounding._run(feed)[2], plain._run(feed)[2], rounding
 
 
-def test_what_is_too_large_is_infinite_and_named(tmp_path):
+def test_overflows_are_infinite_and_reported(tmp_path):
     images = torch.full((1, 3, 4, 4), 300.0)
     rounded, plain, detector = scores(tmp_path, "last = Mul(half, half)", images)
     assert np.isinf(rounded).all()
-    assert (plain == 90000).all()  # why this detector exists
+    assert (plain == 90000).all()  # the reason for this detector
     assert detector.overflows == [Magnitude("last", 90000.0)]
     assert detector.description == f"toy.onnx, {detector.description[10:]}"
     assert "every float16 rounded" in detector.description
 
 
 @pytest.mark.parametrize(("value", "overflows"), [(65519.0, False), (65520.0, True)])
-def test_only_what_rounds_to_infinity_overflows(value, overflows):
+def test_only_values_that_round_to_infinity_overflow(value, overflows):
     with np.errstate(over="ignore"):
         assert np.isinf(np.float16(np.float32(value))) == overflows
     assert Magnitude("x", value).overflows == overflows
 
 
-def test_every_result_is_rounded_as_numpy_rounds(tmp_path):
+def test_every_result_is_rounded_as_in_numpy(tmp_path):
     images = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 40
     body = """
     a = Mul(half, factor)
@@ -82,7 +82,7 @@ def test_every_result_is_rounded_as_numpy_rounds(tmp_path):
     assert (rounded != plain).mean() > 0.5
 
 
-def test_a_norm_spelled_out_overflows_and_the_operator_does_not(tmp_path):
+def test_a_decomposed_norm_overflows_and_the_operator_does_not(tmp_path):
     images = torch.linspace(-400, 400, 48).reshape(1, 3, 4, 4)
     spelled = """
     squares = Mul(half, half)
@@ -99,7 +99,7 @@ def test_a_norm_spelled_out_overflows_and_the_operator_does_not(tmp_path):
     np.testing.assert_allclose(rounded.std(), 1, atol=1e-3)
 
 
-def test_magnitudes_are_those_of_all_images(tmp_path):
+def test_magnitudes_cover_all_images(tmp_path):
     images = torch.tensor([3.0, 20.0, 7.0])[:, None, None, None].expand(3, 3, 4, 4)
     _, _, detector = scores(tmp_path, "last = Mul(half, half)", images)
     assert detector.magnitudes == [Magnitude("last", 400.0), Magnitude("half", 20.0)]
@@ -109,7 +109,7 @@ def test_magnitudes_are_those_of_all_images(tmp_path):
 
 @pytest.mark.slow
 def test_the_overflow_of_a_real_model_is_found(shared_data, tmp_path):
-    """DEIMv2 spells its norms out: Pow reaches 60516 on these images, too much on others."""
+    """DEIMv2 decomposes its norms: Pow reaches 60516 on these images and overflows on others."""
     model = onnx.load(shared_data / "weights" / "deimv2_hgnetv2_atto_coco.onnx")
     to_half(model, exact_nodes(model))
     path = tmp_path / "half.onnx"

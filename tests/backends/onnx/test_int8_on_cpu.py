@@ -48,7 +48,7 @@ shares = {
 }
 json.dump(shares, sys.stdout)
 """
-"""Prints how far each output is off, as a share of the largest value of the unoptimised one."""
+"""Prints the error of each output relative to the largest value of the unoptimised one."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def int8_file(shared_data, tiny_config, tmp_path_factory) -> tuple[Path, Path]:
 
 
 def encoder_maps(graph: onnx.GraphProto) -> list[str]:
-    """What the decoder reads of the encoder."""
+    """Outputs of the encoder that the decoder reads."""
     made = {name: node.name for node in graph.node for name in node.output}
     read = [name for node in graph.node if node.name.startswith("decoder") for name in node.input]
     return [name for name in dict.fromkeys(read) if made.get(name, "").startswith("encoder")]

@@ -1,4 +1,4 @@
-"""What the options of the graph change, through writer and reader; tracing takes a while."""
+"""Options of the graph, written and read back; slow because of tracing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES_HW = [(480, 640), (100, 50), (33, 77)]
 
 
 def make_network(config: ModelConfig) -> RTDETRNetwork:
-    """Random weights whose answers depend on what is seen, unlike those of a fresh network."""
+    """Random weights whose outputs depend on the image, unlike those of a new network."""
     torch.manual_seed(1)
     network = RTDETRNetwork(config, len(NAMES)).eval()
     network.set_speed(1, 15)
@@ -40,7 +40,7 @@ def write(path: Path, network: nn.Module, **options: object) -> OnnxDetector:
 
 
 def assert_agree(network: RTDETRNetwork, detector: OnnxDetector, size_hw: tuple[int, int]) -> None:
-    """On whole bytes, for one image and for three."""
+    """Compare on uint8 values, for one image and for three."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (3, 3, *size_hw), generator=generator) / 255
     reference = TorchDetector(network, NAMES, PREPROCESSING, torch.device("cpu"), fused=False)
@@ -53,7 +53,7 @@ def assert_agree(network: RTDETRNetwork, detector: OnnxDetector, size_hw: tuple[
             assert theirs.labels.tolist() == ours.labels.tolist()
 
 
-def test_free_sides_bytes_and_gathered_values(tiny_config, tmp_path):
+def test_free_sides_uint8_and_gather(tiny_config, tmp_path):
     network, path = make_network(tiny_config), tmp_path / "x.onnx"
     detector = write(path, network, dynamic=True, input="uint8", sampler="gather")
     assert detector.size_is_free

@@ -1,6 +1,6 @@
-"""Engines through a stand-in for TensorRT and the GPU (tests/fake_tensorrt.py): our own logic only.
+"""Engines with a fake TensorRT and GPU (tests/fake_tensorrt.py), which tests only our own logic.
 
-That TensorRT itself answers right is asked at the end of this file, where there is one.
+The last test runs the real TensorRT if there is a GPU.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def make(toy: Path, options: EngineOptions | None = None, **notes: object) -> Pa
     ("version", "flags"),
     [("8.6.1", 1), ("9.3.0", 4), ("10.3.0", 2), ("10.16.1.11", 2), ("11.4.0.106", 1)],
 )
-def test_every_release_builds_strongly_typed_and_answers_as_onnx_runtime(
-    tensorrt, toy, version, flags
-):
+def test_every_release_builds_strongly_typed_and_equals_onnx_runtime(tensorrt, toy, version, flags):
     module = tensorrt(version)
     detector = load_detector(str(make(toy, EngineOptions(batch=(1, 2, 2)))))
     assert module.state.network_flags == flags  # numbers of NVIDIA's headers
@@ -75,14 +73,14 @@ def test_every_release_builds_strongly_typed_and_answers_as_onnx_runtime(
         assert ours.scores.tolist() == theirs.scores.tolist()
 
 
-def test_nothing_in_nothing_out_and_max_det(tensorrt, toy):
+def test_no_images_and_max_det(tensorrt, toy):
     tensorrt()
     detector = load_detector(str(make(toy)))
     assert detector.detect(gray(3)[:0], []) == []
     assert len(detector.detect(gray(3), [(1, 1)], max_det=0)[0]) == 0
 
 
-def test_answers_are_tensors_of_their_own(tensorrt, toy):
+def test_outputs_are_not_overwritten_by_the_next_call(tensorrt, toy):
     tensorrt()
     detector = load_detector(str(make(toy)))
     first = detector.forward(gray(30), torch.tensor([[4, 5]]))
@@ -102,12 +100,12 @@ def test_answers_are_tensors_of_their_own(tensorrt, toy):
         (1, 4, 16, [(0, 1, 4)]),
     ],
 )
-def test_batches_beyond_the_profile_are_split_and_filled_up(count, smallest, largest, expected):
+def test_batches_above_the_profile_are_split_and_padded(count, smallest, largest, expected):
     parts = split_batch(count, smallest, largest)
     assert [(part.start, part.stop, batch) for part, batch in parts] == expected
 
 
-def test_a_batch_below_the_profile_is_filled_up(tensorrt, toy):
+def test_a_batch_below_the_profile_is_padded(tensorrt, toy):
     tensorrt()
     detector = load_detector(str(make(toy, EngineOptions(batch=(4, 4, 4)))))
     found = detector.detect(gray(1, 2, 3, 4, 5), [(n, n) for n in range(1, 6)])
@@ -115,7 +113,7 @@ def test_a_batch_below_the_profile_is_filled_up(tensorrt, toy):
     assert list(detector._runs) == [4]
 
 
-def test_a_graph_is_recorded_once_for_each_size_of_a_batch(tensorrt, toy):
+def test_a_graph_is_recorded_once_per_batch_size(tensorrt, toy):
     tensorrt()
     detector = load_detector(str(make(toy)))
     for percents in ([1], [2], [3, 4], [5]):
@@ -142,7 +140,7 @@ def test_the_profile_and_the_options_reach_the_builder(tensorrt, toy):
     assert config.hardware_compatibility_level is level
 
 
-def test_trtexec_is_told_the_same():
+def test_trtexec_gets_the_same_options():
     onnx, engine = Path("my runs/x.onnx"), Path("x.engine")
     plain = trtexec_line(onnx, engine, (480, 640), EngineOptions())
     assert plain == (
@@ -158,10 +156,10 @@ def test_trtexec_is_told_the_same():
     )
 
 
-def test_measured_times_are_kept_for_the_release_and_the_gpu(tensorrt, toy, tmp_path, capsys):
+def test_timings_are_cached_per_release_and_gpu(tensorrt, toy, tmp_path, capsys):
     tensorrt("10.3.0")
     file = tmp_path / "home" / "tensorrt" / "timings-10.3.0-NVIDIA-T4.cache"
-    for expected in (b"+", b"++"):  # each build adds to the one before
+    for expected in (b"+", b"++"):  # each build extends the cache
         make(toy)
         assert file.read_bytes() == expected
     assert capsys.readouterr().err == ""
@@ -172,7 +170,7 @@ def test_measured_times_are_kept_for_the_release_and_the_gpu(tensorrt, toy, tmp_
         assert "is damaged; replacing it" in capsys.readouterr().err
 
 
-def test_a_home_that_cannot_be_written_costs_no_engine(tensorrt, toy, tmp_path, capsys):
+def test_an_engine_is_written_even_if_timings_cannot_be_saved(tensorrt, toy, tmp_path, capsys):
     tensorrt()
     (tmp_path / "home").write_text("a file where the folder should be")
     assert make(toy).is_file()
@@ -189,7 +187,7 @@ def test_a_home_that_cannot_be_written_costs_no_engine(tensorrt, toy, tmp_path, 
         ("build", r"TensorRT 10\.3\.0 cannot build .*: could not find any implementation for node"),
     ],
 )
-def test_a_build_that_fails_says_why(tensorrt, toy, fault, sentence):
+def test_a_failed_build_gives_the_reason(tensorrt, toy, fault, sentence):
     tensorrt().state.fail = fault
     with pytest.raises(BackendError, match=sentence):
         make(toy)
@@ -200,7 +198,7 @@ def test_a_build_that_fails_says_why(tensorrt, toy, fault, sentence):
     ("fault", "reason"),
     [("run", "an illegal memory access"), ("context", "TensorRT gave no reason")],
 )
-def test_a_call_that_fails_says_why(tensorrt, toy, fault, reason):
+def test_a_failed_call_gives_the_reason(tensorrt, toy, fault, reason):
     module = tensorrt()
     detector = load_detector(str(make(toy)))
     module.state.fail = fault
@@ -208,7 +206,7 @@ def test_a_call_that_fails_says_why(tensorrt, toy, fault, reason):
         detector.detect(gray(1), [(1, 1)])
 
 
-def test_the_notes_say_what_was_built(tensorrt, toy):
+def test_the_notes_describe_the_build(tensorrt, toy):
     tensorrt("11.4.0.106")
     path = make(toy, EngineOptions(batch=(1, 2, 4), tf32=False))
     assert notes_file(path).name == "toy.engine.json"
@@ -227,9 +225,7 @@ def test_the_notes_say_what_was_built(tensorrt, toy):
         ({"compute_capability": "9.0", "gpu": "NVIDIA H200"}, r"capability 9\.0 \(NVIDIA H200\)"),
     ],
 )
-def test_an_engine_for_another_place_is_refused_unless_it_is_compatible(
-    tensorrt, toy, notes, sentence
-):
+def test_an_engine_built_elsewhere_is_rejected_unless_compatible(tensorrt, toy, notes, sentence):
     tensorrt()
     with pytest.raises(BackendError, match=sentence):
         load_detector(str(make(toy, **notes)))
@@ -260,7 +256,7 @@ def test_an_engine_without_notes_has_the_names_of_coco(tensorrt, toy, capsys):
         ('{"rtdetr_format": 1, "plan_sha256": "00"}', "describes another engine than toy.engine"),
     ],
 )
-def test_wrong_notes_are_one_sentence(tensorrt, toy, text, sentence):
+def test_damaged_notes_are_one_sentence(tensorrt, toy, text, sentence):
     tensorrt()
     path = make(toy)
     notes_file(path).write_text(text)
@@ -268,7 +264,7 @@ def test_wrong_notes_are_one_sentence(tensorrt, toy, text, sentence):
         load_detector(str(path))
 
 
-def test_what_is_no_plan_is_one_sentence(tensorrt, tmp_path):
+def test_a_file_that_is_not_a_plan_is_one_sentence(tensorrt, tmp_path):
     tensorrt()
     (tmp_path / "noise.engine").write_bytes(b"no plan at all")
     with pytest.raises(WeightsError, match=r"cannot be opened by TensorRT 10\.3\.0: magic tag"):
@@ -282,7 +278,7 @@ def test_what_is_no_plan_is_one_sentence(tensorrt, tmp_path):
         ("float[N,3,32,64]", "float[N,3,H,W]", r"images INPUT FLOAT\[-1, 3, -1, -1\]"),
     ],
 )
-def test_another_contract_is_refused_with_what_was_found(
+def test_an_unknown_contract_is_rejected_with_its_tensors(
     tensorrt, fake_tensorrt, tmp_path, before, after, found
 ):
     tensorrt()
@@ -293,7 +289,7 @@ def test_another_contract_is_refused_with_what_was_found(
         TensorRTDetector(plan, None, "other.engine", open_gpu(None))
 
 
-def test_an_engine_of_impossible_size_is_refused_before_memory_is_taken(
+def test_an_implausible_size_is_rejected_before_memory_is_allocated(
     tensorrt, fake_tensorrt, tmp_path
 ):
     tensorrt()
@@ -304,13 +300,13 @@ def test_an_engine_of_impossible_size_is_refused_before_memory_is_taken(
         TensorRTDetector(plan, None, "other.engine", open_gpu(None))
 
 
-def test_the_speed_of_an_engine_cannot_be_chosen(tensorrt, toy):
+def test_speed_settings_are_rejected_for_an_engine(tensorrt, toy):
     tensorrt()
     with pytest.raises(UsageError, match="fixed inside"):
         load_detector(str(make(toy)), decoder_layers=2)
 
 
-def test_absent_tensorrt_is_one_sentence(toy, monkeypatch):
+def test_missing_tensorrt_is_one_sentence(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     toy.with_suffix(".engine").write_bytes(b"plan")
     with pytest.raises(BackendError, match=r'not installed; pip install "rtdetr-cli\[tensorrt\]"'):
@@ -325,7 +321,7 @@ def test_tensorrt_without_its_libraries_is_one_sentence(tmp_path, monkeypatch):
         open_gpu(None)
 
 
-def test_an_old_tensorrt_is_refused(tensorrt):
+def test_an_old_tensorrt_is_rejected(tensorrt):
     tensorrt("8.6.1").__version__ = "8.5.3"
     with pytest.raises(BackendError, match=r"TensorRT 8\.5\.3 is too old; at least 8\.6 is needed"):
         open_gpu(None)
@@ -380,7 +376,7 @@ HAS_ENGINES = torch.cuda.is_available() and importlib.util.find_spec("tensorrt")
 
 @pytest.mark.skipif(not HAS_ENGINES, reason="needs a CUDA GPU and the package tensorrt")
 @pytest.mark.parametrize("batch", [(1, 1, 1), (1, 2, 4), (4, 4, 4)])
-def test_on_a_gpu_an_engine_answers_as_onnx_runtime(toy, batch, capsys):
+def test_on_a_gpu_an_engine_equals_onnx_runtime(toy, batch, capsys):
     path = make(toy, EngineOptions(batch=batch, tf32=False))
     images, sizes_hw = gray(11, 22, 33, 44, 55), [(10 * n, n) for n in range(1, 6)]
     detector = load_detector(str(path))
@@ -392,5 +388,5 @@ def test_on_a_gpu_an_engine_answers_as_onnx_runtime(toy, batch, capsys):
             torch.testing.assert_close(ours.scores, theirs.scores, atol=1e-5, rtol=0)
     assert all(one.is_cuda for one in detector.forward(images, torch.tensor(sizes_hw)))
     captured = capsys.readouterr()
-    assert captured.out == ""  # TensorRT's own talk stays away from results
+    assert captured.out == ""  # TensorRT logs nothing to stdout
     assert "CUDA graph" not in captured.err

@@ -1,4 +1,4 @@
-"""The GPU's own stream and its graphs; on machines without one only the refusal is tested."""
+"""The stream of a GPU and its CUDA graphs; without a GPU only the error is tested."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_no_gpu_is_one_sentence(device, sentence):
 
 
 @needs_gpu
-def test_recorded_calls_run_between_what_comes_before_and_after(capsys):
+def test_recorded_calls_are_ordered_with_the_work_around_them(capsys):
     gpu = Gpu()
     source, total = (torch.zeros(1 << 20, device=gpu.device) for _ in range(2))
 
@@ -48,13 +48,13 @@ def test_recorded_calls_run_between_what_comes_before_and_after(capsys):
 
 
 @needs_gpu
-def test_what_cannot_be_recorded_is_called_plainly_with_a_warning(capsys):
+def test_work_that_cannot_be_recorded_is_called_directly_with_a_warning(capsys):
     gpu = Gpu()
     source = torch.full((4,), 5.0, device=gpu.device)
     seen = []
     with gpu.work():
         launch = gpu.capture(lambda: seen.append(source.sum().item()))  # waits for the GPU
-    assert "without a CUDA graph each call takes longer" in capsys.readouterr().err
+    assert "cannot record a CUDA graph, so each call takes longer" in capsys.readouterr().err
     with gpu.work():
         launch()
     assert seen[-1] == 20.0

@@ -69,7 +69,7 @@ def test_the_network_is_accessible_and_runs_in_float64(weights):
     assert output.pred_boxes.dtype == torch.float64
 
 
-def test_speed_settings_of_one_call_do_not_stick(model):
+def test_speed_settings_apply_to_one_call_only(model):
     full = scores(model(IMAGE, conf=0.0))
     short = scores(model(IMAGE, conf=0.0, decoder_layers=1, num_queries=20, max_det=300))
     assert len(short) == 40  # 20 queries, 2 classes
@@ -79,7 +79,7 @@ def test_speed_settings_of_one_call_do_not_stick(model):
     torch.testing.assert_close(scores(model(IMAGE, conf=0.0)), full, rtol=0, atol=0)
 
 
-def test_a_failed_call_does_not_stick(model):
+def test_a_failed_call_changes_nothing(model):
     before = scores(model(IMAGE, conf=0.0))
     with pytest.raises(BackendError, match="device=cuda:99"):
         model(IMAGE, device="cuda:99")
@@ -87,7 +87,7 @@ def test_a_failed_call_does_not_stick(model):
     torch.testing.assert_close(scores(model(IMAGE, conf=0.0)), before, rtol=0, atol=0)
 
 
-def test_nothing_is_written_unless_asked_for(model, tmp_path):
+def test_files_are_written_only_with_save(model, tmp_path):
     model(IMAGE, project=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
     (results,) = model(IMAGE, project=str(tmp_path), save=True)

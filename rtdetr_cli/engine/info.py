@@ -63,29 +63,29 @@ class FileInfo:
     """What was dropped, renamed or filled in on reading."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """Properties of a model. A multiply-accumulate counts as 2 FLOPs."""
 
     model: str
     origin: str
     """The family of the weights."""
-    architecture: str | None
+    architecture: str | None = None
     """None in third-party exports, which do not record it; then nothing is counted either."""
     size_hw: tuple[int, int]
     """Height and width for the GFLOPs."""
     names: dict[int, str]
-    decoder_layers: int | None
+    decoder_layers: int | None = None
     """Those that run."""
-    num_queries: int | None
-    norm_eps: float | None
-    parameters: int | None
+    num_queries: int | None = None
+    norm_eps: float | None = None
+    parameters: int | None = None
     """In training form, frozen ones included."""
-    parameters_fused: int | None
+    parameters_fused: int | None = None
     """With norms and RepVGG blocks fused, as the model runs."""
-    gflops: float | None
+    gflops: float | None = None
     """In training form at the depth in use, as in papers."""
-    gflops_fused: float | None
+    gflops_fused: float | None = None
     depths: tuple[Depth, ...] = ()
     file: FileInfo | None = None
     """None for an architecture."""
@@ -252,9 +252,8 @@ def _measure(model: str, opened: _Opened, size: tuple[int, int]) -> ModelInfo:
     """Count on the meta device: shapes only, which is fast for any model."""
     config = opened.config
     if config is None:
-        nothing = (None,) * 8
         return ModelInfo(
-            model, opened.origin, nothing[0], size, opened.names, *nothing[1:], file=opened.file
+            model=model, origin=opened.origin, size_hw=size, names=opened.names, file=opened.file
         )
     check_activations(config, size, Path(model).name)
     with torch.device("meta"):

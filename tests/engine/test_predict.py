@@ -118,7 +118,7 @@ def test_a_wrong_path_is_found_before_the_model_is_opened(monkeypatch, tmp_path)
         engine.predict(settings(tmp_path / "nope.jpg", tmp_path))
 
 
-def test_files_of_images_of_the_same_name_are_all_there(detector, tmp_path):
+def test_images_of_the_same_name_get_separate_files(detector, tmp_path):
     for folder in ("a", "b"):
         write_images(tmp_path / "in" / folder, "1.png")
     keys = {"save_txt": True, "save_conf": True, "save_crop": True}
@@ -133,7 +133,7 @@ def test_files_of_images_of_the_same_name_are_all_there(detector, tmp_path):
     assert (run / "labels" / "1.txt").read_text() == "2 0.5 0.5 1 1 0.9\n0 0.25 0.5 0.5 1 0.5\n"
 
 
-def test_scores_must_be_above_conf_and_classes_and_max_det_choose(detector, tmp_path):
+def test_conf_classes_and_max_det_filter_detections(detector, tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
 
     def found(**keys):

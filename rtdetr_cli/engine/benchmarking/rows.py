@@ -84,13 +84,13 @@ def chosen_formats(formats: str | None) -> list[str]:
         UsageError: a format is unknown.
     """
     known = known_formats()
-    asked = known if formats is None else [one.strip() for one in formats.split(",")]
-    for name in asked:
+    requested = known if formats is None else [one.strip() for one in formats.split(",")]
+    for name in requested:
         if name not in known:
             raise UsageError(
                 f"benchmark: formats={name} is none of {', '.join(known)}{nearest(name, known)}"
             )
-    return list(dict.fromkeys(["torch", *asked]))
+    return list(dict.fromkeys(["torch", *requested]))
 
 
 def written(

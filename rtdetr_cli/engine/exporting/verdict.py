@@ -296,7 +296,7 @@ def compare_image(
 
 
 def warn_if_unsure(agreement: Agreement) -> None:
-    """Warn if PyTorch detects nothing, as with random weights, so that only raw ones compare."""
+    """Warn if no detection of PyTorch is sure, as with random weights or unusual images."""
     if agreement.passes and not agreement.detections:
         warn(
             f"no detection reaches a score of {SURE} on these {agreement.num_images} images, so "

@@ -201,7 +201,7 @@ def test_on_a_cpu_int8_has_activations_of_uint8(int8, kit):
     assert (zeros["images_zero"], zeros["r_zero"]) == (128, 0)
 
 
-def test_triton_gets_int8_as_it_is(int8):
+def test_triton_gets_the_int8_file_unchanged(int8):
     copied = write(int8, "triton") / "int8" / "1" / "model.onnx"
     assert copied.read_bytes() == int8.read_bytes()
 
@@ -257,7 +257,7 @@ def test_the_web_prints_the_boxes_of_predict(toy, check_kits, image, capsys):
     assert max(check_kits["largest_difference"](ours, theirs)) <= 0.51e-4
 
 
-def test_hostile_names_stay_texts_in_cpp(fake_tensorrt, tmp_path):
+def test_hostile_names_stay_strings_in_cpp(fake_tensorrt, tmp_path):
     names = ['a "quote" \\', "Straße 犬", "%s ??/ ??'", "@WIDTH@", "", "1\\0"]
     hostile = fake_tensorrt["save_toy"](tmp_path / "toy.onnx", names=dict(enumerate(names)))
     kit = write(hostile, "onnxruntime-cpp")

@@ -138,7 +138,7 @@ def test_every_template_is_short():
         ),
     ],
 )
-def test_a_kit_is_whole_and_filled_in(toy, kit, files, capsys):
+def test_a_kit_is_complete_and_substituted(toy, kit, files, capsys):
     folder = write(toy, kit)
     assert f"kit={kit} in {folder}; README.md" in capsys.readouterr().err
     found = {
@@ -157,7 +157,7 @@ def test_a_kit_is_whole_and_filled_in(toy, kit, files, capsys):
     assert kit == "triton" or ("32" in readme and "64" in readme)
 
 
-def test_the_export_of_weights_ends_with_the_kit(
+def test_exporting_weights_with_kit_writes_both(
     fake_tensorrt, tiny_config, tmp_path, monkeypatch, capsys
 ):
     weights = RTDETRNetwork(tiny_config, 1).state_dict()
@@ -185,7 +185,7 @@ def test_a_kit_is_rewritten_but_never_over_other_files(toy, capsys):
     assert (folder / "toy_model" / "2" / "model.onnx").read_text() == "mine"
 
 
-def test_hostile_names_stay_texts_in_json(hostile):
+def test_hostile_names_stay_strings_in_json(hostile):
     for kit in ("onnxruntime-python", "onnxruntime-web", "triton"):
         text = (write(hostile, kit) / "model.json").read_text("ascii")
         assert json.loads(text)["names"] == SHOWN
@@ -198,7 +198,7 @@ def test_hostile_names_stay_lines_in_deepstream(raw):
     assert labels == "".join(f"{name}\n" for name in expected)
 
 
-def test_tritons_configuration_is_one_by_its_schema(toy):
+def test_the_triton_configuration_matches_its_schema(toy):
     config = text_format.Parse(
         (write(toy, "triton") / "toy_model" / "config.pbtxt").read_text(), triton_schema()
     )
@@ -236,7 +236,7 @@ def triton_schema() -> Any:
     return module.ModelConfig()
 
 
-def test_deepstreams_keys_are_documented_and_say_what_is_fed(raw):
+def test_deepstream_keys_are_documented_and_match_the_input(raw):
     kit = write(raw, "deepstream")
     config = configparser.ConfigParser(strict=True, interpolation=None)
     config.optionxform = str

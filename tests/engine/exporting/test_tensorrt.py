@@ -50,7 +50,9 @@ def test_an_engine_is_built_compared_and_opened(tensorrt, toy, capsys, squares):
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.16.1.11", "11.4.0.106"])
-def test_an_engine_of_16_bits_is_held_to_their_limits(tensorrt, fake_tensorrt, tmp_path, version):
+def test_a_16_bit_engine_is_judged_by_the_limits_of_fp16(
+    tensorrt, fake_tensorrt, tmp_path, version
+):
     tensorrt(version)
     path = fake_tensorrt["save_toy"](tmp_path / "toy_half.onnx", precision="fp16")
     halve_file(path)
@@ -210,7 +212,7 @@ def test_without_tensorrt_one_sentence_has_both_commands(toy, monkeypatch, capsy
 
 
 @pytest.mark.slow
-def test_without_tensorrt_the_onnx_file_is_left(tiny_config, tmp_path, monkeypatch, capsys):
+def test_without_tensorrt_the_onnx_file_is_kept(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     weights = RTDETRNetwork(tiny_config, 1).state_dict()
     path = tmp_path / "tiny.pt"
@@ -280,9 +282,7 @@ def test_a_third_party_onnx_file_is_refused(fake_tensorrt, tmp_path, capsys):
     assert "was not written by `rtdetr export`" in capsys.readouterr().err
 
 
-def test_an_int8_file_is_built_and_held_to_the_limits_of_int8(
-    tensorrt, fake_tensorrt, tmp_path, squares
-):
+def test_an_int8_engine_is_judged_by_the_limits_of_int8(tensorrt, fake_tensorrt, tmp_path, squares):
     tensorrt()
     pair = """scale = Constant<value = float {0.01}>() zero = Constant<value = int8 {0}>()
       low = QuantizeLinear(exact, scale, zero) mean = DequantizeLinear(low, scale, zero)

@@ -153,7 +153,7 @@ def detections(*rows: tuple[float, float, int]) -> Detections:
     return Detections(boxes.reshape(-1, 4), scores.float(), labels.long())
 
 
-def test_partners_are_the_nearest_of_their_class_in_whatever_order():
+def test_partners_are_the_nearest_of_their_class_in_any_order():
     ours = detections((0, 0.9, 0), (100, 0.8, 1), (100, 0.7, 1), (300, 0.6, 2))
     theirs = detections((100, 0.69, 1), (100.5, 0.8, 1), (0.25, 0.9, 0), (300, 0.6, 1))
     found = compare_image(ours, theirs, 640, LIMITS["fp32"])
@@ -189,7 +189,7 @@ def test_untrained_weights_pass_with_a_warning(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_drift_is_that_of_sure_detections_where_there_are_some():
+def test_the_drift_is_that_of_sure_detections_if_any():
     ours = detections((0, 0.9, 0), (100, 0.01, 0))
     theirs = detections((0.5, 0.9, 0), (120, 0.01, 0))
 
@@ -260,7 +260,7 @@ def test_labels_of_other_classes_give_no_ap(squares, capsys):
     assert "has 2 classes and the model 3" in capsys.readouterr().err
 
 
-def test_images_come_from_a_data_set_a_folder_or_ourselves(squares):
+def test_images_come_from_a_data_set_a_folder_or_are_drawn(squares):
     split = find_images(str(squares / "data.yaml"))
     assert [one.shape for one in split.read(0, 9)] == [(64, 80, 3)] * 4
     assert [record.path for record in split.truth.records] == list(split.sources)

@@ -1,4 +1,4 @@
-"""What was typed after the mode, as keys and values: `key=value`, `--key value`, bare `key`."""
+"""Parse the arguments after the mode: `key=value`, `--key value`, bare `key`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _KEY = re.compile(r"(--)?([A-Za-z][\w-]*)")
 
 
 def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, str]:
-    """Keys and raw values; what they mean is decided by the fields of `cls`.
+    """Split arguments into keys and unparsed values.
 
     Raises:
-        UsageError: not a key, a key without its value, a key that is given twice.
+        UsageError: an unknown key, a key without a value, or a duplicate key.
     """
     pairs: dict[str, str] = {}
     waiting = list(reversed(arguments))
@@ -44,7 +44,7 @@ def _plain(key: str) -> str:
 
 
 def _value_of(cls: type[Settings], key: str, waiting: list[str], dashed: bool) -> str:
-    """The value of a key that came without `=`: true, or the next word after a dashed key."""
+    """Value of a key without `=`: true, or the next argument after a dashed key."""
     require_key(cls, key)
     is_switch = accepts(field_types(cls).get(key, str), bool)
     following = waiting[-1] if dashed and waiting else None
@@ -56,7 +56,7 @@ def _value_of(cls: type[Settings], key: str, waiting: list[str], dashed: bool) -
 
 
 def _belongs(word: str, is_switch: bool) -> bool:
-    """Whether a word is the value of the dashed key before it."""
+    """Whether an argument is the value of the dashed key before it."""
     if word.lower() in {"true", "false"}:
         return True
     return not is_switch and not word.startswith("--")

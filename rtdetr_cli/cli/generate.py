@@ -1,6 +1,6 @@
-"""Writes cfg/*.yaml, docs/settings.md and docs/cli.md: `python -m rtdetr_cli.cli.generate`.
+"""Generate cfg/*.yaml, docs/settings.md and docs/cli.md: `python -m rtdetr_cli.cli.generate`.
 
-A test fails when one of them differs from what the settings say.
+A test fails when one of them does not match the settings.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ _EXIT_CODES = """\
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | a defect of the toolkit; the message names a file with details |
-| 2 | a key, a value or a settings file is wrong |
+| 1 | a bug in rtdetr; the message names a file with details |
+| 2 | a key, a value or a settings file is invalid |
 | 3 | a data set or an image cannot be used |
 | 4 | a checkpoint cannot be used |
 | 5 | a device, a runtime, an export, the disk or stdout failed; a name is too long |
 | 129, 130, 143 | interrupted by SIGHUP (in training), SIGINT, SIGTERM |
-| 141 | the program that reads stdout has ended, as `head` does |
+| 141 | the program that reads stdout has exited, as `head` does |
 
 Results go to stdout, everything else to stderr. An error is one line. Control characters in names,
-keys and messages are printed as text (`\\x1b`); JSON has them escaped, with the same values.
+keys and messages are printed as text (`\\x1b`) and escaped in JSON.
 `RTDETR_DEBUG=1` shows the traceback of an error.
 """
 
 
 def generated_files() -> dict[str, str]:
-    """Every generated file: path below the repository's root, and its text."""
+    """Return the generated files: path relative to the repository root, and content."""
     files = {f"cfg/{mode}.yaml": _settings_yaml(MODES[mode]) for mode in _WITH_FILE}
     return {**files, "docs/settings.md": _settings_page(), "docs/cli.md": _cli_page()}
 
 
 def _settings_yaml(cls: type[Settings]) -> str:
     lines = [
-        f"# Defaults of `rtdetr {cls.mode}`; a copy with other values is used by cfg=my.yaml.",
+        f"# Defaults of `rtdetr {cls.mode}`; use a copy with other values by cfg=my.yaml.",
         f"# {_NOTE.capitalize()}.",
     ]
     for heading, keys in keys_by_group(cls).items():
@@ -57,7 +57,7 @@ def _settings_yaml(cls: type[Settings]) -> str:
 
 def _settings_page() -> str:
     lines = ["# Settings", "", f"All keys of all modes, {_NOTE}."]
-    lines += ["`None` means that the toolkit chooses, as the last column says."]
+    lines += ["`None`: a default that is explained in the last column."]
     for mode, cls in MODES.items():
         lines += ["", f"## {mode}", "", str(cls.__doc__)]
         for heading, keys in keys_by_group(cls).items():
@@ -76,7 +76,7 @@ def _cli_page() -> str:
 
 
 def main() -> None:
-    """Write all generated files into the checkout."""
+    """Write all generated files to the checkout."""
     root = asset_dir("cfg").parent
     for name, text in generated_files().items():
         with atomic_write(Path(root, name)) as temporary:

@@ -1,4 +1,4 @@
-"""The help pages, written from the typed settings and the docstrings under their fields."""
+"""The help pages, generated from the settings and the docstrings under their fields."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def keys_by_group(cls: type[Settings]) -> dict[str, list[Key]]:
 
 
 def mode_help(cls: type[Settings], examples: tuple[str, ...], width: int | None = None) -> str:
-    """The page of `rtdetr MODE --help`."""
+    """Return the page of `rtdetr MODE --help`."""
     width = width or max(80, shutil.get_terminal_size((100, 24)).columns)
     groups = keys_by_group(cls)
     keys = [key for group in groups.values() for key in group]
@@ -65,12 +65,15 @@ def mode_help(cls: type[Settings], examples: tuple[str, ...], width: int | None 
             lines += textwrap.wrap(
                 key.text, width, initial_indent=start, subsequent_indent=" " * len(start)
             )
-    lines += ["", "Any mode: cfg=my.yaml reads keys from a file; keys given here win over it."]
+    lines += [
+        "",
+        "Any mode: cfg=my.yaml reads keys from a file; keys on the command line override it.",
+    ]
     return "\n".join([*lines, "", "Examples", *(f"  {example}" for example in examples)])
 
 
 def overview(modes: dict[str, type[Settings]]) -> str:
-    """The page of `rtdetr --help`."""
+    """Return the page of `rtdetr --help`."""
     width = max(map(len, modes)) + 2
     return "\n".join(
         [
@@ -81,7 +84,7 @@ def overview(modes: dict[str, type[Settings]]) -> str:
             "Modes",
             *(f"  {mode.ljust(width)}{cls.__doc__}" for mode, cls in modes.items()),
             "",
-            "`rtdetr MODE --help` lists the keys of a mode, `rtdetr --version` says which this is.",
+            "`rtdetr MODE --help` lists the keys of a mode, `rtdetr --version` prints the version.",
             "A key may be given as key=value, --key value or --key=value; a bare key means true.",
         ]
     )
@@ -134,6 +137,6 @@ def _short_type(hint: object) -> str:
 def _limited_type(plain: object, limit: Range | OneOf) -> str:
     if isinstance(limit, OneOf):
         values = " or ".join(limit.values)
-        return values if len(values) <= _WIDEST_TYPE else "name"  # the text lists them then
-    is_wide = limit.high is None or limit.high >= 10**6  # more than anyone means
+        return values if len(values) <= _WIDEST_TYPE else "name"  # listed in the text
+    is_wide = limit.high is None or limit.high >= 10**6  # effectively no limit
     return _short_type(plain) + ("" if is_wide else f" {limit.low:g}..{limit.high:g}")

@@ -1,4 +1,4 @@
-"""`rtdetr`: finds the mode, reads its keys, runs it, turns errors into a sentence and a code."""
+"""Entry point of `rtdetr`: run a mode, and convert errors to a message and an exit code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _explain(error)
     except console.ReaderGone:
-        return 128 + 13  # as if SIGPIPE had ended us
+        return 128 + 13  # as if killed by SIGPIPE
     except (KeyboardInterrupt, typer.Abort):
         return 130
 
@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _explain(error: RTDETRError | OSError) -> int:
-    """Print the sentence of an error; returns its exit code."""
+    """Print an error; returns its exit code."""
     if isinstance(error, RTDETRError):
         console.error(str(error))
         return error.exit_code
@@ -78,9 +78,9 @@ def _explain(error: RTDETRError | OSError) -> int:
 
 
 def _app() -> typer.Typer:
-    """The Typer application: a command per mode, which reads its own words.
+    """Build the Typer application: one command per mode, which parses its own arguments.
 
-    Typer would convert declared parameters and its own help flag through pydantic, 0.25 s a start.
+    Declared parameters and Typer's help flag would cost 0.25 s per start, through pydantic.
     """
     raw = {
         "allow_extra_args": True,
@@ -108,7 +108,7 @@ def _command(mode: str) -> Callable[[typer.Context], None]:
 
 
 def _require_folder() -> None:
-    """Libraries end the process where the current folder does not exist."""
+    """Check the current folder; some libraries abort if it does not exist."""
     try:
         Path.cwd()
     except OSError as error:
@@ -118,14 +118,14 @@ def _require_folder() -> None:
 def _keep_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """What nobody expected: the traceback goes to a file, one sentence to the user."""
+    """Handle an unexpected exception: write the traceback to a file and print one line."""
     text = "".join(traceback.format_exception(kind, error, trace))
     try:
-        number, name = tempfile.mkstemp(prefix="rtdetr-", suffix=".log")  # 0600, nobody's before
+        number, name = tempfile.mkstemp(prefix="rtdetr-", suffix=".log")  # mode 0600, a new file
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         where = f"details are in {name}"
     except OSError as refused:
         where = f"no file for details: {reason_of(refused)}; RTDETR_DEBUG=1 shows them"
     first_line = (str(error).splitlines() or [""])[0]
-    console.error(f"{kind.__name__}: {printable(first_line)} (a defect; {where})")
+    console.error(f"{kind.__name__}: {printable(first_line)} (a bug; {where})")

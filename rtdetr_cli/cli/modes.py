@@ -1,4 +1,4 @@
-"""What each mode of `rtdetr` runs, and its examples. The engine, and torch with it, comes late."""
+"""The function and examples of each mode; the engine, and thus torch, is imported on use."""
 
 from __future__ import annotations
 
@@ -146,4 +146,4 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
     "models": (_models, ("rtdetr models", "rtdetr models json=true")),
     "env": (_env, ("rtdetr env", "rtdetr env json=true")),
 }
-"""Mode to what runs it and the examples of its help page."""
+"""Function and help page examples of each mode."""

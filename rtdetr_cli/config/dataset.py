@@ -1,4 +1,4 @@
-"""What a data set YAML says: where the images are and how the classes are called."""
+"""The data set YAML: location of the images and names of the classes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SPLITS = ("train", "val", "test")
 MAX_CLASSES = 2**16
 """ImageNet has 21,841."""
 MAX_NAME = 200
-"""Characters of a class name."""
+"""Maximum characters of a class name."""
 MAX_PART, MAX_PLACE = 255, 4000
-"""Bytes of a file name and of a path, which file systems bound."""
+"""Maximum bytes of a file name and of a path on common file systems."""
 _DERIVED = {"shapes", "origin"}  # fields that no YAML may set
-_DESCRIPTIVE = {"description", "license", "roboflow", "url", "version"}  # notes of other tools
+_DESCRIPTIVE = {"description", "license", "roboflow", "url", "version"}  # metadata of other tools
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Download:
     """One file of a data set; a URL and a checksum, never a command."""
 
     url: str
-    """Where the archive or file comes from."""
+    """URL of the archive or file."""
     sha256: str
-    """Checksum that it must have, 64 hexadecimal digits."""
+    """Expected checksum, 64 hexadecimal digits."""
     to: str | None = None
-    """Folder below the data set's `path` to unpack into; None is `path` itself."""
+    """Folder below `path` to unpack into; None: `path` itself."""
 
     def __post_init__(self) -> None:
         try:
@@ -52,18 +52,18 @@ class Download:
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """How our drawn data set is made."""
+    """Options of the generated data set."""
 
     num_train: Annotated[int, Range(1, 10**5)] = 300
-    """Images to train on."""
+    """Number of training images."""
     num_val: Annotated[int, Range(0, 10**5)] = 60
-    """Images to validate on."""
+    """Number of validation images."""
     num_test: Annotated[int, Range(0, 10**5)] = 40
-    """Images held out."""
+    """Number of test images."""
     size: Annotated[int, Range(32, 4096)] = 320
     """Height and width, pixels."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Start of the random generator; the same seed draws the same images."""
+    """Random seed; the same seed gives the same images."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DatasetConfig:
     """One data set."""
 
     path: Path
-    """Root folder, made absolute."""
+    """Root folder, absolute."""
     train: tuple[str, ...] | None = None
     """Folders, .txt lists or COCO json files below `path`."""
     val: tuple[str, ...] | None = None
@@ -79,21 +79,21 @@ class DatasetConfig:
     test: tuple[str, ...] | None = None
     """As `train`."""
     names: dict[int, str] | None = None
-    """Class names by index from 0; None where a COCO json brings them."""
+    """Class names by index from 0; None: from the COCO json."""
     download: tuple[Download, ...] | None = None
     """Files that make up the data set."""
     shapes: ShapesConfig | None = None
-    """Set where the data set is drawn by us (`source: shapes`)."""
+    """Options of the generated data set (`source: shapes`)."""
     origin: Path | None = None
     """The YAML file."""
 
 
 def dataset_config_from_dict(values: Mapping[str, Any], origin: Path) -> DatasetConfig:
-    """Build the description of a data set from its YAML.
+    """Build the config of a data set from the values of its YAML.
 
     Args:
-        values: what the file says.
-        origin: the file; a relative `path` counts from its folder, the current one, or home.
+        values: content of the file.
+        origin: the file; a relative `path` is relative to its folder, the current one, or home.
 
     Raises:
         ConfigError: an unknown key, a wrong type, no split, no names, a command to download.
@@ -119,7 +119,7 @@ def _drawn(values: dict[str, Any], origin: Path) -> DatasetConfig:
 
 
 def _normalised(values: dict[str, Any], origin: Path) -> dict[str, Any]:
-    """The forms that people write, as the one form of the dataclass."""
+    """Normalize the accepted variants of a YAML to the fields of the dataclass."""
     derived = next((key for key in values if key in _DERIVED), None)
     if derived:
         raise FieldError(derived, "is not a key")
@@ -142,7 +142,7 @@ def _normalised(values: dict[str, Any], origin: Path) -> dict[str, Any]:
 
 
 def _root(value: object, origin: Path) -> Path:
-    """The root folder that a YAML names, a text or a number; the file's own where it names none."""
+    """Root folder from `path`, a string or a number; the folder of the YAML if absent."""
     if isinstance(value, bool) or not isinstance(value, str | int | None):
         raise FieldError("path", f"must be a text, found {show(value)}")
     root = str(value or ".")
@@ -151,7 +151,7 @@ def _root(value: object, origin: Path) -> Path:
 
 
 def _require_place(key: str, place: object) -> None:
-    """A name that no file can have would fail wherever it is looked for."""
+    """Reject names that no file can have."""
     if not isinstance(place, str):
         return
     parts = [part.encode(errors="replace") for part in place.split("/")]
@@ -160,7 +160,7 @@ def _require_place(key: str, place: object) -> None:
 
 
 def _resolve_root(root: str, origin: Path) -> Path:
-    """The first place where a relative root exists; where it belongs if it is nowhere."""
+    """Find an existing folder for a relative root; the default location if there is none."""
     shipped = origin.absolute().parent == asset_dir("cfg") / "datasets"
     home = rtdetr_home() / "datasets"
     places = [Path.cwd(), Path.cwd() / "datasets", home]
@@ -169,7 +169,7 @@ def _resolve_root(root: str, origin: Path) -> Path:
         candidates = [(place / user_path(root)).resolve() for place in places]
         default = candidates[-1] if shipped else candidates[0]
         return next((path for path in candidates if path.is_dir()), default)
-    except (OSError, RuntimeError, ValueError):  # links in a circle, longer than any path
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or the path is too long
         raise FieldError("path", f"cannot be a folder, found {show(root)}") from None
 
 
@@ -182,21 +182,19 @@ def _named(names: object) -> dict[int, str] | None:
         raise FieldError("names", f"must list the classes, found {show(names)}")
     missing = next((index for index in range(len(indexed)) if index not in indexed), None)
     if len(indexed) > MAX_CLASSES:
-        raise FieldError("names", f"lists {len(indexed)} classes; at most {MAX_CLASSES} are read")
+        raise FieldError("names", f"lists {len(indexed)} classes; the limit is {MAX_CLASSES}")
     if missing is not None:
         raise FieldError("names", f"must count from 0 without a gap; {missing} is missing")
     return {index: _name(index, indexed[index]) for index in range(len(indexed))}
 
 
 def _name(index: int, value: object) -> str:
-    """A class name; numbers and truth values are what YAML makes of some."""
+    """Convert a class name; YAML parses some as numbers or booleans."""
     if not isinstance(value, str | int | float):
         raise FieldError(f"names[{index}]", f"must be a text, found {show(value)}")
     name = str(value)
     if len(name) > MAX_NAME:
-        raise FieldError(
-            f"names[{index}]", f"has {len(name)} characters; at most {MAX_NAME} are read"
-        )
+        raise FieldError(f"names[{index}]", f"has {len(name)} characters; the limit is {MAX_NAME}")
     return name
 
 

@@ -1,6 +1,6 @@
-"""From plain values to typed dataclass fields: one conversion for architectures and for settings.
+"""Convert plain values to typed dataclass fields, for architectures and settings.
 
-A field's limits stand in its annotation: `Annotated[float, Range(0, 1)]`.
+The limits of a field are in its annotation: `Annotated[float, Range(0, 1)]`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ _NAMES: dict[object, str] = {
 
 @dataclass(frozen=True)
 class Range:
-    """Limits of a number, both included; an integer may have to be a multiple of something.
-
-    `besides` is a number outside of the limits that has a meaning of its own.
-    """
+    """Inclusive limits of a number; `besides` is a special value outside of the limits."""
 
     low: float | None = None
     high: float | None = None
@@ -38,7 +35,7 @@ class Range:
     besides: int | None = None
 
     def complaint(self, value: object) -> str | None:
-        """What is wrong with a value, or None."""
+        """Explain what is wrong with a value; None if it is valid."""
         if not isinstance(value, int | float) or value == self.besides:
             return None
         if self.low is not None and not value >= self.low:
@@ -58,13 +55,13 @@ def _plain(number: float) -> str:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The only values that a text may have; `refused` are others that people try, and why not."""
+    """The allowed values of a string; `refused` lists known other values with a reason."""
 
     values: tuple[str, ...]
     refused: tuple[tuple[str, str], ...] = ()
 
     def complaint(self, value: object) -> str | None:
-        """What is wrong with a value, or None."""
+        """Explain what is wrong with a value; None if it is valid."""
         if value in self.values:
             return None
         why = dict(self.refused).get(str(value))
@@ -72,7 +69,7 @@ class OneOf:
 
 
 MAX_SIDE = 2**14
-"""Pixels of an input's side; networks are trained at 640."""
+"""Limit in pixels of a side of the input; networks are trained at 640."""
 ImageSize = Annotated[int | tuple[int, int], Range(32, MAX_SIDE, multiple_of=32)]
 Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1, 10**9)]
@@ -85,7 +82,7 @@ Seconds = Annotated[float, Range(0.001, 1e6)]
 
 
 class FieldError(Exception):
-    """A value does not fit its field: `key` says where, `complaint` ends the sentence."""
+    """A value does not fit its field: `key` is the field, `complaint` ends the sentence."""
 
     def __init__(self, key: str, complaint: str) -> None:
         super().__init__(f"{key} {complaint}")
@@ -103,7 +100,7 @@ def field_types(cls: type) -> dict[str, object]:
 
 
 def required_fields(cls: type) -> list[str]:
-    """Names of the fields without a default."""
+    """Return the names of the fields without a default."""
     missing = dataclasses.MISSING
     return [
         field.name
@@ -113,7 +110,7 @@ def required_fields(cls: type) -> list[str]:
 
 
 def build(cls: type[T], values: object) -> T:
-    """Make a (nested) dataclass from a (nested) mapping.
+    """Build a (nested) dataclass from a (nested) mapping.
 
     Raises:
         FieldError: an unknown or missing key, a wrong type, a value out of range.
@@ -131,10 +128,10 @@ def build(cls: type[T], values: object) -> T:
 
 
 def convert(key: str, value: object, hint: object) -> object:
-    """Give a value the type of its field: lists become tuples, whole numbers floats, no more.
+    """Convert a value to the type of its field: only lists to tuples and integers to floats.
 
     Raises:
-        FieldError: it has another type or breaks a limit.
+        FieldError: the type is wrong or a limit is exceeded.
     """
     if get_origin(hint) is Annotated:
         plain, *limits = get_args(hint)
@@ -156,7 +153,7 @@ def convert(key: str, value: object, hint: object) -> object:
 def _finite(key: str, value: float) -> float:
     try:
         number = float(value)
-    except OverflowError:  # a whole number beyond 1e308
+    except OverflowError:  # an integer beyond 1e308
         number = math.inf
     if not math.isfinite(number):
         raise FieldError(key, f"must be a finite number, found {show(value)}")
@@ -213,7 +210,7 @@ def _check_limits(key: str, value: object, limits: list[Range | OneOf]) -> objec
 
 
 def parse(text: str, hint: object) -> object:
-    """Read what was typed on a command line as the type of its field; what is odd stays text."""
+    """Parse command line text as the type of its field; text that does not parse is kept."""
     kind, items = get_origin(hint), get_args(hint)
     if kind is Annotated:
         return parse(text, items[0])
@@ -235,25 +232,25 @@ def parse(text: str, hint: object) -> object:
 
 
 def unquote(text: str) -> str:
-    """Take off one pair of quotes that a shell left on."""
+    """Remove one pair of quotes."""
     quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text
 
 
 def accepts(hint: object, kind: type) -> bool:
-    """Whether a bare `kind` can be a value of this field."""
+    """Whether a field accepts a value of type `kind`."""
     members = () if get_origin(hint) is tuple else get_args(hint)
     return hint is kind or any(accepts(member, kind) for member in members)
 
 
 def allowed_texts(hint: object) -> list[OneOf]:
-    """The lists of texts that a field may have, where it is bound to one."""
+    """Return the `OneOf` limits of a field."""
     found = [item for item in get_args(hint) if isinstance(item, OneOf)]
     return [*found, *(one for item in get_args(hint) for one in allowed_texts(item))]
 
 
 def describe(hint: object) -> str:
-    """A type in a user's words: `a whole number`, `a list of 3 whole numbers`."""
+    """Describe a type for users: `a whole number`, `a list of 3 whole numbers`."""
     kind, items = get_origin(hint), get_args(hint)
     if kind is Annotated:
         return describe(items[0])

@@ -1,4 +1,4 @@
-"""What a user gave, keys and values or a YAML file, as the settings of a mode."""
+"""Build the settings of a mode from keys and values, a `cfg` file and a recipe."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ S = TypeVar("S", bound=Settings)
 
 
 def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
-    """Make the settings of a mode from keys and values; texts are read as the field's type.
+    """Build the settings of a mode from keys and values; strings are parsed as the field's type.
 
     Args:
-        cls: the settings of the mode.
-        pairs: what the user gave; the values of `cfg`, a YAML file, stand below them, and those
-            of `recipe` below both.
+        cls: the settings class of the mode.
+        pairs: keys and values of the user. They override those of the YAML file `cfg`, which
+            override those of `recipe`.
 
     Raises:
         UsageError: an unknown or missing key, a wrong type, a value out of range.
@@ -40,7 +40,7 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
 
 
 def _recipe(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the recipe sets; it is not opened where every key is given, as when a run is resumed."""
+    """Read the values of the recipe, unless all keys are given, as for a resumed run."""
     keys, recipe = field_types(cls).keys(), given.get("recipe")
     is_named = isinstance(recipe, str | Path) and recipe != ""
     if "recipe" not in keys or not is_named or not keys - given.keys():
@@ -54,10 +54,10 @@ def _recipe(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_key(cls: type[Settings], key: str, origin: str = "") -> None:
-    """Refuse a key that the mode does not have, with the nearest or the modes that have it.
+    """Check that a mode has a key; the error names the nearest key or the modes that have it.
 
     Raises:
-        UsageError: `key` is neither a field of `cls` nor `cfg`.
+        UsageError: `key` is neither a key of `cls` nor `cfg`.
     """
     hints = field_types(cls)
     if key in hints or (key == "cfg" and not origin):
@@ -68,7 +68,7 @@ def require_key(cls: type[Settings], key: str, origin: str = "") -> None:
 
 
 def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Refuse keys that the mode does not have; bring values nearer to the fields' types."""
+    """Check that the mode has the keys and parse their values."""
     hints = field_types(cls)
     for key in values:
         require_key(cls, key, origin)
@@ -76,14 +76,14 @@ def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[
 
 
 def _read(value: object, hint: object) -> object:
-    """Texts as values (`640`), and values as texts where a text is due (`device: 0`, a Path)."""
+    """Parse strings (`640`), and convert values to strings for string fields (`device: 0`)."""
     if value is False and any("off" in one.values for one in allowed_texts(hint)):
-        return "off"  # as YAML reads a bare off
+        return "off"  # YAML reads a bare off as false
     if isinstance(value, str):
         return parse(value, hint)
     if value is None or isinstance(value, bool) or not accepts(hint, str):
         return value
     items = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(item, Mapping | list | tuple | set | None) for item in items):
-        return value  # no text; the field's own check names it
+        return value  # not a string; reported by the check of the field
     return ",".join(map(str, items))

@@ -1,6 +1,6 @@
-"""Opens the YAML files: architectures of models/ and data sets of cfg/datasets/.
+"""Load YAML files: architectures, data sets and recipes.
 
-Every mistake is named with its file, its line or key, and the nearest valid name.
+Errors name the file, the line or key, and the nearest valid name.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _BACKBONES: dict[str, type[HGNetv2Config | PResNetConfig]] = {
 
 
 def load_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
+    """Read a YAML file with a mapping.
 
     Raises:
-        ConfigError: the file is missing, unreadable, broken (with its line) or no mapping.
+        ConfigError: the file is missing, unreadable, invalid or not a mapping.
     """
     try:
         values = parse_yaml(read_bounded(path))
@@ -39,7 +39,7 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         line = f":{error.line}" if error.line else ""
         raise ConfigError(f"{path}{line}: broken YAML: {error.problem}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold keys and values, found {show(values)}")
+        raise ConfigError(f"{path} must contain keys and values, found {show(values)}")
     number = next((key for key in values if not isinstance(key, str)), None)
     if number is not None:
         raise ConfigError(f"{path}: {number} is not a key; keys are strings")
@@ -47,40 +47,40 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
 
 
 def load_model_config(name_or_path: str | Path) -> ModelConfig:
-    """Open an architecture by name (`rtdetr-l`, `rtdetr-l.yaml`) or by path.
+    """Load an architecture by name (`rtdetr-l`, `rtdetr-l.yaml`) or by path.
 
     Raises:
-        ConfigError: no such file, or a key in it is unknown, missing, of a wrong type or value.
+        ConfigError: the file does not exist, or a key is unknown, missing or invalid.
     """
     path = _find(name_or_path, asset_dir("models"), "architecture")
     values = load_yaml(path)
     if "name" in values:
-        raise ConfigError(f"{path.name}: name is not a key; the file's own name is the name")
+        raise ConfigError(f"{path.name}: name is not a key; the file name is the name")
     return model_config_from_dict({"name": path.stem, **values}, path.name)
 
 
 def load_dataset_config(name_or_path: str | Path) -> DatasetConfig:
-    """Open a data set YAML by path or by the name of a shipped one (`coco8`, `coco8.yaml`).
+    """Load a data set YAML by path or by the name of a shipped one (`coco8`, `coco8.yaml`).
 
     Raises:
-        ConfigError: no such file, or it does not describe a data set.
+        ConfigError: the file does not exist or is invalid.
     """
     path = _find(name_or_path, asset_dir("cfg") / "datasets", "data set")
     return dataset_config_from_dict(load_yaml(path), path)
 
 
 def load_recipe(name_or_path: str | Path) -> tuple[str, dict[str, Any]]:
-    """The file name and the settings of a recipe, by path or by the name of a shipped one.
+    """Load a recipe by path or by name; returns its file name and its settings.
 
     Raises:
-        ConfigError: no such file, or it is broken.
+        ConfigError: the file does not exist or is invalid.
     """
     path = _find(name_or_path, asset_dir("cfg") / "recipes", "recipe")
     return path.name, load_yaml(path)
 
 
 def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
-    """The architecture as dicts, lists and primitives; `model_config_from_dict` undoes it."""
+    """Convert to dicts, lists and primitives; the inverse of `model_config_from_dict`."""
     values = dataclasses.asdict(config, dict_factory=_plain)
     kind = next(kind for kind, cls in _BACKBONES.items() if type(config.backbone) is cls)
     values["backbone"] = {"type": kind, **values["backbone"]}
@@ -88,14 +88,14 @@ def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
 
 
 def model_config_from_dict(values: dict[str, Any], origin: str) -> ModelConfig:
-    """Build an architecture from what a YAML file or a checkpoint says.
+    """Build an architecture from the values of a YAML file or a checkpoint.
 
     Args:
         values: nested dicts and lists.
         origin: file name, for messages.
 
     Raises:
-        ConfigError: an unknown or missing key, a wrong type, an impossible value.
+        ConfigError: an unknown or missing key, a wrong type, an invalid value.
     """
     backbone = values.get("backbone")
     try:
@@ -128,7 +128,7 @@ def _listed(value: object) -> object:
 
 
 def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
-    """The file itself, or the shipped one of that name, with or without `.yaml`."""
+    """Find a file by path, or a shipped one by name, with or without `.yaml`."""
     given = user_path(name_or_path)
     named = given if is_architecture(given) else Path(f"{given}.yaml")
     shipped = folder / named.name if given.name == str(given) else named
@@ -141,8 +141,8 @@ def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a file has that name, or a FIFO or device, which is named and not opened."""
+    """Whether a file exists, or a FIFO or device, which is rejected later."""
     try:
         return path.is_file() or special_file(path) is not None
-    except (OSError, ValueError):  # longer than any name, or a NUL in it
+    except (OSError, ValueError):  # the name is too long or contains a NUL
         return False

@@ -1,7 +1,7 @@
-"""The typed shadow of models/*.yaml: what one RT-DETR is made of. Torch-free.
+"""Typed config of an architecture, as in models/*.yaml. Does not import torch.
 
-Everything derivable (input channels, strides, number of classes) is left out on purpose. Each
-limit is several times what the largest published network has; scale.py bounds them together.
+Derived values (input channels, strides, number of classes) are omitted on purpose. Each limit is
+several times the value of the largest published network; scale.py limits the total size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rtdetr_cli.core.bounded_text import show
 Width = Annotated[int, Range(1, 2**14)]
 """Channels; 2048 in RT-DETR-X and H."""
 PairedWidth = Annotated[int, Range(2, 2**14)]
-"""Channels of which half are needed too."""
+"""Even number of channels: half of them are used as well."""
 Blocks = Annotated[int, Range(1, 512)]
 """Blocks of a stage; 23 in RT-DETR-R101."""
 Layers = Annotated[int, Range(1, 64)]
@@ -31,12 +31,12 @@ Precision = Annotated[str, OneOf(("float16", "float32", "float64"))]
 
 @dataclass(frozen=True)
 class HGStage:
-    """One stage of HGNetv2: a row of the paper's table."""
+    """One stage of HGNetv2."""
 
     mid: Width
     """Channels of the convolutions inside a block."""
     out: PairedWidth
-    """Channels that leave the stage."""
+    """Output channels of the stage."""
     blocks: Blocks
     """Number of HG blocks; those after the first add an identity residual."""
     kernel: Annotated[int, Range(1, 31)] = 3
@@ -98,7 +98,7 @@ class EncoderConfig:
     expansion: Annotated[float, Range(0.01, 16)] = 1.0
     """Width inside a fusion block over `hidden_dim`."""
     position_precision: Precision = "float32"
-    """What AIFI's position embedding is rounded to: float32, or float64 as in Hugging Face."""
+    """Precision of the position embedding of AIFI: float32, or float64 as in Hugging Face."""
 
 
 @dataclass(frozen=True)
@@ -122,22 +122,22 @@ class DecoderConfig:
     sampling: Annotated[str, OneOf(("bilinear", "discrete"))] = "bilinear"
     """`bilinear`, or `discrete` for the official "dsp" variants, which round to whole pixels."""
     anchor_precision: Precision = "float32"
-    """What the anchors' logits are rounded to: float32 official, float64 exact, float16 in files
-    that were trained with anchors cast to half. Only float64 shows the difference."""
+    """Precision of the anchor logits: float32 official, float64 exact, float16 in files trained
+    with anchors cast to half. The difference is visible in float64 only."""
 
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """What the official recipe sets per architecture (reference: the v2 configs)."""
+    """Settings of the official recipe that depend on the architecture (the v2 configs)."""
 
     epochs: Annotated[int, Range(1, 10**6)] = 72
-    """Epochs on COCO that reach the published AP."""
+    """Epochs on COCO for the published AP."""
     backbone_lr: NonNegative = 1e-5
     """Learning rate of a pretrained backbone; the rest has 1e-4."""
     freeze_backbone_norm: bool = False
-    """Keep the BatchNorms of a pretrained backbone as they are."""
+    """Freeze the BatchNorms of a pretrained backbone."""
     freeze_stem: bool = False
-    """Keep the stem of a pretrained backbone as it is."""
+    """Freeze the stem of a pretrained backbone."""
     multi_scale: bool = True
     """Train on 480..800 pixels instead of one size."""
 
@@ -147,7 +147,7 @@ class ModelConfig:
     """One architecture."""
 
     name: str
-    """For people: `rtdetr-l`."""
+    """Display name: `rtdetr-l`."""
     backbone: HGNetv2Config | PResNetConfig
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -156,7 +156,7 @@ class ModelConfig:
     """BatchNorm epsilon: 1e-5 official, 1e-3 in networks built by Ultralytics."""
 
     def __post_init__(self) -> None:
-        """How the fields fit together; the range of each is in its type."""
+        """Check the fields against each other; the range of each is in its type."""
         encoder, decoder = self.encoder, self.decoder
         for part, section in (("encoder", encoder), ("decoder", decoder)):
             width, heads = section.hidden_dim, section.num_heads
@@ -169,7 +169,7 @@ class ModelConfig:
         has_channels = int(encoder.hidden_dim * encoder.expansion) >= 1
         _require(has_channels, "encoder.expansion", "leaves no channel of encoder.hidden_dim")
         is_within = 1 <= (decoder.eval_layers or 1) <= decoder.num_layers
-        _require(is_within, "decoder.eval_layers", "must lie in 1..num_layers")
+        _require(is_within, "decoder.eval_layers", "must be in 1..num_layers")
         if isinstance(self.backbone, HGNetv2Config):
             stages = self.backbone.stages
             _require(len(stages) == 4, "backbone.stages", "must list four stages")
@@ -184,7 +184,7 @@ def _require(holds: bool, key: str, complaint: str) -> None:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the network's input: RGB, stretched to a size, divided by 255."""
+    """How an image becomes the network input: RGB, resized, divided by 255."""
 
     size_hw: tuple[int, int] = (640, 640)
     """Height and width in pixels, multiples of 32."""

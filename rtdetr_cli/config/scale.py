@@ -1,7 +1,7 @@
-"""How large a network would be, by arithmetic on its architecture: asked before it is built.
+"""Estimate the size of a network from its architecture, before it is built.
 
-A file of a kilobyte can say that its convolutions have 10^9 channels; a network made after it would
-fill the memory. The counts leave out biases and norms, so that no good file is refused.
+A small file can declare 10^9 channels, and building the network would exhaust the memory. The
+estimates omit biases and norms, so that no valid file is rejected.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from rtdetr_cli.config.model import (
 from rtdetr_cli.core.errors import ConfigError
 
 MAX_PARAMETERS = 10**9
-"""RT-DETR-H, the largest published, has 126 million."""
+"""RT-DETR-H, the largest published model, has 126 million."""
 MAX_TENSORS = 10_000
 """Weights of convolutions and linear layers; RT-DETR-H has 212."""
 MAX_ACTIVATIONS = 2**33
-"""Values in the maps of the largest block for one image, 32 GiB as float32; RT-DETR-H has 25
-million at 640 pixels and 4.0 billion at 8192."""
+"""Values in the feature maps of the largest block for one image, 32 GiB as float32; RT-DETR-H has
+25 million at 640 pixels and 4.0 billion at 8192."""
 
 Amount = tuple[int, float]
-"""How many weight tensors and how many values in them."""
+"""Number of weight tensors and of values in them."""
 
 
 def check_architecture(config: ModelConfig, origin: str) -> None:
-    """Make sure that a network is no larger than any real one, at 640 pixels and 80 classes.
+    """Check that a network is not implausibly large, at 640 pixels and 80 classes.
 
     Raises:
-        ConfigError: names the part that is too large, what it has and what is allowed.
+        ConfigError: a part is too large.
     """
     parts = _parts(config, 80)
     for limit, index, noun in ((MAX_TENSORS, 0, "layers"), (MAX_PARAMETERS, 1, "parameters")):
@@ -43,16 +43,16 @@ def check_architecture(config: ModelConfig, origin: str) -> None:
             largest = max(parts, key=lambda part: parts[part][index])
             raise ConfigError(
                 f"{origin}: {largest} makes this a network of {total:.3g} {noun}; "
-                f"at most {limit} are built"
+                f"the limit is {limit}"
             )
     check_activations(config, (640, 640), origin)
 
 
 def check_activations(config: ModelConfig, size_hw: tuple[int, int], origin: str) -> None:
-    """Make sure that one image of a size fits through a network.
+    """Check the memory of the activations for one image of a given size.
 
     Raises:
-        ConfigError: names the part that is too large and what is allowed.
+        ConfigError: a part is too large.
     """
     activations = largest_activations(config, size_hw)
     largest = max(activations, key=lambda part: activations[part])
@@ -60,12 +60,12 @@ def check_activations(config: ModelConfig, size_hw: tuple[int, int], origin: str
         height, width = size_hw
         raise ConfigError(
             f"{origin}: at {height}x{width} pixels {largest} has {activations[largest]:.3g} values "
-            f"for one image; at most {MAX_ACTIVATIONS} are computed"
+            f"for one image; the limit is {MAX_ACTIVATIONS}"
         )
 
 
 def largest_activations(config: ModelConfig, size_hw: tuple[int, int]) -> dict[str, int]:
-    """Values in the maps of the largest block of each part, for one image."""
+    """Number of values in the feature maps of the largest block of each part, for one image."""
     backbone, encoder, decoder = config.backbone, config.encoder, config.decoder
     pixels = size_hw[0] * size_hw[1]
     outs = backbone.map_widths
@@ -93,7 +93,7 @@ def largest_activations(config: ModelConfig, size_hw: tuple[int, int]) -> dict[s
 
 
 def least_amount(config: ModelConfig, num_classes: int) -> Amount:
-    """What the convolutions and linear layers of a network hold."""
+    """Count the weights of the convolutions and linear layers of a network."""
     parts = _parts(config, num_classes).values()
     return sum(count for count, _ in parts), sum(values for _, values in parts)
 

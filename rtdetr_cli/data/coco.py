@@ -1,4 +1,4 @@
-"""COCO json: boxes in pixels, any category ids, crowd regions; also Roboflow's export of it."""
+"""COCO json: boxes in pixels, any category ids, crowd regions; also as exported by Roboflow."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _NEEDED = {
 }
 
 _TOO_LARGE = 2**53
-"""From here on a float64 skips whole numbers; NaN is not below it either."""
+"""Limit of exact integers in float64; comparisons with NaN fail as well."""
 
 
-def _is_number(value: Any) -> bool:  # noqa: ANN401  (whatever JSON has)
+def _is_number(value: Any) -> bool:  # noqa: ANN401  (any JSON value)
     return isinstance(value, int | float) and abs(value) < _TOO_LARGE
 
 
@@ -48,7 +48,7 @@ def _is_name(value: Any) -> bool:  # noqa: ANN401
 
 
 _LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
-_ID = (_is_id, "a whole number from 0 on")
+_ID = (_is_id, "a whole number >= 0")
 _SIZE = (lambda value: _is_id(value) and 0 < value <= 10**6, "1 to 1000000 pixels")
 _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     "images": {
@@ -68,21 +68,21 @@ _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
-"""How far a box may leave the image: published sets round, and count from 0 or from 1."""
+"""Tolerated overhang of a box: published data sets round, and count from 0 or from 1."""
 
 
 def read_coco(
     json_path: Path, image_folders: list[Path], names: dict[int, str] | None
 ) -> DetectionDataset:
-    """Read a COCO json; its image and category ids stay as they are in the ground truth.
+    """Read a COCO json; the ground truth keeps its image and category ids.
 
     Args:
         json_path: the annotations.
-        image_folders: where the images may be; the first folder that has the first one is it.
-        names: classes in the order that the model shall have; None takes the json's, by id.
+        image_folders: candidate folders; the first that contains the first image is used.
+        names: classes in the order of the model; None: those of the json, by id.
 
     Raises:
-        DataError: broken json, missing images, unknown ids, wrong boxes.
+        DataError: broken json, missing images, unknown ids, invalid boxes.
     """
     content = _load(json_path)
     categories = _categories(content)
@@ -110,7 +110,7 @@ def _load(path: Path) -> Json:
         raise DataError(f"{path}:{error.lineno}: broken json, {error.msg}") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f"{path}: is no COCO json, it has no list of {key}")
+            raise DataError(f"{path}: is not a COCO json, it has no list of {key}")
     for key in _FIELDS:
         for number, entry in enumerate(content[key]):
             if wrong := _what_is_wrong(key, entry):
@@ -119,9 +119,9 @@ def _load(path: Path) -> Json:
 
 
 def _what_is_wrong(key: str, entry: object) -> str | None:
-    """The end of the sentence about an entry, or None; bbox is looked at later."""
+    """Explain, as the end of a sentence, what is wrong with an entry; bbox is checked later."""
     if not isinstance(entry, dict):
-        return " is no mapping of keys"
+        return " is not a mapping of keys"
     for name in _NEEDED[key]:
         if name not in entry:
             return f" has no {name}"
@@ -132,7 +132,7 @@ def _what_is_wrong(key: str, entry: object) -> str | None:
 
 
 def _categories(content: Json) -> list[Json]:
-    """By id, without the unused super-category that Roboflow puts first."""
+    """Categories by id, without the unused supercategory that Roboflow adds first."""
     used = {annotation["category_id"] for annotation in content["annotations"]}
     named = (entry.get("supercategory") for entry in content["categories"])
     supers = {name for name in named if isinstance(name, str)}
@@ -149,7 +149,7 @@ def _categories(content: Json) -> list[Json]:
 def _classes(
     path: Path, categories: list[Json], names: dict[int, str] | None
 ) -> tuple[dict[int, str], list[int]]:
-    """The names, and the json's category id of each."""
+    """Class names, and the category id of each."""
     id_of = {str(entry["name"]): int(entry["id"]) for entry in categories}
     if len(id_of) < len(categories):
         raise DataError(f"{path}: two categories have the same name")
@@ -164,7 +164,7 @@ def _classes(
 def _boxes_by_image(
     annotations: list[Json], class_of: dict[int, int], problems: Problems
 ) -> dict[Any, list[LabelledBox]]:
-    """The boxes of each image id."""
+    """Boxes by image id."""
     boxes_of = defaultdict(list)
     for number, annotation in enumerate(annotations):
         where = f"annotations[{number}]"
@@ -175,7 +175,7 @@ def _boxes_by_image(
         elif not _is_box(box):
             problems.error(where, f"bbox {reprlib.repr(box)} is not four finite numbers x, y, w, h")
         elif box[2] <= 0 or box[3] <= 0:
-            problems.mend(where, "boxes without area not trained on")
+            problems.mend(where, "boxes without area ignored in training")
         else:
             left, top, width, height = box
             corners = [left, top, left + width, top + height]
@@ -189,7 +189,7 @@ def _is_box(box: object) -> bool:
 
 
 def _image_paths(json_path: Path, images: list[Json], folders: list[Path]) -> list[Path]:
-    """Where the images are, all in one of the folders."""
+    """Paths of the images, all in one of the folders."""
     if not images:
         raise DataError(f"{json_path}: lists no images")
     first = str(images[0]["file_name"])
@@ -225,7 +225,7 @@ def _check_inside(
 
 
 def _slim(annotation: Json, number: int) -> Json:
-    """What evaluation needs of an annotation; polygons would be most of the memory."""
+    """The fields needed for evaluation; polygons would take most of the memory."""
     box = annotation["bbox"]
     return {
         "id": annotation.get("id", number),

@@ -1,6 +1,6 @@
-"""What every label format becomes: records of one split, and their ground truth in COCO form.
+"""The common form of all label formats: records of a split, and ground truth in COCO format.
 
-The readers stand next door (yolo.py, coco.py, voc.py, shapes.py); splits.py picks one.
+The readers are yolo.py, coco.py, voc.py and shapes.py; splits.py chooses one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MAX_ANNOTATION_BYTES = 16 << 20
-"""Of one image's labels: 400,000 boxes as text."""
+"""Limit for the labels of one image: 400,000 boxes as text."""
 MAX_LIST_BYTES = 1 << 30
-"""Of a list of images: ten million paths."""
+"""Limit for a list of images: ten million paths."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Record:
     """One image and its boxes.
 
     Attributes:
-        path: the image.
+        path: image file.
         size_hw: height and width of the upright image, pixels.
-        image_id: unique in the split; a COCO json's own.
-        boxes_xyxy: (N, 4) float32 pixels, inside the image, larger than nothing.
+        image_id: unique in the split; from the COCO json if there is one.
+        boxes_xyxy: (N, 4) float32 pixels, inside the image, with an area.
         labels: (N,) int64, class indices 0..K-1.
-        iscrowd: (N,) bool, regions that stand for many objects: not trained on.
+        iscrowd: (N,) bool, regions with many objects, not trained on.
     """
 
     path: Path
@@ -55,11 +55,11 @@ class DetectionDataset:
 
     Attributes:
         names: class index to name.
-        category_ids: the ground truth's category id of each class index.
-        records: one for each image.
-        notes: what was odd and mended, a sentence each, for the user to read.
-        annotations: the ground truth's own annotations where the source has COCO form; those of
-            other sources are made from the records.
+        category_ids: category id in the ground truth of each class index.
+        records: one per image.
+        notes: sentences about corrected labels, for the user.
+        annotations: original annotations of a COCO json; for other formats, they are made from
+            the records.
     """
 
     names: dict[int, str]
@@ -73,11 +73,11 @@ class DetectionDataset:
 
     @cached_property
     def num_boxes(self) -> int:
-        """Boxes that can be trained on."""
+        """Number of boxes to train on, without crowd regions."""
         return sum(int((~record.iscrowd).sum()) for record in self.records)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories as in a COCO json; bbox is [x, y, w, h] in pixels."""
+        """Return the ground truth as in a COCO json, bbox [x, y, w, h] in pixels."""
         annotations = self.annotations
         if annotations is None:
             annotations = [box for record in self.records for box in self._annotations_of(record)]
@@ -121,42 +121,42 @@ def _image_entry(record: Record) -> dict[str, Any]:
 
 @dataclass
 class Problems:
-    """Collects what is wrong with the labels, to say it in one sentence."""
+    """Collects errors in the labels and reports them in one sentence."""
 
     first: str = ""
     """The first error."""
     count: int = 0
-    """Errors; only the first is kept, as a damaged file may have millions."""
+    """Number of errors; only the first is kept, as a damaged file may have millions."""
     mended: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """What was put right: where first, how often."""
+    """Corrected problems: first location and count."""
 
     def error(self, where: str, what: str) -> None:
-        """Something that only the user can mend."""
+        """Record an error that the user must fix."""
         self.add(f"{where}: {what}")
 
     def add(self, sentence: str) -> None:
-        """The sentence of an error that only the user can mend."""
+        """Record an error given as a full sentence."""
         self.first = self.first or sentence
         self.count += 1
 
     def mend(self, where: str, what: str) -> None:
-        """Something that was put right; the user reads how often, and where first."""
+        """Record a corrected problem."""
         first, count = self.mended.get(what, (where, 0))
         self.mended[what] = (first, count + 1)
 
     def notes(self) -> list[str]:
-        """A sentence for each kind of mended thing."""
+        """Return a sentence per kind of corrected problem."""
         return [f"{what}: {count} (first: {at})" for what, (at, count) in self.mended.items()]
 
     def raise_if_any(self, origin: str = "") -> None:
-        """End with the first error, in the file `origin`, and the number of further ones."""
+        """Raise the first error, prefixed with `origin`, and the number of further ones."""
         if self.count:
-            more = f" (and {self.count - 1} more mistakes)" if self.count > 1 else ""
+            more = f" (and {self.count - 1} more errors)" if self.count > 1 else ""
             raise DataError(origin + self.first + more)
 
 
 def read_bytes(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> bytes | None:
-    """A file of a data set; None where there is none.
+    """Read a file of a data set; None if it does not exist.
 
     Raises:
         DataError: a FIFO or a device, larger than `limit` bytes, or it cannot be read.
@@ -164,7 +164,7 @@ def read_bytes(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> bytes | None:
     refuse_special(path, DataError)
     try:
         if path.stat().st_size > limit:
-            raise DataError(f"{path}: is larger than the {limit >> 20} MiB that are read")
+            raise DataError(f"{path}: is larger than the limit of {limit >> 20} MiB")
         return path.read_bytes()
     except FileNotFoundError:
         return None
@@ -174,16 +174,16 @@ def read_bytes(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> bytes | None:
 
 
 def read_text(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> str | None:
-    """As `read_bytes`, and DataError if it is no UTF-8 text."""
+    """As `read_bytes`; also raises DataError if it is not UTF-8 text."""
     content = read_bytes(path, limit)
     try:
         return None if content is None else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text file") from error
+        raise DataError(f"{path}: is not a text file") from error
 
 
 class LabelledBox(NamedTuple):
-    """What a reader finds: class index, (left, top, right, bottom) in pixels, is it a crowd."""
+    """One box: class index, (left, top, right, bottom) in pixels, and whether it is a crowd."""
 
     label: int
     corners: list[float]
@@ -193,7 +193,7 @@ class LabelledBox(NamedTuple):
 def make_record(
     image_id: int, path: Path, size_hw: tuple[int, int], boxes: list[LabelledBox]
 ) -> Record:
-    """Gather the boxes of one image, clipped to it."""
+    """Make the record of an image; its boxes are clipped to it."""
     height, width = size_hw
     corners = np.array([box.corners for box in boxes], np.float64).reshape(-1, 4)
     return Record(
@@ -207,10 +207,10 @@ def make_record(
 
 
 def read_sizes(images: list[Path]) -> list[tuple[int, int]]:
-    """(height, width) of each upright image, from its header.
+    """Read (height, width) of each upright image from its header.
 
     Raises:
-        DataError: images that are missing or no images; all of them are counted.
+        DataError: images are missing or unreadable; all of them are counted.
     """
     problems = Problems()
 

@@ -1,6 +1,6 @@
-"""Brings a data set that is not on this machine, if its YAML says from where, or says what to do.
+"""Download a data set listed in its YAML, or explain how to get it.
 
-core/download.py fetches and verifies; a folder gets its name only when all of it is there.
+core/download.py downloads and verifies; the folder is renamed once it is complete.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SHOWN_URLS = 3
 
 
 def fetch(config: DatasetConfig) -> None:
-    """Make the folder of a data set from what its YAML lists; of several processes one does it.
+    """Download the files that a data set YAML lists; of several processes one downloads.
 
     Raises:
-        DataError: nothing is listed, the network is off or fails, `path` is a folder that no
-            download may write, an archive is not what it should be.
+        DataError: no files are listed, the network is off or fails, `path` is not allowed as a
+            target, or an archive is invalid.
         StorageError: no space left or no permission.
     """
     if not config.download or is_offline():
@@ -47,7 +47,7 @@ def fetch(config: DatasetConfig) -> None:
 
 
 def absent(config: DatasetConfig) -> DataError:
-    """The error that says where the data set belongs and from where it comes."""
+    """Error with the expected folder of a data set and its source."""
     name, folder = _name(config), printable(str(config.path), 200)
     if not config.download:
         return DataError(
@@ -62,17 +62,16 @@ def _name(config: DatasetConfig) -> str:
 
 
 def _urls(config: DatasetConfig) -> str:
-    """The first addresses, cut: they are as many and as long as a stranger likes."""
+    """The first URLs, shortened, as an untrusted YAML may have many long ones."""
     urls = [printable(one.url, 200) for one in config.download or ()]
     more = f" and {len(urls) - _SHOWN_URLS} more" if len(urls) > _SHOWN_URLS else ""
     return ", ".join(urls[:_SHOWN_URLS]) + more
 
 
 def _check_place(config: DatasetConfig) -> None:
-    """A download writes below two folders, wherever links lead, and into no hidden one.
+    """Allow downloads below two folders only, links resolved, and not into hidden folders.
 
-    Programs keep their settings and plug-ins in hidden folders, and a YAML may be in the home
-    folder of its user.
+    Hidden folders hold settings and plug-ins of programs, and a YAML may be in the home folder.
     """
     allowed = [rtdetr_home() / "datasets"]
     allowed += [config.origin.absolute().parent] if config.origin else []
@@ -83,7 +82,7 @@ def _check_place(config: DatasetConfig) -> None:
             if not (fault(place.as_posix()) or any(part[0] == "." for part in place.parts)):
                 return
     raise DataError(
-        f"{_name(config)}: nothing is downloaded into {printable(str(target), 200)}, only below "
+        f"{_name(config)}: refusing to download into {printable(str(target), 200)}, only below "
         f"{' or '.join(map(str, allowed))} and into no hidden or reserved folder; unpack "
         f"{_urls(config)} there yourself, or change path"
     )
@@ -91,8 +90,8 @@ def _check_place(config: DatasetConfig) -> None:
 
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[None]:
-    """A new folder in the place of what a killed process left; it goes if it has kept its name."""
-    shutil.rmtree(folder, ignore_errors=True)  # a link stays, and is refused by the next line
+    """Create a temporary folder, removing leftovers of a killed process; removed at the end."""
+    shutil.rmtree(folder, ignore_errors=True)  # a link is kept, and rejected by the next line
     folder.mkdir()
     try:
         yield
@@ -101,10 +100,10 @@ def _own_folder(folder: Path) -> Iterator[None]:
 
 
 def _bring(one: Download, half: Path, config: DatasetConfig) -> Path:
-    """Fetch one file and unpack it (a zip) or put it (anything else) into the half-made folder."""
+    """Download one file and unpack it (zip) or copy it into the temporary folder."""
     url, name = printable(one.url, 200), Path(urlsplit(one.url).path).name
     if name.lower().endswith(_OTHER_ARCHIVES):
-        raise DataError(f"{url} is no zip archive; unpack it into {config.path} yourself")
+        raise DataError(f"{url} is not a zip archive; unpack it into {config.path} yourself")
     archive = rtdetr_home() / "downloads" / one.sha256
     try:
         download(one.url, archive, known_sum=one.sha256, label=name)
@@ -124,8 +123,8 @@ def _put(archive: Path, name: str, target: Path, strip: str) -> None:
         unpack(archive, target, strip, shown)
         return
     if name.lower().endswith(".zip"):
-        raise DataError(f"{shown} is no zip archive, although its address says so")
+        raise DataError(f"{shown} is not a zip archive despite its URL")
     if not name or fault(name) or name.lower().endswith(PROGRAMS):
-        raise DataError(f"'{shown}' cannot be the name of a file of a data set")
+        raise DataError(f"'{shown}' is not allowed as a file name in a data set")
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(archive, target / name)

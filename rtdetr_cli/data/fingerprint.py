@@ -1,4 +1,4 @@
-"""What a data set was when a run began, in a few bytes: a resumed run must see the same one."""
+"""Fingerprint of a data set: a resumed run must use the same data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.data.dataset import DetectionDataset
 
 Fingerprint = dict[str, dict[str, str]]
-"""Split -> what it has -> a text that is equal only if that is equal."""
+"""Split -> part -> digest of that part."""
 
 
 def fingerprint(splits: dict[str, DetectionDataset]) -> Fingerprint:
-    """Describe splits; where they lie does not matter, so a data set may be moved."""
+    """Compute the fingerprint of splits; independent of their location."""
     return {name: _of_split(split) for name, split in splits.items()}
 
 
 def check_unchanged(origin: str, before: Fingerprint, found: Fingerprint) -> None:
-    """Compare the data of a resumed run with those it was started with.
+    """Compare the data of a resumed run with those at its start.
 
     Raises:
-        DataError: names the first thing that differs.
+        DataError: the data differ; the message names the first difference.
     """
     for split, parts in found.items():
         for part, value in parts.items():
@@ -31,7 +31,7 @@ def check_unchanged(origin: str, before: Fingerprint, found: Fingerprint) -> Non
                 counted = f" ({former} then, {value} now)" if part.startswith("number") else ""
                 raise DataError(
                     f"{origin}: the {part} of the {split} split changed since the run was "
-                    f"started{counted}; put the data back, or start a new run from its last.pt "
+                    f"started{counted}; restore the data, or start a new run from its last.pt "
                     "with model="
                 )
 

@@ -1,8 +1,7 @@
-"""The decoded images of a split: from their files each time, kept in memory, or kept on disk.
+"""The decoded images of a split: read from their files, or cached in memory or on disk.
 
-What is kept is the whole upright image, as crops come from it. Each is decoded when it is first
-wanted and again when its file has another time or size, so a loader gives the same batches with
-any of the three.
+The cache holds the full upright images. Each is decoded on first use and again when the time or
+size of its file changes, so that batches are the same with any cache.
 """
 
 from __future__ import annotations
@@ -25,40 +24,40 @@ from rtdetr_cli.core.memory import free_memory
 from rtdetr_cli.data.dataset import Record
 
 _USABLE_MEMORY = 0.8
-"""Share of the free memory that a cache may take; the network needs some too."""
+"""Fraction of the free memory that a cache may use; the network needs some, too."""
 _GB = 1e9
 
 
 class Images:
-    """Images by their position in the split, decoded each time."""
+    """Images by their position in the split, decoded on each access."""
 
     def __init__(self, records: list[Record]) -> None:
         self._records = records
 
     def read(self, position: int) -> Pixels:
-        """One image, (H, W, 3) uint8 RGB, upright; not to be written into.
+        """Read one image, (H, W, 3) uint8 RGB, upright; must not be modified.
 
         Raises:
             DataError: it cannot be read, or is not of the annotated size.
-            StorageError: it cannot be kept.
+            StorageError: it cannot be cached.
         """
-        return read_picture(self._records[position])
+        return read_record_image(self._records[position])
 
 
 class ImagesInMemory(Images):
-    """Images in memory that all workers of a loader share."""
+    """Images in memory shared by all workers of a loader."""
 
     def __init__(self, records: list[Record]) -> None:
         super().__init__(records)
         self._ends = np.cumsum([_num_bytes(record) for record in records])
         self._pixels = _shared_memory(int(self._ends[-1]))
-        # Time and size of the file that was decoded, zeros where none was. The lock orders the
-        # writing of pixels before that of the stamp for readers in other processes.
+        # Time and size of each decoded file, zeros if not decoded. The lock ensures that other
+        # processes see the pixels before the stamp.
         self._stamps = _shared_memory(16 * len(records)).view(torch.int64).view(-1, 2)
         self._lock = multiprocessing.Lock()
 
     def read(self, position: int) -> Pixels:
-        """One image, from memory where it is there."""
+        """Read one image, from memory if cached."""
         record = self._records[position]
         stamp = _stamp(record.path)
         end = int(self._ends[position])
@@ -66,43 +65,43 @@ class ImagesInMemory(Images):
         with self._lock:
             is_kept = self._stamps[position].tolist() == stamp
         if not is_kept:
-            place[...] = read_picture(record)
+            place[...] = read_record_image(record)
             with self._lock:
                 self._stamps[position] = torch.tensor(stamp)
         return place
 
 
 class ImagesOnDisk(Images):
-    """Images as .npy files in RTDETR_HOME/cache/images, for all runs and processes."""
+    """Images as .npy files in RTDETR_HOME/cache/images, shared by all runs and processes."""
 
     def read(self, position: int) -> Pixels:
-        """One image, from the cache where it is there."""
+        """Read one image, from the disk if cached."""
         record = self._records[position]
         path = _kept_at(record)
         try:
-            # "c": pages are read where they are touched, and torch wants an array it may write to
+            # mode "c": pages are read on access, and torch requires a writable array
             kept: Pixels = np.asarray(open_memmap(path, mode="c"))
         except (OSError, ValueError, EOFError):  # absent or damaged
             kept = np.empty(0, np.uint8)
         if kept.shape == (*record.size_hw, 3) and kept.dtype == np.uint8:
             return kept
-        pixels = read_picture(record)
+        pixels = read_record_image(record)
         with atomic_write(path) as temporary:
             np.save(temporary, pixels)
         return pixels
 
 
 def open_images(records: list[Record], cache: str, copies: int = 1) -> Images:
-    """Choose how images are kept, after a look at the room there is.
+    """Open the images with a cache, after checking the free space.
 
     Args:
         records: the split.
         cache: off, ram or disk.
-        copies: processes on this machine that each keep all images in memory.
+        copies: number of processes on this machine that each cache all images in memory.
 
     Raises:
-        BackendError: the memory is too small.
-        StorageError: the disk is too small.
+        BackendError: not enough memory.
+        StorageError: not enough disk space.
     """
     if cache == "ram":
         _check_memory(records, copies)
@@ -113,7 +112,7 @@ def open_images(records: list[Record], cache: str, copies: int = 1) -> Images:
     return Images(records)
 
 
-def read_picture(record: Record) -> Pixels:
+def read_record_image(record: Record) -> Pixels:
     """Decode the file of a record.
 
     Raises:
@@ -121,10 +120,10 @@ def read_picture(record: Record) -> Pixels:
     """
     image = read_image(record.path)
     if image.shape[:2] != record.size_hw:
-        found, said = image.shape[:2], record.size_hw
+        found, stated = image.shape[:2], record.size_hw
         raise DataError(
             f"{record.path}: the upright image is {found[1]}x{found[0]} pixels, "
-            f"but its annotations say {said[1]}x{said[0]}"
+            f"but its annotations state {stated[1]}x{stated[0]}"
         )
     return image
 
@@ -135,7 +134,7 @@ def _num_bytes(record: Record) -> int:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Time of the last change in nanoseconds, and size in bytes."""
+    """Modification time in nanoseconds and size in bytes."""
     try:
         status = path.stat()
     except OSError:
@@ -146,14 +145,14 @@ def _stamp(path: Path) -> list[int]:
 def _kept_at(record: Record) -> Path:
     changed, size = _stamp(record.path)
     key = hashlib.sha256(f"{record.path.absolute()}\n{changed}\n{size}".encode()).hexdigest()[:32]
-    return rtdetr_home() / "cache" / "pictures" / key[:2] / f"{key}.npy"
+    return rtdetr_home() / "cache" / "images" / key[:2] / f"{key}.npy"
 
 
 def _shared_memory(num_bytes: int) -> Tensor:
-    """Zeros that this process and its workers see alike.
+    """Allocate zeros that this process shares with its workers.
 
-    Forked workers inherit an anonymous map, which is not bound to the size of /dev/shm (64 MB in
-    a container) as torch's shared memory is; spawned ones can only be handed the latter.
+    Forked workers inherit an anonymous map, which unlike torch's shared memory is not limited by
+    the size of /dev/shm (64 MB in a container); spawned workers need torch's shared memory.
     """
     if multiprocessing.get_start_method() == "fork":
         memory: Tensor = torch.frombuffer(mmap.mmap(-1, num_bytes), dtype=torch.uint8)

@@ -1,7 +1,7 @@
 """From records to batches: shuffling, augmentation in worker processes, multi-scale.
 
-Whatever is random follows from (seed, epoch, step or index) alone, so a run gives the same batches
-with any number of workers and from any step at which it is taken up again.
+All randomness is derived from (seed, epoch, step or index), so that batches do not depend on the
+number of workers or on the step at which a run is resumed.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
-from rtdetr_cli.data.image_cache import open_images, read_picture
+from rtdetr_cli.data.image_cache import open_images, read_record_image
 from rtdetr_cli.data.mosaic import MIXUP_SHARE, mixup, mosaic
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
 
-_ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # keep the random streams of one epoch apart
+_ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # separate the random streams of an epoch
 
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """How training batches are made."""
+    """Options of the training loader."""
 
     batch: int
-    """Images per batch of all processes together."""
+    """Images per batch over all processes."""
     size_hw: tuple[int, int]
     """Height and width of the samples, pixels."""
     seed: int = 0
-    """With the epoch, decides everything random."""
+    """Random seed."""
     workers: int | None = None
-    """Processes that read images, 0 reads them in this one; None: a core each, at most 4."""
+    """Data loading processes, 0: none; None: one per core, at most 4."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Probabilities of each augmentation."""
+    """Probabilities of the augmentations."""
     dense_epochs: tuple[int, int] | None = None
-    """First epoch with mosaic and mixup and the one after the last, None: all of them; before them
-    no strong augmentation."""
+    """First epoch with mosaic and mixup, and the one after the last; None: all epochs. There is no
+    strong augmentation before the first."""
     multi_scale: tuple[tuple[int, int], ...] | None = None
-    """Sizes (height, width) to draw from for each batch; None keeps `size_hw`."""
+    """Sizes (height, width) to sample from for each batch; None: always `size_hw`."""
     cache: str = "off"
-    """Where decoded images are kept: off, ram or disk."""
+    """Cache of decoded images: off, ram or disk."""
     rank: int = 0
-    """Which process of `world_size` this is."""
+    """Rank of this process."""
     world_size: int = 1
-    """Processes that share the data."""
+    """Number of processes that share the data."""
 
     def augment_in(self, epoch: int, strong: bool) -> AugmentConfig:
-        """What may happen to the images of an epoch, counted from 0."""
+        """The augmentation of an epoch, counted from 0."""
         if not strong:
             return self.augment.weak()
         if self.dense_epochs is None:
@@ -85,18 +85,18 @@ def multi_scale_sizes(size_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
 
 
 class SampleKey(NamedTuple):
-    """All that a worker needs to know to make one training sample."""
+    """Input of a worker to make one training sample."""
 
     position: int
     epoch: int
     size_hw: tuple[int, int]
     augment: AugmentConfig
     share: float
-    """Of the image itself in a mixup; 1 is none."""
+    """Weight of the image itself in mixup; 1: no mixup."""
 
 
 class Sample(NamedTuple):
-    """One image ready to be stacked: uint8, as four times less travels between processes."""
+    """One image ready to be stacked; uint8, as it is sent between processes."""
 
     image: Tensor  # (3, H, W) uint8
     target: Target
@@ -105,11 +105,11 @@ class Sample(NamedTuple):
 
 
 class TrainLoader:
-    """Training batches of one epoch; `set_epoch` before each.
+    """Training batches of one epoch; call `set_epoch` before each.
 
-    Every process has a share of the same batches, so that their number changes nothing. A last,
-    smaller batch is kept unless it holds a single image (batch statistics of one image are too
-    noisy) or fewer than there are processes: those, others in each epoch, are left out.
+    The processes share each batch, so that batches do not depend on their number. The last, smaller
+    batch is dropped if it holds a single image (its batch statistics are too noisy) or fewer images
+    than there are processes; the dropped images differ in each epoch.
     """
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
@@ -133,11 +133,11 @@ class TrainLoader:
         )
 
     def set_epoch(self, epoch: int, strong: bool = True) -> None:
-        """Choose the epoch; without `strong` only the flip and the one size remain."""
+        """Set the epoch; without `strong`, only the flip is applied, at a fixed size."""
         self._sampler.epoch, self._sampler.strong = epoch, strong
 
     def batches(self, start_step: int = 0) -> Iterator[Batch]:
-        """Batches of the epoch, from a step on."""
+        """Iterate over the batches of the epoch, starting at a step."""
         self._sampler.start_step = start_step
         return _checked(self._loader)
 
@@ -149,9 +149,9 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every image of a split once, in order, without augmentation.
+    """All images of a split once, in order, without augmentation.
 
-    Of several processes, W, each has every W-th batch.
+    With W processes, each gets every W-th batch.
     """
 
     def __init__(
@@ -218,13 +218,13 @@ class _TrainSampler(Sampler[list[SampleKey]]):
         return config.multi_scale[rng.integers(len(config.multi_scale))]
 
     def _share(self, mixup: float, step: int) -> float:
-        """How much of each image a mixup of the batch leaves; 1 where there is none."""
+        """Draw the weight of each image in mixup; 1: no mixup."""
         rng = np.random.default_rng([self._config.seed, _MIXUP, self.epoch, step])
         return rng.uniform(*MIXUP_SHARE) if rng.random() < mixup else 1.0
 
 
 class _TrainSamples(Dataset[Sample | RTDETRError]):
-    """Records by SampleKey, augmented."""
+    """Augmented samples by SampleKey."""
 
     def __init__(self, dataset: DetectionDataset, config: LoaderConfig) -> None:
         self._dataset, self._config = dataset, config
@@ -238,7 +238,7 @@ class _TrainSamples(Dataset[Sample | RTDETRError]):
         records = [self._dataset.records[position] for position in positions]
         try:
             images = [self._images.read(position) for position in positions]
-        except RTDETRError as error:  # raised in a worker it would arrive as a traceback
+        except RTDETRError as error:  # raised in a worker, it would arrive as a traceback
             return error
         image, target = _place(images, records, key, rng)
         return Sample(_planes(image), target, records[0], key.share)
@@ -247,7 +247,7 @@ class _TrainSamples(Dataset[Sample | RTDETRError]):
 def _place(
     images: list[Pixels], records: list[Record], key: SampleKey, rng: np.random.Generator
 ) -> tuple[Pixels, Target]:
-    """Make a sample of one image or of four."""
+    """Make a sample from one image or four."""
     boxes = [record.boxes_xyxy[~record.iscrowd] for record in records]
     labels = np.concatenate([record.labels[~record.iscrowd] for record in records])
     if len(images) == 1:
@@ -258,7 +258,7 @@ def _place(
 
 
 class _EvalSamples(Dataset[Sample | RTDETRError]):
-    """Records by position, stretched."""
+    """Resized samples by position."""
 
     def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing) -> None:
         self._dataset, self._preprocessing = dataset, preprocessing
@@ -270,7 +270,7 @@ class _EvalSamples(Dataset[Sample | RTDETRError]):
         record, preprocessing = self._dataset.records[index], self._preprocessing
         real = ~record.iscrowd
         try:
-            image = read_picture(record)
+            image = read_record_image(record)
         except RTDETRError as error:
             return error
         image = resize_image(image, preprocessing.size_hw, preprocessing.antialias)
@@ -280,7 +280,7 @@ class _EvalSamples(Dataset[Sample | RTDETRError]):
 
 
 def _planes(image: Pixels) -> Tensor:
-    """(H, W, 3) to (3, H, W), in the worker: OpenCV's split is the fastest transpose there is."""
+    """(H, W, 3) to (3, H, W), in the worker; cv2.split is the fastest transpose."""
     return torch.from_numpy(np.stack(cv2.split(image)))
 
 
@@ -304,7 +304,7 @@ def _collate(samples: list[Sample | RTDETRError]) -> Batch | RTDETRError:
 
 
 def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
-    """Raise what a worker could not read; turn uint8 into float32 in 0..1."""
+    """Raise the errors of workers; convert uint8 to float32 in 0..1."""
     batch: Batch | RTDETRError
     for batch in loader:
         if isinstance(batch, RTDETRError):
@@ -315,10 +315,10 @@ def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
 
 @contextmanager
 def explain_lost_worker() -> Iterator[None]:
-    """Say in one sentence what PyTorch raises, at any moment, when a loading process dies.
+    """Convert the error PyTorch raises when a loading process dies, at any time.
 
     Raises:
-        BackendError: one has been killed.
+        BackendError: a loading process was killed.
     """
     try:
         yield
@@ -326,19 +326,19 @@ def explain_lost_worker() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise BackendError(
-            "a process that loads images was killed by the system, most often for lack of "
-            "memory; give a smaller workers=, 0 loads in the main process"
+            "a data loading process was killed by the system, most often for lack of memory; "
+            "give a smaller workers=; 0 loads in the main process"
         ) from error
 
 
 def _num_workers(wanted: int | None) -> int:
-    """More processes than cores only get in each other's way."""
+    """Limit the default to the number of cores; more processes are slower."""
     cores = available_cores() // local_world_size()
     return max(1, min(4, cores)) if wanted is None else wanted
 
 
 def _start_worker(_number: int) -> None:
-    """One thread, and a process group of its own: Ctrl-C is for the main process alone."""
+    """Use one thread and a separate process group, so that Ctrl-C reaches the main process only."""
     cv2.setNumThreads(0)
     if hasattr(os, "setpgrp"):  # not on Windows
         os.setpgrp()

@@ -1,7 +1,7 @@
-"""Dense one-to-one of DEIM (arXiv 2412.04234): more objects in a sample, so more queries learn.
+"""Dense one-to-one of DEIM (arXiv 2412.04234): more objects per sample, so more queries learn.
 
-Mosaic lays four images on one canvas, which is then turned, shifted and scaled; mixup lays the
-images of a batch over one another. Constants: Intellindust-AI-Lab/DEIM, configs/base/deim.yml.
+Mosaic places four images on one canvas, which is then rotated, shifted and scaled; mixup blends
+the images of a batch in pairs. Constants: Intellindust-AI-Lab/DEIM, configs/base/deim.yml.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def mosaic(
 ) -> tuple[Pixels, Floats, Ints]:
     """Make a training sample of four images: top left, top right, bottom left, bottom right.
 
-    All get the same shorter side and their own aspect ratio. Each is brought to the density of the
-    sample in one antialiased step before the canvas is turned, so no detail is lost on the way.
+    All are scaled to the same shorter side and keep their aspect ratio. Each is resized to the
+    resolution of the sample in one antialiased step before the canvas is warped.
 
     Args:
-        images: four of (H, W, 3) uint8 RGB, each of its own size.
+        images: four of (H, W, 3) uint8 RGB, of any sizes.
         boxes_xyxy: (N, 4) of each, in its pixels.
         size_hw: size of the sample.
-        config: probabilities of the colour changes and the flip.
-        rng: decides what happens.
+        config: probabilities of the color distortion and the flip.
+        rng: source of all randomness.
 
     Returns:
-        The sample (*size_hw, 3) uint8; the boxes that are left, (M, 4) cxcywh in fractions; and
-        which they were, (M,) indices into the joined `boxes_xyxy`.
+        The sample (*size_hw, 3) uint8; the remaining boxes, (M, 4) cxcywh in fractions; and
+        their (M,) indices into the joined `boxes_xyxy`.
     """
     sizes = np.array([image.shape[1::-1] for image in images], np.float64)  # (4, 2) width, height
     units = sizes / sizes.min(axis=1, keepdims=True)
@@ -53,7 +53,7 @@ def mosaic(
     linear = _draw_turn(rng) * (np.array(size_hw[::-1])[:, None] / canvas[:, None])  # (2, 2)
     shift = rng.uniform(-SHIFT, SHIFT, 2)
 
-    density = np.linalg.norm(linear, axis=0)  # sample pixels in a unit of the canvas
+    density = np.linalg.norm(linear, axis=0)  # sample pixels per canvas unit
     drawn = np.maximum((units * density).round(), 1).astype(np.int64)  # (4, 2)
     cell = drawn.max(axis=0)
     corners = cell * np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
@@ -71,12 +71,12 @@ def mosaic(
 
 
 def mixup(images: Tensor, targets: list[Target], share: float) -> tuple[Tensor, list[Target]]:
-    """Lay the image before each of a batch over it; it then has the boxes of both.
+    """Blend each image of a batch with the previous one; the result has the boxes of both.
 
     Args:
         images: (B, 3, H, W) uint8.
-        targets: of the B images.
-        share: of each image itself, 0..1.
+        targets: targets of the B images.
+        share: weight of the image itself, 0..1.
     """
     planes = images.numpy().reshape(-1, images.shape[-1])
     before = images.roll(1, 0).numpy().reshape(planes.shape)
@@ -92,14 +92,14 @@ def mixup(images: Tensor, targets: list[Target], share: float) -> tuple[Tensor, 
 
 
 def _draw_turn(rng: np.random.Generator) -> Matrix:
-    """(2, 2) rotation and scale."""
+    """Draw a (2, 2) rotation and scale."""
     angle = np.deg2rad(rng.uniform(-TURN_DEGREES, TURN_DEGREES))
     cosine, sine = np.cos(angle), np.sin(angle)
     return rng.uniform(*SCALE) * np.array([[cosine, -sine], [sine, cosine]])
 
 
 def _draw_canvas(images: list[Pixels], drawn: Ints, corners: Ints, cell: Ints) -> Pixels:
-    """Four images of the drawn sizes, each in the top left corner of its cell, black between."""
+    """Place each image, resized, in the top left corner of its cell; the rest is black."""
     canvas = np.zeros((2 * cell[1], 2 * cell[0], 3), np.uint8)
     for image, (width, height), (left, top) in zip(
         images, drawn.tolist(), corners.tolist(), strict=True
@@ -110,14 +110,14 @@ def _draw_canvas(images: list[Pixels], drawn: Ints, corners: Ints, cell: Ints) -
 
 
 def _warp(canvas: Pixels, matrix: Matrix, size_hw: tuple[int, int]) -> Pixels:
-    """Pixels through the map of the edges; OpenCV counts from the centre of the first pixel."""
+    """Warp by a map of pixel edges; OpenCV counts from the center of the first pixel."""
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
     return np.asarray(cv2.warpAffine(canvas, centred, size_hw[::-1]), np.uint8)
 
 
 def _move_boxes(corners: Floats, matrix: Matrix) -> Floats:
-    """(N, 2, 2) low and high corners to (N, 4) xyxy around the four turned corners."""
+    """(N, 2, 2) low and high corners to the (N, 4) xyxy bounds of the four warped corners."""
     x, y = corners[:, [0, 1, 0, 1], 0], corners[:, [0, 0, 1, 1], 1]  # (N, 4) each
     moved = np.stack([x, y], axis=2) @ matrix[:, :2].T + matrix[:, 2]  # (N, 4, 2)
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)

@@ -1,4 +1,4 @@
-"""A part of a data set: some classes, all classes as one, a share of the images."""
+"""Subsets of a data set: some classes, all classes merged, a fraction of the images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SINGLE_NAME = "object"
 
 
 def keep_classes(dataset: DetectionDataset, classes: tuple[int, ...]) -> DetectionDataset:
-    """Forget the boxes of all other classes; numbers, names and images stay.
+    """Drop the boxes of all other classes; indices, names and images are kept.
 
     Raises:
-        UsageError: an index is no class of the data set.
+        UsageError: an index is not a class of the data set.
     """
     unknown = [index for index in classes if index not in dataset.names]
     if unknown:
         names = list(dataset.names.values())
         raise UsageError(
-            f"classes: {unknown[0]} is no class of the data set, whose indices are 0 to "
+            f"classes: {unknown[0]} is not a class of the data set, whose indices are 0 to "
             f"{len(names) - 1} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
         )
     records = [_filter(record, np.isin(record.labels, classes)) for record in dataset.records]
@@ -35,7 +35,7 @@ def keep_classes(dataset: DetectionDataset, classes: tuple[int, ...]) -> Detecti
 
 
 def merge_classes(dataset: DetectionDataset) -> DetectionDataset:
-    """Make all classes one."""
+    """Merge all classes into one."""
     category_id = dataset.category_ids[0]
     records = [replace(one, labels=np.zeros_like(one.labels)) for one in dataset.records]
     annotations = dataset.annotations
@@ -53,14 +53,14 @@ def merge_classes(dataset: DetectionDataset) -> DetectionDataset:
 def select_classes(
     dataset: DetectionDataset, classes: tuple[int, ...] | None, single_cls: bool
 ) -> DetectionDataset:
-    """What the keys `classes` and `single_cls` leave of a split."""
+    """Apply the keys `classes` and `single_cls` to a split."""
     if classes is not None:
         dataset = keep_classes(dataset, classes)
     return merge_classes(dataset) if single_cls else dataset
 
 
 def take_fraction(dataset: DetectionDataset, fraction: float, seed: int) -> DetectionDataset:
-    """A share of the images, drawn by the seed, in the order of the split; at least one."""
+    """Sample a fraction of the images with the seed, at least one, in the order of the split."""
     if fraction == 1:
         return dataset
     count = max(1, round(fraction * len(dataset)))
@@ -69,7 +69,7 @@ def take_fraction(dataset: DetectionDataset, fraction: float, seed: int) -> Dete
 
 
 def take_images(dataset: DetectionDataset, positions: Sequence[int]) -> DetectionDataset:
-    """The images at some positions of the split, and what is known of them."""
+    """Select the images at the given positions, with their annotations."""
     records = [dataset.records[position] for position in positions]
     annotations = dataset.annotations
     if annotations is not None:

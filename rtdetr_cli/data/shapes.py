@@ -1,8 +1,8 @@
-"""The data set that needs no download: discs, squares and triangles, drawn by us.
+"""A generated data set that needs no download: discs, squares and triangles.
 
-Colour hints at the class but does not tell it; shapes overlap, vary four-fold in size and stand on
-a textured ground among bars, ellipses, arcs and lines that are no class but look like one. An
-image depends only on (seed, split, number), so growing one split leaves the others as they are.
+Color correlates with the class but does not determine it. Shapes overlap, vary four-fold in size
+and lie on a textured background among distractors: bars, ellipses, arcs and lines. An image depends
+only on (seed, split, number), so that enlarging one split does not change the others.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Box = tuple[float, float, float, float]
 
 NAMES = {0: "disc", 1: "square", 2: "triangle"}
 VERSION = 2
-"""Part of the folder's name: raise it when the images change."""
+"""Part of the folder name; must be increased when the images change."""
 
 SUPERSAMPLING = 4
-"""A shape is drawn this many times larger and averaged down, for smooth edges."""
+"""Oversampling factor for smooth edges."""
 MIN_VISIBLE = 0.6
-"""No shape is placed where it would hide more of another one than the rest of this."""
+"""Minimum visible fraction of every shape."""
 PLACING_TRIALS = 20
 OWN_COLOUR = 0.95
-"""Share of the shapes that wear a colour of their class; look-alikes wear any."""
+"""Fraction of the shapes with a color of their class; distractors have any color."""
 MAX_TILT = np.pi / 12
-"""Squares and triangles stand, as most things in photos do."""
+"""Squares and triangles are upright up to this angle, as most objects in photos."""
 
 
 def draw_shapes(config: ShapesConfig, parent: Path) -> DatasetConfig:
-    """Write the data set below `parent` with YOLO labels, unless it is there; describe it."""
+    """Write the data set below `parent` with YOLO labels unless it exists; return its config."""
     parts = "-".join(str(value) for value in asdict(config).values())
     folder = parent / f"shapes{VERSION}-{parts}"
     with storage_errors(folder):
@@ -57,12 +57,12 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[Pixels, list[tuple[
 
     Returns:
         (size, size, 3) uint8 RGB, and class index and (left, top, right, bottom) in pixels of
-        each shape, clipped to what is visible.
+        each shape, clipped to its visible part.
     """
     canvas = _ground(rng, size)
     for _ in range(rng.integers(2, 6)):
         _draw_line(canvas, rng)
-    owner = np.full((size, size), -1, np.int64)  # which shape a pixel shows
+    owner = np.full((size, size), -1, np.int64)  # index of the shape visible at each pixel
     shapes: list[_Shape] = []
     kinds = [*rng.integers(len(NAMES), size=rng.integers(3, 8)), *[-1] * rng.integers(1, 4)]
     for kind in rng.permutation(kinds).tolist():
@@ -81,7 +81,7 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[Pixels, list[tuple[
 
 
 def _write_all(config: ShapesConfig, folder: Path) -> None:
-    """Draw into a temporary folder and rename it: other processes see all of it or nothing."""
+    """Draw into a temporary folder and rename it, so that it appears atomically."""
     temporary = Path(tempfile.mkdtemp(prefix=".shapes-", dir=folder.parent))
     try:
         counts = (config.num_train, config.num_val, config.num_test)
@@ -101,8 +101,8 @@ def _write_split(root: Path, split: str, seed: list[int], count: int, size: int)
     for kind in ("images", "labels"):
         (root / kind / split).mkdir(parents=True)
     for number in range(count):
-        picture, boxes = draw_image(np.random.default_rng([*seed, number]), size)
-        encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+        image, boxes = draw_image(np.random.default_rng([*seed, number]), size)
+        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
         (root / "images" / split / f"{number:04}.jpg").write_bytes(encoded.tobytes())
         lines = [_label_line(kind, np.array(box) / size) for kind, box in boxes]
         (root / "labels" / split / f"{number:04}.txt").write_text("".join(lines), "utf-8")
@@ -118,7 +118,7 @@ def _label_line(kind: int, box: Points) -> str:
 
 @dataclass(frozen=True)
 class _Shape:
-    kind: int  # class index; -1: none, only looks like one
+    kind: int  # class index; -1: distractor
     left: int
     top: int
     alpha: Canvas  # (h, w) 0..1, inside the image
@@ -130,7 +130,7 @@ class _Shape:
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
     def covered(self, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """The pixels of the image that it covers by half or more."""
+        """Mask of the pixels that it covers by half or more."""
         mask = np.zeros(owner.shape, bool)
         mask[self.region] = self.alpha >= 0.5
         return mask
@@ -143,7 +143,7 @@ def _place(
     others: list[_Shape],
     rng: np.random.Generator,
 ) -> _Shape | None:
-    """Find a place where enough of this shape and of all others stays visible."""
+    """Find a position where enough of this and all other shapes is visible."""
     for _ in range(PLACING_TRIALS):
         shape = _make(kind, size, rng)
         mask = shape.covered(owner)
@@ -159,11 +159,11 @@ def _place(
 
 
 def _make(kind: int, size: int, rng: np.random.Generator) -> _Shape:
-    """A shape of log-uniform size, at most a quarter beyond the border; only look-alikes lie."""
+    """Draw a shape of log-uniform size, at most a quarter of it outside of the image."""
     radius = size / 320 * np.exp(rng.uniform(np.log(14), np.log(56)))
     centre = rng.uniform(radius / 2, size - radius / 2, 2)
     angle = rng.uniform(-1, 1) * (np.pi if kind < 0 else MAX_TILT)
-    outline = _LOOK_ALIKES[rng.integers(3)] if kind < 0 else _OUTLINES[kind]
+    outline = _DISTRACTORS[rng.integers(3)] if kind < 0 else _OUTLINES[kind]
     contours = [_turn(points, angle) * radius for points in outline(rng)]
     low = np.floor(centre - radius).astype(int) - 1
     side = int(2 * radius) + 4
@@ -191,7 +191,7 @@ def _circle(radius: float = 1.0, turn: float = 2 * np.pi) -> Points:
 
 
 def _polygon(corners: int) -> Points:
-    """Standing on a side."""
+    """A regular polygon with a horizontal bottom side."""
     angles = 2 * np.pi * (np.arange(corners) + 0.5) / corners + np.pi / 2
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
@@ -219,11 +219,11 @@ _OUTLINES: list[Outline] = [
     lambda _: [_polygon(4)],
     lambda _: [_polygon(3)],
 ]
-_LOOK_ALIKES: list[Outline] = [_bar, _ellipse, _arc]
+_DISTRACTORS: list[Outline] = [_bar, _ellipse, _arc]
 
 
 def _ground(rng: np.random.Generator, size: int) -> Canvas:
-    """Clouds of two scales over a slope of two colours."""
+    """Background: noise of two scales over a gradient of two colors."""
     colours = rng.uniform(30, 225, (2, 3)).astype(np.float32)
     ramp = np.linspace(0, 1, size, dtype=np.float32)
     across, down = rng.uniform(-1, 1, 2).astype(np.float32)
@@ -242,13 +242,13 @@ def _draw_line(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _paint(canvas: Canvas, shape: _Shape, rng: np.random.Generator) -> None:
-    """Fill with a shaded, at times striped colour that differs from what lies beneath."""
+    """Fill with a shaded, sometimes striped color that contrasts with the background."""
     beneath = canvas[shape.region]
     mean = beneath.mean(axis=(0, 1))
     own = shape.kind if rng.random() < OWN_COLOUR else -1
     colour = _colour(own, rng)
     while np.abs(colour - mean).max() < 70:
-        colour = rng.uniform(0, 255, 3)  # its own may not exist on a ground like it
+        colour = rng.uniform(0, 255, 3)  # the class color may lack contrast here
     rows, columns = np.mgrid[: beneath.shape[0], : beneath.shape[1]]
     direction = rng.uniform(-1, 1, 2)
     position = direction[0] * rows + direction[1] * columns
@@ -260,7 +260,7 @@ def _paint(canvas: Canvas, shape: _Shape, rng: np.random.Generator) -> None:
 
 
 def _colour(kind: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Any colour; for a class one in which its own channel prevails."""
+    """Draw a color; for a class, one dominated by the channel of the class."""
     colour = rng.uniform(0, 255, 3)
     if kind >= 0:
         colour *= 0.5
@@ -269,7 +269,7 @@ def _colour(kind: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _visible_box(shape: _Shape, visible: npt.NDArray[np.bool_]) -> Box:
-    """The exact box, drawn in where another shape hides a side."""
+    """The exact box, reduced to the visible part."""
     rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
     left, top, right, bottom = shape.box
     return (

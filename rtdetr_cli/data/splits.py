@@ -1,4 +1,4 @@
-"""Opens a data set, however it is laid out: finds its files and picks the reader."""
+"""Open a data set of any layout: find its files and choose the reader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROBOFLOW_JSON = "_annotations.coco.json"
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """What the system refuses while a data set is read is a sentence about the data set."""
+    """Convert errors of the operating system to DataError."""
     try:
         yield
     except OSError as error:
@@ -31,7 +31,7 @@ def _reading() -> Iterator[None]:
 
 @_reading()
 def load_data(data: str | Path) -> DatasetConfig:
-    """Open what a user calls a data set: a YAML, a shipped name, a folder or a COCO json."""
+    """Open a data set given as a YAML, a shipped name, a folder or a COCO json."""
     path = user_path(data)
     refuse_special(path, DataError)
     if path.suffix == ".json" and path.is_file():
@@ -99,7 +99,7 @@ def _from_folder(folder: Path) -> DatasetConfig:
 
 
 def _find(config: DatasetConfig, split: str, entry: str) -> Path:
-    """The file or folder of a split; Roboflow writes ../train/images for train/images."""
+    """Find the file or folder of a split; Roboflow writes ../train/images for train/images."""
     if not config.path.exists():
         fetch(config)
     for path in (config.path / entry, config.path / entry.replace("../", "")):

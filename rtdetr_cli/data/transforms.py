@@ -1,8 +1,8 @@
-"""Training augmentation of the official v2 recipe: boxes decide, pixels are touched once.
+"""Training augmentation of the official v2 recipe, with a single resampling of the pixels.
 
-Zoom-out and IoU crop only move a window over the source; the window is then cut, padded and
-stretched in one go, and the colours are distorted on the small image. All randomness comes from
-one generator.
+Zoom-out and IoU crop only move a window over the image; the window is then cropped, padded and
+resized in one step, and colors are distorted at the final size. All randomness comes from one
+generator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.data.dataset import Bools, Floats, Ints
 
 Window = tuple[int, int, int, int]
-"""Left, top, right, bottom in source pixels; it may reach beyond the image."""
+"""Left, top, right, bottom in image pixels; it may extend beyond the image."""
 
 ZOOM_OUT_RANGE = (1.0, 4.0)
 CROP_OPTIONS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -33,25 +33,25 @@ class AugmentConfig:
     """Probability of each augmentation, 0..1; the defaults are the official ones."""
 
     photometric: float = 0.5
-    """Each of brightness, contrast, saturation, hue and channel order, on its own."""
+    """Brightness, contrast, saturation, hue and channel order, each independently."""
     zoom_out: float = 0.5
-    """The image placed on a black canvas up to four times as wide and high."""
+    """Place the image on a black canvas up to four times as wide and high."""
     iou_crop: float = 0.8
-    """A crop that keeps at least one box to a random IoU."""
+    """Crop with a random minimum IoU with at least one box."""
     flip: float = 0.5
-    """Mirrored left to right."""
+    """Horizontal flip."""
 
     mosaic: float = 0.0
-    """Four images in one, in place of zoom-out and IoU crop."""
+    """Four images in one, instead of zoom-out and IoU crop."""
     mixup: float = 0.0
-    """A batch whose images lie over one another, two and two."""
+    """Blend the images of a batch in pairs."""
 
     def weak(self) -> AugmentConfig:
-        """Only what stays on during the last epochs: the flip."""
+        """The flip only, for the last epochs."""
         return AugmentConfig(photometric=0.0, zoom_out=0.0, iou_crop=0.0, flip=self.flip)
 
     def sparse(self) -> AugmentConfig:
-        """Without what adds objects of other images."""
+        """Without mosaic and mixup."""
         return replace(self, mosaic=0.0, mixup=0.0)
 
 
@@ -68,12 +68,12 @@ def augment(
         image: (H, W, 3) uint8 RGB.
         boxes_xyxy: (N, 4) pixels of the image.
         size_hw: size of the sample.
-        config: what may happen.
-        rng: decides what happens.
+        config: probabilities of the augmentations.
+        rng: source of all randomness.
 
     Returns:
-        The sample (*size_hw, 3) uint8; the boxes that are left, (M, 4) cxcywh in fractions; and
-        which they were, (M,) indices into `boxes_xyxy`.
+        The sample (*size_hw, 3) uint8; the remaining boxes, (M, 4) cxcywh in fractions; and
+        their (M,) indices into `boxes_xyxy`.
     """
     height, width = image.shape[:2]
     window: Window = (0, 0, width, height)
@@ -92,7 +92,7 @@ def augment(
 def finish_sample(
     sample: Pixels, boxes_xyxy: Floats, flip: float, rng: np.random.Generator
 ) -> tuple[Pixels, Floats, Ints]:
-    """Leave out boxes below one pixel, go to fractions, perhaps mirror: as `augment` returns."""
+    """Drop boxes below one pixel, convert to fractions and flip at random; see `augment`."""
     large = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] >= MIN_BOX_PIXELS).all(axis=1)
     boxes_cxcywh = to_fractions(boxes_xyxy[large], sample.shape[:2])
     if rng.random() < flip:
@@ -109,7 +109,7 @@ def to_fractions(boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Floats:
 
 
 def zoom_out_window(window: Window, rng: np.random.Generator) -> Window:
-    """A window around the image, up to four times as wide and high, anywhere."""
+    """Draw a window around the image, up to four times as wide and high."""
     _, _, width, height = window
     ratio = rng.uniform(*ZOOM_OUT_RANGE)
     canvas_width, canvas_height = int(width * ratio), int(height * ratio)
@@ -121,10 +121,10 @@ def zoom_out_window(window: Window, rng: np.random.Generator) -> Window:
 def iou_crop_window(
     window: Window, boxes_xyxy: Floats, rng: np.random.Generator
 ) -> tuple[Window, Bools]:
-    """A part of the window, as torchvision's RandomIoUCrop; and which boxes are centred in it.
+    """Draw a crop of the window, as torchvision's RandomIoUCrop, and the mask of boxes inside.
 
-    An option is drawn until one of its 40 trials keeps a box to the wanted IoU, or until the
-    option is to leave everything as it is.
+    Minimum IoUs are drawn until one of 40 crops reaches it for a box with its center inside, or
+    until the drawn option is not to crop.
     """
     everything = np.ones(len(boxes_xyxy), bool)
     while len(boxes_xyxy):
@@ -142,7 +142,7 @@ def iou_crop_window(
 
 
 def _draw_crops(window: Window, rng: np.random.Generator) -> Ints:
-    """(T, 4) windows inside the window with an allowed aspect ratio, T <= 40."""
+    """Draw (T, 4) crops of the window with a valid aspect ratio, T <= 40."""
     left, top, right, bottom = window
     size = np.array([right - left, bottom - top])
     scale = rng.uniform(*CROP_SCALE, (CROP_TRIALS, 2))
@@ -155,7 +155,7 @@ def _draw_crops(window: Window, rng: np.random.Generator) -> Ints:
 
 
 def _overlaps(crops: Ints, boxes_xyxy: Floats) -> tuple[Bools, Floats]:
-    """For (T, 4) crops and (N, 4) boxes: is the centre inside (T, N), and the IoU (T, N)."""
+    """For (T, 4) crops and (N, 4) boxes: (T, N) mask of centers inside and (T, N) IoU."""
     centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     centred = (crops[:, None, :2] < centre) & (centre < crops[:, None, 2:])
     ious = box_iou(torch.from_numpy(crops).float(), torch.from_numpy(boxes_xyxy))
@@ -164,9 +164,9 @@ def _overlaps(crops: Ints, boxes_xyxy: Floats) -> tuple[Bools, Floats]:
 
 @dataclass(frozen=True)
 class Placement:
-    """Which part of the image is seen in the sample, and where: both in whole pixels.
+    """The visible part of the image and its place in the sample, both in whole pixels.
 
-    Boxes go through the same map as the pixels, so rounding costs no accuracy.
+    Boxes use the same map as the pixels, so that rounding costs no accuracy.
     """
 
     source: Ints
@@ -175,7 +175,7 @@ class Placement:
     """(4,) left, top, right, bottom in the sample; the rest of the sample is black."""
 
     def pixels(self, image: Pixels, size_hw: tuple[int, int], distortion: Distortion) -> Pixels:
-        """Cut, stretch, distort and place: (*size_hw, 3) uint8."""
+        """Crop, resize, distort and place: (*size_hw, 3) uint8."""
         left, top, right, bottom = self.source.tolist()
         cut = np.ascontiguousarray(image[top:bottom, left:right])
         left, top, right, bottom = self.target.tolist()
@@ -188,7 +188,7 @@ class Placement:
         return sample
 
     def boxes(self, boxes_xyxy: Floats) -> Floats:
-        """(N, 4) pixels of the image, clipped to what is seen, in pixels of the sample."""
+        """Map (N, 4) boxes from image to sample pixels, clipped to the visible part."""
         low, high = self.source[:2], self.source[2:]
         scale = (self.target[2:] - self.target[:2]) / (high - low)
         corners = boxes_xyxy.reshape(-1, 2, 2).clip(low, high)
@@ -196,7 +196,7 @@ class Placement:
 
 
 def place_window(window: Window, image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Placement:
-    """Lay the part of the window that shows the image on the sample's pixel grid."""
+    """Map the part of the window that shows the image to the pixel grid of the sample."""
     low, high = np.array(window[:2]), np.array(window[2:])
     source = np.array([*np.maximum(low, 0), *np.minimum(high, image_hw[::-1])])
     size = np.array(size_hw[::-1])
@@ -208,7 +208,7 @@ def place_window(window: Window, image_hw: tuple[int, int], size_hw: tuple[int, 
 
 @dataclass(frozen=True)
 class Distortion:
-    """Colour changes in torchvision's order; None leaves a property alone."""
+    """Color changes in torchvision's order; None leaves a property unchanged."""
 
     brightness: float | None = None
     contrast: float | None = None
@@ -219,7 +219,7 @@ class Distortion:
 
 
 def draw_distortion(probability: float, rng: np.random.Generator) -> Distortion:
-    """Draw with the ranges of torchvision's RandomPhotometricDistort."""
+    """Draw color changes with the ranges of torchvision's RandomPhotometricDistort."""
 
     def maybe(low: float, high: float) -> float | None:
         return rng.uniform(low, high) if rng.random() < probability else None
@@ -235,7 +235,7 @@ def draw_distortion(probability: float, rng: np.random.Generator) -> Distortion:
 
 
 def distort(image: Pixels, distortion: Distortion) -> Pixels:
-    """Change the colours of (H, W, 3) uint8 RGB."""
+    """Change the colors of (H, W, 3) uint8 RGB."""
     if distortion.brightness is not None:
         image = _blend_constant(image, distortion.brightness, 0.0)
     if distortion.contrast is not None and distortion.contrast_first:
@@ -263,7 +263,7 @@ def _blend_constant(image: Pixels, ratio: float, constant: float) -> Pixels:
 
 
 def _adjust_hue(image: Pixels, turn: float) -> Pixels:
-    """Turn the hue by a fraction of the circle; in float, as 8-bit HSV loses several levels."""
+    """Rotate the hue by a fraction of the circle, in float, as 8-bit HSV loses precision."""
     hsv: Floats = np.asarray(cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV), np.float32)
     hsv[..., 0] += turn % 1 * 360  # OpenCV wraps hues above 360, but not those below 0
     return _uint8(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).round())

@@ -1,7 +1,7 @@
-"""Unpacks the zip archive of a data set: within its folder, within bounds, no links, no programs.
+"""Unpack an untrusted zip archive: inside its folder, within limits, no links, no programs.
 
-Every entry is checked before the first one is written. What zipfile does not check of a hostile
-archive is checked here: names, sizes, ratio, and the memory that reading takes.
+All entries are checked before the first one is written: names, sizes, compression ratio, and the
+memory needed for reading, none of which zipfile checks.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from rtdetr_cli.core.places import fault, folded
 
 MAX_ENTRIES = 1_000_000
 MAX_DIRECTORY = 1 << 27
-"""Bytes of the archive's table of contents: 134 for each of the entries."""
+"""Bytes of the central directory: 134 per entry."""
 MAX_BYTES = 1 << 40
 MAX_RATIO = 200
-"""Unpacked by packed size of a whole archive above `_SMALL`; label files compress tenfold."""
+"""Unpacked size over packed size, above `_SMALL` bytes; label files compress tenfold."""
 PROGRAMS = (".py", ".pyc", ".pyw", ".pyd", ".pth", ".so", ".dll", ".dylib")
-"""Endings of what Python would import from a folder that it is started in; left out."""
+"""Suffixes of files that Python could import from the current folder; not unpacked."""
 
 _SMALL = 100_000_000
-_ON_DISK = 4096  # bytes that even an empty file takes
+_ON_DISK = 4096  # bytes, also of an empty file
 _BLOCK = 1 << 20
 _LZMA_MEMORY = 1 << 28  # bytes; the largest dictionary of the usual programs is 64 MiB
 _DAMAGE = (
@@ -62,14 +62,14 @@ def unpack(archive: Path, folder: Path, strip: str = "", name: str = "") -> None
 
     Args:
         archive: the file.
-        folder: where to; made if it is absent.
-        strip: name of a top folder that is left out if the whole archive is in it.
-        name: what messages call the archive; its own name if empty.
+        folder: target; created if absent.
+        strip: name of a top-level folder that is removed if it contains the whole archive.
+        name: name of the archive in messages; its file name if empty.
 
     Raises:
-        DataError: it is damaged, encrypted or too large, or an entry leads outside, is a link or
-            has the name of another one.
-        StorageError: it needs more space than there is.
+        DataError: it is damaged, encrypted or too large, or an entry is outside the folder, a link
+            or a duplicate.
+        StorageError: not enough disk space.
     """
     name = name or archive.name
     try:
@@ -84,29 +84,29 @@ def unpack(archive: Path, folder: Path, strip: str = "", name: str = "") -> None
 
 
 class _Bounded(io.FileIO):
-    """An archive whose table of contents is bounded, since zipfile reads it in one piece."""
+    """Limits the central directory, since zipfile reads it in one piece."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_DIRECTORY:
-            raise zipfile.BadZipFile(f"its table of contents has {size} bytes")
+            raise zipfile.BadZipFile(f"its central directory has {size} bytes")
         return super().read(size) or b""
 
 
 def _places(opened: zipfile.ZipFile, name: str, strip: str) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Where each file goes, all of them checked before the first one is written."""
+    """Target path of each file, after checking all entries."""
     if len(opened.infolist()) > MAX_ENTRIES:
         raise DataError(f"{name} is not unpacked: it has more than {MAX_ENTRIES} entries")
     entries = [entry for entry in opened.infolist() if not entry.filename.endswith("/")]
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         reason = None if kind in {0, stat.S_IFREG} else "is a link or a device"
-        reason = reason if entry.filename.strip("./") else "is no file name"
+        reason = reason if entry.filename.strip("./") else "is not a file name"
         if reason := fault(entry.filename) or reason:
             raise DataError(f"{name} is not unpacked: {_shown(entry)} {reason}")
     programs = [entry for entry in entries if entry.filename.lower().endswith(PROGRAMS)]
     if programs:
         entries = [entry for entry in entries if not entry.filename.lower().endswith(PROGRAMS)]
-        say(f"{name}: {len(programs)} programs are left out, for example {_shown(programs[0])}")
+        say(f"{name}: {len(programs)} programs are not unpacked, for example {_shown(programs[0])}")
     paths = [PurePosixPath(entry.filename) for entry in entries]
     if strip and all(len(path.parts) > 1 and path.parts[0] == strip for path in paths):
         paths = [path.relative_to(strip) for path in paths]
@@ -116,19 +116,19 @@ def _places(opened: zipfile.ZipFile, name: str, strip: str) -> dict[zipfile.ZipI
 
 
 def _check_names(places: dict[zipfile.ZipInfo, PurePosixPath], name: str) -> None:
-    """No two entries may be one file on any system, nor may a file be the folder of another."""
+    """Reject entries that are the same file on some system, or a file that is also a folder."""
     files = set[str]()
     for entry, path in places.items():
         key = folded(path.as_posix())
         if key in files:
-            raise DataError(f"{name} is not unpacked: {_shown(entry)} has the name of another one")
+            raise DataError(f"{name} is not unpacked: {_shown(entry)} is a duplicate")
         files.add(key)
     folders = dict[str, PurePosixPath]()
     for last in {path.parent for path in places.values()}:
         for path in (last, *last.parents):
             other, shown = folders.setdefault(folded(path.as_posix()), path), _shown(path)
             if other != path:
-                raise DataError(f"{name} is not unpacked: {shown} and {_shown(other)} are alike")
+                raise DataError(f"{name} is not unpacked: {shown} and {_shown(other)} are the same")
     both = files & folders.keys()
     if both:
         raise DataError(f"{name} is not unpacked: {_shown(min(both))} is a file and a folder")
@@ -142,7 +142,7 @@ def _shown(place: zipfile.ZipInfo | PurePosixPath | str) -> str:
 def _check_size(
     places: dict[zipfile.ZipInfo, PurePosixPath], name: str, archive: Path, folder: Path
 ) -> None:
-    """Declared sizes count: zipfile never writes more of an entry than it declares."""
+    """Check the declared sizes, which zipfile never exceeds."""
     packed, unpacked = archive.stat().st_size, sum(entry.file_size for entry in places)
     if unpacked > MAX_BYTES or unpacked > max(MAX_RATIO * packed, _SMALL):
         raise DataError(
@@ -166,13 +166,13 @@ def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Non
     except OSError as error:
         if error.errno not in _NO_NAME:
             raise
-        raise zipfile.BadZipFile(f"{_shown(entry)} is no file name here") from None
+        raise zipfile.BadZipFile(f"{_shown(entry)} is not a valid file name here") from None
     if written != entry.file_size:
         raise zipfile.BadZipFile(f"{_shown(entry)} is shorter than it declares")
 
 
 def _blocks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """What an entry holds; of zstd, which Python has from 3.14 on, 4 KiB may become 134 MB."""
+    """Content of an entry; with zstd (Python 3.14), 4 KiB may expand to 134 MB."""
     try:
         if entry.compress_type in {zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}:
             yield from _bounded_blocks(opened, entry)
@@ -181,7 +181,7 @@ def _blocks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
         with opened.open(entry) as source:
             while block := source.read(_BLOCK if is_bounded else 4096):
                 yield block
-    except OSError as error:  # bzip2's damage has no number; an offset may be below zero
+    except OSError as error:  # damaged bzip2 has no errno; an offset may be negative
         if error.errno not in {None, errno.EINVAL}:
             raise
         raise zipfile.BadZipFile(f"{_shown(entry)}: {error}") from None
@@ -210,9 +210,9 @@ def _bounded_blocks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator
 
 
 def _lzma_decompressor(source: IO[bytes]) -> lzma.LZMADecompressor:
-    """One that has read the head of an entry: version, length of the properties, properties.
+    """Make a decompressor from the header of an entry: version, length of properties, properties.
 
-    The same properties and an unknown length of the content begin a file of the `.lzma` format.
+    The `.lzma` format starts with the same properties and an unknown content length.
     """
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY)
     unpacker.decompress(source.read(9)[4:] + b"\xff" * 8)

@@ -1,4 +1,4 @@
-"""Pascal VOC: Annotations/*.xml beside JPEGImages/, splits named by ImageSets/Main/*.txt."""
+"""Pascal VOC: Annotations/*.xml and JPEGImages/, splits listed in ImageSets/Main/*.txt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rtdetr_cli.data.dataset import (
 )
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
-"""How far a box may leave the image: tools count from 0 or from 1."""
+"""Tolerated overhang of a box: tools count from 0 or from 1."""
 
 
 def is_voc_list(path: Path) -> bool:
@@ -28,16 +28,16 @@ def is_voc_list(path: Path) -> bool:
 
 
 def read_voc(lists: list[Path], names: dict[int, str] | None) -> DetectionDataset:
-    """Read the images that one or several ImageSets lists name.
+    """Read the images of one or more ImageSets lists.
 
-    Objects marked difficult become crowd regions: not trained on, and no error to find or miss.
+    Objects marked difficult become crowd regions: not trained on, and ignored in evaluation.
 
     Args:
         lists: files ImageSets/Main/*.txt.
-        names: the classes; None takes all that stand in Annotations, by alphabet.
+        names: the classes; None: all classes in Annotations, in alphabetical order.
 
     Raises:
-        DataError: missing or broken files, unknown classes, wrong boxes.
+        DataError: missing or broken files, unknown classes, invalid boxes.
     """
     problems = Problems()
     stems = [
@@ -47,7 +47,7 @@ def read_voc(lists: list[Path], names: dict[int, str] | None) -> DetectionDatase
         if line.strip()
     ]
     if not stems:
-        raise DataError(f"{lists[0]}: names no images")
+        raise DataError(f"{lists[0]}: lists no images")
     names = names or _all_names({root for root, _ in stems})
     xmls = [root / "Annotations" / f"{stem}.xml" for root, stem in stems]
     images = [root / "JPEGImages" / f"{stem}.jpg" for root, stem in stems]
@@ -67,10 +67,10 @@ def _all_names(roots: set[Path]) -> dict[int, str]:
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
-    """Builds the tree of a document that declares no entities, which could grow without bound."""
+    """Rejects a document type, whose entities could expand without bound."""
 
     def doctype(self, *_: str | None) -> None:
-        raise ElementTree.ParseError("a document type (DTD) is not read")
+        raise ElementTree.ParseError("a document type (DTD) is not supported")
 
 
 def _parse(path: Path) -> ElementTree.Element:

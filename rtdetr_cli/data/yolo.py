@@ -1,4 +1,4 @@
-"""YOLO text labels: images/ beside labels/, a line `class cx cy w h` in fractions for each box."""
+"""YOLO text labels: images/ next to labels/, one line `class cx cy w h` in fractions per box."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from rtdetr_cli.data.dataset import (
 )
 
 OUTSIDE_TOLERANCE = 1e-3
-"""How far a box may leave the image, as a fraction of it, before the label counts as wrong."""
+"""Tolerated overhang of a box, as a fraction of the image."""
 
 
 def read_yolo(images: list[Path], names: dict[int, str]) -> DetectionDataset:
-    """Read the labels of these images.
+    """Read the labels of images.
 
     An image without a label file is background. Polygons become their bounding box.
 
     Raises:
-        DataError: a wrong label, an undecodable image, or no label file at all.
+        DataError: an invalid label, an unreadable image, or no label file at all.
     """
     label_paths = _label_paths(images)
     problems = Problems()
@@ -40,13 +40,13 @@ def read_yolo(images: list[Path], names: dict[int, str]) -> DetectionDataset:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every image in a folder and below, sorted by name."""
+    """List the images in a folder and its subfolders, sorted by name."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_image_list(list_path: Path, root: Path) -> list[Path]:
-    """The images that a .txt file names, a path a line, relative to the file or to the root."""
+    """Read a .txt list of images, one path per line, relative to the file or to the root."""
     text = read_text(list_path, MAX_LIST_BYTES) or ""
     images = []
     for line in filter(None, map(str.strip, text.splitlines())):
@@ -56,7 +56,7 @@ def read_image_list(list_path: Path, root: Path) -> list[Path]:
 
 
 def label_path(image: Path) -> Path:
-    """Where the labels of an image stand: the last `images` of its path becomes `labels`."""
+    """Path of the label file of an image: the last `images` in its path becomes `labels`."""
     parts = list(image.parts)
     if "images" in parts[:-1]:
         parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
@@ -64,7 +64,7 @@ def label_path(image: Path) -> Path:
 
 
 def _label_paths(images: list[Path]) -> list[Path]:
-    """The label file of each image: in labels/, or else beside the image."""
+    """Label file of each image, in labels/ or next to the image."""
     in_labels = [label_path(image) for image in images]
     beside = [image.with_suffix(".txt") for image in images]
     for paths in (in_labels, beside):
@@ -79,7 +79,7 @@ def _label_paths(images: list[Path]) -> list[Path]:
 def _read_labels(
     path: Path, size_hw: tuple[int, int], num_classes: int, problems: Problems
 ) -> list[LabelledBox]:
-    """Every box of a file that has an area."""
+    """Read the boxes of a file; those without area are dropped."""
     height, width = size_hw
     found = []
     for number, line in enumerate(_lines(path, problems), start=1):
@@ -96,7 +96,7 @@ def _read_labels(
             problems.mend(where, "boxes without area dropped")
             continue
         if len(values) > 5:
-            problems.mend(where, "polygons turned into boxes")
+            problems.mend(where, "polygons converted to boxes")
         left, top, right, bottom = box
         found.append(
             LabelledBox(label, [left * width, top * height, right * width, bottom * height])
@@ -113,7 +113,7 @@ def _lines(path: Path, problems: Problems) -> list[str]:
 
 
 def _parse(values: list[str], num_classes: int) -> tuple[int, list[float]]:
-    """Class index and corners in fractions; ValueError says what is wrong."""
+    """Parse class index and corners in fractions; ValueError with the reason."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(f"{len(values)} columns, expected 5: class cx cy w h")
     try:
@@ -128,7 +128,7 @@ def _parse(values: list[str], num_classes: int) -> tuple[int, list[float]]:
     if min(box) < -OUTSIDE_TOLERANCE or max(box) > 1 + OUTSIDE_TOLERANCE:
         raise ValueError(
             f"box outside the image (left, top, right, bottom = "
-            f"{', '.join(f'{edge:.4g}' for edge in box)}); fractions of 0..1 are expected"
+            f"{', '.join(f'{edge:.4g}' for edge in box)}); expected fractions in 0..1"
         )
     return int(numbers[0]), box
 

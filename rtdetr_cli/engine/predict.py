@@ -26,7 +26,7 @@ from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.media.draw import draw_boxes
-from rtdetr_cli.media.source import Picture, Source, SourceLike, open_source
+from rtdetr_cli.media.source import Source, SourceImage, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter
 
 __all__ = [
@@ -132,7 +132,7 @@ def describe(results: Results) -> str:
 
 def _outcomes(
     detector: Detector, source: Source, settings: PredictSettings
-) -> Iterator[Results | Picture]:
+) -> Iterator[Results | SourceImage]:
     """Results, or the unreadable image itself, in the order of the source."""
     for label in settings.classes or ():
         if label not in detector.names:
@@ -200,7 +200,7 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
     """Open the run folder; on the first result only, so that no run leaves it empty."""
     return RunWriter(
         run_dir=new_run_dir(settings.project, settings.name, settings.exist_ok),
-        pictures=settings.save,
+        images=settings.save,
         labels=settings.save_txt,
         scores=settings.save_conf,
         crops=settings.save_crop,
@@ -210,9 +210,9 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
     )
 
 
-def _row(outcome: Results | Picture) -> dict[str, Any]:
+def _row(outcome: Results | SourceImage) -> dict[str, Any]:
     """One image as printed by `json=true`."""
-    if isinstance(outcome, Picture):
+    if isinstance(outcome, SourceImage):
         return {"path": outcome.path, "error": outcome.error}
     height, width = outcome.orig_shape
     return {

@@ -1,4 +1,4 @@
-"""Boxes and labels on an image of any size: the painter that Results borrow."""
+"""Draw boxes and labels; passed to Results as the drawing function."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _GOLDEN_RATIO = 0.618034
 def draw_boxes(
     image_bgr: Pixels, boxes: Boxes, names: Mapping[int, str], style: DrawStyle
 ) -> Pixels:
-    """Draw frames and labels on a copy of (H, W, 3) uint8 BGR.
+    """Draw boxes and labels on a copy of (H, W, 3) uint8 BGR.
 
-    The best box is drawn last, and its label is placed first, so that it stays readable in a
-    crowd. Frames are cut at the border. Labels are left out where the image is too small.
+    The box with the highest score is drawn last and its label placed first, so that it stays
+    readable in a crowd. Boxes are clipped to the image; labels are omitted in very small images.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
     marks = _marks(boxes, names, style)
@@ -45,7 +45,7 @@ def draw_boxes(
 
 
 class _Mark(NamedTuple):
-    """One box as it is drawn: its first and last pixel, its text and its colour."""
+    """One box to draw: its first and last pixel, text and color."""
 
     frame: Frame
     text: str
@@ -92,7 +92,7 @@ def _write_labels(
 def _place(
     frame: Frame, label_wh: tuple[int, int], size_wh: tuple[int, int], taken: list[Frame]
 ) -> Frame:
-    """Above the frame, else inside, else below: the first place that is free and in the image."""
+    """Place a label above, inside or below the box, at the first free position in the image."""
     (width, height), (image_width, image_height) = label_wh, size_wh
     x1, y1, x2, y2 = frame
     wanted = [(x, y) for y in (y1 - height, y1, y2 + 1) for x in (x1, x2 - width + 1)]
@@ -112,13 +112,13 @@ def _overlap(a: Frame, b: Frame) -> bool:
 
 
 def _fitting(size_wh: tuple[int, int], per_side: int, per_short: int, least: int) -> int:
-    """A length that suits the image's area but never swamps the short side of a panorama."""
+    """Scale a length with the image area, limited by the short side of a panorama."""
     side = math.sqrt(size_wh[0] * size_wh[1])
     return max(least, round(min(side / per_side, min(size_wh) / per_short)))
 
 
 def _colour(index: int) -> Colour:
-    """A colour of its own for each index: hues by the golden ratio, two shades in turn."""
+    """Color of an index: hues spaced by the golden ratio, two alternating shades."""
     saturation, value = ((0.85, 0.95), (0.65, 0.8))[index % 2]
     red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -126,7 +126,7 @@ def _colour(index: int) -> Colour:
 
 @lru_cache(maxsize=8)
 def _font(path: str | None, size: float) -> ImageFont.FreeTypeFont:
-    """A TrueType font; by default the DejaVu Sans that matplotlib brings."""
+    """Load a TrueType font; by default the DejaVu Sans shipped with matplotlib."""
     file = Path(path) if path else Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     try:
         return ImageFont.truetype(file, size)

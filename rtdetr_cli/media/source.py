@@ -1,7 +1,7 @@
-"""Where images come from: files, folders, patterns, lists, arrays, Pillow images, tensors.
+"""Image sources: files, folders, patterns, lists, arrays, Pillow images, tensors.
 
-All paths are checked before the first image is read; an image that cannot be read does not
-stop the others.
+All paths are checked before the first image is read; an unreadable image does not stop the
+others.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
 _FOREIGN_SUFFIXES = frozenset({".avif", ".dng", ".heic", ".heif"})
-"""Images that Pillow may not read: tried, so that they are named and not passed over."""
+"""Formats that Pillow may not support; attempted, so that they are reported, not skipped."""
 
 
-class Picture(NamedTuple):
-    """One image of a source: either its pixels or why there are none."""
+class SourceImage(NamedTuple):
+    """One image of a source: its pixels, or the error."""
 
     path: str
     image: Pixels | None
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
 
 class Source:
-    """A sequence of images that are read while one walks over it."""
+    """A sequence of images, read lazily."""
 
     def __init__(self, readers: list[tuple[str, Callable[[], Pixels]]]) -> None:
         self._readers = readers
@@ -49,26 +49,26 @@ class Source:
     def __len__(self) -> int:
         return len(self._readers)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[SourceImage]:
         for path, read in self._readers:
             try:
-                yield Picture(path, read())
+                yield SourceImage(path, read())
             except DataError as error:
-                yield Picture(path, None, str(error))
+                yield SourceImage(path, None, str(error))
 
 
 def open_source(source: SourceLike) -> Source:
     """Find all images of a source without reading them.
 
     Args:
-        source: an image file, a folder, a pattern (`**` searches sub-folders), a .txt file with a
-            path a line, a NumPy array ((H, W, 3) uint8 **BGR** as OpenCV reads it, also gray or
+        source: an image file, a folder, a pattern (`**` searches subfolders), a .txt file with one
+            path per line, a NumPy array ((H, W, 3) uint8 **BGR** as OpenCV reads it, also gray or
             with alpha), a Pillow image, a tensor ((B, 3, H, W) RGB, float in 0..1 or uint8), or a
             list of these.
 
     Raises:
-        DataError: a path does not exist, holds no images, or is a video, a camera or a URL.
-        UsageError: the source is of none of these types.
+        DataError: a path does not exist, contains no images, or is a video, a camera or a URL.
+        UsageError: the source has another type.
     """
     readers: list[tuple[str, Callable[[], Pixels]]] = []
     for item in _flat(source):
@@ -86,7 +86,7 @@ def open_source(source: SourceLike) -> Source:
     return Source(readers)
 
 
-def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (the edge: whatever a user passes)
+def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (any user input)
     """Paths of image files, arrays, Pillow images and single-image tensors, in order."""
     if isinstance(source, (str, Path)):
         yield from _find_files(str(source))
@@ -132,15 +132,15 @@ def _matching_files(source: str) -> list[Path]:
 
 
 def _images_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]:
-    pictures = sorted(path for path in paths if _looks_like_image(path))
-    if not pictures:
-        hint = f"; source='{deeper}' searches its sub-folders too" if deeper else ""
-        raise DataError(f"{what} holds no images{hint}")
-    return pictures
+    images = sorted(path for path in paths if _looks_like_image(path))
+    if not images:
+        hint = f"; source='{deeper}' also searches its subfolders" if deeper else ""
+        raise DataError(f"{what} contains no images{hint}")
+    return images
 
 
 def _looks_like_image(path: Path) -> bool:
-    """By suffix; a file without one by its header. Hidden files are no images."""
+    """Decide by suffix, or by header without a suffix; hidden files are skipped."""
     if path.name.startswith(".") or not (path.is_file() or special_file(path)):
         return False
     if path.suffix:
@@ -153,7 +153,7 @@ def _looks_like_image(path: Path) -> bool:
 
 
 def _listed(list_file: Path) -> list[Path]:
-    """The paths in a .txt file, relative to its folder or, failing that, to the current one."""
+    """Read the paths in a .txt file, relative to its folder or else to the current one."""
     try:
         lines = list_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""What a prediction leaves in its run folder: annotated images, label files, crops."""
+"""Write the run folder of a prediction: annotated images, label files, crops."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _JPEG_SIDE_LIMIT = 65500
 
 @dataclass
 class RunWriter:
-    """Writes the results of one run; images of the same name never overwrite each other."""
+    """Writes the results of a run; images of the same name do not overwrite each other."""
 
     run_dir: Path
-    pictures: bool = True
+    images: bool = True
     """Annotated copies, `<stem>.jpg`."""
     labels: bool = False
     """YOLO text labels, `labels/<stem>.txt`."""
     scores: bool = False
     """Scores as the sixth column of the labels."""
     crops: bool = False
-    """What is inside each box, `crops/<class>/<stem>-<row>.jpg`."""
+    """Crop of each box, `crops/<class>/<stem>-<row>.jpg`."""
     style: DrawStyle = field(default_factory=DrawStyle)
-    """How the annotated copies are drawn."""
+    """Drawing options of the annotated copies."""
     _stems: set[str] = field(default_factory=set, init=False)
 
     def write(self, results: Results) -> None:
-        """Write all that is asked for about one image.
+        """Write the selected outputs of one image.
 
         Raises:
             StorageError: disk full or no permission.
         """
         stem = self._free_stem(Path(results.path).stem)
         results.save_dir = str(self.run_dir)
-        if self.pictures:
+        if self.images:
             suffix = ".jpg" if max(results.orig_shape) <= _JPEG_SIDE_LIMIT else ".png"
             results.save(self.run_dir / f"{stem}{suffix}", **asdict(self.style))
         if self.labels:
@@ -45,7 +45,7 @@ class RunWriter:
             results.save_crop(self.run_dir / "crops", f"{stem}.jpg")
 
     def _free_stem(self, stem: str) -> str:
-        """The stem as file systems take it, with `-2`, `-3`... where it is taken."""
+        """Make the stem valid on all file systems and unique with `-2`, `-3`..."""
         stem = safe_name(stem)
         free, number = stem, 1
         while same_name(free) in self._stems:

@@ -142,7 +142,7 @@ def test_the_log_of_a_defect_is_private(
     assert [stat.S_IMODE(log.stat().st_mode) for log in logs] == [0o600, 0o600]
     assert all("Traceback" in log.read_text() for log in logs)
     lines = capsys.readouterr().err.splitlines()
-    assert all(r"bad\x1b[31m name" in line and "(a defect; details" in line for line in lines)
+    assert all(r"bad\x1b[31m name" in line and "(a bug; details" in line for line in lines)
 
 
 def test_a_defect_without_a_temporary_folder_is_a_sentence_all_the_same(
@@ -152,7 +152,7 @@ def test_a_defect_without_a_temporary_folder_is_a_sentence_all_the_same(
     error = raised()
     door._keep_traceback(ValueError, error, error.__traceback__)
     said = capsys.readouterr().err
-    assert "(a defect; no file for details: " in said
+    assert "(a bug; no file for details: " in said
     assert said.count("\n") == 1
 
 

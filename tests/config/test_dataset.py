@@ -134,7 +134,7 @@ def test_shipped_data_sets_open(path: Path) -> None:
         ("train: x\nnames: [a, [b]]\n", "names[1] must be a text, found ['b']"),
         ("train: x\nnames: [a, ~]\n", "names[1] must be a text, found None"),
         ("train: x\nnames: {0: a, 1: {b: c}}\n", "names[1] must be a text, found {'b': 'c'}"),
-        (f"train: x\nnames: [{'n' * 201}]\n", "names[0] has 201 characters; at most 200 are read"),
+        (f"train: x\nnames: [{'n' * 201}]\n", "names[0] has 201 characters; the limit is 200"),
         ("train: x\nnames: [a]\npath: [b]\n", "path must be a text, found ['b']"),
         (f"train: x\nnames: [a]\npath: {'p' * 300}\n", "path is not a valid file name: 'p"),
         (f"train: [x, {'t' * 300}]\nnames: [a]\n", "train is not a valid file name: 't"),

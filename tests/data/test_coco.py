@@ -71,7 +71,7 @@ def test_box_without_area_is_kept_for_evaluation_only(coco_json):
     dataset = read(coco_json(annotations=[box(bbox=[1, 2, 0, 4]), box()]))
     assert dataset.num_boxes == 1
     assert len(dataset.ground_truth()["annotations"]) == 2
-    assert dataset.notes == ["boxes without area not trained on: 1 (first: annotations[0])"]
+    assert dataset.notes == ["boxes without area ignored in training: 1 (first: annotations[0])"]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ CATEGORY = {"id": 7, "name": "dog"}
 @pytest.mark.parametrize(
     ("key", "entry", "sentence"),
     [
-        ("images", "a.png", r"\[0\] is no mapping of keys"),
-        ("images", IMAGE | {"id": [1]}, r"\[0\]\.id is \[1\], expected a whole number from 0 on"),
+        ("images", "a.png", r"\[0\] is not a mapping of keys"),
+        ("images", IMAGE | {"id": [1]}, r"\[0\]\.id is \[1\], expected a whole number >= 0"),
         ("images", IMAGE | {"id": "30"}, r"\[0\]\.id is '30', expected a whole number"),
         ("images", IMAGE | {"id": True}, r"\[0\]\.id is True"),
         ("images", IMAGE | {"file_name": None}, r"\[0\]\.file_name is None, expected a text"),
@@ -116,7 +116,7 @@ CATEGORY = {"id": 7, "name": "dog"}
         ("categories", CATEGORY | {"name": {}}, r"\[0\]\.name is {}, expected a text"),
         ("categories", CATEGORY | {"name": "\ud800"}, r"\[0\]\.name is '\\ud800', expected a text"),
         ("annotations", box(category_id={}), r"\[0\]\.category_id is {}"),
-        ("annotations", box(id=-1), r"\[0\]\.id is -1, expected a whole number from 0 on"),
+        ("annotations", box(id=-1), r"\[0\]\.id is -1, expected a whole number >= 0"),
         ("annotations", box(iscrowd=None), r"\[0\]\.iscrowd is None, expected 0 or 1"),
         ("annotations", box(area="99"), r"\[0\]\.area is '99', expected a number"),
         ("annotations", box(area=float("inf")), r"\[0\]\.area is inf"),
@@ -152,7 +152,7 @@ def test_broken_json_is_named_with_its_line(tmp_path):
 
 
 def test_other_json_is_refused(coco_json):
-    with pytest.raises(DataError, match="is no COCO json, it has no list of annotations"):
+    with pytest.raises(DataError, match="is not a COCO json, it has no list of annotations"):
         read(coco_json(annotations=None))
 
 

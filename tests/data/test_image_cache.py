@@ -81,7 +81,7 @@ def test_a_changed_image_is_seen(records, cache):
 
 @pytest.mark.parametrize("cache", ["off", "ram", "disk"])
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_image_that_went_or_grew_is_named(records, cache, kept):
+def test_a_deleted_or_changed_image_is_reported(records, cache, kept):
     pictures = open_images(records, cache)
     if kept:
         pictures.read(0)
@@ -90,7 +90,7 @@ def test_a_image_that_went_or_grew_is_named(records, cache, kept):
     with pytest.raises(DataError, match=r"0\.png: no such image"):
         pictures.read(0)
     save_image(records[1].path, 34, 21)
-    with pytest.raises(DataError, match=r"1\.png: the upright image is 21x34 .* say 21x33"):
+    with pytest.raises(DataError, match=r"1\.png: the upright image is 21x34 .* state 21x33"):
         pictures.read(1)
 
 

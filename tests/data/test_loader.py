@@ -190,7 +190,7 @@ def test_damaged_image_is_one_sentence_from_any_process(dataset, workers):
 
 def test_image_of_another_size_than_annotated_is_named(dataset, tmp_path):
     save_image(tmp_path / "0.png", height=60, width=40)
-    with pytest.raises(DataError, match=r"0\.png: the upright image is 40x60 .* say 60x40"):
+    with pytest.raises(DataError, match=r"0\.png: the upright image is 40x60 .* state 60x40"):
         next(iter(EvalLoader(dataset, 2, Preprocessing((32, 32)))))
 
 

@@ -35,7 +35,7 @@ def test_classes_keep_their_numbers_and_the_images_stay(split):
 
 
 def test_a_class_that_does_not_exist_is_named(split):
-    with pytest.raises(UsageError, match=r"classes: 7 is no class of the data set.* 0 to 1"):
+    with pytest.raises(UsageError, match=r"classes: 7 is not a class of the data set.* 0 to 1"):
         keep_classes(split, (0, 7))
 
 

@@ -88,7 +88,9 @@ def test_bccd_as_published_has_two_boxes_without_area(shared_data):
 )
 def test_a_document_type_is_refused(voc_list, head):
     text = f"{head}<annotation>{voc_object()}</annotation>"
-    with pytest.raises(DataError, match=r"a\.xml: broken XML, a document type \(DTD\) is not read"):
+    with pytest.raises(
+        DataError, match=r"a\.xml: broken XML, a document type \(DTD\) is not supported"
+    ):
         read_voc([voc_list(text=text)], {0: "cat"})
 
 

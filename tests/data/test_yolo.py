@@ -38,7 +38,7 @@ def test_polygons_become_boxes_and_boxes_without_area_go(yolo_folder):
     dataset = read(yolo_folder("0 0.1 0.2 0.5 0.3 0.4 0.8\n1 .5 .5 0 .2\n"))
     np.testing.assert_allclose(dataset.records[0].boxes_xyxy, [[6, 8, 30, 32]], rtol=1e-6)
     assert [re.sub(r"\(first: .*/", "(", note) for note in dataset.notes] == [
-        "polygons turned into boxes: 1 (0.txt:1)",
+        "polygons converted to boxes: 1 (0.txt:1)",
         "boxes without area dropped: 1 (0.txt:2)",
     ]
 
@@ -66,7 +66,7 @@ def test_wrong_label_is_named_with_file_and_line(yolo_folder, line, sentence):
 
 
 def test_further_mistakes_are_counted(yolo_folder):
-    with pytest.raises(DataError, match=r"0\.txt:1: .*\(and 2 more mistakes\)$"):
+    with pytest.raises(DataError, match=r"0\.txt:1: .*\(and 2 more errors\)$"):
         read(yolo_folder("0 1\n0 2\n", "9 .5 .5 .1 .1"))
 
 
@@ -90,7 +90,7 @@ def test_no_label_file_at_all_is_an_error(yolo_folder):
 def test_binary_label_file_is_an_error(yolo_folder):
     folder = yolo_folder("")
     (folder / "labels/train/0.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"0\.txt: is no text file"):
+    with pytest.raises(DataError, match=r"0\.txt: is not a text file"):
         read(folder)
 
 
@@ -147,7 +147,7 @@ def test_a_label_file_beyond_all_reason_is_not_read(yolo_folder):
     folder = yolo_folder("0 .5 .5 .1 .1")
     with (folder / "labels/train/0.txt").open("wb") as file:
         file.truncate(1 << 40)  # sparse
-    with pytest.raises(DataError, match=r"0\.txt: is larger than the 16 MiB that are read"):
+    with pytest.raises(DataError, match=r"0\.txt: is larger than the limit of 16 MiB"):
         read(folder)
 
 

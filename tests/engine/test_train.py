@@ -221,7 +221,7 @@ def test_patience_ends_the_run(tiny_yaml, squares, tmp_path, capsys):
 def test_a_killed_loading_process_is_an_error(
     split, tiny_yaml, squares, tmp_path, monkeypatch, capsys
 ):
-    real = loader.read_picture
+    real = loader.read_record_image
 
     def dying(record):
         if record.path.parent.name == split:
@@ -229,7 +229,7 @@ def test_a_killed_loading_process_is_an_error(
         return real(record)
 
     for module in (loader, image_cache):
-        monkeypatch.setattr(module, "read_picture", dying)
+        monkeypatch.setattr(module, "read_record_image", dying)
     assert run(command(tiny_yaml, squares, tmp_path, "workers=1")) == 5
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "a process that loads images was killed by the system" in error
+    assert "a data loading process was killed by the system" in error

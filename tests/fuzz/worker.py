@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rtdetr_cli.core.errors import RTDETRError
 
-DEFECT = "(a defect"
+DEFECT = "(a bug"
 
 
 def run(kind: Path, first: int, stop: int, memory_mb: int) -> None:

@@ -119,8 +119,8 @@ def test_what_is_no_image_says_what_was_expected(source, sentence):
     [
         ("{root}/bos.jpg", r"bos\.jpg: no such file or folder; did you mean bus\.jpg\?$"),
         ("{root}/nowhere/bus.jpg", "no such file or folder$"),
-        ("{root}/*.tif", "the pattern holds no images$"),
-        ("{root}/empty", r"the folder holds no images; source='.*/empty/\*\*/\*' searches"),
+        ("{root}/*.tif", "the pattern contains no images$"),
+        ("{root}/empty", r"the folder contains no images; source='.*/empty/\*\*/\*' also searches"),
         ("{root}/bad.txt", r"bad\.txt:2: no such image: nope\.jpg"),
         ("{root}/blank.txt", "the list is empty"),
         ("{root}/road.mp4", "video sources are not supported"),

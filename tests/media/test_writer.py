@@ -38,7 +38,7 @@ def test_names_that_differ_in_case_only_are_kept_apart(tmp_path):
 
 def test_only_what_is_asked_for_is_written_and_the_folder_is_told(tmp_path):
     one = results("a.b.jpg")
-    RunWriter(tmp_path, pictures=False, labels=True).write(one)
+    RunWriter(tmp_path, images=False, labels=True).write(one)
     assert written(tmp_path) == ["labels/a.b.txt"]
     assert (tmp_path / "labels" / "a.b.txt").read_text().count(" ") == 4
     assert one.save_dir == str(tmp_path)

@@ -13,7 +13,7 @@ from PIL import Image, features
 from rtdetr_cli.config.dataset import DatasetConfig
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import read_image
-from rtdetr_cli.data.image_cache import read_picture
+from rtdetr_cli.data.image_cache import read_record_image
 from rtdetr_cli.data.splits import open_split
 from rtdetr_cli.media.source import open_source
 
@@ -62,7 +62,7 @@ def case(rng: random.Random, folder: Path) -> None:
     with suppress(DataError):
         names = {0: "a"}
         split = open_split(DatasetConfig(folder, train=("images",), names=names), "train")
-        read_picture(split.records[0])
+        read_record_image(split.records[0])
     for picture in open_source(str(path)):
         assert picture.error or picture.image is not None
 

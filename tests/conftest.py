@@ -129,25 +129,25 @@ def tiny_presnet_config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @dataclass
 class Server:
-    """A loopback server that behaves as badly as it is told to: one file at every path.
+    """A loopback server that behaves as badly as configured: one file at every path.
 
-    Lists are used up, an entry a request; past their end the server is well-behaved.
+    Lists are consumed, one entry per request; afterwards the server behaves correctly.
     """
 
     url: str
     body: bytes = bytes(range(256)) * 2000
     etag: str | None = '"first"'
     codes: list[int] = field(default_factory=list)
-    """Answers in the place of the file; 0 is the file."""
+    """Status codes of the responses; 0 sends the file."""
     cuts: list[int] = field(default_factory=list)
-    """Bytes after which the connection breaks off."""
+    """Bytes after which the connection breaks."""
     stall: list[float] = field(default_factory=list)
     """Seconds of silence in the middle of the body."""
     extra_length: int = 0
     """Added to the declared length."""
     ranges: str = "honest"
-    """honest; ignored; endless: nor is a length declared; shifted: another place than asked for;
-    careless: If-Range is not read."""
+    """honest; ignored; endless: also without a length; shifted: another offset than requested;
+    careless: If-Range is ignored."""
     redirect: str | None = None
     chunked: bool = False
     encoding: str | None = None
@@ -157,61 +157,63 @@ class Server:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    told: Server
+    behavior: Server
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_GET(self) -> None:
-        told = self.told
-        told.requests.append(dict(self.headers))
+        behavior = self.behavior
+        behavior.requests.append(dict(self.headers))
         self.close_connection = True
-        code = told.codes.pop(0) if told.codes else 0
+        code = behavior.codes.pop(0) if behavior.codes else 0
         if code:
-            self._answer(code, {"Content-Length": "0"})
-        elif told.redirect:
-            self._answer(302, {"Location": told.redirect, "Content-Length": "0"})
+            self._respond(code, {"Content-Length": "0"})
+        elif behavior.redirect:
+            self._respond(302, {"Location": behavior.redirect, "Content-Length": "0"})
         else:
-            self._file(told)
+            self._file(behavior)
 
-    def _answer(self, code: int, headers: dict[str, str]) -> None:
+    def _respond(self, code: int, headers: dict[str, str]) -> None:
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
 
-    def _file(self, told: Server) -> None:
-        start = self._start(told)
-        headers = {"ETag": told.etag} if told.etag else {}
-        if told.encoding:
-            headers["Content-Encoding"] = told.encoding
+    def _file(self, behavior: Server) -> None:
+        start = self._start(behavior)
+        headers = {"ETag": behavior.etag} if behavior.etag else {}
+        if behavior.encoding:
+            headers["Content-Encoding"] = behavior.encoding
         if start:
-            first = start + (7 if told.ranges == "shifted" else 0)
-            headers["Content-Range"] = f"bytes {first}-{len(told.body) - 1}/{len(told.body)}"
-        body = told.body[start:]
-        if told.chunked:
+            first = start + (7 if behavior.ranges == "shifted" else 0)
+            headers["Content-Range"] = (
+                f"bytes {first}-{len(behavior.body) - 1}/{len(behavior.body)}"
+            )
+        body = behavior.body[start:]
+        if behavior.chunked:
             headers["Transfer-Encoding"] = "chunked"
-        elif told.ranges != "endless":
-            headers["Content-Length"] = str(len(body) + told.extra_length)
-        self._answer(206 if start else 200, headers)
-        cut = told.cuts.pop(0) if told.cuts else len(body)
+        elif behavior.ranges != "endless":
+            headers["Content-Length"] = str(len(body) + behavior.extra_length)
+        self._respond(206 if start else 200, headers)
+        cut = behavior.cuts.pop(0) if behavior.cuts else len(body)
         self._send(body[: cut // 2])
         self.wfile.flush()
-        time.sleep(told.stall.pop(0) if told.stall else 0)
+        time.sleep(behavior.stall.pop(0) if behavior.stall else 0)
         self._send(body[cut // 2 : cut])
-        if told.chunked and cut == len(body):
+        if behavior.chunked and cut == len(body):
             self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, data: bytes) -> None:
-        if self.told.chunked and data:
+        if self.behavior.chunked and data:
             self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         else:
             self.wfile.write(data)
 
-    def _start(self, told: Server) -> int:
+    def _start(self, behavior: Server) -> int:
         asked = self.headers.get("Range")
-        is_same = self.headers.get("If-Range") == told.etag or told.ranges == "careless"
-        if not asked or told.ranges in {"ignored", "endless"} or not is_same:
+        is_same = self.headers.get("If-Range") == behavior.etag or behavior.ranges == "careless"
+        if not asked or behavior.ranges in {"ignored", "endless"} or not is_same:
             return 0
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 
@@ -220,21 +222,21 @@ class Quiet(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up are what the tests are about."""
+        """Ignore clients that disconnect."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A file server on this machine; the network is allowed and no proxy stands between."""
+    """A file server on this machine; the network is allowed and no proxy is used."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("RTDETR_OFFLINE", raising=False)
     http = Quiet(("127.0.0.1", 0), Handler)
-    http.RequestHandlerClass = type("Told", (Handler,), {})
-    told = Server(f"http://127.0.0.1:{http.server_address[1]}")
-    http.RequestHandlerClass.told = told
+    http.RequestHandlerClass = type("BoundHandler", (Handler,), {})
+    behavior = Server(f"http://127.0.0.1:{http.server_address[1]}")
+    http.RequestHandlerClass.behavior = behavior
     thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    yield told
+    yield behavior
     http.shutdown()
     http.server_close()
     thread.join()

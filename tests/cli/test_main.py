@@ -82,7 +82,7 @@ def test_wrong_usage_is_one_sentence_and_2(
 
 
 def fake_mode(monkeypatch: pytest.MonkeyPatch, outcome: BaseException | int) -> list[Any]:
-    """Put a function in the place of `train` that answers or raises; returns what it was given."""
+    """Replace `train` by a function that returns or raises; returns the list of its arguments."""
     given: list[Any] = []
 
     def run(settings: TrainSettings) -> int:

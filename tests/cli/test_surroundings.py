@@ -182,7 +182,7 @@ def test_a_key_of_a_yaml_reaches_the_terminal_as_text(tmp_path: Path, capsys: Ca
 
 @posix
 def test_a_full_disk_leaves_no_half_image(tmp_path: Path) -> None:
-    """A limit of 4 KiB a file stands for the disk; the annotated image has some more."""
+    """A file size limit of 4 KiB simulates a full disk; the annotated image is larger."""
     pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     words = "predict model=rtdetr-n.yaml source=a.png imgsz=32 device=cpu project=runs"

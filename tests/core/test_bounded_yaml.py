@@ -8,7 +8,7 @@ from rtdetr_cli.core.bounded_yaml import MAX_ALIASES, BrokenYamlError, parse_yam
 
 
 def bomb(levels: int) -> str:
-    """Ten texts, ten times ten, and so on: aliases stand for 10^levels of them."""
+    """Aliases that expand to 10^levels strings."""
     lines = ["a0: &a0 [" + ",".join(["lol"] * 10) + "]"]
     lines += [f"a{n}: &a{n} [" + ",".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, levels)]
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from rtdetr_cli.core import download as module
 from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.download import download
 
-Answer = Callable[[str], Iterator[bytes]]
+Response = Callable[[str], Iterator[bytes]]
 SUM = "0" * 64
 
 
@@ -33,25 +33,25 @@ def ask(tmp_path, monkeypatch):
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
-    def send(client: socket.socket, answer: Answer) -> None:
+    def send(client: socket.socket, response: Response) -> None:
         with client:
             client.recv(65536)
             try:
-                for piece in answer(url):
+                for piece in response(url):
                     client.sendall(piece)
             except OSError:
                 return  # the client has had enough
 
-    def serve(answer: Answer) -> None:
+    def serve(response: Response) -> None:
         while True:
             try:
                 client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=send, args=(client, answer), daemon=True).start()
+            threading.Thread(target=send, args=(client, response), daemon=True).start()
 
-    def call(answer: Answer, path: str = "file.bin", **keys: object) -> Path:
-        threading.Thread(target=serve, args=(answer,), daemon=True).start()
+    def call(response: Response, path: str = "file.bin", **keys: object) -> Path:
+        threading.Thread(target=serve, args=(response,), daemon=True).start()
         return download(f"{url}/{path}", tmp_path / "home" / "file.bin", **keys)
 
     call.home = tmp_path / "home"
@@ -59,31 +59,31 @@ def ask(tmp_path, monkeypatch):
     listener.close()
 
 
-def dripping(*head: bytes) -> Answer:
+def dripping(*head: bytes) -> Response:
     """Send a head at once and then a byte every 20 ms, 50 a second."""
 
-    def answer(_: str) -> Iterator[bytes]:
+    def response(_: str) -> Iterator[bytes]:
         yield from head
         while True:
             time.sleep(0.02)
             yield b"a"
 
-    return answer
+    return response
 
 
-def fixed(*pieces: bytes) -> Answer:
+def fixed(*pieces: bytes) -> Response:
     return lambda _: iter(pieces)
 
 
-def endless(head: bytes, piece: bytes) -> Answer:
+def endless(head: bytes, piece: bytes) -> Response:
     return lambda _: itertools.chain([head], itertools.repeat(piece))
 
 
-def assert_refused_in_time(ask, answer: Answer, sentence: str, **keys: object) -> None:
+def assert_refused_in_time(ask, response: Response, sentence: str, **keys: object) -> None:
     tracemalloc.start()
     began = time.monotonic()
     with pytest.raises(DownloadError, match=sentence) as caught:
-        ask(answer, **keys)
+        ask(response, **keys)
     assert time.monotonic() - began < 3  # two attempts of 0.3 s, and what else runs here
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
@@ -97,7 +97,7 @@ def assert_refused_in_time(ask, answer: Answer, sentence: str, **keys: object) -
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"),
         dripping(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: "x"\r\n\r\n'),
@@ -106,42 +106,42 @@ def assert_refused_in_time(ask, answer: Answer, sentence: str, **keys: object) -
     ],
     ids=["body", "body that can be resumed", "header", "status"],
 )
-def test_a_byte_now_and_then_ends_the_attempts(ask, answer):
-    assert_refused_in_time(ask, answer, r"the server sends \d+ bytes per second, less than the")
+def test_a_byte_now_and_then_ends_the_attempts(ask, response):
+    assert_refused_in_time(ask, response, r"the server sends \d+ bytes per second, less than the")
 
 
 def test_a_slow_but_honest_server_is_waited_for(ask):
-    def answer(_: str) -> Iterator[bytes]:
+    def response(_: str) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Length: 800\r\n\r\n"
         for _ in range(8):  # 2,000 bytes a second over 0.4 s
             time.sleep(0.05)
             yield bytes(100)
 
-    assert ask(answer).stat().st_size == 800
+    assert ask(response).stat().st_size == 800
 
 
 def test_a_byte_an_attempt_is_no_progress(ask):
     counts = itertools.count()
 
-    def answer(_: str) -> Iterator[bytes]:
+    def response(_: str) -> Iterator[bytes]:
         next(counts)
         yield b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: "x"\r\n\r\na'
 
-    assert_refused_in_time(ask, answer, "the connection broke at 1 of 1,000,000 bytes")
+    assert_refused_in_time(ask, response, "the connection broke at 1 of 1,000,000 bytes")
     assert next(counts) <= 4
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
         endless(b"HTTP/1.1 100 Continue\r\n", b"a: b\r\n"),
         endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
     ],
-    ids=["interim answers", "headers of an interim answer", "trailers"],
+    ids=["interim responses", "headers of an interim response", "trailers"],
 )
-def test_endless_heads_end(ask, answer):
-    assert_refused_in_time(ask, answer, "headers do not end|more than 100 headers")
+def test_endless_heads_end(ask, response):
+    assert_refused_in_time(ask, response, "headers do not end|more than 100 headers")
 
 
 def test_the_body_of_a_redirect_is_not_read(ask):
@@ -162,22 +162,22 @@ def test_the_body_of_a_redirect_is_not_read(ask):
     ],
 )
 def test_redirects_lead_to_plain_addresses_only(ask, place, sentence):
-    answer = fixed(b"HTTP/1.1 302 Found\r\nLocation: " + place + b"\r\n\r\n")
-    assert_refused_in_time(ask, answer, sentence)
+    response = fixed(b"HTTP/1.1 302 Found\r\nLocation: " + place + b"\r\n\r\n")
+    assert_refused_in_time(ask, response, sentence)
 
 
 def test_a_chain_of_redirects_ends(ask):
     numbers = itertools.count()
 
-    def answer(url: str) -> Iterator[bytes]:
+    def response(url: str) -> Iterator[bytes]:
         yield f"HTTP/1.1 302 Found\r\nLocation: {url}/{next(numbers)}\r\n\r\n".encode()
 
-    assert_refused_in_time(ask, answer, "the server returned 302 .* infinite loop")
+    assert_refused_in_time(ask, response, "the server returned 302 .* infinite loop")
     assert next(numbers) == 6
 
 
 @pytest.mark.parametrize(
-    ("answer", "sentence"),
+    ("response", "sentence"),
     [
         (fixed(b"HTTP/1.1 404 \r\n\r\n"), "the server returned 404"),
         (fixed(b"HTTP/1.1 404 \x1b]0;owned\x07\r\n\r\n"), "the server returned 404"),
@@ -205,8 +205,8 @@ def test_a_chain_of_redirects_ends(ask):
         ),
     ],
 )
-def test_garbled_answers_are_sentences(ask, answer, sentence):
-    assert_refused_in_time(ask, answer, sentence)
+def test_garbled_answers_are_sentences(ask, response, sentence):
+    assert_refused_in_time(ask, response, sentence)
 
 
 def test_a_gzip_bomb_is_never_inflated(ask):
@@ -217,16 +217,16 @@ def test_a_gzip_bomb_is_never_inflated(ask):
 
 def test_a_file_without_an_end_is_bounded_on_disk(ask):
     head = b"HTTP/1.1 200 OK\r\n\r\n"
-    answer = endless(head, bytes(65536))
+    response = endless(head, bytes(65536))
     keys = {"known_sum": SUM, "max_bytes": 3_000_000}
-    assert_refused_in_time(ask, answer, "exceeds the limit of 3 MB", **keys)
+    assert_refused_in_time(ask, response, "exceeds the limit of 3 MB", **keys)
     assert not (ask.home / ".file.bin.part").exists()
 
 
 def test_addresses_beyond_ascii_are_asked_for_percent_encoded(ask):
     asked = []
 
-    def answer(_: str) -> Iterator[bytes]:
+    def response(_: str) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
     original = connection.Request
@@ -237,5 +237,5 @@ def test_addresses_beyond_ascii_are_asked_for_percent_encoded(ask):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection, "Request", record)
-        assert ask(answer, "dätä/ネコ 1.zip?q=ü").read_bytes() == b"ok"
+        assert ask(response, "dätä/ネコ 1.zip?q=ü").read_bytes() == b"ok"
     assert asked[0].endswith("/d%C3%A4t%C3%A4/%E3%83%8D%E3%82%B3%201.zip?q=%C3%BC")

@@ -1,4 +1,4 @@
-"""Downloads from a loopback server that breaks off, lies and stalls: right at last, or absent."""
+"""Downloads from a faulty loopback server end with the correct file or without one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def fetch(server, tmp_path):
 
 
 def left(fetch) -> set[str]:
-    """What lies in the folder, the lock apart."""
+    """Files in the folder, without the lock."""
     return {file.name for file in fetch.path.parent.iterdir()} - {".file.pth.lock"}
 
 
@@ -232,12 +232,12 @@ def test_redirects_are_followed_but_not_anywhere(server, fetch):
 
 def test_https_never_becomes_http(tmp_path):
     safe = SimpleNamespace(type="https")
-    answer = (tmp_path / "x").open("wb")
+    response = (tmp_path / "x").open("wb")
     with pytest.raises(DownloadError, match="less safe"):
         connection._SafeRedirects().redirect_request(
-            safe, answer, 302, "", None, "http://example.org/"
+            safe, response, 302, "", None, "http://example.org/"
         )
-    assert answer.closed
+    assert response.closed
 
 
 def test_a_redirect_leads_to_the_file(server, fetch, monkeypatch):

@@ -31,7 +31,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def picture() -> bytes:
+def png() -> bytes:
     return cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
 
 
@@ -40,7 +40,7 @@ def config(server, tmp_path, monkeypatch):
     """A data set of one image whose archive has its own name as top folder."""
     monkeypatch.setenv("RTDETR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(download, "PAUSES_S", (0.01,))
-    files = {"cats/images/val/1.png": picture(), "cats/labels/val/1.txt": b"0 .5 .5 .1 .1"}
+    files = {"cats/images/val/1.png": png(), "cats/labels/val/1.txt": b"0 .5 .5 .1 .1"}
     server.body = zipped(files)
     one = Download(f"{server.url}/cats.zip", hashlib.sha256(server.body).hexdigest())
     path = tmp_path / "home" / "datasets" / "cats"
@@ -55,7 +55,7 @@ def test_an_absent_data_set_is_fetched_and_read(config, server):
 
 
 def test_a_wrong_checksum_leaves_nothing(config, server):
-    server.body = zipped({"images/val/1.png": picture()})
+    server.body = zipped({"images/val/1.png": png()})
     with pytest.raises(DataError, match=r"cats\.zip could not be downloaded .*was published.*unp"):
         open_split(config, "val")
     assert not config.path.exists()
@@ -229,7 +229,7 @@ def test_programs_are_left_out(tmp_path, capsys):
 
 
 def test_a_damaged_archive_leaves_no_folder(config, server):
-    server.body = zipped({"images/val/1.png": picture(), "../evil": b"1"})
+    server.body = zipped({"images/val/1.png": png(), "../evil": b"1"})
     one = Download(config.download[0].url, hashlib.sha256(server.body).hexdigest())
     broken = DatasetConfig(config.path, val=("images/val",), names={0: "cat"}, download=(one,))
     with pytest.raises(DataError, match="leads out of its folder"):
@@ -288,7 +288,7 @@ def test_a_download_writes_below_two_folders_only(config, server, tmp_path, monk
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     own = tmp_path / "own"
     path = path.format(tmp=tmp_path, home=tmp_path / "home")
-    yaml = write_yaml(own, path, server, zipped({"images/val/1.png": picture()}))
+    yaml = write_yaml(own, path, server, zipped({"images/val/1.png": png()}))
     (tmp_path / "user").mkdir()
     (own / "link").symlink_to(tmp_path / "user")
     (own / "dangling").symlink_to(tmp_path / "user" / "absent")
@@ -310,7 +310,7 @@ def test_a_download_writes_below_its_yaml_and_its_home(config, server, tmp_path,
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "datasets").symlink_to(tmp_path / "disk")
     path = path.format(home=tmp_path / "home")
-    body = zipped({"images/val/1.png": picture(), "labels/val/1.txt": b"0 .5 .5 .1 .1"})
+    body = zipped({"images/val/1.png": png(), "labels/val/1.txt": b"0 .5 .5 .1 .1"})
     yaml = write_yaml(tmp_path / "own", path, server, body)
     (tmp_path / "own" / "inside").mkdir()
     (tmp_path / "own" / "link").symlink_to(tmp_path / "own" / "inside")
@@ -327,7 +327,7 @@ def test_a_folder_that_is_absent_is_named_without_control_characters(tmp_path):
 
 def test_what_exists_is_used_wherever_it_is(config, server, tmp_path):
     (tmp_path / "elsewhere" / "images" / "val").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "images" / "val" / "1.png").write_bytes(picture())
+    (tmp_path / "elsewhere" / "images" / "val" / "1.png").write_bytes(png())
     (tmp_path / "elsewhere" / "labels" / "val").mkdir(parents=True)
     (tmp_path / "elsewhere" / "labels" / "val" / "1.txt").touch()
     yaml = write_yaml(tmp_path / "own", "../elsewhere", server, b"")
@@ -335,7 +335,7 @@ def test_what_exists_is_used_wherever_it_is(config, server, tmp_path):
 
 
 def test_a_link_in_the_place_of_a_helper_file_is_not_followed(config, server, tmp_path):
-    own, body = tmp_path / "own", zipped({"images/val/1.png": picture()})
+    own, body = tmp_path / "own", zipped({"images/val/1.png": png()})
     yaml = write_yaml(own, "cats", server, body)
     (tmp_path / "user").mkdir()
     (own / ".cats.unpacking").symlink_to(tmp_path / "user")
@@ -352,7 +352,7 @@ def test_a_link_in_the_place_of_a_helper_file_is_not_followed(config, server, tm
 def test_a_cached_archive_is_compared_with_its_checksum(config, server, tmp_path):
     cached = tmp_path / "home" / "downloads" / config.download[0].sha256
     cached.parent.mkdir(parents=True)
-    cached.write_bytes(zipped({"cats/images/val/evil.png": picture()}))
+    cached.write_bytes(zipped({"cats/images/val/evil.png": png()}))
     assert open_split(config, "val").num_boxes == 1
     assert len(server.requests) == 1
     assert not cached.exists()

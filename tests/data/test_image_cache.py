@@ -1,4 +1,4 @@
-"""Kept images are the decoded ones, whoever asks, and follow their files."""
+"""Cached images equal the decoded ones in all processes and follow changes of their files."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def count_decoded(monkeypatch):
 @pytest.mark.parametrize(("cache", "times"), [("off", 2), ("ram", 1), ("disk", 1)])
 def test_each_image_is_decoded_once_and_is_what_the_file_holds(records, monkeypatch, cache, times):
     decoded = count_decoded(monkeypatch)
-    pictures = open_images(records, cache)
+    images = open_images(records, cache)
     for _ in range(2):
         for position, record in enumerate(records):
-            found = pictures.read(position)
+            found = images.read(position)
             assert found.dtype == np.uint8
             np.testing.assert_array_equal(found, read_image(record.path))
     assert len(decoded) == times * len(records)
@@ -71,33 +71,33 @@ def test_the_disk_serves_the_next_run(records, monkeypatch):
 
 @pytest.mark.parametrize("cache", ["off", "ram", "disk"])
 def test_a_changed_image_is_seen(records, cache):
-    pictures = open_images(records, cache)
-    old = pictures.read(1).copy()
+    images = open_images(records, cache)
+    old = images.read(1).copy()
     path = save_image(records[1].path, *SIZES[1], seed=99)
     os.utime(path, ns=(0, 1))  # two writes within one tick of the clock have the same time
-    assert (pictures.read(1) != old).any()
-    np.testing.assert_array_equal(pictures.read(1), read_image(path))
+    assert (images.read(1) != old).any()
+    np.testing.assert_array_equal(images.read(1), read_image(path))
 
 
 @pytest.mark.parametrize("cache", ["off", "ram", "disk"])
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_deleted_or_changed_image_is_reported(records, cache, kept):
-    pictures = open_images(records, cache)
+    images = open_images(records, cache)
     if kept:
-        pictures.read(0)
-        pictures.read(1)
+        images.read(0)
+        images.read(1)
     records[0].path.unlink()
     with pytest.raises(DataError, match=r"0\.png: no such image"):
-        pictures.read(0)
+        images.read(0)
     save_image(records[1].path, 34, 21)
     with pytest.raises(DataError, match=r"1\.png: the upright image is 21x34 .* state 21x33"):
-        pictures.read(1)
+        images.read(1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "another"])
 def test_a_damaged_file_of_the_cache_is_made_again(records, home, monkeypatch, damage):
-    pictures = open_images(records[:1], "disk")
-    pictures.read(0)
+    images = open_images(records[:1], "disk")
+    images.read(0)
     (kept,) = home.rglob("*.npy")
     if damage == "another":
         np.save(kept, np.zeros((2, 2, 3), np.uint8))
@@ -105,7 +105,7 @@ def test_a_damaged_file_of_the_cache_is_made_again(records, home, monkeypatch, d
         kept.write_bytes(kept.read_bytes()[: 500 if damage == "cut" else 0])
     decoded = count_decoded(monkeypatch)
     for _ in range(2):
-        np.testing.assert_array_equal(pictures.read(0), read_image(records[0].path))
+        np.testing.assert_array_equal(images.read(0), read_image(records[0].path))
     assert len(decoded) == 1
     assert list(home.rglob("*.npy")) == [kept]
 
@@ -132,9 +132,9 @@ def test_what_one_worker_decodes_all_processes_have(records, monkeypatch, start_
     whole = epoch(loader, 0)
     # The workers have all images: no file is opened any more, only looked at.
     decoded = count_decoded(monkeypatch)
-    pictures = loader._loader.dataset._images
+    images = loader._loader.dataset._images
     for position, record in enumerate(records):
-        np.testing.assert_array_equal(pictures.read(position), read_image(record.path))
+        np.testing.assert_array_equal(images.read(position), read_image(record.path))
     assert len(whole) == len(records)
     assert decoded == []
 

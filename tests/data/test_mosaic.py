@@ -1,4 +1,4 @@
-"""Mosaic and mixup on drawn squares, whose edges tell where the boxes must be."""
+"""Mosaic and mixup on squares, whose edges give the expected boxes."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ TINY = ShapesConfig(num_train=3, num_val=2, num_test=1, size=96, seed=5)
 
 
 def test_same_seed_draws_the_same_image():
-    pictures = [draw_image(np.random.default_rng(seed), 128) for seed in (1, 1, 2)]
-    assert (pictures[0][0] == pictures[1][0]).all()
-    assert pictures[0][1] == pictures[1][1]
-    assert (pictures[0][0] != pictures[2][0]).any()
+    images = [draw_image(np.random.default_rng(seed), 128) for seed in (1, 1, 2)]
+    assert (images[0][0] == images[1][0]).all()
+    assert images[0][1] == images[1][1]
+    assert (images[0][0] != images[2][0]).any()
 
 
 def test_a_ground_of_its_own_colour_does_not_hold_a_shape_up():
@@ -28,8 +28,8 @@ def test_a_ground_of_its_own_colour_does_not_hold_a_shape_up():
 def test_boxes_lie_inside_and_every_class_comes_up():
     seen = set()
     for seed in range(12):
-        picture, boxes = draw_image(np.random.default_rng(seed), 160)
-        assert picture.shape == (160, 160, 3)
+        image, boxes = draw_image(np.random.default_rng(seed), 160)
+        assert image.shape == (160, 160, 3)
         assert boxes
         for kind, (left, top, right, bottom) in boxes:
             assert 0 <= left < right - 3
@@ -55,10 +55,10 @@ def test_written_once_as_a_yolo_data_set(tmp_path):
     config = draw_shapes(TINY, tmp_path)
     counts = [len(open_split(config, split)) for split in ("train", "val", "test")]
     assert counts == [3, 2, 1]
-    picture = config.path / "images/train/0000.jpg"
-    written = picture.stat().st_mtime_ns
+    image = config.path / "images/train/0000.jpg"
+    written = image.stat().st_mtime_ns
     assert draw_shapes(TINY, tmp_path) == config
-    assert picture.stat().st_mtime_ns == written
+    assert image.stat().st_mtime_ns == written
     assert [path.name for path in tmp_path.iterdir()] == [config.path.name]
     assert open_split(load_data(config.path), "val").names == NAMES
 

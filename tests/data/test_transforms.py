@@ -28,7 +28,7 @@ def rng():
 
 
 @pytest.fixture
-def picture(rng):
+def image(rng):
     # Smooth colours and noise together, as in a photograph; a few pure blacks, whites and grays.
     base = np.linspace(0, 255, 160)[None, :, None] * rng.random(3)
     pixels = (base + rng.normal(0, 30, (100, 160, 3))).clip(0, 255).astype(np.uint8)
@@ -49,27 +49,27 @@ def levels_apart(ours, torchvision_planes):
         ("saturation", v2.functional.adjust_saturation),
     ],
 )
-def test_colour_operations_equal_torchvision_to_one_level(picture, name, operation, factor):
-    expected = operation(torch.from_numpy(picture).permute(2, 0, 1), factor)
-    assert levels_apart(distort(picture, Distortion(**{name: factor})), expected).max() <= 1
+def test_colour_operations_equal_torchvision_to_one_level(image, name, operation, factor):
+    expected = operation(torch.from_numpy(image).permute(2, 0, 1), factor)
+    assert levels_apart(distort(image, Distortion(**{name: factor})), expected).max() <= 1
 
 
 @pytest.mark.parametrize("turn", [-0.05, -0.013, 0.05])
-def test_hue_equals_torchvision_to_one_level(picture, turn):
-    expected = v2.functional.adjust_hue(torch.from_numpy(picture).permute(2, 0, 1), turn)
-    assert levels_apart(distort(picture, Distortion(hue=turn)), expected).max() <= 1
+def test_hue_equals_torchvision_to_one_level(image, turn):
+    expected = v2.functional.adjust_hue(torch.from_numpy(image).permute(2, 0, 1), turn)
+    assert levels_apart(distort(image, Distortion(hue=turn)), expected).max() <= 1
 
 
-def test_whole_distortion_follows_torchvisions_order(picture):
+def test_whole_distortion_follows_torchvisions_order(image):
     factors = {"brightness": 1.1, "contrast": 0.6, "saturation": 1.4, "hue": 0.04}
     for contrast_first in (True, False):
         params = {f"{name}_factor": factor for name, factor in factors.items()}
         params["contrast_before"] = contrast_first
         params["channel_permutation"] = torch.tensor([2, 0, 1])
-        planes = tv_tensors.Image(torch.from_numpy(picture).permute(2, 0, 1))
+        planes = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
         expected = v2.RandomPhotometricDistort().transform(planes, params)
         ours = distort(
-            picture, Distortion(**factors, contrast_first=contrast_first, channels=(2, 0, 1))
+            image, Distortion(**factors, contrast_first=contrast_first, channels=(2, 0, 1))
         )
         apart = levels_apart(ours, expected)
         assert apart.max() <= 4  # one level per operation, amplified by those after it
@@ -92,17 +92,17 @@ def test_distortion_is_drawn_from_torchvisions_ranges(rng):
     assert len({one.channels for one in drawn}) == 7  # six orders and None
 
 
-def test_nothing_happens_without_probability(picture, rng):
-    sample, boxes, kept = augment(picture, BOXES, (100, 160), NOTHING, rng)
-    assert (sample == picture).all()
+def test_nothing_happens_without_probability(image, rng):
+    sample, boxes, kept = augment(image, BOXES, (100, 160), NOTHING, rng)
+    assert (sample == image).all()
     np.testing.assert_allclose(boxes, to_fractions(BOXES, (100, 160)))
     assert kept.tolist() == [0, 1, 2]
 
 
-def test_flip_mirrors_pixels_and_boxes(picture, rng):
+def test_flip_mirrors_pixels_and_boxes(image, rng):
     config = AugmentConfig(photometric=0, zoom_out=0, iou_crop=0, flip=1)
-    sample, boxes, _ = augment(picture, BOXES, (100, 160), config, rng)
-    assert (sample == picture[:, ::-1]).all()
+    sample, boxes, _ = augment(image, BOXES, (100, 160), config, rng)
+    assert (sample == image[:, ::-1]).all()
     np.testing.assert_allclose(boxes[0], [1 - 35 / 160, 0.45, 50 / 160, 0.5], rtol=1e-6)
 
 
@@ -119,7 +119,7 @@ def test_boxes_follow_the_pixels(rng):
         rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
         seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
         centre, extent = boxes[0, :2] * [128, 96], boxes[0, 2:] * [128, 96]
-        # Half a level of brightness lies at most half a pixel from the edge.
+        # Half a level of brightness is at most half a pixel from the edge.
         np.testing.assert_allclose([*centre - extent / 2, *centre + extent / 2], seen, atol=0.51)
 
 

@@ -71,17 +71,17 @@ def _run_process(tally: Tally, first: int, stop: int) -> int:
     ) as process:
         number, wait_s = first - 1, IMPORT_SECONDS
         while line := _line(process, wait_s):
-            told = json.loads(line)
-            if "case" in told:
-                number = told["case"]
+            entry = json.loads(line)
+            if "case" in entry:
+                number = entry["case"]
                 wait_s = SECONDS + (IMPORT_SECONDS if number == first else 0)
                 continue
-            tally.outcomes[told["outcome"]] += 1
-            tally.peak_mb = max(tally.peak_mb, told["peak_mb"])
+            tally.outcomes[entry["outcome"]] += 1
+            tally.peak_mb = max(tally.peak_mb, entry["peak_mb"])
             if number > first:
-                tally.slowest_s = max(tally.slowest_s, told["seconds"])
-            if told["outcome"] == "defect":
-                tally.findings.append(f"{tally.kind} {number}: {told['text']}")
+                tally.slowest_s = max(tally.slowest_s, entry["seconds"])
+            if entry["outcome"] == "defect":
+                tally.findings.append(f"{tally.kind} {number}: {entry['text']}")
             wait_s = SECONDS
             if number == stop - 1:
                 process.wait()

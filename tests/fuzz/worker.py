@@ -39,8 +39,8 @@ def run(kind: Path, first: int, stop: int, memory_mb: int) -> None:
         began = time.monotonic()
         outcome, text = _outcome(case, number, folder)
         shutil.rmtree(folder, ignore_errors=True)
-        told = {"outcome": outcome, "text": text, "seconds": time.monotonic() - began}
-        lines.write(f"{json.dumps({**told, 'peak_mb': _peak_mb() - before_mb})}\n")
+        entry = {"outcome": outcome, "text": text, "seconds": time.monotonic() - began}
+        lines.write(f"{json.dumps({**entry, 'peak_mb': _peak_mb() - before_mb})}\n")
 
 
 def _outcome(case: object, number: int, folder: Path) -> tuple[str, str]:

@@ -72,14 +72,14 @@ def test_degenerate_boxes_do_no_harm():
 
 
 def test_a_label_looks_for_a_free_place_above_inside_then_below():
-    frame, label, picture = (50, 40, 149, 89), (40, 10), (200, 100)
+    frame, label, image_wh = (50, 40, 149, 89), (40, 10), (200, 100)
     above, inside = (50, 30, 89, 39), (50, 40, 89, 49)
-    assert _place(frame, label, picture, []) == above
-    assert _place(frame, label, picture, [above]) == (110, 30, 149, 39)
-    assert _place(frame, label, picture, [(0, 30, 199, 39)]) == inside
-    assert _place(frame, label, picture, [(0, 30, 199, 49)]) == (50, 90, 89, 99)
-    assert _place((0, 0, 20, 50), label, picture, []) == (0, 0, 39, 9)  # no room above
-    assert _place((180, 40, 199, 89), label, picture, [])[2] == 199  # stays in the image
+    assert _place(frame, label, image_wh, []) == above
+    assert _place(frame, label, image_wh, [above]) == (110, 30, 149, 39)
+    assert _place(frame, label, image_wh, [(0, 30, 199, 39)]) == inside
+    assert _place(frame, label, image_wh, [(0, 30, 199, 49)]) == (50, 90, 89, 99)
+    assert _place((0, 0, 20, 50), label, image_wh, []) == (0, 0, 39, 9)  # no room above
+    assert _place((180, 40, 199, 89), label, image_wh, [])[2] == 199  # stays in the image
 
 
 def test_a_font_that_is_none_is_named(tmp_path):

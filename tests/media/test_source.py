@@ -22,19 +22,19 @@ def write(path, image=BLUE_BGR):
 
 
 def names(source, root):
-    paths = (picture.path for picture in open_source(source))
+    paths = (found.path for found in open_source(source))
     return [path.removeprefix(f"{root}/") for path in paths]
 
 
 def only(source):
-    (picture,) = open_source(source)
-    return picture
+    (found,) = open_source(source)
+    return found
 
 
 def test_a_file_is_one_image(tmp_path):
-    picture = only(str(write(tmp_path / "a.png")))
-    assert picture.path == str(tmp_path / "a.png")
-    np.testing.assert_array_equal(picture.image, BLUE_RGB)
+    found = only(str(write(tmp_path / "a.png")))
+    assert found.path == str(tmp_path / "a.png")
+    np.testing.assert_array_equal(found.image, BLUE_RGB)
 
 
 def test_a_folder_gives_its_images_sorted_and_nothing_else(tmp_path):
@@ -62,19 +62,19 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
 def test_a_list_file_is_read_relative_to_its_folder(tmp_path):
     write(tmp_path / "images" / "a b.png")
     (tmp_path / "list.txt").write_text("\ufeff./images/a b.png\n\n", encoding="utf-8")
-    (picture,) = open_source(tmp_path / "list.txt")
-    np.testing.assert_array_equal(picture.image, BLUE_RGB)
+    (found,) = open_source(tmp_path / "list.txt")
+    np.testing.assert_array_equal(found.image, BLUE_RGB)
 
 
 def test_arrays_are_bgr_and_pillow_and_tensors_are_rgb():
     tensor = torch.from_numpy(BLUE_RGB.copy()).permute(2, 0, 1)
     sources = [BLUE_BGR, Image.fromarray(BLUE_RGB), tensor, tensor[None] / 255, (BLUE_BGR[:2],)]
-    pictures = list(open_source(sources))
-    assert [picture.path for picture in pictures] == [f"image{i}.jpg" for i in range(5)]
-    for picture in pictures[:4]:
-        np.testing.assert_array_equal(picture.image, BLUE_RGB)
-        assert picture.image.flags.c_contiguous
-    assert pictures[4].image.shape == (2, 6, 3)
+    images = list(open_source(sources))
+    assert [found.path for found in images] == [f"image{i}.jpg" for i in range(5)]
+    for found in images[:4]:
+        np.testing.assert_array_equal(found.image, BLUE_RGB)
+        assert found.image.flags.c_contiguous
+    assert images[4].image.shape == (2, 6, 3)
 
 
 def test_gray_and_alpha_arrays_are_taken_as_opencv_means_them():
@@ -108,10 +108,10 @@ def test_a_batch_of_tensors_is_so_many_images():
     ],
 )
 def test_what_is_no_image_says_what_was_expected(source, sentence):
-    picture = only(source)
-    assert picture.image is None
+    found = only(source)
+    assert found.image is None
     with pytest.raises(DataError, match=sentence):
-        raise DataError(picture.error)
+        raise DataError(found.error)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_a_video_or_a_damaged_file_does_not_stop_the_rest_of_a_folder(tmp_path):
 def test_a_fifo_is_named_and_does_not_stop_the_others(tmp_path):
     write(tmp_path / "b.png")
     os.mkfifo(tmp_path / "a.jpg")
-    fifo, picture = open_source(str(tmp_path))
+    fifo, found = open_source(str(tmp_path))
     assert fifo.error == f"{tmp_path}/a.jpg: is a pipe (FIFO), expected a file"
-    assert picture.image is not None
+    assert found.image is not None
     (tmp_path / "list.txt").write_text("a.jpg\nb.png\n")
     for source in (tmp_path / "a.jpg", tmp_path / "list.txt", "/dev/zero"):
         with pytest.raises(DataError, match="expected a file"):

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-// Stretches along x and answers the image transposed: (height, width) becomes (target, height).
+// Resizes along x and returns the image transposed: (height, width) becomes (target, height).
 inline std::vector<uint8_t> stretch_rows(const std::vector<uint8_t>& pixels, int width, int height,
                                          int target) {
   constexpr int kBits = 22;  // of the weights' fraction

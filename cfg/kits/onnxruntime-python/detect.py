@@ -25,16 +25,16 @@ class Detector:
             str(HERE / "model.onnx"), providers=list(providers)
         )
 
-    def __call__(self, picture: Image.Image, conf: float = 0.25) -> list[tuple]:
-        """Answer (name, score, x1, y1, x2, y2) of each object above `conf`, best first."""
-        picture = ImageOps.exif_transpose(picture).convert("RGB")
+    def __call__(self, image: Image.Image, conf: float = 0.25) -> list[tuple]:
+        """Return (name, score, x1, y1, x2, y2) of each object above `conf`, best first."""
+        image = ImageOps.exif_transpose(image).convert("RGB")
         facts = self.facts
-        pixels = resize(picture, facts["width"], facts["height"], facts["antialias"])
+        pixels = resize(image, facts["width"], facts["height"], facts["antialias"])
         labels, boxes, scores = self.session.run(
             ["labels", "boxes", "scores"],
             {
                 "images": pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255,
-                "orig_target_sizes": np.array([picture.size], np.int64),  # width, height
+                "orig_target_sizes": np.array([image.size], np.int64),  # width, height
             },
         )
         found = zip(labels[0], scores[0], boxes[0], strict=True)
@@ -48,12 +48,12 @@ class Detector:
 def main() -> None:
     """Print what is in each image."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pictures", nargs="+", type=Path)
+    parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--conf", type=float, default=0.25, help="least score that is printed")
     options = parser.parse_args()
     detector = Detector()
-    for path in options.pictures:
-        if len(options.pictures) > 1:
+    for path in options.images:
+        if len(options.images) > 1:
             print(path)
         for name, score, *box in detector(Image.open(path), options.conf):
             print(f"{name} {score:.4f} " + " ".join(f"{edge:.2f}" for edge in box))

@@ -4,11 +4,11 @@ import numpy as np
 from PIL import Image
 
 
-def resize(picture: Image.Image, width: int, height: int, antialias: bool) -> np.ndarray:
+def resize(image: Image.Image, width: int, height: int, antialias: bool) -> np.ndarray:
     """Stretch an RGB image.
 
     Args:
-        picture: RGB.
+        image: RGB.
         width: that it gets.
         height: that it gets.
         antialias: what the model saw in training: Pillow's bilinear filter, or OpenCV's.
@@ -17,8 +17,8 @@ def resize(picture: Image.Image, width: int, height: int, antialias: bool) -> np
         (height, width, 3) uint8.
     """
     if antialias:
-        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    pixels = np.asarray(picture).astype(np.int32)
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = np.asarray(image).astype(np.int32)
     left, right, weight = _taps(pixels.shape[1], width)
     weight = weight[:, :, None]
     rows = pixels[:, left] * weight[0] + pixels[:, right] * weight[1]

@@ -6,7 +6,7 @@ export async function createDetector(ort, model, facts) {
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
 
   // image: { data, width, height } with RGBA bytes, as ImageData has them, upright.
-  // Answers [{ name, score, box: [x1, y1, x2, y2] in pixels }] above conf, best first.
+  // Returns [{ name, score, box: [x1, y1, x2, y2] in pixels }] above conf, best first.
   return async function detect(image, conf = 0.25) {
     const sizes = BigInt64Array.of(BigInt(image.width), BigInt(image.height));
     const { labels, boxes, scores } = await session.run({

@@ -8,7 +8,7 @@ export function resize(pixels, width, height, toWidth, toHeight, antialias) {
   return stretchRows(turned, height, toWidth, toHeight);
 }
 
-// Pillow along x; answers the image transposed: (height, width) becomes (target, height).
+// Pillow along x; returns the image transposed: (height, width) becomes (target, height).
 function stretchRows(pixels, width, height, target) {
   const one = 1 << 22;
   const scale = width / target;

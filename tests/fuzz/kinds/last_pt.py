@@ -103,13 +103,13 @@ def _tiny() -> ModelConfig:
 
 def _write_data(folder: Path) -> Path:
     """Three images, the same in each case."""
-    picture = np.full((64, 64, 3), 100, np.uint8)
-    picture[16:48, 16:48] = 200
+    image = np.full((64, 64, 3), 100, np.uint8)
+    image[16:48, 16:48] = 200
     for split, count in (("train", 3), ("val", 1)):
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
         for number in range(count):
-            cv2.imwrite(str(folder / "images" / split / f"{number}.png"), picture)
+            cv2.imwrite(str(folder / "images" / split / f"{number}.png"), image)
             (folder / "labels" / split / f"{number}.txt").write_text("0 .5 .5 .5 .5")
     values = {"train": "images/train", "val": "images/val", "names": {0: "a", 1: "b"}}
     (folder / "data.yaml").write_text(yaml.safe_dump(values))
@@ -117,7 +117,7 @@ def _write_data(folder: Path) -> Path:
 
 
 def _copy(node: object) -> object:
-    """Containers copied, tensors shared: a mutation puts another tensor in the place of one."""
+    """Containers copied, tensors shared: a mutation replaces a tensor by another."""
     if isinstance(node, dict):
         return {key: _copy(value) for key, value in node.items()}
     return [_copy(value) for value in node] if isinstance(node, list) else node

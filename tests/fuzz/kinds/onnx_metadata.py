@@ -55,12 +55,12 @@ NUMBERS = (float("nan"), float("inf"), -float("inf"), -1.0, 0.0, 0.5, 1.5, 3.0, 
 def case(rng: random.Random, folder: Path) -> None:
     """Make a file with one to three mutations, open it and run it on two small images."""
     notes = dict(NOTES)
-    answers = {
+    arrays = {
         "labels": np.arange(ROWS)[None] % 3,
         "boxes": np.tile(np.float32([1, 2, 30, 40]), (1, ROWS, 1)),
         "scores": np.linspace(0.9, 0.1, ROWS, dtype=np.float32)[None],
     }
-    model = _model(answers, notes)
+    model = _model(arrays, notes)
     for _ in range(rng.choice([1, 1, 2, 3])):
         rng.choice((_notes, _texts, _signature, _constant, _constant, _node))(rng, model)
     content = model.SerializeToString()
@@ -81,20 +81,20 @@ def case(rng: random.Random, folder: Path) -> None:
         assert results.to_json()
 
 
-def _model(answers: dict[str, np.ndarray], notes: dict[str, object]) -> ModelProto:
-    """The official contract with the same answers for every image of a batch of free size."""
+def _model(arrays: dict[str, np.ndarray], notes: dict[str, object]) -> ModelProto:
+    """The official contract with the same outputs for every image of a dynamic batch."""
     nodes = [
         helper.make_node("Shape", ["images"], ["batch"], end=1),
         helper.make_node("ReduceMin", ["orig_target_sizes"], ["unused"], keepdims=0),
     ]
     values, outputs = [], []
-    for name, answer in answers.items():
-        rest = numpy_helper.from_array(np.array(answer.shape[1:]), f"{name}_rest")
-        values += [numpy_helper.from_array(answer, f"{name}_one"), rest]
+    for name, array in arrays.items():
+        rest = numpy_helper.from_array(np.array(array.shape[1:]), f"{name}_rest")
+        values += [numpy_helper.from_array(array, f"{name}_one"), rest]
         nodes.append(helper.make_node("Concat", ["batch", rest.name], [f"{name}_shape"], axis=0))
         nodes.append(helper.make_node("Expand", [f"{name}_one", f"{name}_shape"], [name]))
-        kind = helper.np_dtype_to_tensor_dtype(answer.dtype)
-        outputs.append(helper.make_tensor_value_info(name, kind, ["n", *answer.shape[1:]]))
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        outputs.append(helper.make_tensor_value_info(name, kind, ["n", *array.shape[1:]]))
     inputs = [
         helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, *SIZE_HW]),
         helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, ["n", 2]),
@@ -167,7 +167,7 @@ def _signature(rng: random.Random, model: ModelProto) -> None:
 
 
 def _constant(rng: random.Random, model: ModelProto) -> None:
-    """Another number in what the graph answers, or another shape or type of it."""
+    """Another value, shape or type in the outputs of the graph."""
     tensor = rng.choice(model.graph.initializer)
     if tensor.external_data or min(tensor.dims) < 1 or len(tensor.dims) > 3:  # mutated before
         return

@@ -63,8 +63,8 @@ def case(rng: random.Random, folder: Path) -> None:
         names = {0: "a"}
         split = open_split(DatasetConfig(folder, train=("images",), names=names), "train")
         read_record_image(split.records[0])
-    for picture in open_source(str(path)):
-        assert picture.error or picture.image is not None
+    for found in open_source(str(path)):
+        assert found.error or found.image is not None
 
 
 def _damage(rng: random.Random, content: bytearray) -> None:

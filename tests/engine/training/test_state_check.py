@@ -129,7 +129,7 @@ GROUP = ("optimizer", "param_groups", 0)
     ("keys", "to", "sentence"),
     [
         (("scaler",), GONE, "there is no scaler in its training state"),
-        (("x",), 1, "its training state has x, which no rtdetr of this version writes"),
+        (("x",), 1, "its training state has x, which this version of rtdetr does not write"),
         (("settings", "cfg"), "/dev/zero", "its settings has cfg, which no rtdetr"),
         (("settings", "lr"), "fast", "lr must be a number, found 'fast'"),
         (("settings", "data"), "a\0b", "its settings hold a NUL character"),
@@ -148,7 +148,7 @@ GROUP = ("optimizer", "param_groups", 0)
         (("rows",), [{}], "its rows are not those of its 0 epochs"),
         (("sums", "seconds"), 0.0, "its sums of 1 steps, 0 of them skipped, are impossible"),
         (("sums", "skipped"), 1, "its sums of 1 steps, 1 of them skipped, are impossible"),
-        (("sums", "losses", "loss"), 0.5, "its sum of loss is no single number"),
+        (("sums", "losses", "loss"), 0.5, "its sum of loss is not a single number"),
         (("scaler",), {"scale": 1.0}, "there is no _growth_tracker in its scaler"),
         (("network", f"{NORM}.bias"), GONE, f"there is no {NORM}.bias in its network"),
         (("network", f"{NORM}.bias"), spoiled(NAN), "its network cannot be used: 1 of its"),
@@ -169,8 +169,8 @@ GROUP = ("optimizer", "param_groups", 0)
         ((*GROUP, "lr"), NAN, "its lr must be a number from 0 to .*, found nan"),
         ((*GROUP, "lr"), "1", "its lr must be a number from 0 to .*, found 1"),
         ((*GROUP, "initial_lr"), GONE, "there is no initial_lr in its optimizer's group"),
-        ((*GROUP, "weight_decay"), -1.0, "its weight_decay is not what its settings give"),
-        ((*GROUP, "betas"), (2.0, 0.9), "its betas is not what its settings give"),
+        ((*GROUP, "weight_decay"), -1.0, "its weight_decay is not the one of its settings"),
+        ((*GROUP, "betas"), (2.0, 0.9), "its betas is not the one of its settings"),
         ((*GROUP, "params"), lambda found: found[1:], "its params is not what its settings"),
     ],
 )

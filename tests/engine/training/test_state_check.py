@@ -130,7 +130,7 @@ GROUP = ("optimizer", "param_groups", 0)
     [
         (("scaler",), GONE, "there is no scaler in its training state"),
         (("x",), 1, "its training state has x, which this version of rtdetr does not write"),
-        (("settings", "cfg"), "/dev/zero", "its settings has cfg, which no rtdetr"),
+        (("settings", "cfg"), "/dev/zero", "its settings has cfg, which this version"),
         (("settings", "lr"), "fast", "lr must be a number, found 'fast'"),
         (("settings", "data"), "a\0b", "its settings hold a NUL character"),
         (("settings", "workers"), 10**6, "workers must be at most 1024"),
@@ -165,13 +165,13 @@ GROUP = ("optimizer", "param_groups", 0)
         ((*MOMENT, "step"), torch.tensor(NAN), "is not between 1 and the run's"),
         ((*MOMENT, "exp_avg"), GONE, "there is no exp_avg in its optimizer's state of"),
         (("optimizer", "state", 9999), {}, "its optimizer has no parameter 9999"),
-        (("optimizer", "param_groups"), [], "its optimizer has not the 4 groups of its"),
+        (("optimizer", "param_groups"), [], "its optimizer does not have the 4 groups of its"),
         ((*GROUP, "lr"), NAN, "its lr must be a number from 0 to .*, found nan"),
         ((*GROUP, "lr"), "1", "its lr must be a number from 0 to .*, found 1"),
         ((*GROUP, "initial_lr"), GONE, "there is no initial_lr in its optimizer's group"),
         ((*GROUP, "weight_decay"), -1.0, "its weight_decay is not the one of its settings"),
         ((*GROUP, "betas"), (2.0, 0.9), "its betas is not the one of its settings"),
-        ((*GROUP, "params"), lambda found: found[1:], "its params is not what its settings"),
+        ((*GROUP, "params"), lambda found: found[1:], "its params is not the one of its settings"),
     ],
 )
 def test_a_part_that_is_wrong_is_named(keys, to, sentence, saved):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from rtdetr_cli.backends.load import load_detector
+from rtdetr_cli.backends.notes import ExportNotes, parse_notes
 from rtdetr_cli.backends.openvino.detector import OpenVINODetector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
@@ -86,6 +88,10 @@ def test_report_and_metadata_describe_the_files(exported, capsys):
     assert (found["origin"], found["architecture"]) == ("rtdetr export", "tiny")
 
 
+def notes_of(folder: Path) -> ExportNotes:
+    return parse_notes(json.loads((folder / "metadata.json").read_text()), folder.name)
+
+
 FAULTS = {
     "channels": lambda images: images.flip(1),
     "order": lambda images: images.flip(3),
@@ -106,7 +112,7 @@ def test_a_folder_whose_outputs_differ_is_set_aside(
     def write(folder, onnx_path, half=False, calibration=None, kept_float=()):
         for file in exported.iterdir():
             (folder / file.name.replace("tiny", "x")).write_bytes(file.read_bytes())
-        return json.loads((exported / "metadata.json").read_text())
+        return notes_of(exported)
 
     monkeypatch.setattr(module, "OpenVINODetector", Wrong)
     monkeypatch.setattr(module, "write_onnx", lambda *_: 0)
@@ -139,7 +145,7 @@ def test_blocks_become_float_from_the_front_until_int8_passes(
         tries.append(list(kept_float))
         for file in exported.iterdir():
             (folder / file.name.replace("tiny", "x")).write_bytes(file.read_bytes())
-        return {**json.loads((exported / "metadata.json").read_text()), "precision": "int8"}
+        return replace(notes_of(exported), precision="int8")
 
     monkeypatch.setattr(module, "OpenVINODetector", Rounded)
     monkeypatch.setattr(module, "write_onnx", lambda *_: 0)

@@ -179,7 +179,7 @@ def test_blocks_become_float_from_the_front_until_int8_passes(
         ({"format": "openvino", "opset": 18}, "opset has no effect with format=openvino"),
         ({"format": "openvino", "batch": 8}, "batch has no effect with format=openvino"),
         ({"format": "openvino", "int8": True}, "int8=true needs data="),
-        ({"format": "onnx", "int8": True, "half": True}, "or both for openvino"),
+        ({"format": "onnx", "int8": True, "half": True}, "except with format=openvino; give one"),
     ],
 )
 def test_what_is_not_written_is_refused_with_the_reason(keys, sentence):

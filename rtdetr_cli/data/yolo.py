@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 from rtdetr_cli.core.errors import DataError
@@ -40,8 +41,16 @@ def read_yolo(images: list[Path], names: dict[int, str]) -> DetectionDataset:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the images in a folder and its subfolders, sorted by name."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    """List the images in a folder and its subfolders, sorted by name.
+
+    Raises:
+        DataError: the folder is the root of the file system, which nobody means.
+    """
+    if folder == Path(folder.anchor):
+        raise DataError(f"{folder} is the root of the file system, expected a folder of images")
+    # os.walk passes over folders that disappear meanwhile; Path.rglob fails.
+    paths = (Path(at, name) for at, folders, files in os.walk(folder) for name in folders + files)
+    found = (path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in found if not path.name.startswith("."))
 
 

@@ -157,3 +157,16 @@ def test_a_listed_name_that_no_file_can_have_is_a_sentence(yolo_folder, line):
     (folder / "train.txt").write_text(line, "utf-8")
     with pytest.raises(DataError):
         open_split(DatasetConfig(folder, train=("train.txt",), names=NAMES), "train")
+
+
+def test_the_root_of_the_file_system_is_not_searched() -> None:
+    with pytest.raises(DataError, match="/ is the root of the file system"):
+        list_images(Path("/"))
+
+
+def test_images_are_listed_by_name_with_those_of_subfolders(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.JPG", "a/d.txt", ".e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "f.png").mkdir()  # reported when it is read
+    assert list_images(tmp_path) == [tmp_path / name for name in ("a/c.JPG", "b.png", "f.png")]

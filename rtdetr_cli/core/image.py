@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import refuse_special, user_path
+from rtdetr_cli.core.opencv import cv2
 
 Pixels = npt.NDArray[np.uint8]
 

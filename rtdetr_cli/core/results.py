@@ -16,7 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -27,6 +26,7 @@ from rtdetr_cli.core.errors import BackendError, UsageError, nearest
 from rtdetr_cli.core.file_names import class_folders, safe_name
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import Pixels
+from rtdetr_cli.core.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

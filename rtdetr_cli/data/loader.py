@@ -6,28 +6,26 @@ number of workers or on the step at which a run is resumed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.cpu import available_cores
 from rtdetr_cli.core.distributed import local_world_size, rank, world_size
-from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError
+from rtdetr_cli.core.errors import DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
+from rtdetr_cli.core.opencv import cv2
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
 from rtdetr_cli.data.image_cache import open_images, read_record_image
 from rtdetr_cli.data.mosaic import MIXUP_SHARE, mixup, mosaic
 from rtdetr_cli.data.transforms import AugmentConfig, augment, to_fractions
+from rtdetr_cli.data.workers import num_workers, start_worker
 
 _ORDER, _SCALE, _SAMPLE, _MIXUP = 0, 1, 2, 3  # separate the random streams of an epoch
 
@@ -121,7 +119,7 @@ class TrainLoader:
                 f"{config.world_size} workers"
             )
         self._config = config
-        workers = _num_workers(config.workers)
+        workers = num_workers(config.workers)
         self._sampler = _TrainSampler(len(dataset), config)
         self._loader: DataLoader[Sample | RTDETRError] = DataLoader(
             _TrainSamples(dataset, config),
@@ -129,7 +127,7 @@ class TrainLoader:
             collate_fn=_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
 
     def set_epoch(self, epoch: int, strong: bool = True) -> None:
@@ -169,8 +167,8 @@ class EvalLoader:
             _EvalSamples(dataset, preprocessing),
             batch_sampler=batches,
             collate_fn=_collate,
-            num_workers=_num_workers(workers),
-            worker_init_fn=_start_worker,
+            num_workers=num_workers(workers),
+            worker_init_fn=start_worker,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -311,34 +309,3 @@ def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
             raise batch
         batch.images = batch.images.float().div_(255)
         yield batch
-
-
-@contextmanager
-def explain_lost_worker() -> Iterator[None]:
-    """Convert the error PyTorch raises when a loading process dies, at any time.
-
-    Raises:
-        BackendError: a loading process was killed.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise BackendError(
-            "a data loading process was killed by the system, most often for lack of memory; "
-            "give a smaller workers=; 0 loads in the main process"
-        ) from error
-
-
-def _num_workers(wanted: int | None) -> int:
-    """Limit the default to the number of cores; more processes are slower."""
-    cores = available_cores() // local_world_size()
-    return max(1, min(4, cores)) if wanted is None else wanted
-
-
-def _start_worker(_number: int) -> None:
-    """Use one thread and a separate process group, so that Ctrl-C reaches the main process only."""
-    cv2.setNumThreads(0)
-    if hasattr(os, "setpgrp"):  # not on Windows
-        os.setpgrp()

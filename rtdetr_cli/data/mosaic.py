@@ -6,12 +6,12 @@ the images of a batch in pairs. Constants: Intellindust-AI-Lab/DEIM, configs/bas
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from rtdetr_cli.core.image import Pixels, resize_image
+from rtdetr_cli.core.opencv import cv2
 from rtdetr_cli.core.structures import Target
 from rtdetr_cli.data.dataset import Floats, Ints
 from rtdetr_cli.data.transforms import AugmentConfig, distort, draw_distortion, finish_sample

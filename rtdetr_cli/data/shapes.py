@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from rtdetr_cli.config.dataset import SPLITS, DatasetConfig, ShapesConfig
 from rtdetr_cli.core.files import storage_errors
 from rtdetr_cli.core.image import Pixels
+from rtdetr_cli.core.opencv import cv2
 
 Points = npt.NDArray[np.float64]
 Canvas = npt.NDArray[np.float32]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from torchvision.ops import box_iou
 
 from rtdetr_cli.core.image import Pixels, resize_image
+from rtdetr_cli.core.opencv import cv2
 from rtdetr_cli.data.dataset import Bools, Floats, Ints
 
 Window = tuple[int, int, int, int]

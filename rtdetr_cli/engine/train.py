@@ -24,7 +24,7 @@ from rtdetr_cli.core.distributed import (
 )
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
-from rtdetr_cli.data.loader import explain_lost_worker
+from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.training.callbacks import Callbacks
 from rtdetr_cli.engine.training.early_stopping import Stopper
 from rtdetr_cli.engine.training.events import TrainEvents, train_events
@@ -72,6 +72,7 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
         WeightsError: the initial weights cannot be used.
         BackendError: the device is missing, the gradient is not finite, the disk is full.
     """
+    leave_if_importing_main()
     devices = devices_to_launch(settings)
     if devices:
         if callbacks:

@@ -14,9 +14,10 @@ from rtdetr_cli.core.distributed import all_gather, run_on_main
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.loader import EvalLoader, explain_lost_worker
+from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
@@ -35,6 +36,7 @@ def validate(settings: ValSettings) -> Metrics:
         WeightsError: the model cannot be opened, or knows other classes.
         BackendError: its runtime or device is missing.
     """
+    leave_if_importing_main()
     run_path(settings.project, settings.name)  # reports a bad name before the detector runs
     dataset = open_split(load_data(settings.data), settings.split)
     for note in dataset.notes:

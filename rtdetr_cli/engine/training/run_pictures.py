@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -13,6 +12,7 @@ from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import Pixels
+from rtdetr_cli.core.opencv import cv2
 from rtdetr_cli.core.results import Boxes, DrawStyle
 from rtdetr_cli.core.structures import Batch, Detections, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Floats

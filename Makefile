@@ -47,6 +47,7 @@ lint: .venv/with-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
+	.venv/bin/hadolint docker/Dockerfile.*
 
 slow: .venv/with-dev
 	$(PYTEST) -m slow

@@ -1,16 +1,19 @@
-"""The wheel: what is inside it, and that it finds its own files away from the checkout."""
+"""Wheel, source distribution and the files about the project."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rtdetr_cli.core.files import asset_dir
+from rtdetr_cli.core.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +42,7 @@ def test_the_wheel_carries_architectures_settings_and_licence(wheel):
     assert "rtdetr_cli/cfg/kits/triton/@NAME@/config.pbtxt" in shipped
     assert {name for name in shipped if "__pycache__" not in name} <= inside
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "rtdetr_cli").rglob("*.py")}
-    assert modules <= inside
+    assert modules | {"rtdetr_cli/py.typed"} <= inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)
     assert not any(name.startswith(("tests/", "docs/")) for name in inside)
 
@@ -68,3 +71,39 @@ def test_the_licence_is_the_whole_text():
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
     assert "APPENDIX: How to apply the Apache License to your work" in text
+
+
+def test_the_source_distribution_builds_the_same_wheel(wheel, tmp_path):
+    sdist = pytest.importorskip("hatchling.builders.sdist", reason="hatchling builds it")
+    (built,) = sdist.SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(built) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert {"Makefile", "constraints.txt", "tests", "docs", "docker", "CITATION.cff"} <= {
+        path.name for path in source.iterdir()
+    }
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    folder = tmp_path / "built"
+    (again,) = builders.WheelBuilder(str(source)).build(
+        directory=str(folder), versions=["standard"]
+    )
+    assert zipfile.ZipFile(again).namelist() == zipfile.ZipFile(wheel).namelist()
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == VERSION
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_the_image_is_built_from_files_that_exist(kind):
+    text = (ROOT / "docker" / f"Dockerfile.{kind}").read_text("utf-8")
+    copied = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ")]
+    names = {name for names in copied for name in names if not name.startswith(("--", "/"))}
+    assert {"rtdetr_cli", "models", "cfg", "pyproject.toml", "constraints.txt"} <= names
+    allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    for name in names:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in allowed

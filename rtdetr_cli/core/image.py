@@ -1,4 +1,4 @@
-"""Read images as upright 8-bit RGB and resize them to the input size of the network.
+"""Read images as upright 8-bit RGB, resize them to the input size of the network, write images.
 
 Training, validation and prediction all use these functions, so that they see the same pixels.
 """
@@ -17,8 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.files import refuse_special, user_path
+from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.files import atomic_write, refuse_special, user_path
 from rtdetr_cli.core.opencv import cv2
 
 Pixels = npt.NDArray[np.uint8]
@@ -112,6 +112,25 @@ def resize_image(
 def to_tensor(image: Pixels) -> Tensor:
     """(H, W, 3) uint8 to (3, H, W) float32 in 0..1."""
     return torch.from_numpy(image).permute(2, 0, 1).float().div_(255)
+
+
+def write_image(path: Path, image_bgr: Pixels) -> None:
+    """Encode by the suffix of `path` (JPEG without one) and write atomically.
+
+    Raises:
+        UsageError: the suffix is of no image format, or the image is empty or too large for it.
+    """
+    try:
+        encoded, data = cv2.imencode(path.suffix or ".jpg", image_bgr)
+    except cv2.error as error:
+        encoded, reason = False, error.err
+    else:
+        reason = "the encoder failed"
+    if not encoded:
+        height, width = image_bgr.shape[:2]
+        raise UsageError(f"cannot write {width}x{height} pixels as {path}: {reason}")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 @contextmanager

@@ -6,13 +6,9 @@ engine/predict.py creates them and passes in the drawing function, as core impor
 from __future__ import annotations
 
 import copy
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -22,19 +18,22 @@ from PIL import Image
 from torch import Tensor
 
 from rtdetr_cli.core.box_ops import xyxy_to_cxcywh
-from rtdetr_cli.core.errors import BackendError, UsageError, nearest
+from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.file_names import class_folders, safe_name
 from rtdetr_cli.core.files import atomic_write
-from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.opencv import cv2
+from rtdetr_cli.core.image import Pixels, write_image
+from rtdetr_cli.core.tables import Table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Array: TypeAlias = "Tensor | NDArray[Any]"
 Index: TypeAlias = "int | slice | list[int] | Array"
-Style: TypeAlias = "bool | float | str | None"
+Style: TypeAlias = "bool | float | str | tuple[int, int, int] | None"
 Painter: TypeAlias = "Callable[[Pixels, Boxes, Mapping[int, str], DrawStyle], Pixels]"
+
+_OTHER_TASKS = {"kpt_line", "kpt_radius", "masks", "probs", "txt_color"}
+"""Options of Ultralytics' `plot` that have no effect on boxes and their labels there either."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,9 @@ class Boxes:
         """A copy on the GPU."""
         return self.to("cuda")
 
-    def to(self, target: torch.device | torch.dtype | str) -> Boxes:
-        """A copy on another device or of another type."""
-        return Boxes(torch.as_tensor(self.data).to(target), self.orig_shape)
+    def to(self, *args: Any, **kwargs: Any) -> Boxes:  # noqa: ANN401  (those of Tensor.to)
+        """A copy on another device, of another type or both; arguments of `Tensor.to`."""
+        return Boxes(torch.as_tensor(self.data).to(*args, **kwargs), self.orig_shape)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -158,7 +157,7 @@ class Boxes:
         return values.numpy() if isinstance(self.data, np.ndarray) else values
 
 
-class Results:
+class Results(Table):
     """The detections in one image.
 
     Attributes:
@@ -171,7 +170,8 @@ class Results:
         save_dir: the run folder; None if none is written.
     """
 
-    masks = probs = keypoints = obb = None
+    masks = probs = keypoints = obb = semantic_mask = depth = None
+    columns = ("name", "class", "confidence", "x1", "y1", "x2", "y2")
 
     def __init__(
         self,
@@ -193,33 +193,46 @@ class Results:
         self._painter = painter
 
     def plot(
-        self, *, img: Pixels | None = None, pil: bool = False, **style: Style
+        self,
+        *,
+        img: Pixels | None = None,
+        pil: bool = False,
+        show: bool = False,
+        save: bool = False,
+        filename: str | Path | None = None,
+        **style: Style,
     ) -> Pixels | Image.Image:
         """Draw the boxes on a copy of the image.
 
         Args:
             img: another image of the same size to draw on.
             pil: return a PIL image (RGB) instead of an array.
+            show: also open it in the system's viewer.
+            save: also write it.
+            filename: where `save` writes; None: `results_<name of the image>`.
             **style: the fields of `DrawStyle`: boxes, labels, conf, line_width, font_size, font,
-                color_mode.
+                color_mode. Options for masks, keypoints and class probabilities have no effect.
 
         Returns:
             (H, W, 3) uint8 BGR, or a PIL image.
         """
         drawn = self._draw(self.orig_img if img is None else img, **style)
-        return Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])) if pil else drawn
+        if save:
+            self._write(filename, drawn)
+        if show or pil:
+            image = Image.fromarray(np.ascontiguousarray(drawn[..., ::-1]))
+            if show:
+                image.show(title=self.path)
+            return image if pil else drawn
+        return drawn
 
     def save(self, filename: str | Path | None = None, **style: Style) -> str:
         """Write the annotated image and return its path; `style` as in `plot`."""
-        own = Path(self.path)
-        filename = filename or f"results_{safe_name(own.stem)}{own.suffix}"
-        _write_image(Path(filename), self._draw(self.orig_img, **style))
-        return str(filename)
+        return self._write(filename, self._draw(self.orig_img, **style))
 
     def show(self, **style: Style) -> None:
         """Open the annotated image in the system's viewer; `style` as in `plot`."""
-        drawn = self._draw(self.orig_img, **style)
-        Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])).show(title=self.path)
+        self.plot(show=True, **style)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Write YOLO labels, `class cx cy w h [score]` in fractions, and return the path.
@@ -248,7 +261,7 @@ class Results:
             if x2 > x1 and y2 > y1:
                 folder = folders[int(box.cls[0])]
                 target = Path(save_dir) / folder / f"{stem}-{row}.jpg"
-                _write_image(target, self.orig_img[y1:y2, x1:x2])
+                write_image(target, self.orig_img[y1:y2, x1:x2])
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
         """One row per box: name, class, confidence and box {x1, y1, x2, y2}.
@@ -271,28 +284,6 @@ class Results:
             }
             for corner, score, label in zip(corners, boxes.conf, boxes.cls, strict=True)
         ]
-
-    def to_json(self, normalize: bool = False, decimals: int = 5) -> str:
-        """`summary` as a JSON array."""
-        return json.dumps(self.summary(normalize, decimals), indent=2, ensure_ascii=False)
-
-    def to_csv(self, normalize: bool = False, decimals: int = 5) -> str:
-        """`summary` as CSV with the header name,class,confidence,x1,y1,x2,y2."""
-        text = io.StringIO()
-        header = ["name", "class", "confidence", "x1", "y1", "x2", "y2"]
-        writer = csv.DictWriter(text, header, lineterminator="\n")
-        writer.writeheader()
-        for row in self.summary(normalize, decimals):
-            writer.writerow({**row.pop("box"), **row})
-        return text.getvalue()
-
-    def to_df(self, normalize: bool = False, decimals: int = 5) -> object:
-        """`summary` as a pandas DataFrame; needs pandas."""
-        try:
-            pandas = import_module("pandas")
-        except ImportError as error:
-            raise BackendError("to_df() needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.summary(normalize, decimals))
 
     def verbose(self) -> str:
         """Summary in words: `4 persons, 1 bus, ` or `(no detections), `."""
@@ -323,9 +314,9 @@ class Results:
         """A copy with its boxes on the GPU."""
         return self._with(self.boxes.cuda())
 
-    def to(self, target: torch.device | torch.dtype | str) -> Results:
-        """A copy with its boxes on another device or of another type."""
-        return self._with(self.boxes.to(target))
+    def to(self, *args: Any, **kwargs: Any) -> Results:  # noqa: ANN401  (those of Tensor.to)
+        """A copy with its boxes on another device, of another type or both."""
+        return self._with(self.boxes.to(*args, **kwargs))
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -350,10 +341,16 @@ class Results:
         if self._painter is None:
             raise UsageError("plot() needs a painter; Results returned by RTDETR(...) have one")
         known = DrawStyle.__dataclass_fields__
-        for key in style.keys() - known.keys():
+        options: dict[str, Any] = {k: v for k, v in style.items() if k not in _OTHER_TASKS}
+        for key in options.keys() - known.keys():
             raise UsageError(f"{key} is not an option of plot(){nearest(key, known)}")
-        options: dict[str, Any] = dict(style)
         return self._painter(image, self.boxes, self.names, DrawStyle(**options))
+
+    def _write(self, filename: str | Path | None, drawn: Pixels) -> str:
+        own = Path(self.path)
+        filename = filename or f"results_{safe_name(own.stem)}{own.suffix}"
+        write_image(Path(filename), drawn)
+        return str(filename)
 
     def _with(self, boxes: Boxes) -> Results:
         results = copy.copy(self)
@@ -362,18 +359,3 @@ class Results:
 
     def _name(self, label: float) -> str:
         return self.names.get(int(label), str(int(label)))
-
-
-def _write_image(path: Path, image_bgr: Pixels) -> None:
-    """Encode by the suffix of `path` (JPEG without one) and write atomically."""
-    try:
-        encoded, data = cv2.imencode(path.suffix or ".jpg", image_bgr)
-    except cv2.error as error:
-        encoded, reason = False, error.err
-    else:
-        reason = "the encoder failed"
-    if not encoded:
-        height, width = image_bgr.shape[:2]
-        raise UsageError(f"cannot write {width}x{height} pixels as {path}: {reason}")
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data.tobytes())

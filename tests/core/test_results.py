@@ -3,14 +3,13 @@
 import copy
 import json
 import pickle
-from importlib.util import find_spec
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from rtdetr_cli.core.errors import BackendError, UsageError
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.results import Boxes, Results
 
 ROWS = torch.tensor([[10.0, 20.0, 50.0, 40.0, 0.9, 1.0], [-5.0, 90.0, 30.0, 110.0, 0.5, 0.0]])
@@ -79,7 +78,8 @@ def test_results_are_a_sequence_of_single_detections():
     assert [len(one) for one in results] == [1, 1]
     assert results[1].boxes.cls.tolist() == [0.0]
     assert len(results.new()) == 0
-    assert results.masks is results.probs is results.keypoints is results.obb is None
+    for absent in ("masks", "probs", "keypoints", "obb", "semantic_mask", "depth"):
+        assert getattr(results, absent) is None
 
 
 def test_results_without_boxes_still_have_boxes():
@@ -94,6 +94,8 @@ def test_moving_results_makes_a_copy():
     assert isinstance(results.numpy().boxes.data, np.ndarray)
     assert isinstance(results.boxes.data, torch.Tensor)
     assert results.to(torch.float64).boxes.data.dtype == torch.float64
+    assert results.to("cpu", torch.float16).boxes.data.dtype == torch.float16
+    assert results.numpy().to(device="cpu", dtype=torch.float64).boxes.xyxy[0, 0] == 10
     assert results.cpu().boxes.xyxy.tolist() == results.boxes.xyxy.tolist()
 
 
@@ -111,6 +113,7 @@ def test_summary_json_and_csv_agree():
     lines = results.to_csv().splitlines()
     assert lines[0] == "name,class,confidence,x1,y1,x2,y2"
     assert lines[1] == "traffic light,1,0.9,10.0,20.0,50.0,40.0"
+    assert results.new().to_csv() == lines[0] + "\n"
 
 
 def test_verbose_counts_in_words():
@@ -189,6 +192,38 @@ def test_plot_needs_a_painter_and_knows_its_options(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "x.png")), drawn)
 
 
+def test_plot_saves_and_takes_the_options_of_other_tasks(tmp_path, monkeypatch):
+    results = make_results(painter=lambda image, boxes, names, style: 255 - image)
+    plain = results.plot()
+    saved = results.plot(save=True, filename=tmp_path / "x.png", txt_color=(0, 0, 0), masks=False)
+    np.testing.assert_array_equal(saved, plain)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "x.png")), plain)
+    monkeypatch.chdir(tmp_path)
+    results.plot(save=True)
+    assert (tmp_path / "results_street.png").exists()
+    shown = []
+    monkeypatch.setattr("PIL.Image.Image.show", lambda image, title: shown.append(title))
+    assert results.plot(show=True, pil=True).size == (200, 100)
+    results.show()
+    assert shown == ["folder/street.png"] * 2
+
+
+ATTRIBUTES = """boxes cpu cuda depth keypoints masks names new numpy obb orig_img orig_shape path
+    plot probs save save_crop save_dir save_txt semantic_mask show speed summary to to_csv to_df
+    to_json update verbose"""
+BOXES_ATTRIBUTES = """cls conf cpu cuda data id is_track numpy orig_shape shape to xywh xywhn xyxy
+    xyxyn"""
+
+
+def test_every_public_name_of_ultralytics_exists():
+    """The names: dir() of a Results and its Boxes of Ultralytics 8.4.190, run as a black box."""
+    results = make_results()
+    assert [name for name in ATTRIBUTES.split() if not hasattr(results, name)] == []
+    assert [name for name in BOXES_ATTRIBUTES.split() if not hasattr(results.boxes, name)] == []
+    results.update(boxes=ROWS[:1])
+    assert len(results) == 1
+
+
 def test_a_image_that_cannot_be_encoded_is_one_sentence(tmp_path):
     results = make_results(painter=lambda image, boxes, names, style: image)
     with pytest.raises(UsageError, match=r"cannot write 200x100 pixels as .*x\.docx"):
@@ -200,13 +235,6 @@ def test_absent_names_say_so_and_copies_work():
     results = make_results()
     with pytest.raises(AttributeError, match=r"have no sumary; did you mean summary\?"):
         results.sumary  # noqa: B018
-    assert not hasattr(results, "depth")
+    assert not hasattr(results, "speeds")
     for twin in (copy.deepcopy(results), pickle.loads(pickle.dumps(results))):
         assert twin.summary() == results.summary()
-
-
-def test_tables_need_pandas():
-    if find_spec("pandas"):
-        pytest.skip("pandas is installed")
-    with pytest.raises(BackendError, match="pip install pandas"):
-        make_results().to_df()

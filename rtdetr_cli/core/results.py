@@ -219,12 +219,9 @@ class Results(Table):
         drawn = self._draw(self.orig_img if img is None else img, **style)
         if save:
             self._write(filename, drawn)
-        if show or pil:
-            image = Image.fromarray(np.ascontiguousarray(drawn[..., ::-1]))
-            if show:
-                image.show(title=self.path)
-            return image if pil else drawn
-        return drawn
+        if show:
+            _to_pil(drawn).show(title=self.path)
+        return _to_pil(drawn) if pil else drawn
 
     def save(self, filename: str | Path | None = None, **style: Style) -> str:
         """Write the annotated image and return its path; `style` as in `plot`."""
@@ -232,7 +229,7 @@ class Results(Table):
 
     def show(self, **style: Style) -> None:
         """Open the annotated image in the system's viewer; `style` as in `plot`."""
-        self.plot(show=True, **style)
+        _to_pil(self._draw(self.orig_img, **style)).show(title=self.path)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Write YOLO labels, `class cx cy w h [score]` in fractions, and return the path.
@@ -359,3 +356,7 @@ class Results(Table):
 
     def _name(self, label: float) -> str:
         return self.names.get(int(label), str(int(label)))
+
+
+def _to_pil(image_bgr: Pixels) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.evaluation.box_metrics import BoxMetrics
+from rtdetr_cli.evaluation.confusion import ConfusionMatrix
 from rtdetr_cli.evaluation.matching import (
     Found,
     Truth,
@@ -26,7 +28,7 @@ from rtdetr_cli.evaluation.matching import (
     keep_best_per_class,
     match,
 )
-from rtdetr_cli.evaluation.metrics import STAT_NAMES, BoxMetrics, Metrics
+from rtdetr_cli.evaluation.metrics import STAT_NAMES, Metrics
 
 MAX_DETECTIONS = 100
 """Detections per image and class that count in AP, best first (COCO's maxDets)."""
@@ -114,17 +116,17 @@ class CocoEvaluator:
         curves = confidence_curves(counted, truth, match(counted, truth), len(self._names))
         box = BoxMetrics(
             stats=dict(zip(STAT_NAMES, map(float, stats), strict=True)),
-            maps=precision.mean(axis=(0, 1)),
-            maps50=precision[0].mean(axis=0),
+            ap_by_iou=precision.mean(axis=1).T,
             precision_at_recall=precision[0].T,
-            curves=curves,
+            by_confidence=curves,
         )
-        confused = confusion_matrix(found, truth, len(self._names))
         return Metrics(
             names=self._names,
             box=box,
             num_images=len(self._image_ids),
-            confusion_matrix=confused,
+            confusion_matrix=ConfusionMatrix(
+                confusion_matrix(found, truth, len(self._names)), self._names
+            ),
             remarks=self._remarks(reads_id_0, int(curves.instances.sum())),
         )
 

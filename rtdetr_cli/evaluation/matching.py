@@ -172,18 +172,18 @@ def confusion_matrix(found: Found, truth: Truth, num_classes: int) -> Ints:
     """Count true against predicted classes at IoU 0.5.
 
     Returns:
-        (K+1, K+1) counts, a row per true class, a column per detected class; the last row holds
-        detections of nothing, the last column boxes that nothing found.
+        (K+1, K+1) counts, a row per predicted class, a column per true class; the last row holds
+        boxes that nothing found, the last column detections of nothing.
     """
     found = found.keep(found.scores >= CONFUSION_MIN_SCORE)
     matches = match(found, truth, any_class=True)
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     counts = ~_excused(truth, matches)
     true_classes = np.append(truth.classes, num_classes)[matches]  # -1 reads the background
-    np.add.at(matrix, (true_classes[counts], found.classes[counts]), 1)
+    np.add.at(matrix, (found.classes[counts], true_classes[counts]), 1)
     missed = ~truth.crowd
     missed[matches[matches >= 0]] = False
-    matrix[:-1, -1] = np.bincount(truth.classes[missed], minlength=num_classes)
+    matrix[-1, :-1] = np.bincount(truth.classes[missed], minlength=num_classes)
     return matrix
 
 

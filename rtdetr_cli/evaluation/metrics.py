@@ -1,4 +1,4 @@
-"""Result of a validation: the twelve COCO metrics, and those that Ultralytics reports.
+"""Result of a validation: accuracy (box_metrics.py), confusion matrix, counts and speed.
 
 Built by coco.py, drawn by report.py, printed by engine/val.py.
 """
@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rtdetr_cli.evaluation.matching import Curves
+from rtdetr_cli.core.tables import Row, Table
+from rtdetr_cli.evaluation.box_metrics import BoxMetrics, Floats, Ints
+from rtdetr_cli.evaluation.confusion import ConfusionMatrix
 
 STAT_NAMES = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 )  # fmt: skip
 """The twelve COCO metrics in the order of pycocotools."""
 
-TABLE_COLUMNS = ("class", "images", "instances", "precision", "recall", "AP50", "AP")
+KEYS = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)")
+"""Names of `mean_results`, those of Ultralytics."""
 
-Floats = NDArray[np.float64]
+SUMMARY_COLUMNS = (
+    *("Class", "Images", "Instances", "Box-P", "Box-R", "Box-F1"),
+    *("mAP50", "mAP75", "mAP50-95"),
+)
+"""Names of Ultralytics for the columns of `Metrics.summary`."""
+
+TABLE_COLUMNS = ("class", "images", "instances", "precision", "recall", "AP50", "AP")
 
 
 @dataclass(frozen=True)
@@ -47,111 +56,31 @@ class ClassRow:
     ap: float
 
 
-@dataclass(frozen=True)
-class BoxMetrics:
-    """Box accuracy under the names of Ultralytics; nan where there is no ground truth.
-
-    Attributes:
-        stats: COCO's twelve numbers by name, -1 where undefined, as pycocotools has it.
-        maps: (K,) AP 0.50:0.95 of every class.
-        maps50: (K,) AP at IoU 0.5 of every class.
-        precision_at_recall: (K, 101) at IoU 0.5, for recall 0, 0.01, ... 1.
-        curves: over confidence.
-    """
-
-    stats: dict[str, float]
-    maps: Floats
-    maps50: Floats
-    precision_at_recall: Floats
-    curves: Curves
-
-    @property
-    def map(self) -> float:
-        """AP over IoU 0.50:0.95."""
-        return self._stat("AP")
-
-    @property
-    def map50(self) -> float:
-        """AP at IoU 0.5."""
-        return self._stat("AP50")
-
-    @property
-    def map75(self) -> float:
-        """AP at IoU 0.75."""
-        return self._stat("AP75")
-
-    @property
-    def ap_class_index(self) -> NDArray[np.int64]:
-        """Class indices that have ground truth; the order of `p`, `r`, `f1`, `ap` and `ap50`."""
-        return self.curves.present
-
-    @property
-    def p(self) -> Floats:
-        """Precision of each class present, at IoU 0.5 and the confidence with the best mean F1."""
-        return self._at_best(self.curves.precision)
-
-    @property
-    def r(self) -> Floats:
-        """Recall of each class present, likewise."""
-        return self._at_best(self.curves.recall)
-
-    @property
-    def f1(self) -> Floats:
-        """F1 of each class present, likewise."""
-        return self._at_best(self.curves.f1)
-
-    @property
-    def ap(self) -> Floats:
-        """AP of each class present."""
-        return self.maps[self.ap_class_index]
-
-    @property
-    def ap50(self) -> Floats:
-        """AP at IoU 0.5 of each class present."""
-        return self.maps50[self.ap_class_index]
-
-    @property
-    def mp(self) -> float:
-        """Mean of `p`."""
-        return _mean(self.p)
-
-    @property
-    def mr(self) -> float:
-        """Mean of `r`."""
-        return _mean(self.r)
-
-    def mean_results(self) -> list[float]:
-        """Mean precision, mean recall, AP50, AP."""
-        return [self.mp, self.mr, self.map50, self.map]
-
-    def _at_best(self, values: Floats) -> Floats:
-        """Select from (K, S) the classes present, at the confidence with the best mean F1."""
-        present: Floats = values[self.ap_class_index, self.curves.best]
-        return present
-
-    def _stat(self, name: str) -> float:
-        return math.nan if self.stats[name] < 0 else self.stats[name]
-
-
 @dataclass
-class Metrics:
+class Metrics(Table):
     """Result of `val`.
 
     Attributes:
         names: class index to name.
         box: the numbers.
         num_images: images in the split.
-        confusion_matrix: (K+1, K+1) counts; rows true, columns detected, last is background.
+        confusion_matrix: predicted against true classes.
         remarks: sentences a reader of the numbers must know; usually none.
-        speed: milliseconds per image of preprocess, inference and postprocess, set by the engine.
+        speed: milliseconds per image of preprocess, inference, loss (0) and postprocess, set by
+            the engine.
+        save_dir: the run folder; None if none is written.
     """
 
     names: dict[int, str]
     box: BoxMetrics
     num_images: int
-    confusion_matrix: NDArray[np.int64]
+    confusion_matrix: ConfusionMatrix
     remarks: list[str] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
+    save_dir: Path | None = None
+
+    task = "detect"
+    columns = SUMMARY_COLUMNS
 
     @property
     def stats(self) -> dict[str, float]:
@@ -166,18 +95,71 @@ class Metrics:
     @property
     def results_dict(self) -> dict[str, float]:
         """The summary under the keys of Ultralytics."""
-        return {
-            "metrics/precision(B)": self.box.mp,
-            "metrics/recall(B)": self.box.mr,
-            "metrics/mAP50(B)": self.box.map50,
-            "metrics/mAP50-95(B)": self.box.map,
-            "fitness": self.fitness,
-        }
+        return {**dict(zip(KEYS, self.mean_results(), strict=True)), "fitness": self.fitness}
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of `mean_results`."""
+        return list(KEYS)
+
+    @property
+    def maps(self) -> Floats:
+        """(K,) AP of every class; `map` for a class without ground truth, see `BoxMetrics.maps`."""
+        return self.box.maps
+
+    @property
+    def ap_class_index(self) -> Ints:
+        """Class indices that have ground truth."""
+        return self.box.ap_class_index
+
+    @property
+    def nt_per_class(self) -> Ints:
+        """(K,) ground-truth boxes of each class, crowds not counted."""
+        return self.box.by_confidence.instances
+
+    @property
+    def nt_per_image(self) -> Ints:
+        """(K,) images that hold each class."""
+        return self.box.by_confidence.images
+
+    @property
+    def curves(self) -> list[str]:
+        """Names of `curves_results`."""
+        return self.box.curves
+
+    @property
+    def curves_results(self) -> list[list[Any]]:
+        """x, y of each class present, and the names of both axes, of each curve."""
+        return self.box.curves_results
+
+    def mean_results(self) -> list[float]:
+        """Mean precision, mean recall, AP50, AP."""
+        return self.box.mean_results()
+
+    def class_result(self, i: int) -> tuple[float, float, float, float]:
+        """Precision, recall, AP50 and AP of the class `ap_class_index[i]`."""
+        return self.box.class_result(i)
+
+    def summary(self, normalize: bool = False, decimals: int = 5) -> list[Row]:
+        """One row per class that has ground truth, under the column names of Ultralytics.
+
+        Args:
+            normalize: has no effect, the numbers are in 0..1.
+            decimals: digits after the decimal point.
+        """
+        box = self.box
+        values = np.stack([box.p, box.r, box.f1, *box.all_ap[:, [0, 5]].T, box.ap], axis=1)
+        counts = zip(self.nt_per_image.tolist(), self.nt_per_class.tolist(), strict=True)
+        named = [(name, *count) for name, count in zip(self.names.values(), counts, strict=True)]
+        return [
+            dict(zip(self.columns, (*named[index], *row), strict=True))
+            for index, row in zip(box.ap_class_index, values.round(decimals).tolist(), strict=True)
+        ]
 
     @property
     def per_class(self) -> list[ClassRow]:
         """One row per class, with or without ground truth."""
-        curves = self.box.curves
+        curves = self.box.by_confidence
         return [
             ClassRow(
                 name=name,
@@ -185,15 +167,15 @@ class Metrics:
                 instances=int(curves.instances[index]),
                 precision=float(curves.precision[index, curves.best]),
                 recall=float(curves.recall[index, curves.best]),
-                ap50=float(self.box.maps50[index]),
-                ap=float(self.box.maps[index]),
+                ap50=float(self.box.ap_by_iou[index, 0]),
+                ap=float(self.box.ap_per_class[index]),
             )
             for index, name in self.names.items()
         ]
 
     def table(self) -> list[tuple[str, ...]]:
         """Rows for TABLE_COLUMNS: all classes together, then each class that has boxes."""
-        instances = int(self.box.curves.instances.sum())
+        instances = int(self.nt_per_class.sum())
         rows = [ClassRow("all", self.num_images, instances, *self.box.mean_results())]
         rows += [row for row in self.per_class if row.instances]
         return [
@@ -212,7 +194,7 @@ class Metrics:
             "stats": self.stats,
             "precision": self.box.mp,
             "recall": self.box.mr,
-            "confidence": self.box.curves.best_confidence,
+            "confidence": self.box.by_confidence.best_confidence,
             "num_images": self.num_images,
             "per_class": [asdict(row) for row in self.per_class],
             "speed_ms": self.speed,
@@ -220,10 +202,6 @@ class Metrics:
         }
         result: dict[str, Any] = _without_nan(plain)
         return result
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else math.nan
 
 
 def _text(value: float) -> str:

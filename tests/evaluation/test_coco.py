@@ -64,8 +64,9 @@ def test_any_split_gives_the_numbers_of_pycocotools(split, pycocotools_run):
     np.testing.assert_allclose(list(metrics.stats.values()), oracle.stats, rtol=0, atol=1e-12)
     for index, category_id in enumerate(split.category_ids):
         precision = oracle.eval["precision"][:, :, oracle.params.catIds.index(category_id), 0, 2]
-        assert metrics.box.maps[index] == pytest.approx(precision.mean(), abs=1e-12)
-        assert metrics.box.maps50[index] == pytest.approx(precision[0].mean(), abs=1e-12)
+        assert metrics.box.ap_per_class[index] == pytest.approx(precision.mean(), abs=1e-12)
+        by_iou = precision.mean(axis=1)
+        np.testing.assert_allclose(metrics.box.ap_by_iou[index], by_iou, rtol=0, atol=1e-12)
 
 
 def test_annotation_id_0_counts_as_in_pycocotools_and_is_remarked(split, pycocotools_run):
@@ -122,7 +123,7 @@ def test_a_detection_on_a_crowd_box_is_ignored(make_split):
     metrics = split.evaluator().compute()
     assert metrics.box.map == pytest.approx(1.0)
     assert metrics.box.mp == metrics.box.mr == 1.0
-    assert metrics.confusion_matrix.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert metrics.confusion_matrix.matrix.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
 def test_a_second_update_replaces_the_first(make_split):

@@ -121,7 +121,8 @@ def test_confusion_counts_hits_mistakes_false_alarms_and_misses():
     truth = simple([(0, 0, 0), (0, 50, 0), (1, 100, 0), (1, 150, 0)], crowd=[0, 0, 0, 0])
     found = simple([(0, 0, 0.9), (1, 50, 0.8), (1, 100, 0.7), (1, 150, 0.24), (0, 300, 0.5)])
     # One cat as dog, one false cat, one dog missed because 0.24 is below the threshold 0.25.
-    assert confusion_matrix(found, truth, 2).tolist() == [[1, 1, 0], [0, 1, 1], [1, 0, 0]]
+    # Rows predicted, columns true, the background last, as in Ultralytics.
+    assert confusion_matrix(found, truth, 2).tolist() == [[1, 0, 1], [1, 1, 0], [0, 1, 0]]
 
 
 def test_only_the_best_100_of_a_class_and_image_count():

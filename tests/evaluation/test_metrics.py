@@ -19,19 +19,6 @@ def metrics(make_split):
     return make_split(BOXES, FOUND).evaluator().compute()
 
 
-def test_box_has_the_names_of_ultralytics(metrics):
-    box = metrics.box
-    assert box.map == box.map50 == box.map75 == pytest.approx(51 / 101)
-    assert box.maps[0] == pytest.approx(51 / 101)
-    assert math.isnan(box.maps[1])
-    assert box.ap_class_index.tolist() == [0]
-    assert (box.p.tolist(), box.r.tolist()) == ([1.0], [0.5])
-    assert box.f1.tolist() == pytest.approx([2 / 3])
-    assert (box.mp, box.mr) == (1.0, 0.5)
-    assert box.ap.tolist() == box.ap50.tolist() == pytest.approx([51 / 101])
-    assert box.mean_results() == [1.0, 0.5, box.map50, box.map]
-
-
 def test_results_dict_has_the_keys_of_ultralytics(metrics):
     assert metrics.results_dict == {
         "metrics/precision(B)": 1.0,
@@ -66,4 +53,51 @@ def test_to_dict_is_strict_json(metrics):
 def test_without_ground_truth_the_table_shows_dashes(make_split):
     metrics = make_split([], FOUND).evaluator().compute()
     assert metrics.table() == [("all", "1", "0", "-", "-", "-", "-")]
+    assert (metrics.summary(), metrics.to_csv().count("\n")) == ([], 1)
     json.dumps(metrics.to_dict(), allow_nan=False)
+
+
+NAMES = """ap_class_index box class_result confusion_matrix curves curves_results fitness keys maps
+    mean_results names nt_per_class nt_per_image results_dict speed stats summary task to_csv to_df
+    to_json save_dir"""
+
+
+def test_every_public_name_of_ultralytics_exists(metrics):
+    """The names: dir() of DetMetrics of Ultralytics 8.4.190, run as a black box, and save_dir."""
+    assert [name for name in NAMES.split() if not hasattr(metrics, name)] == []
+    assert metrics.keys == list(metrics.results_dict)[:4]
+    assert metrics.mean_results() == list(metrics.results_dict.values())[:4]
+    assert metrics.class_result(0) == (1.0, 0.5, *[pytest.approx(51 / 101)] * 2)
+    assert metrics.maps.tolist() == metrics.box.maps.tolist()
+    assert metrics.ap_class_index.tolist() == [0]
+    assert (metrics.nt_per_class.tolist(), metrics.nt_per_image.tolist()) == ([2, 0], [1, 0])
+    assert metrics.curves == [
+        *("Precision-Recall(B)", "F1-Confidence(B)"),
+        *("Precision-Confidence(B)", "Recall-Confidence(B)"),
+    ]
+    assert [axes for _, _, *axes in metrics.curves_results] == [
+        *(["Recall", "Precision"], ["Confidence", "F1"]),
+        *(["Confidence", "Precision"], ["Confidence", "Recall"]),
+    ]
+
+
+def test_the_summary_has_the_columns_of_ultralytics_and_the_classes_present(metrics):
+    row = {
+        **{"Class": "cat", "Images": 1, "Instances": 2},
+        **{"Box-P": 1.0, "Box-R": 0.5, "Box-F1": 0.667, "mAP50": 0.505, "mAP75": 0.505},
+        "mAP50-95": 0.505,
+    }
+    assert metrics.summary(decimals=3) == [row]
+    assert json.loads(metrics.to_json(decimals=3)) == [row]
+    header, line = metrics.to_csv(decimals=3).splitlines()
+    assert header == "Class,Images,Instances,Box-P,Box-R,Box-F1,mAP50,mAP75,mAP50-95"
+    assert line == "cat,1,2,1.0,0.5,0.667,0.505,0.505,0.505"
+
+
+def test_the_third_ap_is_the_ap_at_iou_075(make_split):
+    # 40 of 50 pixels wide: IoU 0.8, a hit up to 0.80 and not at 0.85, so 7 of 10 thresholds.
+    found = [[10, 10, 40, 40, 0.9, 0]]
+    (row,) = make_split([[10, 10, 50, 40, 0]], found).evaluator().compute().summary()
+    assert (row["mAP50"], row["mAP75"], row["mAP50-95"]) == (1.0, 1.0, 0.7)
+    (row,) = make_split([[10, 10, 55, 40, 0]], found).evaluator().compute().summary()
+    assert (row["mAP50"], row["mAP75"], row["mAP50-95"]) == (1.0, 0.0, 0.5)  # IoU 0.727

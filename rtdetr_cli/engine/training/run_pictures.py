@@ -17,7 +17,7 @@ from rtdetr_cli.core.results import Boxes, DrawStyle
 from rtdetr_cli.core.structures import Batch, Detections, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Floats
 from rtdetr_cli.data.loader import EvalLoader
-from rtdetr_cli.evaluation.report import save_figure, short_name
+from rtdetr_cli.evaluation.figures import save_figure, short_name
 from rtdetr_cli.media.draw import draw_boxes
 
 MOSAIC_IMAGES = 16

@@ -6,7 +6,7 @@ core/results.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -40,6 +40,7 @@ class Batch:
         image_ids: id of each image in its data set.
         sizes_hw: (height, width) in pixels of each upright image before the resize.
         paths: source path of each image.
+        preprocess_s: seconds of resizing and conversion of all images; 0 in training.
     """
 
     images: Tensor
@@ -47,12 +48,13 @@ class Batch:
     image_ids: list[int]
     sizes_hw: list[tuple[int, int]]
     paths: list[str]
+    preprocess_s: float = 0.0
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy images and targets to a device."""
         images = self.images.to(device, non_blocking=True)
         targets = [target.to(device) for target in self.targets]
-        return Batch(images, targets, self.image_ids, self.sizes_hw, self.paths)
+        return replace(self, images=images, targets=targets)
 
     def __len__(self) -> int:
         return len(self.targets)

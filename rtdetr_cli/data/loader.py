@@ -6,6 +6,7 @@ number of workers or on the step at which a run is resumed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -100,6 +101,7 @@ class Sample(NamedTuple):
     target: Target
     record: Record
     share: float = 1.0
+    preprocess_s: float = 0.0
 
 
 class TrainLoader:
@@ -271,10 +273,12 @@ class _EvalSamples(Dataset[Sample | RTDETRError]):
             image = read_record_image(record)
         except RTDETRError as error:
             return error
-        image = resize_image(image, preprocessing.size_hw, preprocessing.antialias)
+        start = time.perf_counter()
+        planes = _planes(resize_image(image, preprocessing.size_hw, preprocessing.antialias))
+        preprocess_s = time.perf_counter() - start
         boxes = torch.from_numpy(to_fractions(record.boxes_xyxy[real], record.size_hw))
         target = Target(boxes, torch.from_numpy(record.labels[real]))
-        return Sample(_planes(image), target, record)
+        return Sample(planes, target, record, preprocess_s=preprocess_s)
 
 
 def _planes(image: Pixels) -> Tensor:
@@ -298,6 +302,7 @@ def _collate(samples: list[Sample | RTDETRError]) -> Batch | RTDETRError:
         image_ids=[sample.record.image_id for sample in good],
         sizes_hw=[sample.record.size_hw for sample in good],
         paths=[str(sample.record.path) for sample in good],
+        preprocess_s=sum(sample.preprocess_s for sample in good),
     )
 
 
@@ -307,5 +312,7 @@ def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
     for batch in loader:
         if isinstance(batch, RTDETRError):
             raise batch
+        start = time.perf_counter()
         batch.images = batch.images.float().div_(255)
+        batch.preprocess_s += time.perf_counter() - start
         yield batch

@@ -250,6 +250,7 @@ def _load_best(run: Run) -> Checkpoint:
 @main_process_only
 def _report(run: Run, detector: TorchDetector, metrics: Metrics) -> None:
     """Draw the plots, then print the metrics, which may fail, and the path of the weights."""
+    metrics.save_dir = run.run_dir
     if run.settings.plots:
         RunLog(run.run_dir, run.progress.rows).plot()
         draw_curves(run.run_dir, metrics)

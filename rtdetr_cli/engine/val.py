@@ -19,10 +19,16 @@ from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.training.run_pictures import draw_validation
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
+from rtdetr_cli.weights.catalog import COCO_NAMES
 
 __all__ = ["Metrics", "draw_curves", "evaluate", "print_metrics", "validate"]
+
+STAGES = ("preprocess", "inference", "loss", "postprocess")
+"""Stages of a validation, under the names of Ultralytics; the loss is not computed and takes 0."""
+_NO_CATEGORIES_OF_COCO = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
 def validate(settings: ValSettings) -> Metrics:
@@ -47,10 +53,16 @@ def validate(settings: ValSettings) -> Metrics:
     preprocessing = preprocessing_for(detector, settings.imgsz)
     say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
     loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
-    evaluator, ms_per_image = _detect(detector, dataset, loader, settings.conf, settings.max_det)
-    metrics = _score(evaluator, ms_per_image)
+    evaluator, speed = _detect(detector, dataset, loader, settings.conf, settings.max_det)
+    metrics = _score(evaluator, speed)
     if settings.plots or settings.save_json:
-        _write(settings, metrics, evaluator)
+        metrics.save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
+        if settings.save_json:
+            _write_predictions(metrics.save_dir, dataset, evaluator.predictions())
+        if settings.plots:
+            draw_curves(metrics.save_dir, metrics)
+            draw_validation(metrics.save_dir, loader, detector)
+        say(f"saved to {metrics.save_dir}")
     if settings.json:
         result_json(json.dumps(metrics.to_dict()))
     else:
@@ -73,29 +85,33 @@ def _detect(
     loader: EvalLoader,
     conf: float = 0.0,
     max_det: int = 300,
-) -> tuple[CocoEvaluator, float]:
+) -> tuple[CocoEvaluator, dict[str, float]]:
     """Run a detector over the batches of this process.
 
     Returns:
-        The detections, and the milliseconds per image in the detector.
+        The detections, and the milliseconds per image of each stage. Preprocessing is measured
+        where it happens, in the loading processes; decoding of files is not part of it.
     """
     evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
-    seconds, num_images = 0.0, 0
+    seconds, num_images = dict.fromkeys(STAGES, 0.0), 0
     for batch in progress(loader, len(loader), "val"):
         start = time.perf_counter()
         found = detector.detect(batch.images, batch.sizes_hw, max_det)
-        seconds += time.perf_counter() - start
-        num_images += len(batch)
+        detected = time.perf_counter()
         for image_id, detections in zip(batch.image_ids, found, strict=True):
             evaluator.update(image_id, detections.keep(detections.scores >= conf))
-    return evaluator, 1000 * seconds / max(num_images, 1)
+        seconds["preprocess"] += batch.preprocess_s
+        seconds["inference"] += detected - start
+        seconds["postprocess"] += time.perf_counter() - detected
+        num_images += len(batch)
+    return evaluator, {stage: 1000 * seconds[stage] / max(num_images, 1) for stage in STAGES}
 
 
-def _score(evaluator: CocoEvaluator, ms_per_image: float) -> Metrics:
+def _score(evaluator: CocoEvaluator, speed: dict[str, float]) -> Metrics:
     for share in all_gather(evaluator.found):
         evaluator.merge(share)
     metrics = run_on_main(evaluator.compute)
-    metrics.speed = {"inference": ms_per_image}
+    metrics.speed = speed
     return metrics
 
 
@@ -106,8 +122,9 @@ def print_metrics(metrics: Metrics) -> None:
     result("  ".join(numbers))
     for remark in metrics.remarks:
         warn(remark)
-    if metrics.speed:
-        say(f"{metrics.speed['inference']:.1f} ms per image in the detector")
+    shown = (stage for stage in STAGES if stage != "loss")
+    stages = ", ".join(f"{metrics.speed[stage]:.1f} ms {stage}" for stage in shown)
+    say(f"Speed: {stages} per image")
 
 
 def check_classes(detector: Detector, dataset: DetectionDataset) -> None:
@@ -135,15 +152,35 @@ def _some(names: dict[int, str]) -> str:
     return f"{shown}, ..." if len(names) > 3 else shown
 
 
-def _write(settings: ValSettings, metrics: Metrics, evaluator: CocoEvaluator) -> None:
-    run_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
-    if settings.save_json:
-        rows = [_rounded(row) for row in evaluator.predictions()]
-        with atomic_write(run_dir / "predictions.json") as path:
-            path.write_text(json.dumps(rows))
-    if settings.plots:
-        draw_curves(run_dir, metrics)
-    say(f"saved to {run_dir}")
+def _write_predictions(
+    run_dir: Path, dataset: DetectionDataset, found: list[dict[str, Any]]
+) -> None:
+    """Write predictions.json: COCO results, and the file name of each image."""
+    paths = {record.image_id: record.path for record in dataset.records}
+    rows = [{**_rounded(row), "file_name": paths[row["image_id"]].name} for row in found]
+    if dataset.annotations is None:  # not a COCO json, whose ids are kept
+        image_ids = {number: _image_id(path) for number, path in paths.items()}
+        if len(set(image_ids.values())) < len(paths):
+            warn("predictions.json: images of the same name share an image_id; see file_name")
+        category_ids = _category_ids(dataset)
+        for row in rows:
+            row["image_id"] = image_ids[row["image_id"]]
+            row["category_id"] = category_ids[row["category_id"]]
+    with atomic_write(run_dir / "predictions.json") as path:
+        path.write_text(json.dumps(rows))
+
+
+def _image_id(path: Path) -> int | str:
+    """The stem of the file, as a number if it is one; the convention of Ultralytics."""
+    return int(path.stem) if path.stem.isdecimal() else path.stem
+
+
+def _category_ids(dataset: DetectionDataset) -> list[int]:
+    """COCO's own for its val2017, else counted from 1; the convention of Ultralytics."""
+    is_coco = {record.path.parent.name for record in dataset.records} == {"val2017"}
+    if is_coco and dataset.names == COCO_NAMES:
+        return [number for number in range(1, 91) if number not in _NO_CATEGORIES_OF_COCO]
+    return list(range(1, len(dataset.names) + 1))
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

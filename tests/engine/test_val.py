@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from rtdetr_cli.api import RTDETR
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.val import _category_ids
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
 
@@ -35,24 +45,137 @@ def val(checkpoint: Path, data: Path, project: Path, *more: str) -> list[str]:
     return ["val", *words, "device=cpu", *more]
 
 
-def test_the_metrics_equal_pycocotools_on_the_saved_detections(
-    checkpoint, squares, tmp_path, capsys
-):
-    words = val(checkpoint, squares / "data.yaml", tmp_path, "save_json", "json", "batch=3")
-    assert run(words) == 0
-    printed = json.loads(capsys.readouterr().out)
-    dataset = open_split(load_data(squares / "data.yaml"), "val")
+def stats_of(truth_rows: dict[str, Any], predictions: Path) -> list[float]:
+    """The twelve numbers by pycocotools itself."""
     truth = COCO()
-    truth.dataset = dataset.ground_truth()
+    truth.dataset = truth_rows
     truth.createIndex()
-    found = truth.loadRes(str(tmp_path / "val" / "predictions.json"))
-    oracle = COCOeval(truth, found, "bbox")
+    oracle = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
     oracle.evaluate()
     oracle.accumulate()
     oracle.summarize()
-    assert list(printed["stats"].values()) == pytest.approx(list(oracle.stats), abs=1e-3)
-    assert oracle.stats[8] > 0.01  # AR100: some random boxes overlap squares
-    assert (tmp_path / "val" / "BoxPR_curve.png").stat().st_size > 1000
+    return list(oracle.stats)
+
+
+def renamed(squares: Path, root: Path, prefix: str) -> Path:
+    """The data set with other file names; val has the images 0.png to 3.png."""
+    shutil.copytree(squares, root)
+    for path in [*root.glob("*/val/*")]:
+        path.rename(path.with_name(prefix + path.name))
+    return root / "data.yaml"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "first"), [("", 0), ("00001", 10), ("frame_", "frame_0")], ids=str
+)
+def test_predictions_of_a_yolo_set_have_file_names_and_classes_from_1(
+    prefix, first, checkpoint, squares, tmp_path, capsys
+):
+    """The convention of Ultralytics; pycocotools takes such ids, texts too."""
+    data = renamed(squares, tmp_path / "set", prefix)
+    words = val(checkpoint, data, tmp_path, "save_json", "json", "batch=3", "plots=false")
+    assert run(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    predictions = tmp_path / "val" / "predictions.json"
+    row = json.loads(predictions.read_text())[0]
+    assert (row["image_id"], row["file_name"]) == (first, f"{prefix}0.png")
+
+    truth = open_split(load_data(data), "val").ground_truth()
+    for image in truth["images"]:
+        stem = Path(image["file_name"]).stem
+        image["new id"] = int(stem) if stem.isdecimal() else stem
+    new_ids = {image["id"]: image["new id"] for image in truth["images"]}
+    for image in truth["images"]:
+        image["id"] = image["new id"]
+    for box in truth["annotations"]:
+        box["image_id"] = new_ids[box["image_id"]]
+        box["category_id"] += 1
+    for category in truth["categories"]:
+        category["id"] += 1
+    stats = stats_of(truth, predictions)
+    assert list(printed["stats"].values()) == pytest.approx(stats, abs=1e-3)
+    assert stats[8] > 0.01  # AR100: some random boxes overlap squares
+
+
+def test_predictions_of_a_coco_json_have_its_ids(checkpoint, squares, tmp_path, capsys):
+    truth = open_split(load_data(squares / "data.yaml"), "val").ground_truth()
+    for rows, key in ((truth["images"], "id"), (truth["annotations"], "image_id")):
+        for row in rows:
+            row[key] += 500
+    for rows, key in ((truth["categories"], "id"), (truth["annotations"], "category_id")):
+        for row in rows:
+            row[key] = 40 + 3 * row[key]
+    labels = tmp_path / "val.json"
+    labels.write_text(json.dumps(truth))
+    data = tmp_path / "data.yaml"
+    lines = {"train": labels.name, "val": labels.name, "path": str(tmp_path)}
+    shutil.copytree(squares / "images" / "val", tmp_path / "images")
+    for image in truth["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    labels.write_text(json.dumps(truth))
+    data.write_text(yaml.safe_dump({**lines, "names": ["green", "red"]}))
+    words = val(checkpoint, data, tmp_path, "save_json", "json", "plots=false")
+    assert run(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    predictions = tmp_path / "val" / "predictions.json"
+    rows = json.loads(predictions.read_text())
+    assert {row["category_id"] for row in rows} == {40, 43}
+    assert {(row["image_id"], row["file_name"]) for row in rows} == {
+        (501 + number, f"{number}.png") for number in range(4)
+    }
+    assert list(printed["stats"].values()) == pytest.approx(stats_of(truth, predictions), abs=1e-3)
+
+
+def test_images_of_the_same_name_are_said_to_share_an_id(checkpoint, squares, tmp_path, capsys):
+    shutil.copytree(squares, tmp_path / "set")
+    for kind in ("images", "labels"):
+        shutil.copytree(squares / kind / "val", tmp_path / "set" / kind / "val" / "more")
+    words = val(checkpoint, tmp_path / "set" / "data.yaml", tmp_path, "save_json", "plots=false")
+    assert run(words) == 0
+    assert "images of the same name share an image_id" in capsys.readouterr().err
+
+
+def test_coco_val2017_has_the_category_ids_of_coco(tmp_path):
+    image = Record(tmp_path / "val2017" / "1.jpg", (8, 8), 1, *[np.zeros((0, 4))] * 3)
+    coco = DetectionDataset(dict(COCO_NAMES), list(range(80)), [image])
+    ids = _category_ids(coco)
+    # person, bicycle, stop sign, toothbrush of instances_val2017.json
+    assert (ids[0], ids[1], ids[11], ids[79], len(ids)) == (1, 2, 13, 90, 80)
+    other = replace(coco, records=[replace(image, path=tmp_path / "val" / "1.jpg")])
+    assert _category_ids(other) == list(range(1, 81))
+
+
+def test_a_run_folder_holds_plots_and_three_batches_and_the_speed_is_printed(
+    checkpoint, squares, tmp_path, capsys
+):
+    assert run(val(checkpoint, squares / "data.yaml", tmp_path, "batch=1")) == 0
+    names = {path.name for path in (tmp_path / "val").iterdir()}
+    batches = {f"val_batch{n}_{kind}.jpg" for n in range(3) for kind in ("labels", "pred")}
+    assert names == batches | {
+        *("BoxPR_curve.png", "BoxF1_curve.png", "BoxP_curve.png", "BoxR_curve.png"),
+        *("confusion_matrix.png", "confusion_matrix_normalized.png"),
+    }
+    speed = r"Speed: \d+\.\d ms preprocess, \d+\.\d ms inference, \d+\.\d ms postprocess per image"
+    assert re.search(speed, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_speed_has_every_stage_wherever_images_are_loaded(workers, checkpoint, squares, tmp_path):
+    model = RTDETR(checkpoint, device="cpu")
+    keys = {"imgsz": 64, "project": str(tmp_path), "workers": workers, "plots": False}
+    metrics = model.val(data=str(squares / "data.yaml"), **keys)
+    assert list(metrics.speed) == ["preprocess", "inference", "loss", "postprocess"]
+    assert metrics.speed["loss"] == 0
+    assert 0 < metrics.speed["preprocess"] < metrics.speed["inference"]
+    assert metrics.speed["postprocess"] > 0
+    assert metrics.save_dir is None
+
+
+def test_metrics_name_their_run_folder(checkpoint, squares, tmp_path):
+    model = RTDETR(checkpoint, device="cpu")
+    keys = {"imgsz": 64, "project": str(tmp_path), "workers": 0, "plots": False}
+    metrics = model.val(data=str(squares / "data.yaml"), save_json=True, **keys)
+    assert metrics.save_dir == tmp_path / "val"
 
 
 def test_fewer_decoder_layers_and_queries_run(checkpoint, squares, tmp_path, capsys):

@@ -44,8 +44,8 @@ class ValSettings(SpeedSettings, RunFolderSettings):
 
     name: str = "val"
     save_json: bool = False
-    """Write the detections as COCO json."""
+    """Write the detections to predictions.json, as COCO results."""
     plots: bool = True
-    """Plot curves and confusion matrices into the run folder."""
+    """Draw curves, confusion matrices and three batches into the run folder."""
     json: bool = False
     """Print the metrics as JSON."""

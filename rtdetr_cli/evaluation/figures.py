@@ -44,7 +44,7 @@ def write_title(axes: Axes, title: str, condition: str) -> None:
     )
 
 
-def light_axes(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
     """Set a light grid and two spines."""
     axes.grid(color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -56,7 +56,7 @@ class ClassRow:
     ap: float
 
 
-@dataclass
+@dataclass(repr=False)
 class Metrics(Table):
     """Result of `val`.
 
@@ -155,6 +155,11 @@ class Metrics(Table):
             dict(zip(self.columns, (*named[index], *row), strict=True))
             for index, row in zip(box.ap_class_index, values.round(decimals).tolist(), strict=True)
         ]
+
+    def __repr__(self) -> str:
+        """Short, because notebooks print the last value."""
+        numbers = ", ".join(f"{name}={self.stats[name]:.4f}" for name in STAT_NAMES[:3])
+        return f"Metrics({numbers}, {self.num_images} images, save_dir={self.save_dir})"
 
     @property
     def per_class(self) -> list[ClassRow]:

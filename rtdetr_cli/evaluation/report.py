@@ -13,7 +13,7 @@ from rtdetr_cli.evaluation.figures import (
     INK,
     MUTED,
     canvas,
-    light_axes,
+    plain_axes,
     save_figure,
     short_name,
     write_title,
@@ -77,7 +77,7 @@ def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: st
     write_title(axes, f"{y_name} by latency", "one image, median")
     axes.set_xlabel("Latency, ms", color=INK)
     axes.set_ylabel(y_name, color=INK)
-    light_axes(axes)
+    plain_axes(axes)
     for name, latency_ms, value in points:
         axes.plot(latency_ms, value, "o", color=ACCENT, markersize=7)
         axes.annotate(
@@ -161,4 +161,4 @@ def _set_up(axes: Axes, axis_names: tuple[str, str]) -> None:
     axes.set_xlabel(x_name, color=INK)
     axes.set_ylabel(y_name, color=INK)
     write_title(axes, f"{y_name} by {x_name.lower()}", "IoU 0.5")
-    light_axes(axes)
+    plain_axes(axes)

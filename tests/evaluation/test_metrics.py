@@ -81,6 +81,11 @@ def test_every_public_name_of_ultralytics_exists(metrics):
     ]
 
 
+def test_a_notebook_prints_one_line(metrics):
+    ap = "AP=0.5050, AP50=0.5050, AP75=0.5050"  # 51 of 101 recall levels
+    assert repr(metrics) == f"Metrics({ap}, 1 images, save_dir=None)"
+
+
 def test_the_summary_has_the_columns_of_ultralytics_and_the_classes_present(metrics):
     row = {
         **{"Class": "cat", "Images": 1, "Instances": 2},

@@ -40,7 +40,7 @@ class Batch:
         image_ids: id of each image in its data set.
         sizes_hw: (height, width) in pixels of each upright image before the resize.
         paths: source path of each image.
-        preprocess_s: seconds of resizing and conversion of all images; 0 in training.
+        preprocess_s: seconds of resizing and conversion of all images; for evaluation only.
     """
 
     images: Tensor

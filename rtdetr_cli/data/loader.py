@@ -6,9 +6,9 @@ number of workers or on the step at which a run is resumed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -273,9 +273,9 @@ class _EvalSamples(Dataset[Sample | RTDETRError]):
             image = read_record_image(record)
         except RTDETRError as error:
             return error
-        start = time.perf_counter()
+        start = perf_counter()
         planes = _planes(resize_image(image, preprocessing.size_hw, preprocessing.antialias))
-        preprocess_s = time.perf_counter() - start
+        preprocess_s = perf_counter() - start
         boxes = torch.from_numpy(to_fractions(record.boxes_xyxy[real], record.size_hw))
         target = Target(boxes, torch.from_numpy(record.labels[real]))
         return Sample(planes, target, record, preprocess_s=preprocess_s)
@@ -312,7 +312,7 @@ def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
     for batch in loader:
         if isinstance(batch, RTDETRError):
             raise batch
-        start = time.perf_counter()
+        start = perf_counter()
         batch.images = batch.images.float().div_(255)
-        batch.preprocess_s += time.perf_counter() - start
+        batch.preprocess_s += perf_counter() - start
         yield batch

@@ -178,6 +178,13 @@ def test_metrics_name_their_run_folder(checkpoint, squares, tmp_path):
     assert metrics.save_dir == tmp_path / "val"
 
 
+def test_metrics_of_a_training_name_its_run_folder(tiny_yaml, squares, tmp_path):
+    keys = {"imgsz": 64, "project": str(tmp_path), "workers": 0, "plots": False}
+    model = RTDETR(tiny_yaml, device="cpu")
+    metrics = model.train(data=str(squares / "data.yaml"), epochs=1, batch=3, **keys)
+    assert metrics.save_dir == tmp_path / "train"
+
+
 def test_fewer_decoder_layers_and_queries_run(checkpoint, squares, tmp_path, capsys):
     data = squares / "data.yaml"
     run(val(checkpoint, data, tmp_path, "json", "plots=false"))

@@ -339,6 +339,8 @@ class Results(Table):
             raise UsageError("plot() needs a painter; Results returned by RTDETR(...) have one")
         known = DrawStyle.__dataclass_fields__
         options: dict[str, Any] = {k: v for k, v in style.items() if k not in _OTHER_TASKS}
+        if options.get("font") == "Arial.ttf":  # the default of Ultralytics: no font is asked for
+            del options["font"]
         for key in options.keys() - known.keys():
             raise UsageError(f"{key} is not an option of plot(){nearest(key, known)}")
         return self._painter(image, self.boxes, self.names, DrawStyle(**options))

@@ -126,14 +126,9 @@ def _colour(index: int) -> Colour:
 
 @lru_cache(maxsize=8)
 def _font(path: str | None, size: float) -> ImageFont.FreeTypeFont:
-    """Load a TrueType font; by default the DejaVu Sans shipped with matplotlib.
-
-    It also replaces Arial.ttf, the default of Ultralytics, on systems that have no Arial.
-    """
+    """Load a TrueType font; by default the DejaVu Sans shipped with matplotlib."""
     file = Path(path) if path else Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     try:
         return ImageFont.truetype(file, size)
     except OSError as error:
-        if path == "Arial.ttf":
-            return _font(None, size)
         raise UsageError(f"font {file} cannot be read as a TrueType file") from error

@@ -208,6 +208,15 @@ def test_plot_saves_and_takes_the_options_of_other_tasks(tmp_path, monkeypatch):
     assert shown == ["folder/street.png"] * 2
 
 
+def test_the_default_font_of_ultralytics_is_the_default_font():
+    fonts = []
+    painter = lambda image, boxes, names, style: fonts.append(style.font) or image  # noqa: E731
+    results = make_results(painter=painter)
+    results.plot(font="Arial.ttf")
+    results.plot(font="other.ttf")
+    assert fonts == [None, "other.ttf"]
+
+
 ATTRIBUTES = """boxes cpu cuda depth keypoints masks names new numpy obb orig_img orig_shape path
     plot probs save save_crop save_dir save_txt semantic_mask show speed summary to to_csv to_df
     to_json update verbose"""

@@ -86,7 +86,6 @@ def test_a_font_that_is_none_is_named(tmp_path):
     (tmp_path / "x.ttf").write_text("words")
     with pytest.raises(UsageError, match=r"x\.ttf cannot be read as a TrueType file"):
         draw((60, 80), [[1, 20, 40, 50, 0.9, 0]], font=str(tmp_path / "x.ttf"))
-    draw((60, 80), [[1, 20, 40, 50, 0.9, 0]], font="Arial.ttf")  # the default of Ultralytics
 
 
 @pytest.mark.parametrize("name", ["\x1b[31m\0", "a\nb", "\udcff", "", "x" * 10_000])

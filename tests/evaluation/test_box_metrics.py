@@ -19,7 +19,7 @@ def box(make_split):
 
 
 def test_box_has_the_names_of_ultralytics(box):
-    """The names: dir() of a Metric of Ultralytics 8.4.190, run as a black box."""
+    """The names: dir() of a Metric of Ultralytics 8.4.190, run as a black box; no image_metrics."""
     assert [name for name in NAMES.split() if not hasattr(box, name)] == []
     assert box.map == box.map50 == box.map75 == box.fitness() == pytest.approx(51 / 101)
     assert box.ap_class_index.tolist() == [0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from rtdetr_cli.backends.autocast import DTYPE_NAMES, half_dtype, keep_exact
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.structures import Detections, ModelOutput
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.architecture import shipped_configs
@@ -68,11 +68,16 @@ class TorchDetector:
         Returns:
             One Detections per image, on the CPU.
         """
+        found = top_detections(self.forward(images), sizes_hw, max_det)
+        return [one.to("cpu") for one in found]
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> ModelOutput:
+        """Logits and boxes of all queries for (B, 3, H, W) float RGB in 0..1."""
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-            output = self._runner(images)
-        found = top_detections(output, sizes_hw, max_det)
-        return [one.to("cpu") for one in found]
+            output: ModelOutput = self._runner(images)
+        return output
 
 
 def build_network(

@@ -34,10 +34,11 @@ from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import plan_epochs, prepare
 from rtdetr_cli.engine.training.resume import run_checkpoint, save_last, weights_checkpoint
 from rtdetr_cli.engine.training.run import EpochSums, Run, StepTimer
-from rtdetr_cli.engine.training.run_log import Row, RunLog, describe_epoch
+from rtdetr_cli.engine.training.run_log import Row, RunLog, describe_epoch, validation_columns
 from rtdetr_cli.engine.training.run_pictures import draw_batch, draw_labels, draw_validation
 from rtdetr_cli.engine.training.signals import StopRequest
 from rtdetr_cli.engine.training.step import in_groups, num_groups, train_step
+from rtdetr_cli.engine.training.validation import ValidationDetector
 from rtdetr_cli.engine.val import draw_curves, evaluate, print_metrics
 from rtdetr_cli.evaluation.metrics import Metrics
 from rtdetr_cli.loss.criterion import Criterion, LossConfig
@@ -112,9 +113,8 @@ def fit(run: Run, events: TrainEvents) -> None:
             return
         row = train_epoch(run, criterion)
         with run.stop.at_once():  # validation changes nothing that is saved
-            metrics = validate(run, is_late=stopper.time_is_over())
-        if metrics is not None:
-            row |= {f"metrics/{name}": value for name, value in metrics.stats.items()}
+            metrics, columns = validate(run, criterion, is_late=stopper.time_is_over())
+        row |= columns
         if not run.progress.is_planned:
             plan_epochs(run, stopper.epochs_that_fit(run.progress.epoch + 1))
         log.append(row)
@@ -163,15 +163,21 @@ def _epoch_steps(run: Run, timer: StepTimer) -> Iterator[list[Batch]]:
     yield from progress(timer.wait_for(steps), total, f"epoch {epoch + 1}/{settings.epochs}")
 
 
-def validate(run: Run, is_late: bool) -> Metrics | None:
-    """Score the averaged weights, every `val_every` epochs and after the last one."""
+def validate(run: Run, criterion: Criterion, is_late: bool) -> tuple[Metrics | None, Row]:
+    """Score the averaged weights, every `val_every` epochs and after the last one.
+
+    Returns:
+        The metrics and their columns of results.csv, with the losses; None and no columns in
+        other epochs.
+    """
     epoch = run.progress.epoch + 1
     is_last = is_late or epoch == run.settings.epochs
     if not is_last and epoch % run.settings.val_every:
-        return None
+        return None, {}
     broadcast(run.ema.network.buffers())  # BatchNorms on CPUs are not synchronised
-    detector = TorchDetector(run.ema.network, run.data.val.names, run.preprocessing, run.device)
-    return evaluate(detector, run.data.val, run.data.val_batches)
+    detector = ValidationDetector(run, criterion)
+    metrics = evaluate(detector, run.data.val, run.data.val_batches, detector.add_losses)
+    return metrics, validation_columns(metrics) | detector.mean_losses()
 
 
 def _end_epoch(run: Run, metrics: Metrics | None) -> None:

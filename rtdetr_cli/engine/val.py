@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rtdetr_cli.core.console import progress, result, result_json, say, table, w
 from rtdetr_cli.core.distributed import all_gather, run_on_main
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
+from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.selection import select_classes
@@ -70,12 +72,17 @@ def validate(settings: ValSettings) -> Metrics:
     return metrics
 
 
-def evaluate(detector: Detector, dataset: DetectionDataset, loader: EvalLoader) -> Metrics:
-    """Score a detector on the batches of a split.
+def evaluate(
+    detector: Detector,
+    dataset: DetectionDataset,
+    loader: EvalLoader,
+    after_batch: Callable[[Batch], None] | None = None,
+) -> Metrics:
+    """Score a detector on the batches of a split; `after_batch` is called with each one.
 
     With several processes, each runs its own batches and all get the metrics of the whole split.
     """
-    return _score(*_detect(detector, dataset, loader))
+    return _score(*_detect(detector, dataset, loader, after_batch=after_batch))
 
 
 @explain_lost_worker()
@@ -85,6 +92,7 @@ def _detect(
     loader: EvalLoader,
     conf: float = 0.0,
     max_det: int = 300,
+    after_batch: Callable[[Batch], None] | None = None,
 ) -> tuple[CocoEvaluator, dict[str, float]]:
     """Run a detector over the batches of this process.
 
@@ -104,6 +112,8 @@ def _detect(
         seconds["inference"] += detected - start
         seconds["postprocess"] += time.perf_counter() - detected
         num_images += len(batch)
+        if after_batch is not None:
+            after_batch(batch)
     return evaluator, {stage: 1000 * seconds[stage] / max(num_images, 1) for stage in STAGES}
 
 

@@ -84,6 +84,27 @@ class Criterion(nn.Module):
                 losses |= _name(terms, names, num_boxes * groups.num_groups)
         return losses
 
+    @torch.no_grad()
+    def last_layer_sums(self, output: ModelOutput, targets: list[Target]) -> dict[str, Tensor]:
+        """The terms of the last decoder layer before the division by the number of boxes.
+
+        For validation, whose processes may have different numbers of batches: nothing is exchanged
+        between them.
+
+        Args:
+            output: of which `pred_logits` (B, Q, K) and `pred_boxes` (B, Q, 4) are used.
+            targets: ground truth of the B images.
+
+        Returns:
+            Scalars: `loss_vfl` (or `loss_mal`), `loss_bbox` and `loss_giou`, weighted as in
+            `forward`, summed over the boxes of the batch.
+        """
+        with torch.autocast(output.pred_logits.device.type, enabled=False):
+            prediction = _stack([Prediction(output.pred_logits, output.pred_boxes)])
+            truth = flatten_targets(targets, like=prediction.boxes)
+            terms = self._terms(prediction, truth, self.matcher(prediction, truth))
+        return {name: value.squeeze(0) for name, value in terms.items()}
+
     def _terms(
         self, prediction: Prediction, truth: FlatTargets, matches: Matches
     ) -> dict[str, Tensor]:

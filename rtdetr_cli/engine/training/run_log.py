@@ -12,6 +12,7 @@ from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.distributed import main_process_only
 from rtdetr_cli.core.files import atomic_write
+from rtdetr_cli.evaluation.metrics import Metrics
 
 Row = dict[str, float]
 
@@ -60,6 +61,12 @@ class RunLog:
             axes.grid(alpha=0.3)
         with atomic_write(self._path.with_name("results.png")) as path:
             figure.savefig(path, dpi=120)
+
+
+def validation_columns(metrics: Metrics) -> Row:
+    """COCO's twelve numbers, and precision and recall at the confidence with the best mean F1."""
+    numbers = {**metrics.stats, "precision": metrics.box.mp, "recall": metrics.box.mr}
+    return {f"metrics/{name}": value for name, value in numbers.items()}
 
 
 def describe_epoch(row: Row, epochs: int) -> str:

@@ -103,8 +103,9 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(found):
     assert found[1]["stopped"] == [True, True]
 
 
-def test_two_workers_validate_to_the_metrics_of_one_process(found):
+def test_two_workers_validate_to_the_metrics_and_losses_of_one_process(found):
     alone, two = found
+    assert alone["metrics"]["val/loss_giou"] > 0
     assert two["metrics"] == pytest.approx(alone["metrics"], abs=1e-6)
 
 

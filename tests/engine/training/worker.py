@@ -14,7 +14,6 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
@@ -25,6 +24,7 @@ from rtdetr_cli.engine.training.prepare import prepare
 from rtdetr_cli.engine.training.run import Run
 from rtdetr_cli.engine.training.signals import StopRequest
 from rtdetr_cli.engine.training.step import train_step
+from rtdetr_cli.engine.training.validation import ValidationDetector
 from rtdetr_cli.engine.val import evaluate
 from rtdetr_cli.loss.criterion import Criterion
 from rtdetr_cli.nn.denoising import DenoisingConfig
@@ -83,8 +83,9 @@ def _losses(run: Run) -> list[dict[str, float]]:
 def _metrics(run: Run) -> dict[str, float]:
     network = run.ema.network.float()
     network.load_state_dict(run.network.state_dict())
-    detector = TorchDetector(network, run.data.val.names, run.preprocessing, run.device)
-    return evaluate(detector, run.data.val, run.data.val_batches).stats
+    detector = ValidationDetector(run, Criterion())
+    metrics = evaluate(detector, run.data.val, run.data.val_batches, detector.add_losses)
+    return metrics.stats | detector.mean_losses()
 
 
 def _stopped(run: Run) -> list[bool]:

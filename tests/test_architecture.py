@@ -101,7 +101,6 @@ WITHOUT_TESTS = {
     "engine/training/muon.py",
     "engine/training/prepare.py",
     "engine/training/run.py",
-    "engine/training/run_log.py",
     "engine/training/signals.py",
     "nn/layers.py",
     "weights/ultralytics.py",

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rtdetr_cli.backends.torch import TorchDetector, torch_detector
@@ -34,10 +35,12 @@ from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import plan_epochs, prepare
 from rtdetr_cli.engine.training.resume import run_checkpoint, save_last, weights_checkpoint
 from rtdetr_cli.engine.training.run import EpochSums, Run, StepTimer
+from rtdetr_cli.engine.training.run_curves import plot_curves
 from rtdetr_cli.engine.training.run_log import Row, RunLog, describe_epoch, validation_columns
 from rtdetr_cli.engine.training.run_pictures import draw_batch, draw_labels, draw_validation
 from rtdetr_cli.engine.training.signals import StopRequest
 from rtdetr_cli.engine.training.step import in_groups, num_groups, train_step
+from rtdetr_cli.engine.training.ultralytics_columns import ultralytics_rows
 from rtdetr_cli.engine.training.validation import ValidationDetector
 from rtdetr_cli.engine.val import draw_curves, evaluate, print_metrics
 from rtdetr_cli.evaluation.metrics import Metrics
@@ -106,7 +109,7 @@ def fit(run: Run, events: TrainEvents) -> None:
         StopRequest: a signal asked to stop; the run is between two steps.
     """
     criterion = Criterion(config=LossConfig(run.recipe.loss))
-    log, stopper = RunLog(run.run_dir, run.progress.rows), Stopper(run.settings, run.progress)
+    log, stopper = _open_log(run), Stopper(run.settings, run.progress)
     while run.progress.epoch < run.settings.epochs:
         if reason := stopper.reason(log.rows):
             say(reason)
@@ -178,6 +181,11 @@ def validate(run: Run, criterion: Criterion, is_late: bool) -> tuple[Metrics | N
     detector = ValidationDetector(run, criterion)
     metrics = evaluate(detector, run.data.val, run.data.val_batches, detector.add_losses)
     return metrics, validation_columns(metrics) | detector.mean_losses()
+
+
+def _open_log(run: Run) -> RunLog:
+    columns = partial(ultralytics_rows, groups=run.optimizer.param_groups)
+    return RunLog(run.run_dir, run.progress.rows, columns if run.settings.ultralytics_csv else None)
 
 
 def _end_epoch(run: Run, metrics: Metrics | None) -> None:
@@ -258,7 +266,7 @@ def _report(run: Run, detector: TorchDetector, metrics: Metrics) -> None:
     """Draw the plots, then print the metrics, which may fail, and the path of the weights."""
     metrics.save_dir = run.run_dir
     if run.settings.plots:
-        RunLog(run.run_dir, run.progress.rows).plot()
+        plot_curves(run.run_dir / "results.png", run.progress.rows)
         draw_curves(run.run_dir, metrics)
         draw_validation(run.run_dir, run.data.val_batches, detector)
     if run.settings.json:

@@ -89,6 +89,8 @@ class TrainSettings(RunFolderSettings):
     """Save the weights every N epochs as epochN.pt; 0: best.pt and last.pt only."""
     plots: bool = True
     """Plot curves and sample batches into the run folder."""
+    ultralytics_csv: bool = False
+    """Add the columns of Ultralytics to results.csv; its time is then the sum over epochs."""
     json: bool = False
     """Print the final metrics as JSON."""
     logger: tuple[Annotated[str, OneOf(("tensorboard", "wandb", "mlflow"))], ...] | None = None

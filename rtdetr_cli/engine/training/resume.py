@@ -29,7 +29,7 @@ from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_chec
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
 """Keys that locate the stopped run."""
 CHANGEABLE = {"device", "workers", "cache", "data", "time", "patience", "save_steps", "save_period"}
-CHANGEABLE |= {"plots", "json", "logger"}
+CHANGEABLE |= {"plots", "json", "logger", "ultralytics_csv"}
 """Keys that may differ in a resumed run, as they change no step."""
 
 

@@ -1,9 +1,10 @@
-"""The log of a training run: results.csv, results.png, args.yaml and a line per epoch."""
+"""The log of a training run: results.csv, args.yaml and a line per epoch."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -24,43 +25,28 @@ class RunLog:
         rows: one row per epoch, shared with the run's progress.
     """
 
-    def __init__(self, run_dir: Path, rows: list[Row]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        rows: list[Row],
+        as_written: Callable[[list[Row]], list[Row]] | None = None,
+    ) -> None:
         self.rows = rows
+        self._as_written = as_written
         self._path = run_dir / "results.csv"
 
     @main_process_only
     def append(self, row: Row) -> None:
         """Add an epoch and write results.csv."""
         self.rows.append(row)
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        rows = self._as_written(self.rows) if self._as_written else self.rows
+        columns = list(dict.fromkeys(key for row in rows for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in self.rows)
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
         with atomic_write(self._path) as path:
             path.write_text(text.getvalue())
-
-    def plot(self) -> None:
-        """Plot every column over the epochs into results.png."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        columns = [key for key in self.rows[-1] if key not in {"epoch", "time"}]
-        width = 5
-        height = -(-len(columns) // width)
-        figure = Figure(figsize=(3.2 * width, 2.6 * height), layout="constrained")
-        FigureCanvasAgg(figure)
-        for index, column in enumerate(columns, start=1):
-            axes = figure.add_subplot(height, width, index)
-            known = [row for row in self.rows if column in row]
-            axes.plot(
-                [row["epoch"] for row in known], [row[column] for row in known], marker=".", ms=4
-            )
-            axes.set_title(column, fontsize=9)
-            axes.tick_params(labelsize=7)
-            axes.grid(alpha=0.3)
-        with atomic_write(self._path.with_name("results.png")) as path:
-            figure.savefig(path, dpi=120)
 
 
 def validation_columns(metrics: Metrics) -> Row:

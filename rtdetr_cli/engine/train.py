@@ -30,6 +30,7 @@ from rtdetr_cli.engine.training.callbacks import Callbacks
 from rtdetr_cli.engine.training.early_stopping import Stopper
 from rtdetr_cli.engine.training.events import TrainEvents, train_events
 from rtdetr_cli.engine.training.failures import explain_failed_step
+from rtdetr_cli.engine.training.label_statistics import plot_labels
 from rtdetr_cli.engine.training.launch import devices_to_launch, launch, leave_outcome
 from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import plan_epochs, prepare
@@ -37,7 +38,7 @@ from rtdetr_cli.engine.training.resume import run_checkpoint, save_last, weights
 from rtdetr_cli.engine.training.run import EpochSums, Run, StepTimer
 from rtdetr_cli.engine.training.run_curves import plot_curves
 from rtdetr_cli.engine.training.run_log import Row, RunLog, describe_epoch, validation_columns
-from rtdetr_cli.engine.training.run_pictures import draw_batch, draw_labels, draw_validation
+from rtdetr_cli.engine.training.run_pictures import draw_batch, draw_validation
 from rtdetr_cli.engine.training.signals import StopRequest
 from rtdetr_cli.engine.training.step import in_groups, num_groups, train_step
 from rtdetr_cli.engine.training.ultralytics_columns import ultralytics_rows
@@ -203,7 +204,7 @@ def _end_epoch(run: Run, metrics: Metrics | None) -> None:
 def _begin(run: Run) -> None:
     save_last(run.run_dir / "weights", run_checkpoint(run))  # finds a full disk at once
     if run.settings.plots:
-        draw_labels(run.run_dir, run.data.train)
+        plot_labels(run.run_dir / "labels.jpg", run.data.train)
 
 
 @main_process_only

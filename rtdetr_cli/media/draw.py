@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rtdetr_cli.core.errors import UsageError, printable
@@ -21,6 +22,10 @@ Colour: TypeAlias = tuple[int, int, int]
 Frame: TypeAlias = tuple[int, int, int, int]
 
 _GOLDEN_RATIO = 0.618034
+_EDGE = (0, 0, 0, 150)
+"""Both edges of a frame, RGBA: on a light ground the edges show, on a dark one the color."""
+_LEAST_LUMA = 110
+"""Darkest color of a frame, of 255."""
 
 
 def draw_boxes(
@@ -33,14 +38,14 @@ def draw_boxes(
     """
     canvas = Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
     marks = _marks(boxes, names, style)
-    pen = ImageDraw.Draw(canvas)
+    pen = ImageDraw.Draw(canvas, "RGBA")
     if style.boxes:
-        width = style.line_width or _fitting(canvas.size, 300, 150, least=1)
+        width = style.line_width or _fitting(canvas.size, 280, 140, least=2)
         for mark in reversed(marks):
-            pen.rectangle(mark.frame, outline=mark.colour, width=width)
+            _draw_frame(pen, mark, width)
     if style.labels:
         size = style.font_size or _fitting(canvas.size, 45, 25, least=11)
-        _write_labels(pen, canvas.size, marks, _font(style.font, size))
+        _write_labels(pen, canvas.size, marks, load_font(style.font, size))
     return np.ascontiguousarray(np.asarray(canvas)[..., ::-1])
 
 
@@ -60,9 +65,20 @@ def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[_Ma
         x1, y1, x2, y2 = (round(corner) for corner in corners)
         name = printable(" ".join(names.get(int(label), str(int(label))).split()))
         text = f"{name} {score:.2f}" if style.conf else name
-        colour = _colour(row if style.color_mode == "instance" else int(label))
+        colour = class_color(row if style.color_mode == "instance" else int(label))
         marks.append(_Mark((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), text, colour))
     return marks
+
+
+def _draw_frame(pen: ImageDraw.ImageDraw, mark: _Mark, width: int) -> None:
+    """A frame inside its box, and a thin dark edge on both sides of it."""
+    x1, y1, x2, y2 = mark.frame
+    edge = max(1, width // 3)
+    pen.rectangle((x1 - edge, y1 - edge, x2 + edge, y2 + edge), outline=_EDGE, width=edge)
+    if min(x2 - x1, y2 - y1) > 2 * width + 2 * edge:
+        inner = (x1 + width, y1 + width, x2 - width, y2 - width)
+        pen.rectangle(inner, outline=_EDGE, width=edge)
+    pen.rectangle(mark.frame, outline=mark.colour, width=width)
 
 
 def _write_labels(
@@ -83,9 +99,7 @@ def _write_labels(
         )
         taken.append(place)
         pen.rectangle(place, fill=mark.colour)
-        red, green, blue = mark.colour
-        is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140
-        ink = (0, 0, 0) if is_bright else (255, 255, 255)
+        ink = (0, 0, 0) if _luma(mark.colour) > 140 else (255, 255, 255)
         pen.text((place[0] + pad, place[1] + pad // 2), mark.text, fill=ink, font=font)
 
 
@@ -117,15 +131,22 @@ def _fitting(size_wh: tuple[int, int], per_side: int, per_short: int, least: int
     return max(least, round(min(side / per_side, min(size_wh) / per_short)))
 
 
-def _colour(index: int) -> Colour:
-    """Color of an index: hues spaced by the golden ratio, two alternating shades."""
-    saturation, value = ((0.85, 0.95), (0.65, 0.8))[index % 2]
-    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+def class_color(index: int) -> Colour:
+    """Color of a class: hues spaced by the golden ratio, two alternating shades, none dark."""
+    saturation = (0.9, 0.65)[index % 2]
+    color = np.array(colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1, saturation, 1)) * 255
+    missing = max(0.0, _LEAST_LUMA - _luma(color))
+    red, green, blue = color + (255 - color) * missing / (255 - _luma(color))
+    return round(red), round(green), round(blue)
+
+
+def _luma(color: Colour | NDArray[np.float64]) -> float:
+    """Brightness of an RGB color in 0..255 (ITU-R BT.601)."""
+    return float(np.dot(color, (0.299, 0.587, 0.114)))
 
 
 @lru_cache(maxsize=8)
-def _font(path: str | None, size: float) -> ImageFont.FreeTypeFont:
+def load_font(path: str | None, size: float) -> ImageFont.FreeTypeFont:
     """Load a TrueType font; by default the DejaVu Sans shipped with matplotlib."""
     file = Path(path) if path else Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     try:

@@ -6,7 +6,7 @@ import torch
 
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.results import Boxes, DrawStyle
-from rtdetr_cli.media.draw import _place, draw_boxes
+from rtdetr_cli.media.draw import _place, class_color, draw_boxes
 
 NAMES = {0: "person", 1: "рюкзак"}
 
@@ -17,20 +17,45 @@ def draw(size_hw, rows, **style):
     return image, draw_boxes(image, boxes, NAMES, DrawStyle(**style))
 
 
+def brighter(before, after):
+    """The pixels of frames; their edges are darker than the ground."""
+    return (after > before).any(axis=2)
+
+
 def test_a_frame_covers_the_first_and_the_last_pixel_of_its_box():
     before, after = draw((60, 80), [[10, 20, 50, 40, 0.9, 0]], labels=False, line_width=1)
-    rows, columns = np.nonzero((after != before).any(axis=2))
+    rows, columns = np.nonzero(brighter(before, after))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 39, 10, 49)
     assert len(rows) == 2 * 40 + 2 * 18  # nothing but the frame
     assert (before == 40).all()
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 6])
+def test_a_frame_shows_on_white_and_on_black(width):
+    """Its dark edges on white, its color on black: a step of at least 100 of 255 levels."""
+    row = [[20, 20, 60, 60, 0.9, 0]]
+    for ground in (0, 255):
+        for label in range(60):
+            boxes = Boxes(torch.tensor([[*row[0][:5], label]]), (80, 80))
+            image = np.full((80, 80, 3), ground, np.uint8)
+            style = DrawStyle(labels=False, line_width=width)
+            drawn = draw_boxes(image, boxes, NAMES, style)
+            luma = drawn[40, :40] @ np.array([0.114, 0.587, 0.299])  # a line across the left side
+            assert np.abs(luma - ground).max() > 100, (ground, label)
+            assert (drawn[40, 20, ::-1] == class_color(label)).all()
+
+
+def test_edges_do_not_fill_a_small_box():
+    _, after = draw((60, 80), [[10, 20, 16, 26, 0.9, 0]], labels=False, line_width=2)
+    assert (after[22:24, 12:14] == 40).all()
+
+
 def test_frames_are_cut_at_the_border():
     before, after = draw((60, 80), [[-30, -5, 200, 90, 0.9, 0]], labels=False, line_width=1)
-    changed = (after != before).any(axis=2)
-    assert changed[0].all()
-    assert changed[:, -1].all()
-    assert not changed[1:-1, 1:-1].any()
+    drawn = brighter(before, after)
+    assert drawn[0].all()
+    assert drawn[:, -1].all()
+    assert not drawn[1:-1, 1:-1].any()
 
 
 def test_labels_and_frames_can_be_left_out():
@@ -44,7 +69,7 @@ def test_labels_and_frames_can_be_left_out():
         return int((image != before).any(axis=2).sum())
 
     assert area(nothing) == 0 < area(name) < area(label)
-    assert not (frame[:59] != before[:59]).any()
+    assert not (frame[:59] != before[:59]).any()  # row 60 less an edge
     assert (label[45:60, 40:60] != before[45:60, 40:60]).any()  # above the frame
 
 

@@ -66,7 +66,9 @@ def _labels_of(dataset: DetectionDataset) -> _Labels:
         size_wh = np.array(record.size_hw[::-1], np.float32)
         low, high = boxes_xyxy[:, :2] / size_wh, boxes_xyxy[:, 2:] / size_wh
         parts.append(
-            _Labels(record.labels[~record.iscrowd], (low + high) / np.float32(2), high - low)
+            _Labels(
+                record.labels[~record.iscrowd], np.asarray((low + high) / 2, np.float32), high - low
+            )
         )
     return _Labels(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 

@@ -26,7 +26,7 @@ demo: export RTDETR_HOME := $(CURDIR)/runs/demo-home
 demo: DEMO := runs/demo/weights/best
 demo: .venv/with-onnx
 	$(RTDETR) train model=rtdetr-n.yaml data=shapes.yaml imgsz=192 batch=4 multi_scale=false \
-	    epochs=$(DEMO_EPOCHS) val_every=$(DEMO_EPOCHS) device=cpu workers=0 name=demo exist_ok
+	    epochs=$(DEMO_EPOCHS) device=cpu workers=0 name=demo exist_ok
 	$(RTDETR) val model=$(DEMO).pt data=shapes.yaml split=test name=demo-val exist_ok
 	$(RTDETR) predict model=$(DEMO).pt source='runs/demo-home/datasets/shapes*/images/test/*.jpg' conf=0.5 \
 	    name=demo-predict exist_ok

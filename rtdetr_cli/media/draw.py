@@ -29,12 +29,17 @@ _LEAST_LUMA = 110
 
 
 def draw_boxes(
-    image_bgr: Pixels, boxes: Boxes, names: Mapping[int, str], style: DrawStyle
+    image_bgr: Pixels,
+    boxes: Boxes,
+    names: Mapping[int, str],
+    style: DrawStyle,
+    every_label: bool = True,
 ) -> Pixels:
     """Draw boxes and labels on a copy of (H, W, 3) uint8 BGR.
 
     The box with the highest score is drawn last and its label placed first, so that it stays
     readable in a crowd. Boxes are clipped to the image; labels are omitted in very small images.
+    A label that finds no free place covers others; without `every_label` it is omitted.
     """
     canvas = Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
     marks = _marks(boxes, names, style)
@@ -45,7 +50,7 @@ def draw_boxes(
             _draw_frame(pen, mark, width)
     if style.labels:
         size = style.font_size or _fitting(canvas.size, 45, 25, least=11)
-        _write_labels(pen, canvas.size, marks, load_font(style.font, size))
+        _write_labels(pen, canvas.size, marks, load_font(style.font, size), every_label)
     return np.ascontiguousarray(np.asarray(canvas)[..., ::-1])
 
 
@@ -86,6 +91,7 @@ def _write_labels(
     size_wh: tuple[int, int],
     marks: list[_Mark],
     font: ImageFont.FreeTypeFont,
+    every_label: bool,
 ) -> None:
     ascent, descent = font.getmetrics()
     pad = max(1, ascent // 5)
@@ -97,6 +103,8 @@ def _write_labels(
         place = _place(
             mark.frame, (int(font.getlength(mark.text)) + 2 * pad, height), size_wh, taken
         )
+        if not every_label and any(_overlap(place, other) for other in taken):
+            continue
         taken.append(place)
         pen.rectangle(place, fill=mark.colour)
         ink = (0, 0, 0) if _luma(mark.colour) > 140 else (255, 255, 255)

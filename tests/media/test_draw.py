@@ -107,6 +107,18 @@ def test_a_label_looks_for_a_free_place_above_inside_then_below():
     assert _place((180, 40, 199, 89), label, image_wh, [])[2] == 199  # stays in the image
 
 
+def test_labels_without_a_free_place_can_be_omitted():
+    """Ten equal boxes have six places for their labels."""
+    image = np.full((200, 300, 3), 40, np.uint8)
+    rows = [[100, 60, 240, 140, 0.9 - row / 20, 0] for row in range(10)]
+    boxes = Boxes(torch.tensor(rows), (200, 300))
+    few = draw_boxes(image, boxes, NAMES, DrawStyle(boxes=False), every_label=False)
+    six = draw_boxes(image, boxes[:6], NAMES, DrawStyle(boxes=False))
+    every = draw_boxes(image, boxes, NAMES, DrawStyle(boxes=False))
+    assert (few == six).all()
+    assert (every != six).any()
+
+
 def test_a_font_that_is_none_is_named(tmp_path):
     (tmp_path / "x.ttf").write_text("words")
     with pytest.raises(UsageError, match=r"x\.ttf cannot be read as a TrueType file"):

@@ -63,7 +63,8 @@ def _mosaic(
     for image, one in zip(images, found, strict=False):
         tile = _resized(image, scale)
         boxes_xyxy = one.boxes_xyxy * scale
-        tiles.append(draw_boxes(tile, _boxes(boxes_xyxy, one, tile), names, style))
+        boxes = _boxes(boxes_xyxy, one, tile)
+        tiles.append(draw_boxes(tile, boxes, names, style, every_label=False))
     captions = [Path(name).name for name in batch.paths[:MOSAIC_IMAGES]]
     with atomic_write(path) as temporary:
         cv2.imwrite(str(temporary), join_tiles(tiles, captions))

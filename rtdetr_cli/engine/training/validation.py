@@ -20,7 +20,7 @@ class ValidationDetector(TorchDetector):
     """
 
     def __init__(self, run: Run, criterion: Criterion) -> None:
-        super().__init__(run.ema.network, run.data.val.names, run.preprocessing, run.device)
+        super().__init__(run.ema.network, run.data.train.names, run.preprocessing, run.device)
         self._criterion = criterion
         self._output: ModelOutput | None = None
         self._sums = dict.fromkeys(criterion.names, 0.0)

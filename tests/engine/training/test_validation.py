@@ -30,7 +30,7 @@ def make_batch(size_hw: tuple[int, int], boxes: list[list[list[float]]]) -> Batc
 def make_detector(network: RTDETRNetwork) -> ValidationDetector:
     state = SimpleNamespace(
         ema=SimpleNamespace(network=network),
-        data=SimpleNamespace(val=SimpleNamespace(names={0: "a", 1: "b"})),
+        data=SimpleNamespace(train=SimpleNamespace(names={0: "a", 1: "b"})),
         preprocessing=Preprocessing((64, 64)),
         device=torch.device("cpu"),
     )

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,14 +19,18 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 from rtdetr_cli.core.errors import StorageError, printable
 from rtdetr_cli.core.files import reason_of
+from rtdetr_cli.core.status import Status, count
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rtdetr_cli.core.live_bar import LiveBar
 
 T = TypeVar("T")
 _LONGEST = 10_000
 """Maximum characters per line; names from outside may have any length."""
-_bars: list[Progress] = []  # bars on screen; lines must be printed above them
+REFRESH_S, LINE_S = 0.5, 10.0
+"""Seconds between two updates of the texts beside a bar, and between two plain lines."""
+clock = time.perf_counter
+_bars: list[LiveBar] = []  # bars on screen; lines must be printed above them
 
 
 class ReaderGone(Exception):  # noqa: N818  (not an error: nothing is reported)
@@ -138,43 +143,86 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def progress(
-    items: Iterable[T], total: int | None = None, label: str | Callable[[], str] = ""
+    items: Iterable[T],
+    total: int | None = None,
+    label: str | Callable[[], str] = "",
+    status: Callable[[], Status] | None = None,
+    done: int = 0,
 ) -> Iterator[T]:
-    """Yield the items and show a progress bar on a terminal.
+    """Yield the items and show the position: a bar on a terminal, elsewhere plain lines.
 
     Args:
         items: any iterable.
-        total: number of items, if known.
+        total: number of items, with those done before, if known.
         label: text before the bar; a function is called for each item.
+        status: texts with the position, asked for at most every half a second on a terminal, and
+            every ten seconds elsewhere, where there are no lines without it.
+        done: number of items done before.
     """
-    if not (_is_main_process() and sys.stderr.isatty()):
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    is_terminal = _is_main_process() and sys.stderr.isatty()
 
     def text() -> str:
         return _line(label() if callable(label) else label)
 
+    if is_terminal:
+        yield from _with_bar(items, total, text, status, done)
+    elif status is not None and _is_main_process():
+        yield from _with_lines(items, total, text, status, done)
+    else:
+        yield from items
+
+
+def _with_bar(
+    items: Iterable[T],
+    total: int | None,
+    label: Callable[[], str],
+    status: Callable[[], Status] | None,
+    done: int,
+) -> Iterator[T]:
+    from rich.console import Console
+
+    from rtdetr_cli.core.live_bar import LiveBar
+
     console = Console(file=cast("TextIO", _Lossy(sys.stderr)), highlight=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *times, console=console, transient=True) as bar:
+    is_due = _every(REFRESH_S)
+    with LiveBar(console, label(), total, done) as bar:
         _bars.append(bar)
         try:
-            task = bar.add_task(text(), total=total)
-            for item in items:
+            for position, item in enumerate(items, start=done + 1):
                 yield item
-                bar.update(task, advance=1, description=text())
+                bar.show(position, label(), status() if status is not None and is_due() else None)
         finally:
             _bars.remove(bar)
+
+
+def _with_lines(
+    items: Iterable[T],
+    total: int | None,
+    label: Callable[[], str],
+    status: Callable[[], Status],
+    done: int,
+) -> Iterator[T]:
+    is_due = _every(LINE_S)
+    is_due()  # the first line comes after ten seconds
+    for position, item in enumerate(items, start=done + 1):
+        yield item
+        if is_due():
+            above, beside = status()
+            say(f"{label()}, step {count(position, total)}: {', '.join((*above, *beside))}")
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+    """A function that returns true at most once in so many seconds."""
+    last = float("-inf")
+
+    def is_due() -> bool:
+        nonlocal last
+        if clock() - last < seconds:
+            return False
+        last = clock()
+        return True
+
+    return is_due
 
 
 def _is_main_process() -> bool:

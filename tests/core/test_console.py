@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from rtdetr_cli.core import console
 from rtdetr_cli.core.console import error, progress, result, result_json, say, table, warn
+from rtdetr_cli.core.status import Status
 
 Captured = pytest.CaptureFixture[str]
 
@@ -38,6 +40,19 @@ def test_table_is_plain_and_whole(capsys: Captured) -> None:
     assert "\x1b" not in "".join(out)
 
 
+def test_without_a_terminal_there_is_a_plain_line_every_ten_seconds(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "clock", lambda: now[0])
+    status = Status(("giou 1.234", "640 px"), ("2.31 it/s", "eta 0:07"))
+    for _ in progress(range(6), 9, "epoch 3/100", lambda: status, done=3):
+        now[0] += 4
+    assert capsys.readouterr().err.splitlines() == [  # after 12 and 24 seconds
+        f"epoch 3/100, step {step}/9: giou 1.234, 640 px, 2.31 it/s, eta 0:07" for step in (6, 9)
+    ]
+
+
 def test_progress_is_silent_without_a_terminal(capsys: Captured) -> None:
     assert list(progress(range(3), 3, "epoch")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
@@ -63,6 +78,24 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a line above [the] bar" in text
     assert "loss [3]" in text
     assert "3/3" in text
+
+
+def test_the_texts_beside_a_bar_are_asked_for_twice_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal, now, asked = Terminal(), [0.0], []
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(console, "clock", lambda: now[0])
+    monkeypatch.setenv("TERM", "xterm")
+
+    def status() -> Status:
+        asked.append(now[0])
+        return Status((f"loss {len(asked)}",), ("fast",))
+
+    for _ in progress(range(8), 8, "epoch", status):
+        now[0] += 0.2
+    assert asked == pytest.approx([0.2, 0.8, 1.4])
+    assert "loss 3" in terminal.getvalue()
 
 
 HOSTILE = "a\x1b[31m\x9b2J\u202e\x7f\n[red]b"

@@ -202,13 +202,14 @@ def _with_lines(
     status: Callable[[], Status],
     done: int,
 ) -> Iterator[T]:
-    is_due = _every(LINE_S)
+    is_due, start = _every(LINE_S), clock()
     is_due()  # the first line comes after ten seconds
     for position, item in enumerate(items, start=done + 1):
         yield item
         if is_due():
-            above, beside = status()
-            say(f"{label()}, step {count(position, total)}: {', '.join((*above, *beside))}")
+            shown, pace = status(), (clock() - start) / (position - done)
+            texts = (*shown.above, *shown.with_eta((total - position) * pace if total else None))
+            say(f"{label()}, step {count(position, total)}: {', '.join(texts)}")
 
 
 def _every(seconds: float) -> Callable[[], bool]:

@@ -51,8 +51,9 @@ class _Lines:
         status: Status = task.fields["status"]
         if status.above:
             yield _text(fit(status.above, width))
-        beside = status.beside or (duration(task.elapsed or 0), _remaining(task))
-        texts = (count(task.completed, task.total), *filter(None, beside))
+        if not status.beside:
+            status = Status(beside=[duration(task.elapsed or 0)])
+        texts = (count(task.completed, task.total), *status.with_eta(task.time_remaining))
         label = fit((task.description,), width)
         right = fit(texts, max(0, width - cell_len(label) - len(GAP)))
         room = width - cell_len(label) - cell_len(right) - 2 * len(GAP)
@@ -75,10 +76,6 @@ def fit(texts: Sequence[str], width: int) -> str:
             break
         line += GAP + text
     return line if cell_len(line) <= width else set_cell_size(line, width)
-
-
-def _remaining(task: Task) -> str:
-    return "" if task.time_remaining is None else f"eta {duration(task.time_remaining)}"
 
 
 def _text(line: str) -> Text:

@@ -1,4 +1,4 @@
-"""Available memory, and the peak memory of this process."""
+"""Available memory, and the memory of this process."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def peak_memory() -> int | None:
     """
     try:
         return 1024 * int(_field(_STATUS, "VmHWM:"))
+    except OSError:
+        return None
+
+
+def resident_memory() -> int | None:
+    """Resident memory of this process in bytes; None except on Linux."""
+    try:
+        return 1024 * int(_field(_STATUS, "VmRSS:"))
     except OSError:
         return None
 

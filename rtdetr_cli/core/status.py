@@ -12,7 +12,14 @@ class Status(NamedTuple):
     above: Sequence[str] = ()
     """In a line of its own above the bar."""
     beside: Sequence[str] = ()
-    """After the count, at the right of the bar; none: elapsed and remaining time."""
+    """After the count, at the right of the bar."""
+    seconds_left: float | None = None
+    """To the end of the command; None: estimated from the items so far."""
+
+    def with_eta(self, estimate: float | None) -> list[str]:
+        """The texts beside the bar, then the remaining time if it is known."""
+        seconds = estimate if self.seconds_left is None else self.seconds_left
+        return [*self.beside, *([] if seconds is None else [f"eta {duration(seconds)}"])]
 
 
 def count(done: float, total: float | None) -> str:

@@ -32,15 +32,17 @@ from rtdetr_cli.engine.training.events import TrainEvents, train_events
 from rtdetr_cli.engine.training.failures import explain_failed_step
 from rtdetr_cli.engine.training.label_statistics import plot_labels
 from rtdetr_cli.engine.training.launch import devices_to_launch, launch, leave_outcome
+from rtdetr_cli.engine.training.live_status import LiveStatus
 from rtdetr_cli.engine.training.optim import train_mode
 from rtdetr_cli.engine.training.prepare import plan_epochs, prepare
 from rtdetr_cli.engine.training.resume import run_checkpoint, save_last, weights_checkpoint
 from rtdetr_cli.engine.training.run import EpochSums, Run, StepTimer
 from rtdetr_cli.engine.training.run_curves import plot_curves
-from rtdetr_cli.engine.training.run_log import Row, RunLog, describe_epoch, validation_columns
+from rtdetr_cli.engine.training.run_log import Row, RunLog, validation_columns
 from rtdetr_cli.engine.training.run_pictures import draw_batch, draw_validation
 from rtdetr_cli.engine.training.signals import StopRequest
 from rtdetr_cli.engine.training.step import in_groups, num_groups, train_step
+from rtdetr_cli.engine.training.summary import describe_end
 from rtdetr_cli.engine.training.ultralytics_columns import ultralytics_rows
 from rtdetr_cli.engine.training.validation import ValidationDetector
 from rtdetr_cli.engine.val import draw_curves, evaluate, print_metrics
@@ -122,7 +124,7 @@ def fit(run: Run, events: TrainEvents) -> None:
         if not run.progress.is_planned:
             plan_epochs(run, stopper.epochs_that_fit(run.progress.epoch + 1))
         log.append(row)
-        say(describe_epoch(row, run.settings.epochs))
+        log.show(run.settings)
         _end_epoch(run, metrics)
         events.epoch_end(row)
         if events.should_stop():
@@ -150,6 +152,7 @@ def train_epoch(run: Run, criterion: Criterion) -> Row:
         run.stop.check()
         if run.progress.step % run.settings.save_steps == 0:
             _save_last(run)
+    run.pace.steps_end()
     row = {"epoch": run.progress.epoch + 1, "time": sums.seconds, **sums.means()}
     if sums.skipped:
         row["train/skipped"] = sums.skipped
@@ -163,8 +166,9 @@ def _epoch_steps(run: Run, timer: StepTimer) -> Iterator[list[Batch]]:
     loader, accumulate, done = run.data.train_batches, settings.accumulate, run.progress.sums.steps
     loader.set_epoch(epoch, strong=epoch < settings.epochs - run.recipe.clean_epochs)
     steps = in_groups(loader.batches(done * accumulate), accumulate)
-    total = num_groups(len(loader), accumulate) - done
-    yield from progress(timer.wait_for(steps), total, f"epoch {epoch + 1}/{settings.epochs}")
+    total, status = num_groups(len(loader), accumulate), LiveStatus(run)
+    label = f"epoch {epoch + 1}/{settings.epochs}"
+    yield from progress(status.watch(timer.wait_for(steps)), total, label, status, done)
 
 
 def validate(run: Run, criterion: Criterion, is_late: bool) -> tuple[Metrics | None, Row]:
@@ -198,6 +202,7 @@ def _end_epoch(run: Run, metrics: Metrics | None) -> None:
     if metrics is not None and is_best:
         state.best = metrics.stats["AP"]
     _save(run, is_best)
+    run.pace.epoch_ends(is_validated=metrics is not None)
 
 
 @main_process_only
@@ -264,7 +269,7 @@ def _load_best(run: Run) -> Checkpoint:
 
 @main_process_only
 def _report(run: Run, detector: TorchDetector, metrics: Metrics) -> None:
-    """Draw the plots, then print the metrics, which may fail, and the path of the weights."""
+    """Draw the plots, then print the metrics, which may fail, and the end of the log."""
     metrics.save_dir = run.run_dir
     if run.settings.plots:
         plot_curves(run.run_dir / "results.png", run.progress.rows)
@@ -274,5 +279,4 @@ def _report(run: Run, detector: TorchDetector, metrics: Metrics) -> None:
         result_json(json.dumps(metrics.to_dict()))
     else:
         print_metrics(metrics)
-    best = run.run_dir / "weights" / "best.pt"
-    say(f"saved to {run.run_dir}; try `rtdetr predict model={best} source=your.jpg`")
+    say(*describe_end(run, metrics))

@@ -14,6 +14,7 @@ from rtdetr_cli.core.console import progress, result, result_json, say, table, w
 from rtdetr_cli.core.distributed import all_gather, run_on_main
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
+from rtdetr_cli.core.status import Status
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
@@ -102,7 +103,12 @@ def _detect(
     """
     evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
     seconds, num_images = dict.fromkeys(STAGES, 0.0), 0
-    for batch in progress(loader, len(loader), "val"):
+
+    def status() -> Status:
+        ms = 1000 * sum(seconds.values()) / num_images
+        return Status(beside=(f"{num_images} images", f"{ms:.1f} ms an image"))
+
+    for batch in progress(loader, len(loader), "val", status):
         start = time.perf_counter()
         found = detector.detect(batch.images, batch.sizes_hw, max_det)
         detected = time.perf_counter()

@@ -11,7 +11,8 @@ from rtdetr_cli.core.status import Status
 
 STATUS = Status(
     above=("giou 1.234", "vfl 0.812", "l1 0.456", "53 boxes", "640 px", "4.10 GB", "wait 3 %"),
-    beside=("2.31 it/s", "eta 1:23:45"),
+    beside=("2.31 it/s",),
+    seconds_left=5025,
 )
 
 

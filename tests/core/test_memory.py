@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rtdetr_cli.core import memory
-from rtdetr_cli.core.memory import free_memory, peak_memory
+from rtdetr_cli.core.memory import free_memory, peak_memory, resident_memory
 
 
 @pytest.fixture
@@ -46,5 +46,7 @@ def test_elsewhere_it_is_all_memory_or_unknown(tmp_path, monkeypatch):
 def test_the_peak_stays_when_the_memory_is_given_back(machine, monkeypatch):
     monkeypatch.setattr(memory, "_STATUS", machine / "status")
     assert peak_memory() is None
+    assert resident_memory() is None
     (machine / "status").write_text("VmRSS:\t  100 kB\nVmHWM:\t  5000 kB\n")
     assert peak_memory() == 5000 * 1024
+    assert resident_memory() == 100 * 1024

@@ -49,7 +49,7 @@ def test_the_run_folder_has_all_documented_files(tiny_yaml, squares, tmp_path, c
     printed = capsys.readouterr()
     assert json.loads(printed.out)["num_images"] == 4
     assert "recipe: AdamW lr" in printed.err
-    assert "epoch 2/2" in printed.err
+    assert "  2/2  " in printed.err
     best = torch.load(folder / "weights" / "best.pt", weights_only=True)
     assert best["names"] == {0: "green", 1: "red"}
     assert best["training"] is None
@@ -77,7 +77,7 @@ def test_recipe_deim_trains_with_its_loss_and_cached_images(tiny_yaml, squares, 
     rows = read_rows(tmp_path / "runs" / "train")
     assert all(float(row["train/loss_mal"]) > 0 for row in rows)
     assert "train/loss_vfl" not in rows[0]
-    assert f"  mal {float(rows[1]['train/loss_mal']):.3f}  bbox " in printed
+    assert "  giou    mal     l1      P      R   AP50      AP" in printed
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class TrainSettings(RunFolderSettings):
         "model": "Model and data",
         "epochs": "Duration, batch and image size",
         "device": "Machine",
-        "val_every": "Validation, checkpoints and logs",
+        "val": "Validation, checkpoints and logs",
         "optimizer": "Optimizer (None: set by the recipe of the architecture and the run length)",
         "num_denoising": "Denoising",
         "photometric": "Augmentation (None: set by the recipe)",
@@ -81,6 +81,10 @@ class TrainSettings(RunFolderSettings):
     """Compile backbone and encoder (torch.compile), for long runs; step 1 takes minutes."""
 
     name: str = "train"
+    val: bool = True
+    """Validate; false: no metrics, and best.pt holds the weights of the last epoch."""
+    val_fraction: Annotated[float, Range(0.001, 0.999)] | None = None
+    """Share of the training images to hold out for validation, drawn with the seed."""
     val_every: Count = 1
     """Validate every N epochs and after the last one."""
     save_steps: Count = 1000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rtdetr_cli.data.dataset import DetectionDataset, Floats, Ints
-from rtdetr_cli.evaluation.report import plain_axes, save_figure, short_name
+from rtdetr_cli.evaluation.figures import plain_axes, save_figure, short_name
 from rtdetr_cli.media.draw import class_color
 
 if TYPE_CHECKING:

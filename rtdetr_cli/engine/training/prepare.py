@@ -46,6 +46,7 @@ def prepare(settings: TrainSettings) -> Run:
     settings, stopped, folder = run_on_main(lambda: start_or_resume(settings))
     run = run_on_all(lambda: _assemble(settings, stopped))
     run.run_dir = run_on_main(lambda: _open_folder(run, folder))
+    run.pace.count_earlier(sum(row["time"] for row in run.progress.rows))
     run.join_processes()
     if run.settings.compile:
         compile_network(run.network, run.recipe.multi_scale is not None)

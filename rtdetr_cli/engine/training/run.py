@@ -23,6 +23,7 @@ from rtdetr_cli.data.loader import EvalLoader, TrainLoader
 from rtdetr_cli.engine.training.cpu_convolutions import speed_up_convolutions
 from rtdetr_cli.engine.training.ema import EMA
 from rtdetr_cli.engine.training.optim import NORMS, build_optimizer, freeze
+from rtdetr_cli.engine.training.pace import Pace
 from rtdetr_cli.engine.training.precision import Precision
 from rtdetr_cli.engine.training.recipe import Recipe
 from rtdetr_cli.engine.training.run_log import Row
@@ -63,8 +64,11 @@ class EpochSums:
 
     def means(self) -> dict[str, float]:
         """Mean of each loss; empty if every step was skipped."""
+        if not self.losses:
+            return {}
+        totals = torch.stack(list(self.losses.values())).tolist()  # one copy from the device
         counted = self.steps - self.skipped
-        return {f"train/{name}": total.item() / counted for name, total in self.losses.items()}
+        return {f"train/{name}": t / counted for name, t in zip(self.losses, totals, strict=True)}
 
 
 class StepTimer:
@@ -211,6 +215,7 @@ class Run(StepState):
     Attributes:
         run_dir: the run folder, set once it has been created.
         stop: signals that ask to stop.
+        pace: how long the run takes.
         held: resources released at the end of training, such as the lock of the folder.
     """
 
@@ -218,4 +223,5 @@ class Run(StepState):
     preprocessing: Preprocessing
     run_dir: Path = Path()
     stop: StopSignals = field(default_factory=StopSignals)
+    pace: Pace = field(default_factory=Pace)
     held: ExitStack = field(default_factory=ExitStack)

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from rtdetr_cli.engine.training.run_log import Row
-from rtdetr_cli.evaluation.report import Floats, plain_axes, save_figure
+from rtdetr_cli.evaluation.figures import plain_axes, save_figure
+from rtdetr_cli.evaluation.matching import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

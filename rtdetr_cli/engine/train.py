@@ -57,11 +57,11 @@ class TrainResult:
 
     Attributes:
         run_dir: the run folder; the best weights are `weights/best.pt` in it.
-        metrics: of the best weights on the validation split.
+        metrics: of the best weights on the validation split; None with val=false.
     """
 
     run_dir: Path
-    metrics: Metrics
+    metrics: Metrics | None
 
 
 def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainResult:
@@ -100,7 +100,7 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
                 with _save_when_stopped(run):
                     fit(run, events)
                 result = TrainResult(run.run_dir, _score_best(run))
-                events.train_end(result.metrics.stats)
+                events.train_end(result.metrics.stats if result.metrics else {})
         leave_outcome(result)
     return result
 
@@ -176,15 +176,16 @@ def validate(run: Run, criterion: Criterion, is_late: bool) -> tuple[Metrics | N
 
     Returns:
         The metrics and their columns of results.csv, with the losses; None and no columns in
-        other epochs.
+        other epochs, and with val=false.
     """
     epoch = run.progress.epoch + 1
     is_last = is_late or epoch == run.settings.epochs
-    if not is_last and epoch % run.settings.val_every:
+    data, is_due = run.data, is_last or epoch % run.settings.val_every == 0
+    if not is_due or data.val is None or data.val_batches is None:
         return None, {}
     broadcast(run.ema.network.buffers())  # BatchNorms on CPUs are not synchronised
     detector = ValidationDetector(run, criterion)
-    metrics = evaluate(detector, run.data.val, run.data.val_batches, detector.add_losses)
+    metrics = evaluate(detector, data.val, data.val_batches, detector.add_losses)
     return metrics, validation_columns(metrics) | detector.mean_losses()
 
 
@@ -194,13 +195,16 @@ def _open_log(run: Run) -> RunLog:
 
 
 def _end_epoch(run: Run, metrics: Metrics | None) -> None:
-    """Advance to the next epoch and save: best.pt if the AP is the best so far, then last.pt."""
+    """Advance to the next epoch and save: best.pt, then last.pt.
+
+    Without validation the last weights count as the best.
+    """
     state = run.progress
     state.epoch += 1
     state.sums = EpochSums()
-    is_best = metrics is not None and metrics.stats["AP"] > state.best
-    if metrics is not None and is_best:
-        state.best = metrics.stats["AP"]
+    is_best = not run.settings.val
+    if metrics is not None and metrics.stats["AP"] > state.best:
+        is_best, state.best = True, metrics.stats["AP"]
     _save(run, is_best)
     run.pace.epoch_ends(is_validated=metrics is not None)
 
@@ -251,10 +255,11 @@ def _save_when_stopped(run: Run) -> Iterator[None]:
             raise SystemExit(128 + run.stop.number) from None
 
 
-def _score_best(run: Run) -> Metrics:
-    """Score the best weights once more and report."""
-    detector = torch_detector(_load_best(run), str(run.device))
-    metrics = evaluate(detector, run.data.val, run.data.val_batches)
+def _score_best(run: Run) -> Metrics | None:
+    """Score the best weights once more and report; without validation there is no score."""
+    detector, data, metrics = torch_detector(_load_best(run), str(run.device)), run.data, None
+    if data.val is not None and data.val_batches is not None:
+        metrics = evaluate(detector, data.val, data.val_batches)
     _report(run, detector, metrics)
     return metrics
 
@@ -268,15 +273,17 @@ def _load_best(run: Run) -> Checkpoint:
 
 
 @main_process_only
-def _report(run: Run, detector: TorchDetector, metrics: Metrics) -> None:
+def _report(run: Run, detector: TorchDetector, metrics: Metrics | None) -> None:
     """Draw the plots, then print the metrics, which may fail, and the end of the log."""
-    metrics.save_dir = run.run_dir
+    if metrics is not None:
+        metrics.save_dir = run.run_dir
     if run.settings.plots:
         plot_curves(run.run_dir / "results.png", run.progress.rows)
-        draw_curves(run.run_dir, metrics)
-        draw_validation(run.run_dir, run.data.val_batches, detector)
-    if run.settings.json:
+        if metrics is not None and run.data.val_batches is not None:
+            draw_curves(run.run_dir, metrics)
+            draw_validation(run.run_dir, run.data.val_batches, detector)
+    if metrics is not None and run.settings.json:
         result_json(json.dumps(metrics.to_dict()))
-    else:
+    elif metrics is not None:
         print_metrics(metrics)
     say(*describe_end(run, metrics))

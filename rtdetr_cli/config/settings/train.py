@@ -186,7 +186,18 @@ def _reason(settings: TrainSettings) -> str | None:
         return f"backbone_lr has no effect with freeze={settings.freeze}"
     if settings.optimizer == "sgd" and settings.lr is None and not settings.resume:
         return "optimizer=sgd needs lr=; the recipe's learning rates are made for AdamW"
-    return _dense_reason(settings)
+    return _validation_reason(settings) or _dense_reason(settings)
+
+
+def _validation_reason(settings: TrainSettings) -> str | None:
+    """Explain why a key that needs metrics has no effect with val=false."""
+    idle = {"val_fraction": None, "patience": 0, "val_every": 1, "json": False}
+    for key, value in idle.items():
+        given = getattr(settings, key)
+        if not settings.val and given != value:
+            shown = "true" if given is True else given
+            return f"{key}={shown} has no effect with val=false, which gives no metrics"
+    return None
 
 
 def _dense_reason(settings: TrainSettings) -> str | None:

@@ -12,16 +12,14 @@ from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.train import TrainSettings
-from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.console import say
 from rtdetr_cli.core.distributed import rank, run_on_all, run_on_main, world_size
-from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.lock import claimed
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
 from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, num_batches
-from rtdetr_cli.data.selection import select_classes, take_fraction
-from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.training.compiled import compile_network
 from rtdetr_cli.engine.training.initial_weights import initial_network
@@ -32,6 +30,7 @@ from rtdetr_cli.engine.training.recipe import Recipe, resolve_recipe, starts_pre
 from rtdetr_cli.engine.training.resume import restore, start_or_resume
 from rtdetr_cli.engine.training.run import Data, Progress, Run
 from rtdetr_cli.engine.training.run_log import write_args
+from rtdetr_cli.engine.training.splits import open_splits, write_held_out
 from rtdetr_cli.engine.training.step import num_groups
 from rtdetr_cli.weights.checkpoint import Checkpoint
 
@@ -66,7 +65,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     precision = choose_precision(settings.amp, device)
     Loggers(settings.logger or ())  # a missing package is reported before anything is read
     preprocessing = Preprocessing(size_hw(settings.imgsz))
-    train_split, val_split = _open_splits(settings)
+    train_split, val_split = open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained = initial_network(settings, train_split.names, stopped)
     check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
@@ -103,6 +102,8 @@ def _open_folder(run: Run, folder: Path | None) -> Path:
     folder = folder or new_run_dir(settings.project, settings.name, settings.exist_ok)
     run.held.enter_context(claimed(folder, "is being trained"))
     write_args(folder, settings)
+    if settings.val_fraction is not None and run.data.val is not None:
+        write_held_out(folder, run.data.val)
     return folder
 
 
@@ -125,36 +126,22 @@ def _check_given(settings: TrainSettings) -> None:
         )
 
 
-def _open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDataset]:
-    config = load_data(settings.data or "")
-    train_split, val_split = open_split(config, "train"), open_split(config, "val")
-    for note in dict.fromkeys([*train_split.notes, *val_split.notes]):
-        warn(note)
-    if train_split.names != val_split.names:
-        raise DataError(f"{settings.data}: the classes of train and val differ")
-    train_split, val_split = (
-        select_classes(split, settings.classes, settings.single_cls)
-        for split in (train_split, val_split)
-    )
-    train_split = take_fraction(train_split, settings.fraction, settings.seed)
-    if train_split.num_boxes == 0:
-        part = "what classes and fraction leave of " if settings.classes else ""
-        raise DataError(f"{settings.data}: {part}the training split has no boxes")
-    return train_split, val_split
-
-
 def _load(
     settings: TrainSettings,
     recipe: Recipe,
     train_split: DetectionDataset,
-    val_split: DetectionDataset,
+    val_split: DetectionDataset | None,
 ) -> Data:
-    batches = TrainLoader(train_split, _loader_config(settings, recipe))
-    per_worker = settings.batch // world_size()
-    preprocessing = Preprocessing(size_hw(settings.imgsz))
-    val_batches = EvalLoader(val_split, per_worker, preprocessing, settings.workers)
-    described = fingerprint({"train": train_split, "val": val_split})
-    return Data(train_split, val_split, batches, val_batches, described)
+    data = Data(train_split, TrainLoader(train_split, _loader_config(settings, recipe)))
+    described = {"train": train_split}
+    if val_split is not None:
+        per_worker = settings.batch // world_size()
+        preprocessing = Preprocessing(size_hw(settings.imgsz))
+        data.val = val_split
+        data.val_batches = EvalLoader(val_split, per_worker, preprocessing, settings.workers)
+        described["val"] = val_split
+    data.fingerprint = fingerprint(described)
+    return data
 
 
 def _loader_config(settings: TrainSettings, recipe: Recipe) -> LoaderConfig:
@@ -201,9 +188,9 @@ def plan_epochs(run: Run, epochs: int | None) -> None:
 
 def _print_start(run: Run) -> None:
     data = run.data
+    validated = "no validation" if data.val is None else f"{len(data.val)} to validate"
     say(
         f"{run.network.config.name} on {run.device}; {len(data.train)} images with "
-        f"{data.train.num_boxes} boxes to train on, {len(data.val)} to validate, "
-        f"{len(data.train.names)} classes"
+        f"{data.train.num_boxes} boxes to train on, {validated}, {len(data.train.names)} classes"
     )
     say(*run.recipe.describe(run.precision.describe()).splitlines())

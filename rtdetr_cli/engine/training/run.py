@@ -119,13 +119,13 @@ class Progress:
 
 @dataclass
 class Data:
-    """The two splits and their batches."""
+    """The two splits and their batches; those of validation are None with val=false."""
 
     train: DetectionDataset
-    val: DetectionDataset
     train_batches: TrainLoader
-    val_batches: EvalLoader
-    fingerprint: Fingerprint
+    val: DetectionDataset | None = None
+    val_batches: EvalLoader | None = None
+    fingerprint: Fingerprint = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)

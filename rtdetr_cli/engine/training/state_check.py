@@ -64,7 +64,7 @@ def check_training(checkpoint: Checkpoint, origin: str) -> None:
         _mapping(state, "training state", KEYS)
         settings = _settings(state["settings"])
         _check_progress(state, settings)
-        _check_fingerprint(state["fingerprint"])
+        _check_fingerprint(state["fingerprint"], {"train", "val"} if settings.val else {"train"})
         _check_scaler(state["scaler"])
         check_scale(checkpoint, "its network")
         with torch.device("meta"):
@@ -145,8 +145,8 @@ def _check_columns(values: Mapping[Any, Any]) -> None:
             raise WeightsError(f"its results have no column {shown(name)}")
 
 
-def _check_fingerprint(value: Inert) -> None:
-    for split, parts in _mapping(value, "fingerprint", {"train", "val"}).items():
+def _check_fingerprint(value: Inert, splits: set[str]) -> None:
+    for split, parts in _mapping(value, "fingerprint", splits).items():
         texts = [*_mapping(parts, f"fingerprint of {split}").items()]
         if not all(isinstance(text, str) for pair in texts for text in pair):
             raise WeightsError(f"its fingerprint of {split} is not a mapping of strings")

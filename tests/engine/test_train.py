@@ -217,6 +217,36 @@ def test_patience_ends_the_run(tiny_yaml, squares, tmp_path, capsys):
     assert len(read_rows(tmp_path / "train")) == 2
 
 
+def test_without_validation_the_last_weights_are_the_best(tiny_yaml, squares, tmp_path, capsys):
+    more = ("epochs=2", "val=false", "plots=true", "time=0.0001")  # the time ends it after one
+    words = command(tiny_yaml, squares, tmp_path, *more)
+    words.remove("epochs=2")
+    assert run(words) == 0
+    printed = capsys.readouterr()
+    assert "on, no validation, 2 classes" in printed.err
+    assert "time=0.0001 hours are over" in printed.err
+    assert "best.pt has the weights of the last epoch" in printed.err
+    assert printed.out == ""
+    folder = tmp_path / "train"
+    last, best = (load_checkpoint(folder / "weights" / name) for name in ("last.pt", "best.pt"))
+    assert all(torch.equal(last.weights[name], best.weights[name]) for name in last.weights)
+    assert not [column for column in read_rows(folder)[0] if column.startswith("metrics")]
+    assert (folder / "results.png").is_file()
+    assert not [*folder.glob("val_*")]
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("patience=1", "patience=1"), ("val_fraction=0.5", "val_fraction=0.5"),
+                       ("json", "json=true"), ("val_every=2", "val_every=2")]
+)  # fmt: skip
+def test_keys_that_need_metrics_are_refused_without_validation(
+    key, shown, tiny_yaml, squares, tmp_path, capsys
+):
+    words = command(tiny_yaml, squares, tmp_path, "val=false", "epochs=3", key)
+    assert run(words) == 2
+    assert f"{shown} has no effect with val=false" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_killed_loading_process_is_an_error(
     split, tiny_yaml, squares, tmp_path, monkeypatch, capsys

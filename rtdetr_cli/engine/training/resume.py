@@ -101,19 +101,26 @@ def start_or_resume(
 ) -> tuple[TrainSettings, Checkpoint | None, Path | None]:
     """The settings of a run and, if it is resumed, its checkpoint and folder.
 
-    A launcher restarts its workers with the same arguments, so in a worker `resume=true` starts a
-    new run if none has been saved yet.
+    A finished run with more epochs= continues as a new one. A launcher restarts its workers with
+    the same arguments, so in a worker `resume=true` starts a new run if none has been saved yet.
 
     Raises:
-        UsageError, WeightsError: see `open_stopped_run`.
+        UsageError: there is no run to resume, or a key differs from those of the run.
+        WeightsError: its checkpoint is damaged or holds no training state.
     """
     if not settings.resume:
         return settings, None, None
-    finds_newest = settings.resume is True and Path(settings.model).name != LAST
+    finds_newest = settings.resume is True and _last_of_model(settings) is None
     if is_worker() and finds_newest and settings.data and _newest(settings) is None:
         say("resume: there is no run to resume yet; starting one")
         return replace(settings, resume=False), None, None
-    return open_stopped_run(settings)
+    path = _last_checkpoint(settings)
+    checkpoint = open_last(path)
+    stored = settings_from_pairs(TrainSettings, (checkpoint.training or {})["settings"])
+    done = (checkpoint.training or {})["epoch"]
+    if "epochs" in given_keys(settings) and settings.epochs > done >= stored.epochs:
+        return _beyond_end(settings, stored, path), None, None
+    return _stopped_run(settings, stored, path, checkpoint), checkpoint, _folder_of(path)
 
 
 def run_folder(settings: TrainSettings) -> Path:
@@ -125,29 +132,24 @@ def run_folder(settings: TrainSettings) -> Path:
     return _folder_of(_last_checkpoint(settings))
 
 
-def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint, Path]:
-    """Find the run to resume.
-
-    Returns:
-        Its settings, its checkpoint and its folder.
+def _stopped_run(
+    settings: TrainSettings, stored: TrainSettings, path: Path, checkpoint: Checkpoint
+) -> TrainSettings:
+    """The settings with which a run is resumed: its own, and the keys that may change.
 
     Raises:
-        UsageError: there is none, or a key differs from those of the run.
-        WeightsError: the checkpoint is damaged or holds no training state.
+        UsageError: another key differs from that of the run.
     """
-    path = _last_checkpoint(settings)
-    folder = _folder_of(path)
-    checkpoint = open_last(path)
-    state = checkpoint.training or {}
-    stored = settings_from_pairs(TrainSettings, state["settings"])
+    folder, state = _folder_of(path), checkpoint.training or {}
     given = given_keys(settings) - FOUND_BY
-    if str(path) == settings.model:
+    if _last_of_model(settings) == path:
         given -= {"model"}
     for key in sorted(given - CHANGEABLE):
-        if getattr(settings, key) != getattr(stored, key):
+        if (value := getattr(settings, key)) != getattr(stored, key):
             raise UsageError(
                 f"{path} was started with {key}={getattr(stored, key)}; a resumed run cannot "
-                f"change it to {getattr(settings, key)}"
+                f"change it to {value}; model={path} instead of resume starts a new run from its "
+                "weights"
             )
     remove_leftovers(folder)
     changes = {
@@ -155,7 +157,30 @@ def open_stopped_run(settings: TrainSettings) -> tuple[TrainSettings, Checkpoint
     }
     resumed = settings_from_pairs(TrainSettings, {**primitives(stored), **changes})
     _print_position(folder, state, resumed.epochs)
-    return resumed, checkpoint, folder
+    return resumed
+
+
+def _beyond_end(settings: TrainSettings, stored: TrainSettings, path: Path) -> TrainSettings:
+    """The settings of a new run that fine-tunes a finished one for the epochs that are missing.
+
+    Keys that are not given are those of the finished run, except those that its length or its
+    initial weights determined.
+    """
+    given = given_keys(settings) - {"resume", "model", "pretrained", "recipe", "exist_ok"}
+    folder, more = _folder_of(path), settings.epochs - stored.epochs
+    kept = primitives(stored) | dict.fromkeys(("pretrained", "recipe", "time", "dense_epochs"))
+    for key in ("patience", "save_period"):
+        kept[key] = getattr(stored, key) if getattr(stored, key) < more else 0
+    kept |= {key: value for key, value in primitives(settings).items() if key in given}
+    if "project" not in given:
+        kept["project"] = str(folder.parent)
+    place = {"model": str(path), "resume": False, "exist_ok": False, "epochs": more}
+    say(
+        f"{folder} is finished, all {stored.epochs} epochs are done; fine-tuning from its last.pt "
+        f"for {more} more, to {settings.epochs} in all: a new run with a schedule of its own"
+    )
+    continued = settings_from_pairs(TrainSettings, kept | place)
+    return replace(continued, given=frozenset(given))
 
 
 def given_keys(settings: TrainSettings) -> set[str]:
@@ -199,21 +224,34 @@ def _last_checkpoint(settings: TrainSettings) -> Path:
         if not path.is_file() and not path.with_name(PREVIOUS).is_file():
             raise UsageError(f"resume={settings.resume}: there is no such checkpoint")
         return path
-    if Path(settings.model).name == LAST:
-        return Path(settings.model)
+    named = _last_of_model(settings)
+    if named is not None:
+        return named
     newest = _newest(settings)
     if newest is None:
         raise UsageError(
-            f"resume: no run with a last.pt in {settings.project}/{settings.name}*; "
+            f"resume: no run with a last.pt in {settings.project}/{_runs(settings)}; "
             "give its path with resume=path/to/last.pt"
         )
     return newest.with_name(LAST)
 
 
+def _last_of_model(settings: TrainSettings) -> Path | None:
+    """The last.pt that `model` names, or that of the run folder that it names."""
+    path = Path(settings.model)
+    path = path / "weights" / LAST if path.is_dir() else path
+    return path if path.name == LAST else None
+
+
 def _newest(settings: TrainSettings) -> Path | None:
     first = run_path(settings.project, settings.name)
-    found = first.parent.glob(f"{first.name}*/weights/last*.pt")
+    found = first.parent.glob(f"{_runs(settings)}/weights/last*.pt")
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _runs(settings: TrainSettings) -> str:
+    """Pattern of the run folders: those of `name`, or all if it is not given."""
+    return f"{Path(settings.name).name}*" if "name" in given_keys(settings) else "*"
 
 
 LAST, PREVIOUS, DAMAGED, NEXT = "last.pt", "last-previous.pt", "last-damaged.pt", ".last-next.pt"

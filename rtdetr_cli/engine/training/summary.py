@@ -7,12 +7,15 @@ import shlex
 from pathlib import Path
 
 from rtdetr_cli.core.status import duration
+from rtdetr_cli.engine.training.resume import DAMAGED, PREVIOUS
 from rtdetr_cli.engine.training.run import Run
 from rtdetr_cli.engine.training.run_log import Row
+from rtdetr_cli.engine.training.splits import VAL_IMAGES
 from rtdetr_cli.evaluation.metrics import Metrics
 
 NUM_WORST = 3
-EXTRA_FILES = ("results.png", "results.csv", "args.yaml", "val_images.txt")
+SPARE = {PREVIOUS, DAMAGED}
+EXTRA_FILES = ("results.png", "results.csv", "args.yaml", VAL_IMAGES)
 
 
 def describe_end(run: Run, metrics: Metrics | None) -> list[str]:
@@ -42,12 +45,12 @@ def _worst_classes(metrics: Metrics) -> list[str]:
 
 
 def _files(run_dir: Path) -> list[str]:
-    weights = sorted((run_dir / "weights").glob("*.pt"))
-    sizes = [f"weights/{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in weights]
+    kept = [path for path in (run_dir / "weights").glob("*.pt") if path.name not in SPARE]
+    sizes = [f"weights/{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in sorted(kept)]
     others = [name for name in EXTRA_FILES if (run_dir / name).is_file()]
     images = len([*run_dir.glob("*.jpg"), *run_dir.glob("*.png")]) - ("results.png" in others)
     more = [f"{images} images"] if images else []
-    return [f"files in {run_dir}: {', '.join([*sizes, *others, *more])}"]
+    return [f"files in {run_dir}:", f"  {', '.join(sizes)}", f"  {', '.join([*others, *more])}"]
 
 
 def _next_commands(run: Run, has_val_split: bool) -> list[str]:

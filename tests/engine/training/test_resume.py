@@ -303,6 +303,85 @@ def test_resuming_a_finished_run_reports_it(whole, module_yaml, squares, tmp_pat
     assert ends_alike(tmp_path / "copy", whole)
 
 
+def test_a_finished_run_continues_as_fine_tuning_in_a_new_folder(whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    last = tmp_path / "train" / "weights" / "last.pt"
+    before = last.read_bytes()
+    capsys.readouterr()
+    assert run(["train", f"resume={last}", "epochs=5", "lr=0", "backbone_lr=0"]) == 0
+    said = capsys.readouterr().err
+    assert (
+        "train is finished, all 3 epochs are done; fine-tuning from its last.pt for 2 more, to 5 in"
+        " all: a new run with a schedule of its own"
+    ) in said
+    assert "cosine after 0 of 8 steps" in said  # four steps an epoch, from the start
+    assert last.read_bytes() == before
+    longer = load_checkpoint(tmp_path / "train2" / "weights" / "last.pt")
+    settings = longer.training["settings"]
+    assert (settings["model"], settings["resume"], settings["epochs"]) == (str(last), False, 2)
+    assert (settings["imgsz"], settings["batch"], settings["val_every"]) == (64, 2, 2)
+    frozen = "decoder.enc_score_head.weight"  # lr=0 keeps the averaged weights of the first run
+    assert torch.equal(longer.weights[frozen], load_checkpoint(last).weights[frozen])
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_finished_run_is_not_shortened(epochs, whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    code = run(["train", "resume=true", f"project={tmp_path}", f"epochs={epochs}"])
+    assert code == (0 if epochs == 3 else 2)  # its own number scores it again
+    assert ("cannot change it to 1" in capsys.readouterr().err) == (epochs == 1)
+
+
+def test_a_stopped_run_with_other_epochs_is_refused_with_the_way_out(stopped, capsys):
+    last = stopped / "train" / "weights" / "last.pt"
+    assert run(["train", f"resume={last}", "epochs=9"]) == 2
+    assert (
+        f"{last} was started with epochs=3; a resumed run cannot change it to 9; model={last} "
+        "instead of resume starts a new run from its weights"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["model=last.pt", "model=folder", "newest of any name"])
+def test_ways_to_name_the_run(form, stopped, whole, capsys):
+    folder = (stopped / "train").rename(stopped / "other")
+    words = {
+        "model=last.pt": [f"model={folder}/weights/last.pt"],
+        "model=folder": [f"model={folder}"],
+        "newest of any name": [f"project={stopped}"],
+    }
+    capsys.readouterr()
+    assert run(["train", *words[form], "resume"]) == 0
+    assert f"resuming {folder} after step 6" in capsys.readouterr().err
+
+
+def test_a_name_limits_the_search_to_its_runs(stopped, capsys):
+    assert run(["train", "resume=true", f"project={stopped}", "name=exp"]) == 2
+    assert f"no run with a last.pt in {stopped}/exp*" in capsys.readouterr().err
+
+
+def test_a_run_without_val_split_resumes_bit_identical(
+    module_yaml, squares, tmp_path, monkeypatch, capsys
+):
+    data = tmp_path / "data"
+    shutil.copytree(squares, data)
+    (data / "data.yaml").write_text("train: images/train\nnames: [green, red]\n")
+    kinds = {"held out": ("val_fraction=0.3",), "none": ("val=false", "val_every=1")}
+    for kind, more in kinds.items():
+        whole, broken = tmp_path / f"{kind} whole", tmp_path / f"{kind} broken"
+        assert run(words(module_yaml, data, whole, *more)) == 0
+        with monkeypatch.context() as patch:
+            raise_at({3}, KeyboardInterrupt, patch)
+            assert run(words(module_yaml, data, broken, *more)) == 130
+        assert run(["train", "resume=true", f"project={broken}"]) == 0
+        assert ends_alike(broken, whole)
+        held = whole / "train" / "val_images.txt"
+        assert held.is_file() == (kind == "held out")
+        assert (
+            not held.is_file()
+            or held.read_text() == (broken / "train" / "val_images.txt").read_text()
+        )
+
+
 def test_the_number_of_epochs_for_time_is_set_once_and_kept_on_resume(
     module_yaml, squares, tmp_path, monkeypatch, capsys
 ):

@@ -21,6 +21,7 @@ def run(tmp_path: Path) -> SimpleNamespace:
     folder = tmp_path / "my run"
     (folder / "weights").mkdir(parents=True)
     (folder / "weights" / "best.pt").write_bytes(bytes(1_500_000))
+    (folder / "weights" / "last-previous.pt").touch()
     for name in ("results.csv", "results.png", "labels.jpg", "BoxPR_curve.png"):
         (folder / name).touch()
     aps = (0.1, 0.5, 0.4)
@@ -36,12 +37,12 @@ def run(tmp_path: Path) -> SimpleNamespace:
 def test_the_end_of_a_run(run) -> None:
     nan = float("nan")
     found = metrics(("cat", 0.5), ("dog", 0.1), ("owl", nan), ("bee", 0.2), ("cow", 0.3))
-    first, worst, files, following, *commands = describe_end(run, found)
+    first, worst, files, weights, others, following, *commands = describe_end(run, found)
     assert first == "3 epochs in 1:02:03; best epoch 2, AP 0.5000"
     assert worst == "worst classes by AP: dog 0.100, bee 0.200, cow 0.300"
-    assert files == (
-        f"files in {run.run_dir}: weights/best.pt (1.5 MB), results.png, results.csv, 2 images"
-    )
+    assert files == f"files in {run.run_dir}:"
+    assert weights == "  weights/best.pt (1.5 MB)"
+    assert others == "  results.png, results.csv, 2 images"
     assert following == "next:"
     model = f"'model={run.run_dir}/weights/best.pt'"  # quoted, as its folder has a space
     assert commands == [
@@ -52,12 +53,12 @@ def test_the_end_of_a_run(run) -> None:
 
 
 def test_a_run_without_validation_names_no_best_epoch_and_no_val_command(run) -> None:
-    first, files, _, *commands = describe_end(run, None)
+    first, *_, predict, export = describe_end(run, None)
     assert first == (
         "3 epochs in 1:02:03; nothing was validated: best.pt has the weights of the last epoch"
     )
-    assert files.startswith("files in")
-    assert [command.split()[1] for command in commands] == ["predict", "export"]
+    assert (predict.split()[1], export.split()[1]) == ("predict", "export")
+    assert not [line for line in _ if "rtdetr val" in line]
 
 
 def test_a_run_that_a_callback_ended_before_its_first_validation(run) -> None:

@@ -1,7 +1,8 @@
-"""Export: dispatch to the exporter of a format in exporting/, then write the kit, if any."""
+"""Export: dispatch to the exporter of a format in exporting/, write the kit, say what is next."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,25 @@ _EXPORTERS: dict[str, Callable[[ExportSettings], Path]] = {
 
 
 def export(settings: ExportSettings) -> Path:
+    """Write a model in another format, check it against PyTorch, and print the next commands.
+
+    Raises:
+        UsageError, BackendError: see `export_file`.
+    """
+    path = export_file(settings)
+    if settings.postprocess and not settings.kit:
+        model = f"model={path}"
+        predict = shlex.join(["rtdetr", "predict", model, "source=your.jpg"])
+        labelled = (
+            settings.data and not Path(settings.data).is_dir()
+        )  # of a folder of images there are none
+        data = settings.data if labelled else "your.yaml"
+        val = shlex.join(["rtdetr", "val", model, f"data={data}"])
+        say("next:", f"  {predict}", f"  {val}")
+    return path
+
+
+def export_file(settings: ExportSettings) -> Path:
     """Write a model in another format and check it against PyTorch.
 
     Args:

@@ -264,7 +264,13 @@ def test_the_command_refuses_a_wrong_file(writes_nonsense, checkpoint, tmp_path,
 def test_the_command_warns_without_comparison(writes_nonsense, checkpoint, tmp_path, capsys):
     path = tmp_path / "x.onnx"
     assert run(["export", f"model={checkpoint}", f"output={path}", "verify=false"]) == 0
-    assert "the file was not compared with PyTorch" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the file was not compared with PyTorch" in said
+    assert said.splitlines()[-3:] == [
+        "next:",
+        f"  rtdetr predict model={path} source=your.jpg",
+        f"  rtdetr val model={path} data=your.yaml",
+    ]
     notes = {one.key: one.value for one in onnx.load(path).metadata_props}
     assert notes == {"verdict": '"not compared with PyTorch"'}
     report = json.loads(path.with_suffix(".report.json").read_text())

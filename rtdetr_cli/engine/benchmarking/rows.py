@@ -22,7 +22,7 @@ from rtdetr_cli.config.fields import allowed_texts, field_types
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import BackendError, RTDETRError, UsageError, nearest
-from rtdetr_cli.engine.export import export
+from rtdetr_cli.engine.export import export_file
 from rtdetr_cli.engine.exporting.report import PRECISION, megabytes, report_file
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino", "nncf")}
@@ -148,7 +148,7 @@ def _exported(name: str, model: str, settings: BenchmarkSettings, run_dir: Path)
     if format_ == "engine" and traced.is_file():  # size and precision are those of the ONNX file
         wanted = replace(wanted, model=str(traced), imgsz=None, half=False, int8=False)
     with redirect_stdout(sys.stderr):  # the result of an export is log output here
-        return export(wanted)
+        return export_file(wanted)
 
 
 def _with_file(row: Row, path: Path) -> Row:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,6 +90,15 @@ def close_streams() -> None:
 def say(*lines: str) -> None:
     """Print lines of log output to stderr."""
     _write(sys.stderr, "\n".join(map(_line, lines)))
+
+
+def say_text(*lines: str) -> None:
+    """Print long lines to stderr, wrapped between words on a terminal; not for commands to copy."""
+    if not sys.stderr.isatty():
+        say(*lines)
+        return
+    width = shutil.get_terminal_size().columns
+    say(*(part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")))
 
 
 def warn(text: str) -> None:

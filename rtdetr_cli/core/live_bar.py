@@ -27,12 +27,13 @@ class LiveBar(Progress):
 
     def __init__(self, console: Console, label: str, total: int | None, done: int = 0) -> None:
         super().__init__(_Column(), console=console, transient=True)
-        self._task = self.add_task(label, total=total, completed=done, status=Status())
+        self._status = Status()
+        self._task = self.add_task(label, total=total, completed=done, status=self._status)
 
     def show(self, done: float, label: str, status: Status | None = None) -> None:
         """Set the position; None keeps the texts."""
-        fields = {} if status is None else {"status": status}
-        self.update(self._task, completed=done, description=label, **fields)
+        self._status = self._status if status is None else status
+        self.update(self._task, completed=done, description=label, status=self._status)
 
 
 class _Column(ProgressColumn):

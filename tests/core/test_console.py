@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rtdetr_cli.core import console
-from rtdetr_cli.core.console import error, progress, result, result_json, say, table, warn
+from rtdetr_cli.core.console import error, progress, result, result_json, say, say_text, table, warn
 from rtdetr_cli.core.status import Status
 
 Captured = pytest.CaptureFixture[str]
@@ -20,6 +20,19 @@ def test_streams(capsys: Captured) -> None:
     out, err = capsys.readouterr()
     assert err == "training [bold]starts[/bold]\nWarning: no boxes\n"
     assert out == "a line that is longer than eighty columns " * 3 + "\n"
+
+
+def test_long_lines_are_wrapped_between_words_on_a_terminal_only(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "recipe: cosine after 3 of 64 steps"
+    monkeypatch.setenv("COLUMNS", "20")
+    say_text(line)
+    assert capsys.readouterr().err == f"{line}\n"
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    say_text(line, "short")
+    assert terminal.getvalue() == "recipe: cosine after\n  3 of 64 steps\nshort\n"
 
 
 def test_only_the_main_process_speaks(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

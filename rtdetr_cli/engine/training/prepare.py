@@ -12,7 +12,7 @@ from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.train import TrainSettings
-from rtdetr_cli.core.console import say
+from rtdetr_cli.core.console import say, say_text
 from rtdetr_cli.core.distributed import rank, run_on_all, run_on_main, world_size
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import new_run_dir
@@ -183,14 +183,14 @@ def plan_epochs(run: Run, epochs: int | None) -> None:
     if config != _loader_config(settings, previous):
         run.data.train_batches = TrainLoader(run.data.train, config)
     run_on_main(lambda: write_args(run.run_dir, run.settings))
-    say(*run.recipe.describe(run.precision.describe()).splitlines())
+    say_text(*run.recipe.describe(run.precision.describe()).splitlines())
 
 
 def _print_start(run: Run) -> None:
     data = run.data
     validated = "no validation" if data.val is None else f"{len(data.val)} to validate"
-    say(
+    say_text(
         f"{run.network.config.name} on {run.device}; {len(data.train)} images with "
         f"{data.train.num_boxes} boxes to train on, {validated}, {len(data.train.names)} classes"
     )
-    say(*run.recipe.describe(run.precision.describe()).splitlines())
+    say_text(*run.recipe.describe(run.precision.describe()).splitlines())

@@ -110,6 +110,7 @@ class Recipe:
         sizes = "one size"
         if self.multi_scale:
             sizes = f"{max(self.multi_scale[0])} to {max(self.multi_scale[-1])} px"
+        last = f"{self.clean_epochs} epochs" if self.clean_epochs != 1 else "epoch"
         frozen = ", stem frozen" if self.freeze_stem else ""
         frozen += ", backbone norms frozen" if self.freeze_backbone_norm else ""
         frozen += f", freeze={self.freeze}" if self.freeze else ""
@@ -121,7 +122,7 @@ class Recipe:
             f"{self.ema_ramp}, loss {self.loss}{frozen}, {arithmetic}\n"
             f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
             f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "
-            f"{self.clean_epochs} epochs{self._describe_dense()}"
+            f"{last}{self._describe_dense()}"
         )
 
     def _describe_dense(self) -> str:

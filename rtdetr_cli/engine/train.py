@@ -124,7 +124,7 @@ def fit(run: Run, events: TrainEvents) -> None:
         if not run.progress.is_planned:
             plan_epochs(run, stopper.epochs_that_fit(run.progress.epoch + 1))
         log.append(row)
-        log.show(run.settings)
+        log.show(row, run.settings)
         _end_epoch(run, metrics)
         events.epoch_end(row)
         if events.should_stop():

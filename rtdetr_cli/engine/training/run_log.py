@@ -61,9 +61,9 @@ class RunLog:
         with atomic_write(self._path) as path:
             path.write_text(text.getvalue())
 
-    def show(self, settings: TrainSettings) -> None:
-        """Print the last epoch."""
-        say(*epoch_lines(self.rows[-1], settings, self._num_shown % HEADER_EVERY == 0))
+    def show(self, row: Row, settings: TrainSettings) -> None:
+        """Print an epoch."""
+        say(*epoch_lines(row, settings, self._num_shown % HEADER_EVERY == 0))
         self._num_shown += 1
 
 

@@ -65,8 +65,7 @@ def test_without_validation_there_are_no_scores() -> None:
 def test_the_header_comes_every_twenty_epochs(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     log = RunLog(tmp_path, [])
     for epoch in range(1, 43):
-        log.append(ROW | {"epoch": epoch})
-        log.show(SETTINGS)
+        log.show(ROW | {"epoch": epoch}, SETTINGS)
     lines = capsys.readouterr().err.splitlines()
     assert [number for number, line in enumerate(lines) if "giou" in line] == [0, 21, 42]
     assert len(lines) == 45

@@ -10,6 +10,7 @@ import pytest
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.training.splits import VAL_IMAGES, hold_out, open_splits, write_held_out
 
 
@@ -102,3 +103,6 @@ def test_the_list_has_a_path_a_line(only_train: Path, squares: Path, tmp_path: P
     write_held_out(tmp_path, val_split)
     lines = (tmp_path / VAL_IMAGES).read_text().splitlines()
     assert lines == [str(squares / "images" / "train" / name) for name in names(val_split)]
+    again = tmp_path / "again.yaml"  # the list is a val split
+    again.write_text(f"path: {squares}\nval: {tmp_path / VAL_IMAGES}\nnames: [green, red]\n")
+    assert names(open_split(load_data(again), "val")) == names(val_split)

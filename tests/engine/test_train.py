@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from rtdetr_cli.api import RTDETR
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.data import image_cache, loader
 from rtdetr_cli.engine.training.run_log import RunLog
@@ -233,6 +234,16 @@ def test_without_validation_the_last_weights_are_the_best(tiny_yaml, squares, tm
     assert not [column for column in read_rows(folder)[0] if column.startswith("metrics")]
     assert (folder / "results.png").is_file()
     assert not [*folder.glob("val_*")]
+
+
+def test_python_gets_no_metrics_without_validation(tiny_yaml, squares, tmp_path, capsys):
+    model = RTDETR(tiny_yaml, device="cpu")
+    keys = {"data": squares / "data.yaml", "project": tmp_path, "imgsz": 64, "workers": 0}
+    assert model.train(**keys, epochs=1, batch=4, val=False, plots=False) is None
+    assert model.ckpt_path == str(tmp_path / "train" / "weights" / "best.pt")
+    resumed = RTDETR(tmp_path / "train" / "weights" / "last.pt", device="cpu")
+    assert resumed.train(resume=True) is None
+    assert "is finished, its epoch is done" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ class LiveStatus:
 def seconds_left(run: Run) -> float:
     """Estimate the seconds to the end of the run, from this epoch and the previous one."""
     progress, sums = run.progress, run.progress.sums
+    if not progress.is_planned:  # the number of epochs follows from their pace
+        return run.pace.budget_left(run.settings)
     steps = num_groups(len(run.data.train_batches), run.settings.accumulate)
     previous = progress.rows[-1:]
     measured = sums.seconds + sum(row["time"] for row in previous)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from rtdetr_cli.config.settings.train import TrainSettings
@@ -56,9 +57,11 @@ class Pace:
         seconds = seconds_per_step * steps_left
         seconds += (validations + settings.val) * self._mean_after(True)
         seconds += (settings.epochs - epoch - validations) * self._mean_after(False)
-        if settings.time is None:
-            return seconds
-        return max(0.0, min(seconds, 3600 * settings.time - self.elapsed))
+        return min(seconds, self.budget_left(settings))
+
+    def budget_left(self, settings: TrainSettings) -> float:
+        """Seconds left of `time`; infinite without."""
+        return math.inf if settings.time is None else max(0, 3600 * settings.time - self.elapsed)
 
     def _mean_after(self, is_validated: bool) -> float:
         epochs, seconds = self._after[is_validated]

@@ -176,8 +176,7 @@ def _beyond_end(settings: TrainSettings, stored: TrainSettings, path: Path) -> T
         kept["project"] = str(folder.parent)
     place = {"model": str(path), "resume": False, "exist_ok": False, "epochs": more}
     say(
-        f"{folder} is finished, all {stored.epochs} epochs are done; fine-tuning from its last.pt "
-        f"for {more} more, to {settings.epochs} in all: a new run with a schedule of its own"
+        f"{_finished(folder, stored.epochs)}; fine-tuning from its last.pt for {more} more, to {settings.epochs} in all: a new run with a schedule of its own"
     )
     continued = settings_from_pairs(TrainSettings, kept | place)
     return replace(continued, given=frozenset(given))
@@ -194,12 +193,17 @@ def given_keys(settings: TrainSettings) -> set[str]:
 
 def _print_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
     if state["epoch"] >= epochs:
-        say(f"{folder} is finished, all {epochs} epochs are done; scoring its best weights again")
+        say(f"{_finished(folder, epochs)}; scoring its best weights again")
     else:
         say(
             f"resuming {folder} after step {state['step']}: {state['epoch']} of {epochs} epochs "
             f"and {state['sums']['steps']} steps of the next"
         )
+
+
+def _finished(folder: Path, epochs: int) -> str:
+    done = "its epoch is" if epochs == 1 else f"all {epochs} epochs are"
+    return f"{folder} is finished, {done} done"
 
 
 def _folder_of(path: Path) -> Path:

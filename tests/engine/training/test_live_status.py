@@ -53,6 +53,12 @@ def test_without_an_earlier_epoch_the_pace_is_that_of_this_one(state) -> None:
     assert seconds_left(state) == 26 * 2
 
 
+def test_before_the_epochs_are_planned_the_run_ends_with_its_hours(state) -> None:
+    state.progress.is_planned = False
+    state.settings = TrainSettings(data="x", time=2)
+    assert seconds_left(state) == pytest.approx(7200, abs=60)
+
+
 def test_the_memory_of_a_cpu_is_that_of_the_process() -> None:
     memory = device_memory(torch.device("cpu"))
     assert memory is None or 10e6 < memory < 1e12

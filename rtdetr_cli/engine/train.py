@@ -28,6 +28,7 @@ from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.training.callbacks import Callbacks
 from rtdetr_cli.engine.training.early_stopping import Stopper
+from rtdetr_cli.engine.training.epoch_table import EpochTable
 from rtdetr_cli.engine.training.events import TrainEvents, train_events
 from rtdetr_cli.engine.training.failures import explain_failed_step
 from rtdetr_cli.engine.training.label_statistics import plot_labels
@@ -113,6 +114,7 @@ def fit(run: Run, events: TrainEvents) -> None:
     """
     criterion = Criterion(config=LossConfig(run.recipe.loss))
     log, stopper = _open_log(run), Stopper(run.settings, run.progress)
+    table = EpochTable()
     while run.progress.epoch < run.settings.epochs:
         if reason := stopper.reason(log.rows):
             say(reason)
@@ -124,7 +126,7 @@ def fit(run: Run, events: TrainEvents) -> None:
         if not run.progress.is_planned:
             plan_epochs(run, stopper.epochs_that_fit(run.progress.epoch + 1))
         log.append(row)
-        log.show(row, run.settings)
+        table.show(row, run.settings)
         _end_epoch(run, metrics)
         events.epoch_end(row)
         if events.should_stop():

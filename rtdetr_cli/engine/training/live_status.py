@@ -9,8 +9,8 @@ import torch
 from rtdetr_cli.core.memory import resident_memory
 from rtdetr_cli.core.status import Status
 from rtdetr_cli.core.structures import Batch
+from rtdetr_cli.engine.training.epoch_table import shown_losses
 from rtdetr_cli.engine.training.run import Run
-from rtdetr_cli.engine.training.run_log import shown_losses
 from rtdetr_cli.engine.training.step import num_groups
 
 

@@ -176,7 +176,8 @@ def _beyond_end(settings: TrainSettings, stored: TrainSettings, path: Path) -> T
         kept["project"] = str(folder.parent)
     place = {"model": str(path), "resume": False, "exist_ok": False, "epochs": more}
     say(
-        f"{_finished(folder, stored.epochs)}; fine-tuning from its last.pt for {more} more, to {settings.epochs} in all: a new run with a schedule of its own"
+        f"{_finished(folder, stored.epochs)}; fine-tuning from its last.pt for {more} more, to "
+        f"{settings.epochs} in all: a new run with a schedule of its own"
     )
     continued = settings_from_pairs(TrainSettings, kept | place)
     return replace(continued, given=frozenset(given))

@@ -26,6 +26,7 @@ from rtdetr_cli.core.distributed import (
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
+from rtdetr_cli.engine.remember import with_remembered
 from rtdetr_cli.engine.training.callbacks import Callbacks
 from rtdetr_cli.engine.training.early_stopping import Stopper
 from rtdetr_cli.engine.training.epoch_table import EpochTable
@@ -81,6 +82,7 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
         BackendError: the device is missing, the gradient is not finite, the disk is full.
     """
     leave_if_importing_main()
+    settings = with_remembered(settings)
     devices = devices_to_launch(settings)
     if devices:
         if callbacks:

@@ -22,6 +22,7 @@ from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.remember import with_remembered
 from rtdetr_cli.engine.training.run_pictures import draw_validation
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
@@ -41,13 +42,15 @@ def validate(settings: ValSettings) -> Metrics:
         settings: every key of `rtdetr val`.
 
     Raises:
+        UsageError: no data set is given, and the weights do not say what they were trained on.
         DataError: the data set cannot be used.
         WeightsError: the model cannot be opened, or knows other classes.
         BackendError: its runtime or device is missing.
     """
     leave_if_importing_main()
     run_path(settings.project, settings.name)  # reports a bad name before the detector runs
-    dataset = open_split(load_data(settings.data), settings.split)
+    settings = with_remembered(settings)
+    dataset = open_split(load_data(settings.data or ""), settings.split)
     for note in dataset.notes:
         warn(note)
     dataset = select_classes(dataset, settings.classes, settings.single_cls)

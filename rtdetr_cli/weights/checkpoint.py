@@ -1,7 +1,7 @@
 """Our checkpoint file: a plain dict of tensors and primitives, without executable content.
 
 `torch.load(weights_only=True)` can read it. Keys: format, version, architecture (with the norms'
-epsilon), names, preprocessing, weights, training, origin, notes.
+epsilon), names, preprocessing, weights, training, trained_on, origin, notes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.plausible import class_names, input_size
 from rtdetr_cli.weights.safe_pickle import Inert, check_plain, shown
+from rtdetr_cli.weights.trained_on import TrainedOn, trained_on
 from rtdetr_cli.weights.values import check_values
 
 State = Mapping[str, Tensor]
@@ -40,6 +41,7 @@ class Checkpoint:
         weights: tensors by their official v2 names.
         preprocessing: how an image becomes the network input.
         training: state needed to resume training; None in a file for deployment.
+        trained_on: data set, image size and batch of the training; None if unknown.
         origin: source of the weights, human-readable.
         notes: what was dropped, renamed or filled in, human-readable.
     """
@@ -49,6 +51,7 @@ class Checkpoint:
     weights: dict[str, Tensor] = field(repr=False)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     training: dict[str, Any] | None = field(default=None, repr=False)
+    trained_on: TrainedOn | None = None
     origin: str = "rtdetr"
     notes: tuple[str, ...] = ()
 
@@ -84,6 +87,7 @@ def header(checkpoint: Checkpoint) -> dict[str, Any]:
         "architecture": model_config_to_dict(checkpoint.config),
         "names": dict(checkpoint.names),
         "preprocessing": {**preprocessing, "size_hw": list(preprocessing["size_hw"])},
+        "trained_on": checkpoint.trained_on and checkpoint.trained_on.to_dict(),
         "origin": checkpoint.origin,
         "notes": list(checkpoint.notes),
     }
@@ -146,6 +150,7 @@ def with_header(values: dict[str, Any], weights: dict[str, Tensor], origin: str)
             names=_names(values["names"]),
             weights=weights,
             preprocessing=_preprocessing(values["preprocessing"]),
+            trained_on=values.get("trained_on") and trained_on(values["trained_on"]),
             origin=_text(values["origin"]),
             notes=tuple(_text(note) for note in values["notes"]),
         )

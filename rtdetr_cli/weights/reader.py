@@ -23,6 +23,7 @@ from rtdetr_cli.weights.plausible import class_names, count, input_size, norm_ep
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
 from rtdetr_cli.weights.safetensors_file import read_safetensors
 from rtdetr_cli.weights.size_limit import check_scale
+from rtdetr_cli.weights.trained_on import TrainedOn, trained_on
 from rtdetr_cli.weights.ultralytics import layer_parts
 from rtdetr_cli.weights.ultralytics_module import check_layers, module_facts, stored_state
 from rtdetr_cli.weights.values import check_values
@@ -72,6 +73,27 @@ def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
         check_scale(found, path.name)
     check_values(found.weights, path.name)
     return found
+
+
+def read_trained_on(path: Path) -> TrainedOn | None:
+    """Read what a file of ours or Ultralytics' was trained on, without reading a tensor.
+
+    Returns:
+        None if the file does not say, or names no data set that could be looked up.
+
+    Raises:
+        WeightsError: The file is missing, damaged or unsafe.
+    """
+    if path.is_dir() or not _first_bytes(path).startswith(_ZIP):
+        return None
+    with TorchArchive(path) as archive:
+        tree = archive.tree if isinstance(archive.tree, dict) else {}
+    recorded = tree.get("trained_on" if is_ours(tree) else "train_args")
+    recorded = recorded.state if isinstance(recorded, Record) else recorded
+    try:
+        return trained_on(recorded)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _open(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:

@@ -38,7 +38,7 @@ class TrainSettings(RunFolderSettings):
     model: str = "rtdetr-l.pt"
     """Weights to fine-tune (.pt) or an architecture (.yaml)."""
     data: str | None = None
-    """Data set: YAML, folder or COCO json; required unless a run is resumed."""
+    """Data set: YAML, folder or COCO json; None: that of the run to resume, or of the weights."""
     pretrained: str | None = None
     """Initial weights of a .yaml architecture: a file, or `backbone` (ImageNet); None: random."""
     resume: bool | str = False
@@ -151,7 +151,7 @@ class TrainSettings(RunFolderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.data and not self.resume:
+        if not self.data and not self.resume and is_architecture(self.model):
             raise UsageError("train needs data=; `rtdetr train --help` lists all keys")
         if self.pretrained and not is_architecture(self.model):
             raise UsageError(

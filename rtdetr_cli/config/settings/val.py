@@ -26,8 +26,8 @@ class ValSettings(SpeedSettings, RunFolderSettings):
         "save_json": "Output",
     }
 
-    data: str
-    """Data set: YAML, folder or COCO json."""
+    data: str | None = None
+    """Data set: YAML, folder or COCO json; None: the one that the weights were trained on."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Split to evaluate: train, val or test."""
     classes: tuple[CountFromZero, ...] | None = None

@@ -25,6 +25,7 @@ from rtdetr_cli.engine.training.run import EpochSums, Progress, Run
 from rtdetr_cli.engine.training.run_log import primitives
 from rtdetr_cli.engine.training.state_check import check_training
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored
+from rtdetr_cli.weights.trained_on import TrainedOn
 
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
 """Keys that locate the stopped run."""
@@ -52,12 +53,15 @@ def run_checkpoint(run: Run) -> Checkpoint:
 
 def weights_checkpoint(run: Run) -> Checkpoint:
     """The averaged weights, which are validated and exported."""
-    network = run.ema.network
+    network, settings = run.ema.network, run.settings
+    size_hw = run.preprocessing.size_hw
+    chosen = (settings.single_cls, settings.classes)
     return Checkpoint(
         config=network.config,
         names=run.data.train.names,
         weights=network.state_dict(),
         preprocessing=run.preprocessing,
+        trained_on=TrainedOn(settings.data or "", size_hw, settings.batch, *chosen),
         origin=f"rtdetr train, epoch {run.progress.epoch}",
     )
 

@@ -85,6 +85,8 @@ def _settings(values: Inert) -> TrainSettings:
     if any(isinstance(value, str) and "\0" in value for value in values.values()):
         raise WeightsError("its settings hold a NUL character")
     settings = settings_from_pairs(TrainSettings, values)
+    if not settings.data:
+        raise WeightsError("its settings name no data set")
     for key, most in LARGEST.items():
         if (getattr(settings, key) or 0) > most:
             raise WeightsError(f"its {key} must be at most {most}, found {getattr(settings, key)}")

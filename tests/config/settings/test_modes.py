@@ -77,7 +77,7 @@ def test_lists(text: str) -> None:
 @pytest.mark.parametrize(
     ("cls", "pairs", "sentence"),
     [
-        (TrainSettings, {}, "train needs data="),
+        (TrainSettings, {"model": "rtdetr-n.yaml"}, "train needs data="),
         (PredictSettings, {"source": None}, "predict needs source="),
         (ConvertSettings, {}, "convert needs model="),
         (

@@ -1,0 +1,87 @@
+"""Continue with the data set, image size and batch that the weights were trained with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from rtdetr_cli.config.model_path import is_architecture, is_exported
+from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.config.settings.val import ValSettings
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.errors import RTDETRError, UsageError
+from rtdetr_cli.core.files import user_path
+from rtdetr_cli.data.splits import load_data
+from rtdetr_cli.weights.catalog import find_published
+from rtdetr_cli.weights.reader import read_trained_on
+from rtdetr_cli.weights.store import resolve_weights
+from rtdetr_cli.weights.trained_on import TrainedOn
+
+S = TypeVar("S", TrainSettings, ValSettings)
+
+
+def with_remembered(settings: S) -> S:
+    """Settings with a data set: as given, or that of the weights, with its image size and batch.
+
+    Keys that the user gave stay. A call that names its data set takes nothing from the weights.
+
+    Raises:
+        UsageError: the weights do not say what they were trained on, or it is not on this machine.
+        WeightsError: the model is missing, damaged or unsafe.
+    """
+    if settings.data or (isinstance(settings, TrainSettings) and settings.resume):
+        return settings
+    record = remembered(settings.model)
+    if record is None:
+        raise UsageError(
+            f"{settings.mode} needs data=, for example data=coco8.yaml; {settings.model} does not "
+            "say what it was trained on"
+        )
+    _check_data(record.data, settings)
+    changes = _changes(settings, record)
+    shown = " ".join(f"{key}={_text(value)}" for key, value in changes.items())
+    say(f"{shown} (from {Path(settings.model).name})")
+    return replace(settings, **changes)
+
+
+def remembered(model: str) -> TrainedOn | None:
+    """What a model was trained on; None if it does not say, as published and exported ones."""
+    is_here = user_path(model).exists() or find_published(model) is None
+    if is_architecture(model) or is_exported(model) or not is_here:
+        return None
+    return read_trained_on(resolve_weights(model))
+
+
+def _check_data(data: str, settings: TrainSettings | ValSettings) -> None:
+    try:
+        load_data(data)
+    except RTDETRError as error:
+        raise UsageError(
+            f"{settings.model} was trained on data={data}, which cannot be used here ({error}); "
+            "give data="
+        ) from None
+
+
+def _changes(settings: TrainSettings | ValSettings, record: TrainedOn) -> dict[str, object]:
+    """The recorded keys that the user has left at their defaults, and that differ from them."""
+    size = record.imgsz if isinstance(settings, TrainSettings) else None  # val has the model's own
+    recorded = {
+        "data": record.data,
+        "imgsz": size[0] if size and size[0] == size[1] else size,
+        "batch": record.batch,
+        "single_cls": record.single_cls,
+        "classes": record.classes,
+    }
+    default = type(settings)
+    return {
+        key: value
+        for key, value in recorded.items()
+        if key not in settings.given
+        and getattr(settings, key) == getattr(default, key)
+        and value not in (None, getattr(default, key))
+    }
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = ["RTDETR", "Results", "__version__"]
 
+_THEIRS = {"YOLO", "YOLOE", "YOLOWorld", "NAS", "SAM", "FastSAM"}
+"""Classes of Ultralytics for other networks."""
+
 share_cores()  # before torch is imported, which reads it once
 
 
@@ -27,4 +30,6 @@ def __getattr__(name: str) -> object:
         from rtdetr_cli.core.results import Results
 
         return Results
+    if name in _THEIRS:  # an ImportError is shown as it is; `from` would replace an AttributeError
+        raise ImportError(f"rtdetr_cli has no {name}, only RTDETR: from rtdetr_cli import RTDETR")
     raise AttributeError(f"module rtdetr_cli has no attribute {name}")

@@ -1,7 +1,8 @@
 """The Python class RTDETR, whose methods are the commands of the command line.
 
-Keyword arguments are the keys of the command line, validated in the same way. No call, successful
-or not, changes the settings of the next one.
+Keyword arguments are the keys of the command line, validated in the same way. A call, successful
+or not, does not change the settings of the next one; only `val` and `train` without `data` continue
+with the data set, image size and batch of the last one. engine/opened_model.py has the rest.
 """
 
 from __future__ import annotations
@@ -10,44 +11,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
+from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.load import load_model_config
-from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.export import ExportSettings
-from rtdetr_cli.config.settings.modes import ConvertSettings, InfoSettings
+from rtdetr_cli.config.settings.modes import MODES, ConvertSettings, InfoSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
+from rtdetr_cli.core.callbacks import Callback, Callbacks
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.results import Results
-from rtdetr_cli.engine.predict import (
-    Detector,
-    SourceLike,
-    adapt,
-    describe,
-    load_detector,
-    stream_results,
-)
-from rtdetr_cli.engine.training.callbacks import Callback, Callbacks
+from rtdetr_cli.engine.opened_model import OpenedModel
+from rtdetr_cli.engine.predict import PredictState, SourceLike, describe, stream_results
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from torch import Tensor
 
     from rtdetr_cli.engine.benchmarking.rows import Row
+    from rtdetr_cli.engine.summary import Summary
+    from rtdetr_cli.engine.training.events import TrainState
     from rtdetr_cli.engine.val import Metrics
 
+REMEMBERED = ("data", "imgsz", "batch", "single_cls", "classes")
+"""Keys of `val(data=...)` with which `val` and `train` without `data` continue."""
 _ABSENT = {
-    "track": "tracking is not part of this version",
-    "embed": "feature vectors are not part of this version",
-    "tune": "use a dedicated tool for hyper-parameter search",
-    "reset_weights": "RTDETR('rtdetr-l.yaml') starts from random weights",
+    "track": "tracking is not supported yet; model(frame) detects in one frame",
+    "tune": "hyper-parameters are searched with another tool; docs/python.md has it with optuna",
+    "task_map": "there is one task, detect, and one class for it",
 }
 
 
-class RTDETR:
+class RTDETR(OpenedModel):
     """A detector: weights, an exported file, or an architecture without weights.
 
     Example:
@@ -56,39 +53,24 @@ class RTDETR:
         >>> results[0].boxes.xyxy
 
     Attributes:
-        ckpt_path: the open model; after `train`, the best checkpoint of that run.
-        task: always `detect`.
+        trainer: the TrainState of the last `train`; None before.
+        predictor: the PredictState of the last `predict`; None before.
+        metrics: of the last `val` or `train`; None before.
     """
 
-    task = "detect"
-
     def __init__(self, model: str | Path = "rtdetr-l.pt", device: str | int | None = None) -> None:
-        """Open a detector.
-
-        Args:
-            model: weights of any family (.pt), an exported file (.onnx), an architecture (.yaml)
-                or a published name.
-            device: cpu, cuda, cuda:1, mps or 0; None: the first available of cuda, mps and cpu.
-
-        Raises:
-            WeightsError: the file is absent, damaged or foreign.
-            BackendError: the device or the runtime is missing.
-        """
-        self.ckpt_path = str(model)
-        self._device = None if device is None else str(device)
-        self._architecture = self.ckpt_path if is_architecture(self.ckpt_path) else None
-        self._detector: Detector | None = None
-        self._adapted: tuple[object, Detector] | None = None
+        """Open a detector; see OpenedModel."""
+        self.trainer: TrainState | None = None
+        self.predictor: PredictState | None = None
+        self.metrics: Metrics | None = None
         self._callbacks = Callbacks()
-        if self._architecture:
-            load_model_config(self.ckpt_path)  # fail early; the network is built on demand
-        else:
-            self._open()
+        self._last: dict[str, object] = {}
+        super().__init__(model, device)
 
     @overload
     def predict(
         self,
-        source: SourceLike,
+        source: SourceLike | None = None,
         *,
         stream: Literal[False] = False,
         verbose: bool = False,
@@ -98,7 +80,7 @@ class RTDETR:
     @overload
     def predict(
         self,
-        source: SourceLike,
+        source: SourceLike | None = None,
         *,
         stream: Literal[True],
         verbose: bool = False,
@@ -106,7 +88,12 @@ class RTDETR:
     ) -> Iterator[Results]: ...
 
     def predict(
-        self, source: SourceLike, *, stream: bool = False, verbose: bool = False, **settings: object
+        self,
+        source: SourceLike | None = None,
+        *,
+        stream: bool = False,
+        verbose: bool = False,
+        **settings: object,
     ) -> list[Results] | Iterator[Results]:
         """Detect objects.
 
@@ -124,28 +111,55 @@ class RTDETR:
             DataError: the source does not exist, or none of its images can be read.
             UsageError: an unknown key, a wrong type, a value out of range.
         """
-        if "json" in settings:
-            raise UsageError("json is a key of the command; in Python use results[0].to_json()")
-        label = str(source) if isinstance(source, str | Path) else type(source).__name__
-        pairs = {"source": label, "save": False, **self._pairs(settings)}
-        resolved = settings_from_pairs(PredictSettings, pairs)
-        results = stream_results(self._at(resolved), source, resolved)
+        if "embed" in settings:
+            raise UsageError("embed is a method: model.embed(source) returns a vector per image")
+        self.predictor = PredictState(self._predict_settings(source, settings), self._callbacks)
+        detector = self._at(self.predictor.args)
+        results = stream_results(detector, _given(source), self.predictor)
         results = _logged(results) if verbose else results
         return results if stream else list(results)
 
     __call__ = predict
 
+    def embed(self, source: SourceLike | None = None, **settings: object) -> list[Tensor]:
+        """A feature vector per image, for search and clustering: (C,) float32 on the CPU.
+
+        It is the mean over all positions of the hybrid encoder's stride-32 output, the last map
+        that goes into the decoder; C is the hidden_dim of the architecture, 256 in most.
+
+        Args:
+            source: as in `predict`; unreadable images are named on stderr and left out.
+            **settings: imgsz, batch and device, as in `predict`.
+
+        Raises:
+            DataError: the source does not exist, or none of its images can be read.
+            UsageError: the model is an exported file.
+        """
+        from rtdetr_cli.engine.embed import embed
+
+        resolved = self._predict_settings(source, settings)
+        return embed(self._at(resolved), _given(source), resolved)
+
     def val(self, **settings: object) -> Metrics:
-        """Validate on a data set; keys of `rtdetr val`."""
+        """Validate on a data set; keys of `rtdetr val`.
+
+        Without `data`: on that of the last `val` or `train`, or of the weights' training.
+        """
         from rtdetr_cli.engine.val import validate
 
-        return validate(settings_from_pairs(ValSettings, self._pairs(settings)))
+        resolved = settings_from_pairs(ValSettings, self._pairs(ValSettings, settings))
+        self.metrics = validate(resolved, self._callbacks)
+        self._remember(settings)
+        return self.metrics
 
     def train(self, **settings: object) -> Metrics | None:
-        """Train or fine-tune; keys of `rtdetr train`. This object then holds the best model."""
+        """Train or fine-tune; keys of `rtdetr train`. This object then holds the best model.
+
+        Without `data`: on that of the last `val` or `train`, or of the weights' training.
+        """
         from rtdetr_cli.engine.train import train
 
-        pairs = self._pairs(settings)
+        pairs = self._pairs(TrainSettings, settings)
         if self._architecture:
             pairs["model"] = self._architecture
             if self.ckpt_path != self._architecture:
@@ -153,34 +167,41 @@ class RTDETR:
         resolved = settings_from_pairs(TrainSettings, pairs)
         self._detector = self._adapted = None  # frees memory; opened again on demand
         outcome = train(resolved, self._callbacks)
-        self.ckpt_path, self._architecture = str(outcome.run_dir / "weights" / "best.pt"), None
+        self._last = {}  # the weights know them
+        self._point_at(str(outcome.run_dir / "weights" / "best.pt"))
+        self.trainer, self.metrics = outcome.state, outcome.metrics
         return outcome.metrics
-
-    def add_callback(self, event: str, function: Callback) -> None:
-        """Register a function that `train` calls with its state; see docs/python.md.
-
-        Raises:
-            UsageError: the event is unknown.
-        """
-        self._callbacks.add(event, function)
 
     def export(self, **settings: object) -> str:
         """Export for another runtime and return the path; keys of `rtdetr export`."""
         from rtdetr_cli.engine.export import export
 
-        return str(export(settings_from_pairs(ExportSettings, self._pairs(settings))))
+        resolved = settings_from_pairs(ExportSettings, self._pairs(ExportSettings, settings))
+        return str(export(resolved, self._callbacks))
 
     def benchmark(self, **settings: object) -> list[Row]:
         """Compare every format on this machine; keys of `rtdetr benchmark`."""
         from rtdetr_cli.engine.benchmark import benchmark
 
-        return benchmark(settings_from_pairs(BenchmarkSettings, self._pairs(settings)))
+        pairs = self._pairs(BenchmarkSettings, settings)
+        return benchmark(settings_from_pairs(BenchmarkSettings, pairs))
 
-    def info(self, **settings: object) -> object:
-        """Print layers, parameters and GFLOPs; keys of `rtdetr info`."""
-        from rtdetr_cli.engine.info import info
+    def info(self, detailed: bool = False, verbose: bool = True, **settings: object) -> Summary:
+        """Print and return layers, parameters, gradients and GFLOPs; keys of `rtdetr info`.
 
-        return info(settings_from_pairs(InfoSettings, {"model": self.ckpt_path, **settings}))
+        Args:
+            detailed: print a line per parameter as well.
+            verbose: print.
+            **settings: imgsz, the size for the printed GFLOPs; json.
+
+        Returns:
+            (layers, parameters, gradients, GFLOPs at 640), with attributes for everything printed.
+        """
+        from rtdetr_cli.engine.summary import summarize
+
+        pairs = {"model": self.ckpt_path, **settings}
+        resolved = settings_from_pairs(InfoSettings, pairs)
+        return summarize(resolved, self._open().network, detailed, verbose)
 
     def save(self, filename: str | Path = "saved_model.pt", format: str = "rtdetr") -> str:
         """Write the weights and return the path; `format` is that of `rtdetr convert`."""
@@ -190,40 +211,30 @@ class RTDETR:
         convert(settings_from_pairs(ConvertSettings, pairs))
         return str(filename)
 
-    def load(self, weights: str | Path) -> RTDETR:
-        """Open other weights; `train` starts from them and keeps an architecture (.yaml)."""
-        other = RTDETR(weights, self._device)
-        self.ckpt_path, self._detector, self._adapted = other.ckpt_path, other._detector, None
-        return self
-
-    def fuse(self) -> RTDETR:
-        """Return self: detectors already run fused, and `model` stays trainable."""
-        return self
-
-    @property
-    def model(self) -> nn.Module:
-        """The network in eval mode: (B, 3, H, W) in 0..1 to a ModelOutput.
+    def add_callback(self, event: str, function: Callback) -> None:
+        """Register a function that receives the state of a run; docs/python.md lists the events.
 
         Raises:
-            UsageError: the model is an exported file.
+            UsageError: the event is unknown.
         """
-        network = self._open().network
-        if network is None:
-            raise UsageError(f"{self.ckpt_path} is an exported file; it has no PyTorch network")
-        return network
+        self._callbacks.add(event, function)
+
+    def clear_callback(self, event: str) -> None:
+        """Remove the functions of an event.
+
+        Raises:
+            UsageError: the event is unknown.
+        """
+        self._callbacks.clear(event)
+
+    def reset_callbacks(self) -> None:
+        """Remove the functions of all events."""
+        self._callbacks = Callbacks()
 
     @property
-    def names(self) -> dict[int, str]:
-        """Class index to name."""
-        return self._open().names
-
-    @property
-    def device(self) -> torch.device | None:
-        """Device of the network; None for an exported file, whose runtime chooses it."""
-        return self._open().device
-
-    def __repr__(self) -> str:
-        return f"RTDETR({self.ckpt_path!r})"
+    def callbacks(self) -> dict[str, list[Callback]]:
+        """The functions of each event."""
+        return self._callbacks.functions
 
     if not TYPE_CHECKING:
 
@@ -232,27 +243,50 @@ class RTDETR:
             reason = f": {_ABSENT[name]}" if name in _ABSENT else nearest(name, known)
             raise AttributeError(f"RTDETR has no {name}{reason}")
 
-    def _open(self) -> Detector:
-        if self._detector is None:
-            self._detector = load_detector(self.ckpt_path, self._device)
-        return self._detector
+    def _predict_settings(
+        self, source: SourceLike | None, settings: dict[str, object]
+    ) -> PredictSettings:
+        if "json" in settings:
+            raise UsageError("json is a key of the command; in Python use results[0].to_json()")
+        given = _given(source)
+        label = str(given) if isinstance(given, str | Path) else type(given).__name__
+        pairs = {"save": False, **self._pairs(PredictSettings, settings), "source": label}
+        return settings_from_pairs(PredictSettings, pairs)
 
-    def _at(self, settings: PredictSettings) -> Detector:
-        """The detector for the device and speed of one call; the last variant is cached."""
-        speed = (settings.decoder_layers, settings.num_queries, settings.half)
-        is_written = settings.backend != "torch"  # an exported file has one size
-        size = settings.imgsz if is_written else None
-        wanted = (settings.device, *speed, settings.backend, size, settings.timeout)
-        if wanted == (self._device, None, None, False, "torch", None, None):
-            return self._open()
-        if self._adapted is None or self._adapted[0] != wanted:
-            self._adapted = (wanted, adapt(self._open(), settings))
-        return self._adapted[1]
-
-    def _pairs(self, settings: dict[str, object]) -> dict[str, object]:
+    def _pairs(self, cls: type[Settings], settings: dict[str, object]) -> dict[str, object]:
+        """Keys for a mode: the call's own, then what is remembered, then `overrides`."""
         if "model" in settings:
             raise UsageError("model is set by RTDETR(...), not by its methods")
-        return {"model": self.ckpt_path, "device": self._device, **settings}
+        pairs = {key: value for key, value in self.overrides.items() if _is_for(cls, key)}
+        if self._half and cls in {PredictSettings, ValSettings}:
+            pairs["half"] = True
+        if cls in {ValSettings, TrainSettings} and not {"data", "cfg", "resume"} & settings.keys():
+            pairs |= self._last
+        return {**pairs, "model": self.ckpt_path, "device": self._device, **settings}
+
+    def _remember(self, settings: dict[str, object]) -> None:
+        if "data" in settings:
+            self._last = {key: settings[key] for key in REMEMBERED if key in settings}
+
+
+def _is_for(cls: type[Settings], key: str) -> bool:
+    """Whether an entry of `overrides` is for a mode; the mode reports those that none has."""
+    is_key = any(key in field_types(mode) for mode in MODES.values())
+    return key != "task" and (key in field_types(cls) or not is_key)
+
+
+def _given(source: SourceLike | None) -> SourceLike:
+    """The source of a call.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if source is None:
+        raise UsageError(
+            "predict needs a source: a path, folder, pattern, array, image or tensor, for example "
+            'model("bus.jpg") or model(["a.jpg", "b.jpg"])'
+        )
+    return source
 
 
 def _logged(results: Iterator[Results]) -> Iterator[Results]:

@@ -1,6 +1,8 @@
 """The Python class RTDETR: the interface of Ultralytics without its sticky state."""
 
 from itertools import pairwise
+from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,17 @@ from rtdetr_cli import RTDETR, Results
 from rtdetr_cli.backends.torch import build_network
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.errors import BackendError, ConfigError, RTDETRError, UsageError, WeightsError
+from rtdetr_cli.core.callbacks import PREDICT_EVENTS
+from rtdetr_cli.core.errors import (
+    BackendError,
+    ConfigError,
+    DataError,
+    RTDETRError,
+    UsageError,
+    WeightsError,
+)
 from rtdetr_cli.core.structures import ModelOutput
+from rtdetr_cli.engine import val
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -142,10 +153,129 @@ def test_what_cannot_be_opened_fails_at_once(tmp_path):
         RTDETR(tmp_path / "x.pt")
 
 
-def test_absent_methods_give_the_reason(model):
-    for name in ("track", "tune", "embed"):
+# Attributes of Ultralytics' model object (../shared/reference/ultralytics-rtdetr.md, section 5.4),
+# and what each is here: "call" a method, "value" an attribute, "none" one that is None until the
+# call that makes it, or the reason in its AttributeError.
+THEIRS = {
+    **dict.fromkeys(("__call__", "predict", "val", "train", "export", "benchmark"), "call"),
+    **dict.fromkeys(("embed", "info", "fuse", "load", "save", "reset_weights"), "call"),
+    **dict.fromkeys(("add_callback", "clear_callback", "reset_callbacks"), "call"),
+    **dict.fromkeys(("to", "cpu", "cuda", "half", "float", "eval"), "call"),
+    **dict.fromkeys(("state_dict", "parameters", "named_parameters"), "call"),
+    **dict.fromkeys(("names", "device", "transforms", "model", "ckpt", "ckpt_path"), "value"),
+    **dict.fromkeys(("overrides", "task", "callbacks"), "value"),
+    **dict.fromkeys(("trainer", "predictor", "metrics"), "none"),
+    "model.names": "value",
+    "model.yaml": "value",
+    "model.stride": "value",
+    "track": "tracking is not supported yet",
+    "tune": "docs/python.md has it with optuna",
+    "task_map": "there is one task, detect",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), THEIRS.items())
+def test_every_attribute_of_ultralytics_works_or_has_its_reason(name, kind, weights):
+    model = RTDETR(weights, device="cpu")
+    if kind not in {"call", "value", "none"}:
         assert not hasattr(model, name)
-    with pytest.raises(AttributeError, match="RTDETR has no track: tracking is not part of this"):
-        model.track("bus.jpg")
+        with pytest.raises(AttributeError, match=f"RTDETR has no {name}: .*{kind}"):
+            getattr(model, name)
+        return
+    found = attrgetter(name)(model)
+    assert callable(found) is (kind in {"call"} or name == "model")
+    assert (found is None) is (kind == "none")
+
+
+def test_an_unknown_attribute_is_named_with_the_nearest(model):
     with pytest.raises(AttributeError, match=r"RTDETR has no predicts; did you mean predict\?"):
         model.predicts  # noqa: B018
+
+
+def test_the_network_describes_itself_outside_of_its_state_dict(model):
+    before = list(model.state_dict())
+    network = model.model
+    assert network.names == NAMES
+    assert network.yaml["decoder"]["hidden_dim"] == 128  # models/rtdetr-n.yaml
+    assert network.stride.tolist() == [8, 16, 32]
+    assert list(network.state_dict()) == before
+    assert len(list(model.parameters())) == len(dict(model.named_parameters())) > 100
+
+
+def test_overrides_are_defaults_of_every_call_with_such_a_key(weights):
+    model = RTDETR(weights, device="cpu")
+    assert model.overrides == {"task": "detect", "model": str(weights)}
+    model.overrides["max_det"] = 3
+    assert len(scores(model(IMAGE, conf=0.0))) == 3
+    assert len(scores(model(IMAGE, conf=0.0, max_det=5))) == 5
+    model.overrides["confidence"] = 0.5
+    with pytest.raises(UsageError, match="confidence is not a key of predict"):
+        model(IMAGE)
+
+
+def test_a_call_without_a_source_says_what_to_give(model):
+    with pytest.raises(UsageError, match=r"predict needs a source: .*model\(\"bus\.jpg\"\)"):
+        model()
+    with pytest.raises(DataError, match="0: cameras and other video sources are not supported yet"):
+        model(0)
+    with pytest.raises(UsageError, match=r"embed is a method: model\.embed\(source\)"):
+        model(IMAGE, embed=[4])
+
+
+def test_predict_events_see_and_change_the_results(weights, tmp_path):
+    model, seen = RTDETR(weights, device="cpu"), []
+    for event in PREDICT_EVENTS:
+        model.add_callback(event, lambda state, event=event: seen.append((event, state.seen)))
+
+    def pair(state):
+        images = [one.image for one in state.batch if one.image is not None]
+        state.results = zip(state.results, images, strict=True)
+
+    model.add_callback("on_predict_batch_end", pair)
+    (tmp_path / "broken.png").write_text("no image")
+    source = [IMAGE, str(tmp_path / "broken.png"), IMAGE]
+    pairs = model(source, batch=2)  # as in the example of Ultralytics' documentation on callbacks
+    assert [(type(one), image.shape) for one, image in pairs] == [(Results, (48, 64, 3))] * 2
+    batch = PREDICT_EVENTS[1:4]
+    events = [PREDICT_EVENTS[0], *batch, *batch, PREDICT_EVENTS[4]]
+    assert [event for event, _ in seen] == events
+    assert [number for _, number in seen] == [0, 0, 0, 2, 2, 2, 3, 3]
+    assert model.predictor.args.batch == 2
+    model.clear_callback("on_predict_batch_end")
+    assert isinstance(model(IMAGE)[0], Results)
+    model.reset_callbacks()
+    assert not any(model.callbacks.values())
+    model.add_callback("on_predict_batch_end", lambda state: setattr(state, "results", []))
+    with pytest.raises(UsageError, match="a callback has left 0 results of 1 images"):
+        model(IMAGE)
+
+
+def test_export_events_have_the_file(weights, tmp_path):
+    model, seen = RTDETR(weights, device="cpu"), []
+    model.add_callback(
+        "on_export_start", lambda state: seen.append((state.args.format, state.file))
+    )
+    model.add_callback("on_export_end", lambda state: seen.append(state.file))
+    path = model.export(output=str(tmp_path / "x.onnx"))
+    assert seen == [("onnx", None), Path(path)]
+
+
+def test_val_remembers_and_predict_does_not(weights, monkeypatch):
+    model, calls = RTDETR(weights, device="cpu"), []
+    validated = object()
+    monkeypatch.setattr(val, "validate", lambda settings, _: calls.append(settings) or validated)
+    assert model.val(data="a.yaml", imgsz=64, batch=2, conf=0.5) is validated
+    assert model.metrics is validated
+    model.val(batch=3)
+    assert (calls[1].data, calls[1].imgsz, calls[1].batch, calls[1].conf) == ("a.yaml", 64, 3, 0)
+    model.val(data="b.yaml")
+    assert (calls[2].data, calls[2].imgsz, calls[2].batch) == ("b.yaml", None, 16)
+    model(IMAGE)
+    assert (model.predictor.args.batch, model.predictor.args.imgsz) == (1, None)
+
+
+def test_a_model_of_ultralytics_is_refused_in_one_sentence():
+    with pytest.raises(ImportError, match="no YOLO, only RTDETR: from rtdetr_cli import RTDETR"):
+        from rtdetr_cli import YOLO  # noqa: F401
+    with pytest.raises(ImportError, match="cannot import name 'Yolo'"):
+        from rtdetr_cli import Yolo  # noqa: F401

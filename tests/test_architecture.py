@@ -96,7 +96,6 @@ WITHOUT_TESTS = {
     "engine/exporting/report.py",
     "engine/exporting/request.py",
     "engine/training/ema.py",
-    "engine/training/events.py",
     "engine/training/failures.py",
     "engine/training/muon.py",
     "engine/training/prepare.py",

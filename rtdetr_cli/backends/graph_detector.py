@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,8 @@ class GraphDetector(ABC):
 
     network: None = None
     device: None = None
+    _opened_with: tuple[Path, str | None, float | None]
+    """Arguments of the subclass: path, device, timeout."""
 
     def __init__(self, graph: OpenGraph) -> None:
         """Find the contract of a graph.
@@ -94,6 +97,10 @@ class GraphDetector(ABC):
         self.description = f"{graph.name}, {graph.runtime}"
         if graph.notes is None:
             self.description += f"; {self._contract.family}, class names: {source}"
+
+    def __reduce__(self) -> tuple[type[GraphDetector], tuple[Path, str | None, float | None]]:
+        """Copies and pickles open the file again: no runtime can copy its session."""
+        return type(self), self._opened_with
 
     @abstractmethod
     def _run(self, feed: Feed) -> Sequence[Any]:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.console import say
 from rtdetr_cli.engine.exporting.kits import write_kit
 from rtdetr_cli.engine.exporting.onnx import export_onnx
 from rtdetr_cli.engine.exporting.openvino import export_openvino
 from rtdetr_cli.engine.exporting.tensorrt import export_engine
+from rtdetr_cli.engine.states import ExportState
 from rtdetr_cli.weights.store import resolve_weights
 
 _EXPORTERS: dict[str, Callable[[ExportSettings], Path]] = {
@@ -21,13 +23,19 @@ _EXPORTERS: dict[str, Callable[[ExportSettings], Path]] = {
 }
 
 
-def export(settings: ExportSettings) -> Path:
+def export(settings: ExportSettings, callbacks: Callbacks | None = None) -> Path:
     """Write a model in another format, check it against PyTorch, and print the next commands.
+
+    Args:
+        settings: every key of `rtdetr export`.
+        callbacks: functions called at its start and end.
 
     Raises:
         UsageError, BackendError: see `export_file`.
     """
-    path = export_file(settings)
+    state, callbacks = ExportState(settings), callbacks or Callbacks()
+    callbacks.call("on_export_start", state)
+    state.file = path = export_file(settings)
     if settings.postprocess and not settings.kit:
         model = f"model={path}"
         predict = shlex.join(["rtdetr", "predict", model, "source=your.jpg"])
@@ -37,6 +45,7 @@ def export(settings: ExportSettings) -> Path:
         data = settings.data if labelled else "your.yaml"
         val = shlex.join(["rtdetr", "val", model, f"data={data}"])
         say("next:", f"  {predict}", f"  {val}")
+    callbacks.call("on_export_end", state)
     return path
 
 

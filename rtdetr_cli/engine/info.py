@@ -106,22 +106,27 @@ class _Opened:
 
 
 def info(settings: InfoSettings) -> ModelInfo:
-    """Describe an architecture, a checkpoint or an exported file.
+    """Describe an architecture, a checkpoint or an exported file, and print it.
 
     Raises:
         WeightsError: the file is absent, damaged or foreign.
         UsageError: `imgsz` for an exported file, whose size is fixed.
     """
-    opened = _open(settings.model)
-    if settings.imgsz is not None and opened.size_is_fixed:
-        raise UsageError(f"imgsz has no effect on {settings.model}: its size is fixed")
-    size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
-    found = _measure(settings.model, opened, size)
+    found = describe_model(settings)
     if settings.json:
         result_json(json.dumps(asdict(found), ensure_ascii=False))
     else:
         _print(found)
     return found
+
+
+def describe_model(settings: InfoSettings) -> ModelInfo:
+    """The same without printing."""
+    opened = _open(settings.model)
+    if settings.imgsz is not None and opened.size_is_fixed:
+        raise UsageError(f"imgsz has no effect on {settings.model}: its size is fixed")
+    size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
+    return _measure(settings.model, opened, size)
 
 
 def _open(model: str) -> _Opened:

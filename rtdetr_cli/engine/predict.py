@@ -17,6 +17,7 @@ import torch
 
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import DataError, UsageError
@@ -25,12 +26,14 @@ from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.states import PredictState
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.source import Source, SourceImage, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter
 
 __all__ = [
     "Detector",
+    "PredictState",
     "SourceLike",
     "adapt",
     "describe",
@@ -58,7 +61,7 @@ def predict(settings: PredictSettings) -> int:
     rows: list[dict[str, Any]] = []
     speeds: list[dict[str, float]] = []
     save_dir = None
-    for number, outcome in enumerate(_outcomes(detector, source, settings), start=1):
+    for number, outcome in enumerate(_outcomes(detector, source, PredictState(settings)), start=1):
         rows.append(_row(outcome))
         if isinstance(outcome, Results):
             speeds.append(outcome.speed)
@@ -69,7 +72,7 @@ def predict(settings: PredictSettings) -> int:
             warn(outcome.error)
     if settings.json:
         result_json(json.dumps(rows, indent=2, ensure_ascii=False))
-    _require_any([row["error"] for row in rows if "error" in row], len(source))
+    require_any([row["error"] for row in rows if "error" in row], len(source))
     height, width = preprocessing_for(detector, settings.imgsz).size_hw
     stages = ", ".join(
         f"{sum(speed[stage] for speed in speeds) / len(speeds):.1f} ms {stage}"
@@ -82,7 +85,7 @@ def predict(settings: PredictSettings) -> int:
 
 
 def stream_results(
-    detector: Detector, source: SourceLike, settings: PredictSettings
+    detector: Detector, source: SourceLike, state: PredictState
 ) -> Iterator[Results]:
     """Yield the Results of every readable image; files are written along the way.
 
@@ -92,19 +95,19 @@ def stream_results(
     Raises:
         DataError: the source does not exist or, at the end, none of its images could be read.
     """
-    return _readable(detector, open_source(source), settings)
+    return _readable(detector, open_source(source), state)
 
 
-def _readable(detector: Detector, source: Source, settings: PredictSettings) -> Iterator[Results]:
+def _readable(detector: Detector, source: Source, state: PredictState) -> Iterator[Results]:
     errors = []
-    for outcome in _outcomes(detector, source, settings):
-        if isinstance(outcome, Results):
+    for outcome in _outcomes(detector, source, state):
+        if not isinstance(outcome, SourceImage):
             yield outcome
         else:
             errors.append(outcome.error)
             if len(source) > 1:
                 warn(outcome.error)
-    _require_any(errors, len(source))
+    require_any(errors, len(source))
 
 
 def adapt(detector: Detector, settings: PredictSettings) -> Detector:
@@ -131,28 +134,34 @@ def describe(results: Results) -> str:
 
 
 def _outcomes(
-    detector: Detector, source: Source, settings: PredictSettings
+    detector: Detector, source: Source, state: PredictState
 ) -> Iterator[Results | SourceImage]:
     """Results, or the unreadable image itself, in the order of the source."""
+    settings = state.args
     for label in settings.classes or ():
         if label not in detector.names:
             raise UsageError(
                 f"classes={label} is no class of this model; it has 0 to {max(detector.names)}"
             )
+    saves = settings.save or settings.save_txt or settings.save_crop
     writer: RunWriter | None = None
     images = iter(source)
+    state.call("on_predict_start")
     while batch := list(islice(images, settings.batch)):
+        state.batch = batch
+        state.call("on_predict_batch_start")
         readable = [(one.path, one.image) for one in batch if one.image is not None]
-        found = iter(_detect(detector, readable, settings) if readable else ())
-        for one in batch:
-            if one.image is None:
-                yield one
-                continue
-            results = next(found)
-            if settings.save or settings.save_txt or settings.save_crop:
-                writer = writer or _open_writer(settings)
+        state.results = _detect(detector, readable, settings) if readable else []
+        state.call("on_predict_postprocess_end")
+        if saves and readable:
+            writer = writer or _open_writer(settings)
+            state.save_dir = writer.run_dir
+            for results in state.results:
                 writer.write(results)
-            yield results
+        state.seen += len(batch)
+        state.call("on_predict_batch_end")
+        yield from state.outcomes()
+    state.call("on_predict_end")
 
 
 def _detect(
@@ -161,8 +170,7 @@ def _detect(
     """Resize, detect and filter one batch; the time of each stage is divided among its images."""
     wanted = preprocessing_for(detector, settings.imgsz)
     start = time.perf_counter()
-    resized = [resize_image(rgb, wanted.size_hw, wanted.antialias) for _, rgb in images]
-    batch = torch.stack([to_tensor(rgb) for rgb in resized])
+    batch = to_batch([rgb for _, rgb in images], wanted)
     prepared = time.perf_counter()
     sizes_hw = [(rgb.shape[0], rgb.shape[1]) for _, rgb in images]
     detections = detector.detect(batch, sizes_hw, max(_TOP_PAIRS, settings.max_det))
@@ -180,6 +188,12 @@ def _detect(
             "postprocess": (time.perf_counter() - detected) * share,
         }
     return results
+
+
+def to_batch(images: list[Pixels], wanted: Preprocessing) -> torch.Tensor:
+    """Resize (H, W, 3) RGB images of any size to (B, 3, H, W) float in 0..1."""
+    resized = (resize_image(rgb, wanted.size_hw, wanted.antialias) for rgb in images)
+    return torch.stack([to_tensor(rgb) for rgb in resized])
 
 
 def _chosen(found: Detections, settings: PredictSettings) -> Detections:
@@ -224,6 +238,11 @@ def _row(outcome: Results | SourceImage) -> dict[str, Any]:
     }
 
 
-def _require_any(errors: list[str], total: int) -> None:
+def require_any(errors: list[str], total: int) -> None:
+    """Check that at least one image could be read.
+
+    Raises:
+        DataError: none could.
+    """
     if len(errors) == total:
         raise DataError(errors[0] if total == 1 else f"none of the {total} images could be read")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.settings.train import TrainSettings
@@ -63,10 +63,10 @@ def _check_data(data: str, settings: TrainSettings | ValSettings) -> None:
         ) from None
 
 
-def _changes(settings: TrainSettings | ValSettings, record: TrainedOn) -> dict[str, object]:
+def _changes(settings: TrainSettings | ValSettings, record: TrainedOn) -> dict[str, Any]:
     """The recorded keys that the user has left at their defaults, and that differ from them."""
     size = record.imgsz if isinstance(settings, TrainSettings) else None  # val has the model's own
-    recorded = {
+    recorded: dict[str, Any] = {
         "data": record.data,
         "imgsz": size[0] if size and size[0] == size[1] else size,
         "batch": record.batch,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rtdetr_cli.backends.torch import TorchDetector, torch_detector
 from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.core.callbacks import TRAIN_EVENTS, VAL_EVENTS, Callbacks
 from rtdetr_cli.core.console import progress, result_json, say
 from rtdetr_cli.core.distributed import (
     broadcast,
@@ -27,10 +28,9 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.remember import with_remembered
-from rtdetr_cli.engine.training.callbacks import Callbacks
 from rtdetr_cli.engine.training.early_stopping import Stopper
 from rtdetr_cli.engine.training.epoch_table import EpochTable
-from rtdetr_cli.engine.training.events import TrainEvents, train_events
+from rtdetr_cli.engine.training.events import TrainEvents, TrainState
 from rtdetr_cli.engine.training.failures import explain_failed_step
 from rtdetr_cli.engine.training.label_statistics import plot_labels
 from rtdetr_cli.engine.training.launch import devices_to_launch, launch, leave_outcome
@@ -60,10 +60,12 @@ class TrainResult:
     Attributes:
         run_dir: the run folder; the best weights are `weights/best.pt` in it.
         metrics: of the best weights on the validation split; None with val=false.
+        state: what callbacks received, at its end.
     """
 
     run_dir: Path
     metrics: Metrics | None
+    state: TrainState
 
 
 def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainResult:
@@ -73,7 +75,7 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
 
     Args:
         settings: every key of `rtdetr train`.
-        callbacks: functions called at start, after each epoch and at the end.
+        callbacks: functions called at the events of the training and of its validations.
 
     Raises:
         UsageError: a key or an architecture is wrong.
@@ -85,7 +87,7 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
     settings = with_remembered(settings)
     devices = devices_to_launch(settings)
     if devices:
-        if callbacks:
+        if callbacks and callbacks.has(*TRAIN_EVENTS, *VAL_EVENTS):
             raise UsageError(
                 f"train: callbacks do not reach the workers of device={settings.device}; start "
                 "the script with torchrun"
@@ -94,15 +96,15 @@ def train(settings: TrainSettings, callbacks: Callbacks | None = None) -> TrainR
         assert isinstance(launched, TrainResult)
         return launched
     with process_group():
+        events = TrainEvents(settings, callbacks or Callbacks())
         run = prepare(settings)
         with run.held:
             if run.progress.step == 0:
                 _begin(run)
-            with train_events(run, callbacks or Callbacks()) as events:
-                events.train_start()
+            with events.follow(run):
                 with _save_when_stopped(run):
                     fit(run, events)
-                result = TrainResult(run.run_dir, _score_best(run))
+                result = TrainResult(run.run_dir, _score_best(run, events), events.state)
                 events.train_end(result.metrics.stats if result.metrics else {})
         leave_outcome(result)
     return result
@@ -121,9 +123,11 @@ def fit(run: Run, events: TrainEvents) -> None:
         if reason := stopper.reason(log.rows):
             say(reason)
             return
-        row = train_epoch(run, criterion)
+        events.epoch_start()
+        row = train_epoch(run, criterion, events)
+        events.steps_end(row)
         with run.stop.at_once():  # validation changes nothing that is saved
-            metrics, columns = validate(run, criterion, is_late=stopper.time_is_over())
+            metrics, columns = validate(run, criterion, events, stopper.time_is_over())
         row |= columns
         if not run.progress.is_planned:
             plan_epochs(run, stopper.epochs_that_fit(run.progress.epoch + 1))
@@ -138,7 +142,7 @@ def fit(run: Run, events: TrainEvents) -> None:
 
 
 @explain_lost_worker()
-def train_epoch(run: Run, criterion: Criterion) -> Row:
+def train_epoch(run: Run, criterion: Criterion, events: TrainEvents) -> Row:
     """Train on the remaining steps of the epoch.
 
     Returns:
@@ -149,10 +153,12 @@ def train_epoch(run: Run, criterion: Criterion) -> Row:
     timer, sums = StepTimer(run.progress.sums), run.progress.sums
     for batches in _epoch_steps(run, timer):
         _draw_first_batches(run, batches)
+        events.batch_start(batches)
         with explain_failed_step(run, batches):
             losses = train_step(run, criterion, *batches)  # forward, loss, backward, step, EMA
         sums.add(losses)
         timer.end_step()
+        events.batch_end(losses)
         run.stop.check()
         if run.progress.step % run.settings.save_steps == 0:
             _save_last(run)
@@ -175,7 +181,9 @@ def _epoch_steps(run: Run, timer: StepTimer) -> Iterator[list[Batch]]:
     yield from progress(status.watch(timer.wait_for(steps)), total, label, status, done)
 
 
-def validate(run: Run, criterion: Criterion, is_late: bool) -> tuple[Metrics | None, Row]:
+def validate(
+    run: Run, criterion: Criterion, events: TrainEvents, is_late: bool
+) -> tuple[Metrics | None, Row]:
     """Score the averaged weights, every `val_every` epochs and after the last one.
 
     Returns:
@@ -189,7 +197,8 @@ def validate(run: Run, criterion: Criterion, is_late: bool) -> tuple[Metrics | N
         return None, {}
     broadcast(run.ema.network.buffers())  # BatchNorms on CPUs are not synchronised
     detector = ValidationDetector(run, criterion)
-    metrics = evaluate(detector, data.val, data.val_batches, detector.add_losses)
+    callbacks = detector.adding_losses(events.callbacks)
+    metrics = evaluate(detector, data.val, data.val_batches, callbacks)
     return metrics, validation_columns(metrics) | detector.mean_losses()
 
 
@@ -259,11 +268,11 @@ def _save_when_stopped(run: Run) -> Iterator[None]:
             raise SystemExit(128 + run.stop.number) from None
 
 
-def _score_best(run: Run) -> Metrics | None:
+def _score_best(run: Run, events: TrainEvents) -> Metrics | None:
     """Score the best weights once more and report; without validation there is no score."""
     detector, data, metrics = torch_detector(_load_best(run), str(run.device)), run.data, None
     if data.val is not None and data.val_batches is not None:
-        metrics = evaluate(detector, data.val, data.val_batches)
+        metrics = evaluate(detector, data.val, data.val_batches, events.callbacks)
     _report(run, detector, metrics)
     return metrics
 

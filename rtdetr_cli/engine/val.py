@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.config.settings.val import ValSettings
+from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import all_gather, run_on_main
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
 from rtdetr_cli.core.status import Status
-from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.selection import select_classes
@@ -23,6 +22,7 @@ from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.remember import with_remembered
+from rtdetr_cli.engine.states import ValState
 from rtdetr_cli.engine.training.run_pictures import draw_validation
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
@@ -35,11 +35,12 @@ STAGES = ("preprocess", "inference", "loss", "postprocess")
 _NO_CATEGORIES_OF_COCO = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
-def validate(settings: ValSettings) -> Metrics:
+def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metrics:
     """Run a detector over a split and score it.
 
     Args:
         settings: every key of `rtdetr val`.
+        callbacks: functions called at its events.
 
     Raises:
         UsageError: no data set is given, and the weights do not say what they were trained on.
@@ -59,8 +60,9 @@ def validate(settings: ValSettings) -> Metrics:
     preprocessing = preprocessing_for(detector, settings.imgsz)
     say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
     loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
-    evaluator, speed = _detect(detector, dataset, loader, settings.conf, settings.max_det)
-    metrics = _score(evaluator, speed)
+    state = ValState(loader, callbacks or Callbacks(), settings)
+    evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
+    metrics = state.end(_score(evaluator, speed))
     if settings.plots or settings.save_json:
         metrics.save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
         if settings.save_json:
@@ -80,23 +82,23 @@ def evaluate(
     detector: Detector,
     dataset: DetectionDataset,
     loader: EvalLoader,
-    after_batch: Callable[[Batch], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Metrics:
-    """Score a detector on the batches of a split; `after_batch` is called with each one.
+    """Score a detector on the batches of a split.
 
     With several processes, each runs its own batches and all get the metrics of the whole split.
     """
-    return _score(*_detect(detector, dataset, loader, after_batch=after_batch))
+    state = ValState(loader, callbacks or Callbacks())
+    return state.end(_score(*_detect(detector, dataset, state)))
 
 
 @explain_lost_worker()
 def _detect(
     detector: Detector,
     dataset: DetectionDataset,
-    loader: EvalLoader,
+    loader: ValState,
     conf: float = 0.0,
     max_det: int = 300,
-    after_batch: Callable[[Batch], None] | None = None,
 ) -> tuple[CocoEvaluator, dict[str, float]]:
     """Run a detector over the batches of this process.
 
@@ -121,8 +123,6 @@ def _detect(
         seconds["inference"] += detected - start
         seconds["postprocess"] += time.perf_counter() - detected
         num_images += len(batch)
-        if after_batch is not None:
-            after_batch(batch)
     return evaluator, {stage: 1000 * seconds[stage] / max(num_images, 1) for stage in STAGES}
 
 

@@ -97,6 +97,8 @@ def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (any user input)
         yield from source
     elif isinstance(source, (np.ndarray, Image.Image, Tensor)):
         yield source
+    elif type(source) is int:
+        raise DataError(f"{source}: cameras and other video sources are not supported yet")
     else:
         raise UsageError(
             f"a source of type {type(source).__name__} cannot be read; expected a path, a NumPy "
@@ -122,7 +124,7 @@ def _matching_files(source: str) -> list[Path]:
         _refuse_video(path)
         return [path]
     if "://" in source or source.isdigit() or source.split(" ")[0] == "screen":
-        raise DataError(f"{source}: cameras, screens and network sources are not supported")
+        raise DataError(f"{source}: cameras, screens and network sources are not supported yet")
     if glob.has_magic(source):
         found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (**)
         return _images_among(found, f"{source}: the pattern", "")
@@ -174,7 +176,7 @@ def _listed(list_file: Path) -> list[Path]:
 
 def _refuse_video(path: Path) -> None:
     if path.suffix.lower() in _VIDEO_SUFFIXES:
-        raise DataError(f"{path}: video sources are not supported")
+        raise DataError(f"{path}: video sources are not supported yet")
 
 
 def _read_file(path: Path) -> Pixels:

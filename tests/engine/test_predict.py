@@ -13,6 +13,7 @@ from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine import predict as engine
+from rtdetr_cli.engine.states import PredictState
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -50,6 +51,10 @@ def detector(monkeypatch):
 
 def settings(source, root, **keys):
     return PredictSettings(source=str(source), project=str(root / "runs"), **keys)
+
+
+def state(root, **keys):
+    return PredictState(settings("-", root, **keys))
 
 
 def write_images(folder, *names):
@@ -137,9 +142,7 @@ def test_conf_classes_and_max_det_filter_detections(detector, tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
 
     def found(**keys):
-        (results,) = engine.stream_results(
-            detector, image, settings("-", tmp_path, save=False, **keys)
-        )
+        (results,) = engine.stream_results(detector, image, state(tmp_path, save=False, **keys))
         return [int(label) for label in results.boxes.cls]
 
     assert found() == [2, 0]  # the score .25 is not above conf=0.25
@@ -154,30 +157,28 @@ def test_conf_classes_and_max_det_filter_detections(detector, tmp_path):
 def test_the_detector_gets_rgb_at_its_own_size_or_at_imgsz(detector, tmp_path):
     image = np.full((40, 30, 3), (255, 0, 51), np.uint8)  # BGR
     keys = {"save": False, "batch": 2}
-    results = list(engine.stream_results(detector, [image] * 3, settings("-", tmp_path, **keys)))
+    results = list(engine.stream_results(detector, [image] * 3, state(tmp_path, **keys)))
     assert [len(batch) for batch in detector.batches] == [2, 1]
     assert detector.batches[0].shape == (2, 3, 64, 96)
     assert detector.batches[0].dtype == torch.float32
     torch.testing.assert_close(detector.batches[0][0, :, 5, 5], torch.tensor([0.2, 0.0, 1.0]))
     np.testing.assert_array_equal(results[0].orig_img, image)
     assert results[0].plot().shape == (40, 30, 3)
-    list(
-        engine.stream_results(detector, image, settings("-", tmp_path, save=False, imgsz=(32, 64)))
-    )
+    list(engine.stream_results(detector, image, state(tmp_path, save=False, imgsz=(32, 64))))
     assert detector.batches[-1].shape == (1, 3, 32, 64)
     detector.size_is_free = False
     with pytest.raises(UsageError, match="the exported file takes 64x96 only"):
-        list(engine.stream_results(detector, image, settings("-", tmp_path, save=False, imgsz=32)))
+        list(engine.stream_results(detector, image, state(tmp_path, save=False, imgsz=32)))
 
 
 def test_a_stream_reads_only_as_far_as_it_is_iterated(detector, tmp_path):
     source = write_images(tmp_path / "in", "a.png", "b.png")
-    results = engine.stream_results(detector, str(source), settings("-", tmp_path, save=False))
+    results = engine.stream_results(detector, str(source), state(tmp_path, save=False))
     assert detector.batches == []
     next(results)
     assert len(detector.batches) == 1
     with pytest.raises(DataError, match="no such file"):
-        engine.stream_results(detector, "nope.jpg", settings("-", tmp_path))
+        engine.stream_results(detector, "nope.jpg", state(tmp_path))
 
 
 def test_every_corner_case_works_or_is_reported(detector, tmp_path, capsys):

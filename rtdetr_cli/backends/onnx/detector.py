@@ -41,6 +41,7 @@ class OnnxDetector(GraphDetector):
         """
         check_file(path)
         self._path, self._timeout = path, timeout
+        self._opened_with = (path.absolute(), device, timeout)
         self._session, runtime = self._open(path, device)
         with runtime_errors(WeightsError, f"{path} cannot be opened as ONNX"):  # texts are decoded
             texts = self._session.get_modelmeta().custom_metadata_map

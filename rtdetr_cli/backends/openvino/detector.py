@@ -63,6 +63,7 @@ class OpenVINODetector(GraphDetector):
         xml = graph_file(path)
         self._path = xml.parent if xml.parent.name.endswith(FOLDER) else xml
         self._timeout = timeout
+        self._opened_with = (path.absolute(), device, timeout)
         notes, texts = read_notes_beside(xml)
         model, self._compiled, runtime = _compile(xml, (notes and notes.floats) or "f32")
         if timeout is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +128,10 @@ class Data:
     fingerprint: Fingerprint = field(default_factory=dict)
 
 
+def ignore(event: str) -> None:
+    """Nobody listens to the events of a step."""
+
+
 @dataclass(kw_only=True)
 class StepState:
     """Everything that a training step reads and changes.
@@ -140,6 +144,7 @@ class StepState:
         ema: the averaged weights.
         statistics: BatchNorm buffers, which a forward pass updates.
         kept_statistics: their values before the step, restored if it is skipped.
+        notify: called with the name of each event within a step (events.py).
     """
 
     settings: TrainSettings
@@ -148,6 +153,7 @@ class StepState:
     network: RTDETRNetwork
     precision: Precision
     progress: Progress = field(default_factory=Progress)
+    notify: Callable[[str], None] = ignore
     replica: nn.Module = field(init=False)
     ema: EMA = field(init=False)
     optimizer: Optimizer = field(init=False)

@@ -41,6 +41,7 @@ def train_step(state: StepState, criterion: Criterion, *batches: Batch) -> dict[
     """
     seed_step(state.settings.seed, state.progress.step)
     set_learning_rate(state.optimizer, state.recipe, state.progress.step)
+    state.notify("on_before_zero_grad")
     state.optimizer.zero_grad()
     state.keep_statistics()
     losses = backward(state, criterion, batches)
@@ -51,8 +52,10 @@ def train_step(state: StepState, criterion: Criterion, *batches: Batch) -> dict[
     ).item()
     is_finite = math.isfinite(norm)
     if is_finite:
+        state.notify("optimizer_step")
         scaler.step(state.optimizer)
         state.ema.update()
+        state.notify("on_params_update")
         state.progress.skipped = 0
     else:
         state.undo_statistics()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.distributed import all_gather
 from rtdetr_cli.core.structures import Batch, ModelOutput
 from rtdetr_cli.engine.training.run import Run
@@ -30,6 +31,12 @@ class ValidationDetector(TorchDetector):
         """Logits and boxes of all queries, kept for `add_losses`."""
         self._output = super().forward(images)
         return self._output
+
+    def adding_losses(self, callbacks: Callbacks) -> Callbacks:
+        """These callbacks, and `add_losses` after each batch."""
+        callbacks = callbacks.copy()
+        callbacks.add("on_val_batch_end", lambda state: self.add_losses(state.batch))
+        return callbacks
 
     @torch.inference_mode()
     def add_losses(self, batch: Batch) -> None:

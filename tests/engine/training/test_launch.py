@@ -7,9 +7,9 @@ import pytest
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.train import train
-from rtdetr_cli.engine.training.callbacks import Callbacks
 from rtdetr_cli.engine.training.launch import worker_arguments
 
 

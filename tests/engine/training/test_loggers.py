@@ -15,7 +15,7 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.training.loggers import LOGGERS, Loggers
 from tests.engine.test_train import command, read_rows, stop_in_epoch
 
-from .test_callbacks import small
+from .test_events import small
 
 THEIR_WARNINGS = pytest.mark.filterwarnings("ignore")  # of the packages' own imports
 

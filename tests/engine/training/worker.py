@@ -17,6 +17,7 @@ from torch import nn
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.console import result_json
 from rtdetr_cli.core.distributed import all_gather, process_group, rank, world_size
 from rtdetr_cli.core.structures import Target
@@ -84,7 +85,8 @@ def _metrics(run: Run) -> dict[str, float]:
     network = run.ema.network.float()
     network.load_state_dict(run.network.state_dict())
     detector = ValidationDetector(run, Criterion())
-    metrics = evaluate(detector, run.data.val, run.data.val_batches, detector.add_losses)
+    callbacks = detector.adding_losses(Callbacks())
+    metrics = evaluate(detector, run.data.val, run.data.val_batches, callbacks)
     return metrics.stats | detector.mean_losses()
 
 

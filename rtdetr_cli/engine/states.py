@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
@@ -16,9 +16,11 @@ from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
-from rtdetr_cli.data.loader import EvalLoader
-from rtdetr_cli.evaluation.metrics import Metrics
 from rtdetr_cli.media.source import SourceImage
+
+if TYPE_CHECKING:  # augmentation and metrics would slow the start of `rtdetr predict`
+    from rtdetr_cli.data.loader import EvalLoader
+    from rtdetr_cli.evaluation.metrics import Metrics
 
 
 @dataclass

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,13 @@ class TensorRTDetector:
         size_is_free: False.
         network: None; there is no PyTorch module.
         device: None; the runtime decides.
+        opened_with: path and device; set by `open_engine`.
     """
 
     size_is_free = False
     network: None = None
     device: None = None
+    opened_with: tuple[Path, str | None]
 
     def __init__(self, plan: bytes, notes: ExportNotes | None, name: str, gpu: Gpu) -> None:
         """Open a plan.
@@ -118,6 +121,10 @@ class TensorRTDetector:
         ]
         labels, boxes, scores = (torch.cat(one) for one in zip(*parts, strict=True))
         return labels, boxes, scores
+
+    def __reduce__(self) -> tuple[Callable[..., TensorRTDetector], tuple[Path, str | None]]:
+        """Copies and pickles open the file again."""
+        return open_engine, self.opened_with
 
     def _run_for(self, batch: int) -> _Run:
         """The context for one batch size; the oldest is dropped when there are MAX_RUNS."""
@@ -204,7 +211,9 @@ def open_engine(path: Path, device: str | None = None) -> TensorRTDetector:
     """
     gpu = open_gpu(device)
     plan = path.read_bytes()
-    return TensorRTDetector(plan, read_notes(path, plan), path.name, gpu)
+    detector = TensorRTDetector(plan, read_notes(path, plan), path.name, gpu)
+    detector.opened_with = (path.absolute(), device)
+    return detector
 
 
 def save_engine(path: Path, plan: bytes, notes: ExportNotes) -> None:

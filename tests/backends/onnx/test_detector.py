@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rtdetr_cli.backends.load import load_detector, preprocessing_for
-from rtdetr_cli.backends.onnx.detector import OnnxDetector
+from rtdetr_cli.backends.onnx.detector import OnnxDetector, UnchangedDetector
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 from rtdetr_cli.core.image import read_image, resize_image, to_tensor
@@ -48,6 +50,20 @@ def test_a_third_party_file_has_the_size_of_its_graph_and_the_names_of_coco(toy)
     assert detector.names[5] == "bus"
     assert "CPU" in detector.description
     assert onnxruntime.__version__ in detector.description
+
+
+@pytest.mark.parametrize("kind", [OnnxDetector, UnchangedDetector])
+def test_copies_and_pickles_open_the_file_again(toy, kind, monkeypatch):
+    monkeypatch.chdir(toy.parent)
+    detector = kind(Path(toy.name), "cpu", timeout=60)
+    monkeypatch.chdir("/")  # where a relative path is another file
+    for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert type(other) is kind
+        assert other.description == detector.description
+        assert other.detect(gray(30), [(4, 5)])[0].labels.tolist() == [30]
+    toy.unlink()
+    with pytest.raises(WeightsError, match=r"toy\.onnx"):
+        copy.copy(detector)
 
 
 @pytest.mark.parametrize("batch", ["N", 1, 2, 7])

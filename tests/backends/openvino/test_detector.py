@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -267,3 +268,12 @@ def test_the_signal_stack_is_restored(toy):
     """The 20 kB stack that OpenVINO sets on CPUs with AMX overflows in signal handlers."""
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", STACKS, str(toy)], check=True, cwd=root)
+
+
+def test_a_copy_opens_the_folder_again(toy):
+    detector = OpenVINODetector(toy, "cpu", timeout=60)
+    other = pickle.loads(pickle.dumps(detector))
+    assert other.description == detector.description
+    images = torch.full((1, 3, 32, 64), 0.3)
+    ours, theirs = (one.detect(images, [(4, 5)])[0] for one in (detector, other))
+    assert ours.labels.tolist() == theirs.labels.tolist() == [30]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,14 @@ def test_no_images_and_max_det(tensorrt, toy):
     detector = load_detector(str(make(toy)))
     assert detector.detect(gray(3)[:0], []) == []
     assert len(detector.detect(gray(3), [(1, 1)], max_det=0)[0]) == 0
+
+
+def test_a_copy_opens_the_engine_again(tensorrt, toy):
+    tensorrt()
+    detector = load_detector(str(make(toy)))
+    other = pickle.loads(pickle.dumps(detector))
+    assert other.description == detector.description
+    assert other.detect(gray(30), [(4, 5)])[0].labels.tolist() == [30]
 
 
 def test_outputs_are_not_overwritten_by_the_next_call(tensorrt, toy):

@@ -129,7 +129,7 @@ def tiny_presnet_config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @dataclass
 class Server:
-    """A loopback server that behaves as badly as configured: one file at every path.
+    """A loopback server that behaves as badly as configured: one file at every path, or `files`.
 
     Lists are consumed, one entry per request; afterwards the server behaves correctly.
     """
@@ -151,8 +151,12 @@ class Server:
     redirect: str | None = None
     chunked: bool = False
     encoding: str | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Content by path, instead of `body`; every other path is not found."""
     requests: list[dict[str, str]] = field(default_factory=list)
     """Headers of each request."""
+    paths: list[str] = field(default_factory=list)
+    """Path of each request."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -165,8 +169,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         behavior = self.behavior
         behavior.requests.append(dict(self.headers))
+        behavior.paths.append(self.path)
         self.close_connection = True
-        code = behavior.codes.pop(0) if behavior.codes else 0
+        self.body = behavior.files.get(self.path, b"") if behavior.files else behavior.body
+        is_absent = bool(behavior.files) and self.path not in behavior.files
+        code = behavior.codes.pop(0) if behavior.codes else 404 * is_absent
         if code:
             self._respond(code, {"Content-Length": "0"})
         elif behavior.redirect:
@@ -187,10 +194,9 @@ class Handler(BaseHTTPRequestHandler):
             headers["Content-Encoding"] = behavior.encoding
         if start:
             first = start + (7 if behavior.ranges == "shifted" else 0)
-            headers["Content-Range"] = (
-                f"bytes {first}-{len(behavior.body) - 1}/{len(behavior.body)}"
-            )
-        body = behavior.body[start:]
+            size = len(self.body)
+            headers["Content-Range"] = f"bytes {first}-{size - 1}/{size}"
+        body = self.body[start:]
         if behavior.chunked:
             headers["Transfer-Encoding"] = "chunked"
         elif behavior.ranges != "endless":

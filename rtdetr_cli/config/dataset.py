@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from rtdetr_cli.config.fields import FieldError, Range, build
 from rtdetr_cli.core.bounded_text import show
+from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import ConfigError
 from rtdetr_cli.core.files import asset_dir, rtdetr_home, user_path
 from rtdetr_cli.core.places import fault
@@ -22,32 +23,49 @@ MAX_NAME = 200
 """Maximum characters of a class name."""
 MAX_PART, MAX_PLACE = 255, 4000
 """Maximum bytes of a file name and of a path on common file systems."""
-_DERIVED = {"shapes", "origin"}  # fields that no YAML may set
-_DESCRIPTIVE = {"description", "license", "roboflow", "url", "version"}  # metadata of other tools
+_DERIVED = {"shapes", "origin", "script", "may_download"}  # fields that no YAML may set
+_DESCRIPTIVE = {"description", "license", "minival", "roboflow", "url", "version"}
+"""Keys of other tools that are not used."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """One file of a data set; a URL and a checksum, never a command."""
+    """One file of a data set; a URL, never a command."""
 
     url: str
     """URL of the archive or file."""
-    sha256: str
-    """Expected checksum, 64 hexadecimal digits."""
+    sha256: str | None = None
+    """Expected checksum, 64 hexadecimal digits; None: the one at first use."""
     to: str | None = None
     """Folder below `path` to unpack into; None: `path` itself."""
+    num_bytes: Annotated[int, Range(0, 2**50)] | None = None
+    """Size of the file, if known."""
 
     def __post_init__(self) -> None:
         try:
             ascii_url(self.url)
         except ValueError as error:
             raise FieldError("url", f"{error}, found {show(self.url)}") from None
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
-            raise FieldError("sha256", f"must be 64 hexadecimal digits, found {show(self.sha256)}")
-        object.__setattr__(self, "sha256", self.sha256.lower())
+        if self.sha256 is not None:
+            if not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
+                found = show(self.sha256)
+                raise FieldError("sha256", f"must be 64 hexadecimal digits, found {found}")
+            object.__setattr__(self, "sha256", self.sha256.lower())
         reason = fault(self.to or ".")
         if reason:
             raise FieldError("to", f"must be a folder below path; {show(self.to)} {reason}")
+
+
+@dataclass(frozen=True)
+class ListedImages:
+    """Images that are fetched one by one, only in our own YAMLs (data/listed_images.py)."""
+
+    table: str
+    """File beside the YAML with names, sizes, checksums and labels."""
+    url: str
+    """Address of the folder of all images."""
+    archive: str
+    """URL of a zip with the same images, if that address fails."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +100,21 @@ class DatasetConfig:
     """Class names by index from 0; None: from the COCO json."""
     download: tuple[Download, ...] | None = None
     """Files that make up the data set."""
+    script: str | None = None
+    """Program that would download it, from another tool; shown and never run."""
+    images: ListedImages | None = None
+    """Images whose labels are shipped."""
+    may_download: bool | None = None
+    """The setting `download`: whether to download without a question; None: up to 1 GB."""
     shapes: ShapesConfig | None = None
     """Options of the generated data set (`source: shapes`)."""
     origin: Path | None = None
     """The YAML file."""
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the YAML is one of ours, whose addresses a mirror replaces."""
+        return self.origin is not None and _is_shipped(self.origin)
 
 
 def dataset_config_from_dict(values: Mapping[str, Any], origin: Path) -> DatasetConfig:
@@ -96,14 +125,15 @@ def dataset_config_from_dict(values: Mapping[str, Any], origin: Path) -> Dataset
         origin: the file; a relative `path` is relative to its folder, the current one, or home.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, no split, no names, a command to download.
+        ConfigError: an unknown key, a wrong type, no split, no names, another kind of labels.
     """
     values = {key: value for key, value in values.items() if key not in _DESCRIPTIVE}
     try:
         if "source" in values:
             return _drawn(values, origin)
         num_names = values.pop("nc", None)
-        config = build(DatasetConfig, _normalised(values, origin))
+        _check_kind(values)
+        config = build(DatasetConfig, _normalised(values, num_names, origin))
     except FieldError as error:
         raise ConfigError(f"{origin.name}: {error}") from None
     _check(config, num_names)
@@ -118,15 +148,25 @@ def _drawn(values: dict[str, Any], origin: Path) -> DatasetConfig:
     return DatasetConfig(rtdetr_home() / "datasets", shapes=shapes, origin=origin)
 
 
-def _normalised(values: dict[str, Any], origin: Path) -> dict[str, Any]:
+def _check_kind(values: dict[str, Any]) -> None:
+    """Take out the keys that say what images and labels are; reject what is not detected in RGB."""
+    pose = next((key for key in ("kpt_shape", "kpt_names", "flip_idx") if key in values), None)
+    if pose:
+        raise FieldError(pose, "belongs to a pose data set (keypoints); rtdetr detects boxes")
+    channels = values.pop("channels", 3)
+    if channels != 3:
+        raise FieldError("channels", f"must be 3 (images are read as RGB), found {show(channels)}")
+
+
+def _normalised(values: dict[str, Any], num_names: object, origin: Path) -> dict[str, Any]:
     """Normalize the accepted variants of a YAML to the fields of the dataclass."""
-    derived = next((key for key in values if key in _DERIVED), None)
+    reserved = _DERIVED if _is_shipped(origin) else {*_DERIVED, "images"}
+    derived = next((key for key in values if key in reserved), None)
     if derived:
         raise FieldError(derived, "is not a key")
-    if isinstance(values.get("download"), str):
-        raise FieldError(
-            "download", "must list url and sha256, never a command; fetch it and remove the key"
-        )
+    names = values.get("names")
+    if names is None and num_names is not None:
+        names = _numbered(num_names, origin)
     splits = {key: [values[key]] for key in SPLITS if isinstance(values.get(key), str)}
     for key, entries in {**values, **splits}.items():
         if key in SPLITS and isinstance(entries, list):
@@ -136,9 +176,33 @@ def _normalised(values: dict[str, Any], origin: Path) -> dict[str, Any]:
         **values,
         **splits,
         "path": _root(values.get("path"), origin),
-        "names": _named(values.get("names")),
+        "names": _named(names),
+        **_download(values.get("download")),
         "origin": origin,
     }
+
+
+def _numbered(num_names: object, origin: Path) -> list[str]:
+    """Names of classes of which only the number is given."""
+    if type(num_names) is not int or not 1 <= num_names <= MAX_CLASSES:
+        raise FieldError("nc", f"must be a number from 1 to {MAX_CLASSES}, found {show(num_names)}")
+    say(f"{origin.name}: without names, the classes are called 0 to {num_names - 1}")
+    return [str(index) for index in range(num_names)]
+
+
+def _download(value: object) -> dict[str, Any]:
+    """The fields `download` and `script` for a list of files, a URL or URLs, or a script."""
+    entries = value if isinstance(value, list) else [value] if value else []
+    texts = [entry for entry in entries if isinstance(entry, str)]
+    script = next((text for text in texts if not re.match(r"https?://\S+$", text.strip())), None)
+    if script is not None:
+        return {"download": None, "script": script}
+    files = [{"url": one.strip()} if isinstance(one, str) else one for one in entries]
+    return {"download": files or None}
+
+
+def _is_shipped(origin: Path) -> bool:
+    return origin.absolute().parent == asset_dir("cfg") / "datasets"
 
 
 def _root(value: object, origin: Path) -> Path:
@@ -161,7 +225,7 @@ def _require_place(key: str, place: object) -> None:
 
 def _resolve_root(root: str, origin: Path) -> Path:
     """Find an existing folder for a relative root; the default location if there is none."""
-    shipped = origin.absolute().parent == asset_dir("cfg") / "datasets"
+    shipped = _is_shipped(origin)
     home = rtdetr_home() / "datasets"
     places = [Path.cwd(), Path.cwd() / "datasets", home]
     places = [*places] if shipped else [origin.absolute().parent, *places]

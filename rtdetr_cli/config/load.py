@@ -128,15 +128,15 @@ def _listed(value: object) -> object:
 
 
 def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
-    """Find a file by path, or a shipped one by name, with or without `.yaml`."""
+    """Find a file by path, or a shipped one by name in any case, with or without `.yaml`."""
     given = user_path(name_or_path)
     named = given if is_architecture(given) else Path(f"{given}.yaml")
-    shipped = folder / named.name if given.name == str(given) else named
+    shipped = folder / named.name.lower() if given.name == str(given) else named
     for path in (given, named, shipped):
         if _is_there(path):
             return path
     known = sorted(path.stem for path in folder.glob("*.yaml"))
-    hint = nearest(named.stem, known) or f"; known are {', '.join(known)}"
+    hint = nearest(named.stem.lower(), known) or f"; known are {', '.join(known)}"
     raise ConfigError(f"{noun} {show_key(str(name_or_path), 200)} does not exist{hint}")
 
 

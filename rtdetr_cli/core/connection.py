@@ -28,6 +28,9 @@ PACE_WINDOW_S = 60.0
 MAX_HEAD = 1 << 18
 """Maximum bytes of status lines and headers, including interim responses, as in browsers."""
 
+HEADERS = {"User-Agent": "rtdetr", "Accept-Encoding": "identity"}
+"""Headers of every request."""
+
 _TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # 416: range beyond the end of the file
 _SHOWN = 300  # characters of a message from the server
 
@@ -45,6 +48,14 @@ class BrokenError(Exception):
     def __init__(self, sentence: str, code: int = 0) -> None:
         super().__init__(printable(sentence, _SHOWN))
         self.code = code
+
+
+class OversizeError(DownloadError):
+    """The file has more bytes than allowed, `num_bytes` or more; nothing was kept."""
+
+    def __init__(self, num_bytes: int) -> None:
+        super().__init__(f"{num_bytes / 1e6:.0f} MB exceed the limit for this file")
+        self.num_bytes = num_bytes
 
 
 def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
@@ -73,6 +84,42 @@ def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         raise BrokenError(f"no connection ({error or type(error).__name__})") from None
     except ValueError as error:
         raise DownloadError(f"the address {error}") from None
+
+
+def declared_length(response: http.client.HTTPResponse, max_bytes: int) -> int | None:
+    """Check the head of a response with a whole file; returns its declared length.
+
+    Raises:
+        DownloadError: another status than 200, compression, or more than `max_bytes`.
+    """
+    refuse_compressed(response)
+    if response.status != 200:
+        raise DownloadError(f"the server returned {response.status} {response.reason}")
+    if (response.length or 0) > max_bytes:
+        raise OversizeError(response.length or 0)
+    return response.length
+
+
+def refuse_compressed(response: http.client.HTTPResponse) -> None:
+    """Reject a body that is not the file itself.
+
+    Raises:
+        DownloadError: the server compresses it.
+    """
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DownloadError("the server compresses the file despite Accept-Encoding: identity")
+
+
+def read_block(response: http.client.HTTPResponse, limit: int) -> bytes:
+    """Read at most `limit` bytes of the body; nothing at its end.
+
+    Raises:
+        BrokenError: the connection broke.
+    """
+    try:
+        return response.read1(limit)
+    except (OSError, http.client.HTTPException) as error:
+        raise BrokenError(f"the connection broke ({error})") from None
 
 
 class _SafeRedirects(HTTPRedirectHandler):

@@ -19,13 +19,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from rtdetr_cli.core.connection import MIN_PACE, BrokenError, DownloadError, connect
+from rtdetr_cli.core.connection import (
+    HEADERS,
+    MIN_PACE,
+    BrokenError,
+    DownloadError,
+    connect,
+    declared_length,
+    read_block,
+    refuse_compressed,
+)
 from rtdetr_cli.core.console import progress, say
-from rtdetr_cli.core.errors import RTDETRError, StorageError, printable
+from rtdetr_cli.core.errors import RTDETRError, StorageError, UsageError, printable
 from rtdetr_cli.core.files import atomic_write, sha256, storage_errors
 from rtdetr_cli.core.lock import file_lock
+from rtdetr_cli.core.urls import ascii_url
 
-OFFLINE = "RTDETR_OFFLINE"
+OFFLINE, MIRROR = "RTDETR_OFFLINE", "RTDETR_MIRROR"
 MAX_BYTES = 1 << 36
 """64 GiB, more than any published file."""
 PAUSES_S = (1.0, 2.0, 4.0)
@@ -73,6 +83,26 @@ class _Job:
 def is_offline() -> bool:
     """Whether the environment disables the network (`RTDETR_OFFLINE=1`)."""
     return os.environ.get(OFFLINE, "").lower() not in {"", "0", "false"}
+
+
+def mirrored(url: str, place: str) -> str:
+    """The address on the mirror if one is set (`RTDETR_MIRROR`), else `url`.
+
+    Args:
+        url: the published address.
+        place: path of the file on the mirror.
+
+    Raises:
+        UsageError: `RTDETR_MIRROR` is not a web address.
+    """
+    mirror = os.environ.get(MIRROR)
+    if not mirror:
+        return url
+    try:
+        ascii_url(mirror)
+    except ValueError as error:
+        raise UsageError(f"{MIRROR} {error}, found {printable(mirror, 200)}") from None
+    return f"{mirror.rstrip('/')}/{place}"
 
 
 def download(
@@ -228,7 +258,7 @@ def _receive(job: _Job) -> None:
 
 
 def _ask(job: _Job, notes: _Notes | None) -> http.client.HTTPResponse:
-    headers = {"User-Agent": "rtdetr", "Accept-Encoding": "identity"}
+    headers = dict(HEADERS)
     if notes:
         headers |= {"Range": f"bytes={_size(job.part)}-", "If-Range": notes.validator}
     try:
@@ -243,8 +273,7 @@ def _place(
     response: http.client.HTTPResponse, job: _Job, notes: _Notes | None
 ) -> tuple[int, int | None]:
     """Return the offset of the response in the file and the total size, if declared."""
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise DownloadError("the server compresses the file despite Accept-Encoding: identity")
+    refuse_compressed(response)
     if response.status == 206 and notes:
         start = _size(job.part)
         expected = f"bytes {start}-{notes.total - 1}/{notes.total}"
@@ -253,13 +282,9 @@ def _place(
             return start, notes.total
         job.forget()
         raise BrokenError("the server resumed with another file")
-    if response.status != 200:
-        raise DownloadError(f"the server returned {response.status} {response.reason}")
-    total = response.length
+    total = declared_length(response, job.max_bytes)
     if total is None and not (response.chunked or job.known_sum):
         raise DownloadError("the server does not declare the length of the file")
-    if (total or 0) > job.max_bytes:
-        raise DownloadError(f"{(total or 0) / _MB:.0f} MB exceed the limit for this file")
     return 0, total
 
 
@@ -270,7 +295,7 @@ def _copy(
     position, due = file.tell(), time.monotonic() + _LINE_EVERY_S
     reported = position // _MB
     while total is None or position < total:
-        block = _read(response, min(_BLOCK, total - position) if total else _BLOCK)
+        block = read_block(response, min(_BLOCK, total - position) if total else _BLOCK)
         if not block and total is None:
             return
         if not block:
@@ -286,13 +311,6 @@ def _copy(
         if time.monotonic() > due and not sys.stderr.isatty():
             due = time.monotonic() + _LINE_EVERY_S
             say(f"{job.label}: {reported} MB" + (f" of {total / _MB:.0f}" if total else ""))
-
-
-def _read(response: http.client.HTTPResponse, limit: int) -> bytes:
-    try:
-        return response.read1(limit)
-    except (OSError, http.client.HTTPException) as error:
-        raise BrokenError(f"the connection broke ({error})") from None
 
 
 def _check_room(job: _Job, needed: int) -> None:

@@ -1,6 +1,7 @@
-"""Download a data set listed in its YAML, or explain how to get it.
+"""Download an absent data set, or explain how to get it.
 
-core/download.py downloads and verifies; the folder is renamed once it is complete.
+A YAML lists archives and files (core/download.py downloads and verifies) or, if it is shipped, its
+images (listed_images.py). The folder gets its name once it is complete.
 """
 
 from __future__ import annotations
@@ -8,53 +9,175 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rtdetr_cli.config.dataset import DatasetConfig, Download
-from rtdetr_cli.core.connection import DownloadError
-from rtdetr_cli.core.download import discard, download, is_offline
+from rtdetr_cli.config.dataset import DatasetConfig, Download, ListedImages
+from rtdetr_cli.core.connection import DownloadError, OversizeError
+from rtdetr_cli.core.consent import YES, ask, says_yes
+from rtdetr_cli.core.console import progress, say
+from rtdetr_cli.core.download import (
+    MAX_BYTES,
+    discard,
+    download,
+    hold_to_sum,
+    is_offline,
+    mirrored,
+)
 from rtdetr_cli.core.errors import DataError, printable
 from rtdetr_cli.core.files import rtdetr_home, storage_errors
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.core.places import fault
+from rtdetr_cli.data.listed_images import (
+    ListedImage,
+    fetch_images,
+    read_table,
+    warn_of_other,
+    write_labels,
+)
 from rtdetr_cli.data.unpack import PROGRAMS, is_zip, unpack
+from rtdetr_cli.data.unpack_tar import is_tar, unpack_tar
 
-_OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+ASK_ABOVE = 1_000_000_000
+"""Bytes that are downloaded without a question."""
+_OTHER_ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _SHOWN_URLS = 3
 
 
 def fetch(config: DatasetConfig) -> None:
-    """Download the files that a data set YAML lists; of several processes one downloads.
+    """Download an absent data set; of several processes one downloads, the others wait.
 
     Raises:
-        DataError: no files are listed, the network is off or fails, `path` is not allowed as a
-            target, or an archive is invalid.
+        DataError: nothing is listed, the network is off or fails, nobody agreed to a large
+            download, `path` is not allowed as a target, or an archive or an image is invalid.
         StorageError: no space left or no permission.
     """
-    if not config.download or is_offline():
+    has_source = config.download or config.images
+    if not has_source or is_offline() or config.may_download is False:
         raise absent(config)
     _check_place(config)
-    with file_lock(config.path):
+    agreed = _require_consent(config)
+    with file_lock(config.path), storage_errors(config.path):
         if config.path.exists():
             return
-        half = config.path.with_name(f".{config.path.name}.unpacking")
-        with storage_errors(config.path), _own_folder(half):
-            archives = [_bring(one, half, config) for one in config.download]
-            half.replace(config.path)
-        for archive in archives:
-            discard(archive)
+        if config.images:
+            _fetch_listed(config, config.images)
+        else:
+            _fetch_archives(config, agreed)
+
+
+def _fetch_archives(config: DatasetConfig, agreed: bool) -> None:
+    """Download all files before the first one is unpacked."""
+    files = config.download or ()
+    archives = [(one, _download(one, config, agreed)) for one in files]
+    with _own_folder(_beside(config, "unpacking")) as half:
+        for one, archive in archives:
+            _put(one, archive, half, config)
+        half.replace(config.path)
+    for one, archive in archives:
+        _drop(one, archive)
+
+
+def _fetch_listed(config: DatasetConfig, images: ListedImages) -> None:
+    """Fetch the images of a shipped table; those of an earlier, failed start are kept."""
+    origin = config.origin or Path()
+    listed, half = read_table(origin.with_name(images.table)), _beside(config, "partial")
+    half.mkdir(exist_ok=True)
+    missing = [image for image in listed if not image.is_in(half)]
+    url = _address(images.url, config)
+    kept = f", {len(listed) - len(missing)} are there" if len(missing) < len(listed) else ""
+    say(f"{_name(config)}: downloading {len(missing)} images from {printable(url, 200)}{kept}")
+    reason = ""
+    try:
+        try:
+            fetch_images(missing, url, half, _name(config))
+        except DownloadError as error:
+            reason = f"{error}; "
+            say(f"{_name(config)}: {error}; trying {_address(images.archive, config)}")
+            _fetch_zipped(config, images, [one for one in missing if not one.is_in(half)], half)
+    except DataError as error:
+        raise DataError(f"{_name(config)}: {reason}{error}{_kept(listed, half)}") from None
+    write_labels(listed, half)
+    half.replace(config.path)
+
+
+def _kept(listed: list[ListedImage], half: Path) -> str:
+    """End of the sentence of a failure; a folder without a right image is removed."""
+    count = sum(image.is_in(half) for image in listed)
+    if count:
+        return f"; {count} of {len(listed)} images are kept in {half} for the next try"
+    shutil.rmtree(half, ignore_errors=True)
+    return ""
+
+
+def _fetch_zipped(
+    config: DatasetConfig, images: ListedImages, missing: list[ListedImage], half: Path
+) -> None:
+    """Take the missing images from the archive that has them too."""
+    one = Download(images.archive)
+    archive = _download(one, config, agreed=False)
+    with _own_folder(_beside(config, "unpacking")) as whole:
+        _put(one, archive, whole, config)
+        for image in progress(missing, len(missing), f"{_name(config)}, images"):
+            path = whole / image.place
+            if not path.is_file():
+                raise DataError(f"{printable(one.url, 200)} has no {image.place}")
+            warn_of_other(image, image.keep(path.read_bytes(), half))
+    _drop(one, archive)
+
+
+def _require_consent(config: DatasetConfig) -> bool:
+    """Whether a download of any size was agreed to; a small one needs no consent.
+
+    Raises:
+        DataError: it is large, or its size or content is not known, and nobody agreed.
+    """
+    if config.may_download or says_yes():
+        return True
+    files = config.download or ()
+    sizes = [one.num_bytes for one in files if one.num_bytes is not None]
+    is_known = all(one.sha256 for one in files)
+    if is_known and sum(sizes) <= ASK_ABOVE:
+        return False
+    total = f"{sum(sizes) / 1e9:.1f} GB" if len(sizes) == len(files) else "a file of unknown size"
+    if not is_known:
+        total += " without a checksum"
+    return _agree(config, total)
+
+
+def _agree(config: DatasetConfig, what: str) -> bool:
+    """Ask whether to download; raises DataError unless the user agrees."""
+    source = f"{_urls(config)} into {printable(str(config.path), 200)}"
+    answer = ask(f"{_name(config)}: download {what} from {source}?")
+    if answer is None:
+        raise DataError(
+            f"{_name(config)}: not on this machine; download=true or {YES}=1 downloads {what} "
+            f"from {source}"
+        )
+    if not answer:
+        raise DataError(f"{_name(config)}: not downloaded; {_by_hand(config)}")
+    return True
 
 
 def absent(config: DatasetConfig) -> DataError:
     """Error with the expected folder of a data set and its source."""
     name, folder = _name(config), printable(str(config.path), 200)
-    if not config.download:
+    if config.script:
+        return DataError(
+            f"{name}: not on this machine, and its download is a script, which is never run "
+            f"({printable(config.script, 60)}); run it yourself, or put the data into {folder}"
+        )
+    if not config.download and not config.images:
         return DataError(
             f"{name}: its folder {folder} does not exist; the head of {name} may say "
             "where the data set comes from"
         )
-    return DataError(f"{name}: not on this machine; unpack {_urls(config)} into {folder}")
+    return DataError(f"{name}: not on this machine; {_by_hand(config)}")
+
+
+def _by_hand(config: DatasetConfig) -> str:
+    return f"unpack {_urls(config)} into {printable(str(config.path), 200)}"
 
 
 def _name(config: DatasetConfig) -> str:
@@ -63,9 +186,21 @@ def _name(config: DatasetConfig) -> str:
 
 def _urls(config: DatasetConfig) -> str:
     """The first URLs, shortened, as an untrusted YAML may have many long ones."""
-    urls = [printable(one.url, 200) for one in config.download or ()]
+    if config.images:
+        return _address(config.images.archive, config)
+    urls = [printable(_address(one.url, config), 200) for one in config.download or ()]
     more = f" and {len(urls) - _SHOWN_URLS} more" if len(urls) > _SHOWN_URLS else ""
     return ", ".join(urls[:_SHOWN_URLS]) + more
+
+
+def _address(url: str, config: DatasetConfig) -> str:
+    """Where to download from: a mirror replaces the server of a shipped data set."""
+    return mirrored(url, urlsplit(url).path.lstrip("/")) if config.is_shipped else url
+
+
+def _beside(config: DatasetConfig, purpose: str) -> Path:
+    """A hidden folder beside that of the data set."""
+    return config.path.with_name(f".{config.path.name}.{purpose}")
 
 
 def _check_place(config: DatasetConfig) -> None:
@@ -89,42 +224,69 @@ def _check_place(config: DatasetConfig) -> None:
 
 
 @contextmanager
-def _own_folder(folder: Path) -> Iterator[None]:
+def _own_folder(folder: Path) -> Iterator[Path]:
     """Create a temporary folder, removing leftovers of a killed process; removed at the end."""
     shutil.rmtree(folder, ignore_errors=True)  # a link is kept, and rejected by the next line
     folder.mkdir()
     try:
-        yield
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bring(one: Download, half: Path, config: DatasetConfig) -> Path:
-    """Download one file and unpack it (zip) or copy it into the temporary folder."""
-    url, name = printable(one.url, 200), Path(urlsplit(one.url).path).name
+def _download(one: Download, config: DatasetConfig, agreed: bool) -> Path:
+    """Download one file; above 1 GB only if agreed."""
+    url = _address(one.url, config)
+    shown, name = printable(url, 200), Path(urlsplit(url).path).name
     if name.lower().endswith(_OTHER_ARCHIVES):
-        raise DataError(f"{url} is not a zip archive; unpack it into {config.path} yourself")
-    archive = rtdetr_home() / "downloads" / one.sha256
+        raise DataError(
+            f"{shown} is not a zip or tar archive; unpack it into {config.path} yourself"
+        )
+    key = one.sha256 or sha256(one.url.encode()).hexdigest()
+    archive, limit = rtdetr_home() / "downloads" / key, MAX_BYTES if agreed else ASK_ABOVE
     try:
-        download(one.url, archive, known_sum=one.sha256, label=name)
+        try:
+            download(url, archive, one.sha256, limit, label=name)
+        except OversizeError as error:
+            if agreed:
+                raise
+            _agree(config, f"{error.num_bytes / 1e9:.1f} GB")
+            download(url, archive, one.sha256, MAX_BYTES, label=name)
+        hold_to_sum(archive, archive, one.sha256)
     except DownloadError as error:
-        raise DataError(f"{url} could not be downloaded ({error}); {absent(config)}") from None
-    try:
-        _put(archive, name, half / (one.to or "."), "" if one.to else config.path.name)
-    except DataError:
-        discard(archive)
-        raise
+        raise DataError(f"{shown} could not be downloaded ({error}); {_by_hand(config)}") from None
     return archive
 
 
-def _put(archive: Path, name: str, target: Path, strip: str) -> None:
+def _put(one: Download, archive: Path, half: Path, config: DatasetConfig) -> None:
+    """Unpack an archive, or copy a file, into the temporary folder."""
+    name, target = Path(urlsplit(one.url).path).name, half / (one.to or ".")
+    strip, shown = "" if one.to else config.path.name, printable(name, 80)
+    try:
+        if is_zip(archive):
+            unpack(archive, target, strip, shown)
+        elif name.lower().endswith(".tar") and is_tar(archive):
+            unpack_tar(archive, target, strip, shown)
+        else:
+            _copy(archive, target, name)
+    except DataError:
+        discard(archive)
+        raise
+
+
+def _copy(file: Path, target: Path, name: str) -> None:
     shown = printable(name, 80)
-    if is_zip(archive):
-        unpack(archive, target, strip, shown)
-        return
-    if name.lower().endswith(".zip"):
-        raise DataError(f"{shown} is not a zip archive despite its URL")
+    if name.lower().endswith((".zip", ".tar")):
+        raise DataError(f"{shown} is not a {name[-3:].lower()} archive despite its URL")
     if not name or fault(name) or name.lower().endswith(PROGRAMS):
         raise DataError(f"'{shown}' is not allowed as a file name in a data set")
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(archive, target / name)
+    shutil.copyfile(file, target / name)
+
+
+def _drop(one: Download, archive: Path) -> None:
+    """Delete an unpacked archive; the checksum at first use stays if none is published."""
+    if one.sha256:
+        discard(archive)
+    else:
+        archive.unlink(missing_ok=True)

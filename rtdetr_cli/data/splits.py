@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
@@ -29,9 +30,19 @@ def _reading() -> Iterator[None]:
         raise DataError(f"{error.filename}: {reason_of(error)}") from error
 
 
+def load_data(data: str | Path, download: bool | None = None) -> DatasetConfig:
+    """Open a data set given as a YAML, a shipped name, a folder or a COCO json.
+
+    Args:
+        data: the name or path.
+        download: whether to download it if it is absent; None: up to 1 GB, and above if the user
+            agrees.
+    """
+    return replace(_load(data), may_download=download)
+
+
 @_reading()
-def load_data(data: str | Path) -> DatasetConfig:
-    """Open a data set given as a YAML, a shipped name, a folder or a COCO json."""
+def _load(data: str | Path) -> DatasetConfig:
     path = user_path(data)
     refuse_special(path, DataError)
     if path.suffix == ".json" and path.is_file():
@@ -98,10 +109,21 @@ def _from_folder(folder: Path) -> DatasetConfig:
     return DatasetConfig(folder, train, val, test, origin=folder)
 
 
+@_reading()
+def ensure_present(config: DatasetConfig) -> None:
+    """Download a data set that is absent.
+
+    Raises:
+        DataError: it cannot be downloaded, or nobody agreed to.
+        StorageError: no space left or no permission.
+    """
+    if config.shapes is None and not config.path.exists():
+        fetch(config)
+
+
 def _find(config: DatasetConfig, split: str, entry: str) -> Path:
     """Find the file or folder of a split; Roboflow writes ../train/images for train/images."""
-    if not config.path.exists():
-        fetch(config)
+    ensure_present(config)
     for path in (config.path / entry, config.path / entry.replace("../", "")):
         if path.exists():
             return path

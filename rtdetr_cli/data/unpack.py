@@ -1,7 +1,7 @@
 """Unpack an untrusted zip archive: inside its folder, within limits, no links, no programs.
 
 All entries are checked before the first one is written: names, sizes, compression ratio, and the
-memory needed for reading, none of which zipfile checks.
+memory needed for reading, none of which zipfile checks. unpack_tar.py has the same rules.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -49,6 +50,22 @@ _DAMAGE = (
 _NO_NAME = {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG}
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One entry of an archive that is not a folder."""
+
+    number: int
+    """Its position in the archive."""
+    name: str
+    size: int
+    """Bytes, unpacked."""
+    is_file: bool
+    """False: a link or a device."""
+
+    def __str__(self) -> str:
+        return _shown(self.name)
+
+
 def is_zip(path: Path) -> bool:
     """Whether a file is a zip archive, damaged or not."""
     try:
@@ -74,10 +91,13 @@ def unpack(archive: Path, folder: Path, strip: str = "", name: str = "") -> None
     name = name or archive.name
     try:
         with _Bounded(archive) as file, zipfile.ZipFile(file) as opened:
-            places = _places(opened, name, strip)
-            _check_size(places, name, archive, folder)
-            for entry, place in places.items():
-                _write(opened, entry, folder / place)
+            entries = [
+                Entry(number, one.filename, one.file_size, _is_file(one))
+                for number, one in enumerate(opened.infolist())
+                if not one.filename.endswith("/")
+            ]
+            for entry, place in checked_places(entries, archive, folder, name, strip).items():
+                _write(opened, opened.infolist()[entry.number], folder / place)
     except _DAMAGE as error:
         reason = printable(str(error) or type(error).__name__, 200)
         raise DataError(f"{name} cannot be unpacked: {reason}") from None
@@ -92,36 +112,50 @@ class _Bounded(io.FileIO):
         return super().read(size) or b""
 
 
-def _places(opened: zipfile.ZipFile, name: str, strip: str) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Target path of each file, after checking all entries."""
-    if len(opened.infolist()) > MAX_ENTRIES:
-        raise DataError(f"{name} is not unpacked: it has more than {MAX_ENTRIES} entries")
-    entries = [entry for entry in opened.infolist() if not entry.filename.endswith("/")]
-    for entry in entries:
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        reason = None if kind in {0, stat.S_IFREG} else "is a link or a device"
-        reason = reason if entry.filename.strip("./") else "is not a file name"
-        if reason := fault(entry.filename) or reason:
-            raise DataError(f"{name} is not unpacked: {_shown(entry)} {reason}")
-    programs = [entry for entry in entries if entry.filename.lower().endswith(PROGRAMS)]
-    if programs:
-        entries = [entry for entry in entries if not entry.filename.lower().endswith(PROGRAMS)]
-        say(f"{name}: {len(programs)} programs are not unpacked, for example {_shown(programs[0])}")
-    paths = [PurePosixPath(entry.filename) for entry in entries]
-    if strip and all(len(path.parts) > 1 and path.parts[0] == strip for path in paths):
-        paths = [path.relative_to(strip) for path in paths]
-    places = dict(zip(entries, paths, strict=True))
+def _is_file(entry: zipfile.ZipInfo) -> bool:
+    return stat.S_IFMT(entry.external_attr >> 16) in {0, stat.S_IFREG}
+
+
+def checked_places(
+    entries: list[Entry], archive: Path, folder: Path, name: str, strip: str
+) -> dict[Entry, PurePosixPath]:
+    """Target of each file below `folder`, after checking all entries; arguments as in `unpack`.
+
+    Raises:
+        DataError: an entry is outside the folder, a link or a duplicate, or they are too large.
+        StorageError: not enough disk space.
+    """
+    places = _places(entries, name, strip)
     _check_names(places, name)
+    _check_size(places, name, archive, folder)
     return places
 
 
-def _check_names(places: dict[zipfile.ZipInfo, PurePosixPath], name: str) -> None:
+def _places(entries: list[Entry], name: str, strip: str) -> dict[Entry, PurePosixPath]:
+    if len(entries) > MAX_ENTRIES:
+        raise DataError(f"{name} is not unpacked: it has more than {MAX_ENTRIES} entries")
+    for entry in entries:
+        reason = None if entry.is_file else "is a link or a device"
+        reason = reason if entry.name.strip("./") else "is not a file name"
+        if reason := fault(entry.name) or reason:
+            raise DataError(f"{name} is not unpacked: {entry} {reason}")
+    programs = [entry for entry in entries if entry.name.lower().endswith(PROGRAMS)]
+    if programs:
+        entries = [entry for entry in entries if not entry.name.lower().endswith(PROGRAMS)]
+        say(f"{name}: {len(programs)} programs are not unpacked, for example {programs[0]}")
+    paths = [PurePosixPath(entry.name) for entry in entries]
+    if strip and all(len(path.parts) > 1 and path.parts[0] == strip for path in paths):
+        paths = [path.relative_to(strip) for path in paths]
+    return dict(zip(entries, paths, strict=True))
+
+
+def _check_names(places: dict[Entry, PurePosixPath], name: str) -> None:
     """Reject entries that are the same file on some system, or a file that is also a folder."""
     files = set[str]()
     for entry, path in places.items():
         key = folded(path.as_posix())
         if key in files:
-            raise DataError(f"{name} is not unpacked: {_shown(entry)} is a duplicate")
+            raise DataError(f"{name} is not unpacked: {entry} is a duplicate")
         files.add(key)
     folders = dict[str, PurePosixPath]()
     for last in {path.parent for path in places.values()}:
@@ -139,11 +173,9 @@ def _shown(place: zipfile.ZipInfo | PurePosixPath | str) -> str:
     return f"'{printable(text, 80)}'"
 
 
-def _check_size(
-    places: dict[zipfile.ZipInfo, PurePosixPath], name: str, archive: Path, folder: Path
-) -> None:
-    """Check the declared sizes, which zipfile never exceeds."""
-    packed, unpacked = archive.stat().st_size, sum(entry.file_size for entry in places)
+def _check_size(places: dict[Entry, PurePosixPath], name: str, archive: Path, folder: Path) -> None:
+    """Check the declared sizes, which are never exceeded in writing."""
+    packed, unpacked = archive.stat().st_size, sum(entry.size for entry in places)
     if unpacked > MAX_BYTES or unpacked > max(MAX_RATIO * packed, _SMALL):
         raise DataError(
             f"{name} is not unpacked: its {packed} bytes would become {len(places)} files of "

@@ -49,7 +49,11 @@ def benchmark(settings: BenchmarkSettings) -> list[Row]:
         BackendError: PyTorch itself cannot run it.
     """
     formats = chosen_formats(settings.formats)
-    images = find_images(settings.data, settings.images or EVERY_IMAGE) if settings.data else None
+    images = (
+        find_images(settings.data, settings.images or EVERY_IMAGE, settings.download)
+        if settings.data
+        else None
+    )
     run_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
     model, reference = _open(settings, run_dir)
     preprocessing = preprocessing_for(reference, settings.imgsz)

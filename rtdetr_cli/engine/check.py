@@ -11,7 +11,7 @@ from rtdetr_cli.core.console import progress, result_json, table, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import read_image
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.data.splits import ensure_present, load_data, open_split
 
 
 def check(settings: CheckSettings) -> None:
@@ -23,7 +23,8 @@ def check(settings: CheckSettings) -> None:
     Raises:
         DataError: a label or an image is unusable; all of them are listed on stderr first.
     """
-    config = load_data(settings.data)
+    config = load_data(settings.data, settings.download)
+    ensure_present(config)
     datasets: dict[str, DetectionDataset] = {}
     problems: list[str] = []
     for split in SPLITS:

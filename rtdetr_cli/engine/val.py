@@ -51,7 +51,7 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     leave_if_importing_main()
     run_path(settings.project, settings.name)  # reports a bad name before the detector runs
     settings = with_remembered(settings)
-    dataset = open_split(load_data(settings.data or ""), settings.split)
+    dataset = open_split(load_data(settings.data or "", settings.download), settings.split)
     for note in dataset.notes:
         warn(note)
     dataset = select_classes(dataset, settings.classes, settings.single_cls)

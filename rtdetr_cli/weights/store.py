@@ -5,7 +5,6 @@ catalog.py lists the published files, core/download.py downloads, reader.py open
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,10 @@ from rtdetr_cli.config.model import ModelConfig
 from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.download import download, hold_to_sum, is_offline, record_sum
-from rtdetr_cli.core.errors import UsageError, WeightsError, nearest, printable
+from rtdetr_cli.core.download import mirrored as on_mirror
+from rtdetr_cli.core.errors import WeightsError, nearest
 from rtdetr_cli.core.files import refuse_special, user_path
 from rtdetr_cli.core.lock import file_lock
-from rtdetr_cli.core.urls import ascii_url
 from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import (
     BACKBONES,
@@ -36,7 +35,6 @@ from rtdetr_cli.weights.reader import open_pretrained, open_weights
 
 Content = TypeVar("Content")
 
-MIRROR = "RTDETR_MIRROR"
 MAX_BYTES = 1 << 32
 """4 GiB, eight times the largest published file."""
 
@@ -69,14 +67,7 @@ def mirrored(entry: PublishedFile) -> str:
     Raises:
         UsageError: `RTDETR_MIRROR` is not a web address.
     """
-    mirror = os.environ.get(MIRROR)
-    if not mirror:
-        return entry.url
-    try:
-        ascii_url(mirror)
-    except ValueError as error:
-        raise UsageError(f"{MIRROR} {error}, found {printable(mirror, 200)}") from None
-    return f"{mirror.rstrip('/')}/{entry.file}"
+    return on_mirror(entry.url, entry.file)
 
 
 def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:

@@ -99,7 +99,6 @@ def test_relative_root_is_looked_for_here_and_at_home(
         ("train: x\nnames: [a]\nnc: 3\n", "nc is 3, but names lists 1 classes"),
         ("train: x\nnames: [a]\nval: 3\n", "val must be a list of texts, found 3"),
         ("train: x\nnames: [a]\nvla: y\n", "vla is not a key; did you mean val?"),
-        ("train: x\nnames: [a]\ndownload: wget x\n", "download must list url and sha256, never a"),
         ("source: shapes\nnum_trains: 3\n", "num_trains is not a key; did you mean num_train?"),
         ("path: loop/x\ntrain: x\nnames: [a]\n", "path cannot be a folder, found 'loop/x'"),
         ('path: "a\\0"\ntrain: x\nnames: [a]\n', "'a\\x00' contains NUL or a lone surrogate"),

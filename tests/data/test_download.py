@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import stat
+import subprocess
+import sys
+import tarfile
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +20,11 @@ import cv2
 import numpy as np
 import pytest
 
-from rtdetr_cli.config.dataset import DatasetConfig, Download
-from rtdetr_cli.core import download
+from rtdetr_cli.config.dataset import DatasetConfig, Download, ListedImages
+from rtdetr_cli.core import connection, download, small_download
 from rtdetr_cli.core.errors import DataError, StorageError
+from rtdetr_cli.core.files import asset_dir
+from rtdetr_cli.data import download as fetching
 from rtdetr_cli.data import unpack as module
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.unpack import unpack
@@ -240,7 +247,9 @@ def test_a_damaged_archive_leaves_no_folder(config, server):
 def test_other_archives_are_named_before_they_are_fetched(config, server):
     one = Download(f"{server.url}/cats.tar.gz", "0" * 64)
     tar = DatasetConfig(config.path, val=("images/val",), names={0: "cat"}, download=(one,))
-    with pytest.raises(DataError, match=r"cats\.tar\.gz is not a zip archive; unpack it into"):
+    with pytest.raises(
+        DataError, match=r"cats\.tar\.gz is not a zip or tar archive; unpack it into"
+    ):
         open_split(tar, "val")
     assert server.requests == []
 
@@ -385,3 +394,257 @@ def test_a_disk_too_small_for_the_files_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000))
     with pytest.raises(StorageError, match=r"cannot unpack x\.zip: it needs 0 MB and 0 MB are"):
         unpack(tmp_path / "x.zip", tmp_path / "in")
+
+
+def numbered(number: int) -> bytes:
+    return cv2.imencode(".png", np.full((32, 32, 3), number, np.uint8))[1].tobytes()
+
+
+@pytest.fixture
+def listed(server, tmp_path, monkeypatch):
+    """A data set of three images whose labels are in a table beside its YAML."""
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(download, "PAUSES_S", ())
+    monkeypatch.setattr(small_download, "PAUSES_S", ())
+    monkeypatch.setattr(connection, "TIMEOUT_S", 0.3)
+    rows = ["# a comment"]
+    for number in range(3):
+        checksum = hashlib.sha256(numbered(number)).hexdigest()
+        rows += [f"images/val/{number}.png 32 32 {checksum}", "0 .5 .5 .1 .1"]
+    (tmp_path / "mini.txt").write_text("\n".join(rows))
+    server.files = {f"/val/{number}.png": numbered(number) for number in range(3)}
+    images = ListedImages("mini.txt", f"{server.url}/val/", f"{server.url}/mini.zip")
+    return DatasetConfig(
+        tmp_path / "home" / "datasets" / "mini",
+        val=("images/val",),
+        names={0: "cat"},
+        images=images,
+        origin=tmp_path / "mini.yaml",
+    )
+
+
+def test_listed_images_are_fetched_one_by_one(listed, server):
+    assert open_split(listed, "val").num_boxes == 3
+    assert tree(listed.path.parent) == {
+        *("mini", ".mini.lock", "mini/images", "mini/images/val", "mini/labels", "mini/labels/val"),
+        *(f"mini/images/val/{number}.png" for number in range(3)),
+        *(f"mini/labels/val/{number}.txt" for number in range(3)),
+    }
+    open_split(listed, "val")
+    assert sorted(server.paths) == sorted(server.files)
+
+
+def test_a_half_fetched_data_set_is_resumed(listed, server, capsys):
+    wanted = server.files.pop("/val/1.png")
+    with pytest.raises(DataError, match=r"^mini\.yaml: .*/mini\.zip could not .*2 of 3 images are"):
+        open_split(listed, "val")
+    assert not listed.path.exists()
+    server.files["/val/1.png"] = wanted
+    server.paths.clear()
+    assert open_split(listed, "val").num_boxes == 3
+    assert server.paths == ["/val/1.png"]
+    assert "downloading 1 images from" in capsys.readouterr().err
+
+
+def test_without_the_image_server_the_archive_is_taken(listed, server, capsys):
+    """Its labels are not used: those of the table are."""
+    files = {f"mini/images/val/{number}.png": numbered(number) for number in range(3)}
+    server.files = {"/mini.zip": zipped({**files, "mini/labels/val/0.txt": b"9 9 9 9 9"})}
+    assert open_split(listed, "val").num_boxes == 3
+    assert "the server returned 404 Not Found; trying " in capsys.readouterr().err
+    assert {path.suffix for path in listed.path.parent.iterdir()} == {"", ".lock"}
+
+
+def test_the_archive_has_to_have_the_same_images(listed, server):
+    server.files = {"/mini.zip": zipped({"mini/images/val/0.png": numbered(0)})}
+    with pytest.raises(
+        DataError, match=r"mini\.zip has no images/val/1\.png; 1 of 3 images are kept"
+    ):
+        open_split(listed, "val")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"no image", "cannot be read as an image"), (png()[:60], "cannot"), (b"", "is empty")],
+)
+def test_a_broken_image_ends_with_its_name(listed, server, content, reason):
+    server.files["/val/2.png"] = content
+    with pytest.raises(
+        DataError, match=rf"^mini\.yaml: 2\.png .*{reason}.*; 2 of 3 images are kept"
+    ):
+        open_split(listed, "val")
+    assert not listed.path.exists()
+
+
+def test_nothing_is_left_if_no_image_is_right(listed, server):
+    server.files = {path: cv2.imencode(".png", np.zeros((9, 9, 3)))[1] for path in server.files}
+    server.files = {path: content.tobytes() for path, content in server.files.items()}
+    with pytest.raises(DataError, match=r"\.png has 9x9 pixels, not 32x32$"):
+        open_split(listed, "val")
+    assert tree(listed.path.parent) == {".mini.lock"}
+
+
+def test_a_silent_server_ends(listed, server):
+    server.stall = [2] * 9
+    sentence = (
+        r"^mini\.yaml: \d\.png: the connection broke \(timed out\); http.*/mini\.zip could not"
+    )
+    with pytest.raises(DataError, match=sentence):
+        open_split(listed, "val")
+    assert not listed.path.exists()
+
+
+def test_a_full_disk_is_named(listed, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match=r"cannot write .*\.png: no space left on the device"):
+        open_split(listed, "val")
+    assert not list(listed.path.parent.rglob("*.png"))
+
+
+@pytest.mark.parametrize("name", ["coco8", "coco8.yaml", "COCO8.yaml"])
+def test_a_shipped_set_offline_says_what_to_unpack(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
+    monkeypatch.setenv("RTDETR_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"^coco8\.yaml: not on this .*/coco8\.zip into .*/coco8$"):
+        open_split(load_data(name), "val")
+    monkeypatch.delenv("RTDETR_OFFLINE")
+    with pytest.raises(DataError, match=r"^coco8\.yaml: not on this machine; unpack https"):
+        open_split(load_data(name, download=False), "val")
+    assert tree(tmp_path) == set()
+
+
+def test_two_processes_fetch_each_image_once(server, shared_data, tmp_path):
+    folder = shared_data / "coco8" / "images"
+    server.files = {f"/train2017/{path.name}": path.read_bytes() for path in folder.rglob("*.jpg")}
+    script = (
+        "from rtdetr_cli.data.splits import *; print(len(open_split(load_data('coco8'), 'val')))"
+    )
+    environment = {**os.environ, "RTDETR_HOME": str(tmp_path), "RTDETR_MIRROR": f"{server.url}/"}
+    command = [sys.executable, "-c", script]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == [b"4\n", b"4\n"]
+    assert sorted(server.paths) == sorted(server.files)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_large_download_needs_consent(config, server, monkeypatch, capsys):
+    monkeypatch.setattr(fetching, "ASK_ABOVE", 100)
+    large = replace(config, download=(replace(config.download[0], num_bytes=2_500_000_000),))
+    sentence = (
+        r"not on this machine; download=true or RTDETR_YES=1 downloads 2\.5 GB from http.*/cats"
+    )
+    with pytest.raises(DataError, match=sentence):
+        open_split(large, "val")
+    monkeypatch.setattr(sys, "stdin", Terminal("n\ny\n"))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with pytest.raises(DataError, match=r"not downloaded; unpack http.*cats\.zip into .*/cats"):
+        open_split(large, "val")
+    assert (server.requests, config.path.parent.exists()) == ([], False)
+    assert open_split(large, "val").num_boxes == 1
+    asked = f"the data set: download 2.5 GB from {server.url}/cats.zip into {config.path}? [y/N] "
+    assert asked in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize("how", ["key", "variable"])
+def test_consent_is_given_ahead(config, monkeypatch, how):
+    monkeypatch.setattr(fetching, "ASK_ABOVE", 100)
+    if how == "variable":
+        monkeypatch.setenv("RTDETR_YES", "1")
+    assert open_split(replace(config, may_download=how == "key" or None), "val").num_boxes == 1
+
+
+def test_a_size_that_only_the_server_knows_needs_consent_too(config, server, monkeypatch):
+    monkeypatch.setattr(fetching, "ASK_ABOVE", 100)
+    with pytest.raises(DataError, match=r"download=true or RTDETR_YES=1 downloads 0\.0 GB"):
+        open_split(config, "val")
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert open_split(config, "val").num_boxes == 1
+
+
+def test_download_false_never_downloads(config, server):
+    with pytest.raises(DataError, match="not on this machine; unpack"):
+        open_split(replace(config, may_download=False), "val")
+    assert server.requests == []
+
+
+def peer_yaml(folder: Path, entry: str) -> Path:
+    """A YAML as Ultralytics writes it."""
+    path = folder / "cats.yaml"
+    text = "path: cats\ntrain: images/val\nval: images/val\ntest:\nnames:\n  0: cat\n"
+    path.write_text(f"{text}channels: 3\ndownload: {entry}\n")
+    return path
+
+
+def test_a_url_without_a_checksum_is_offered(config, server, tmp_path):
+    yaml = peer_yaml(tmp_path, f"{server.url}/cats.zip")
+    sentence = (
+        r"^cats\.yaml: not on this machine; download=true or RTDETR_YES=1 downloads a file of "
+        r"unknown size without a checksum from http.*/cats\.zip into .*/cats$"
+    )
+    with pytest.raises(DataError, match=sentence):
+        open_split(load_data(yaml), "val")
+    assert server.requests == []
+    assert open_split(load_data(yaml, download=True), "val").num_boxes == 1
+    assert (tmp_path / "cats" / "images").is_dir()
+    assert open_split(load_data(yaml), "val").num_boxes == 1
+
+
+def test_the_checksum_at_first_use_is_held_to(config, server, tmp_path):
+    yaml = peer_yaml(tmp_path, f"[{server.url}/cats.zip]")
+    open_split(load_data(yaml, download=True), "val")
+    shutil.rmtree(tmp_path / "cats")
+    server.body = zipped({"cats/images/val/1.png": png(), "cats/labels/val/1.txt": b"0 1 1 0 0"})
+    with pytest.raises(
+        DataError, match=r"its SHA-256 is .* at first use; delete .*\.sha256 if the"
+    ):
+        open_split(load_data(yaml, download=True), "val")
+    assert not (tmp_path / "cats").exists()
+
+
+@pytest.mark.parametrize("script", ["bash get_cats.sh", "|\n  import os\n  os.mkdir('cats')\n"])
+def test_a_script_is_named_and_not_run(server, tmp_path, script):
+    yaml = peer_yaml(tmp_path, script)
+    sentence = (
+        r"a script, which is never run \((bash|import).*run it yourself, or put the data into"
+    )
+    with pytest.raises(DataError, match=sentence):
+        open_split(load_data(yaml, download=True), "val")
+    assert not (tmp_path / "cats").exists()
+    (tmp_path / "cats/images/val").mkdir(parents=True)
+    (tmp_path / "cats/images/val/1.png").write_bytes(png())
+    (tmp_path / "cats/images/val/1.txt").write_bytes(b"")
+    assert len(open_split(load_data(yaml), "val")) == 1
+
+
+def test_a_tar_archive_is_unpacked(config, server):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in {"images/val/1.png": png(), "labels/val/1.txt": b"0 1 1 0 0"}.items():
+            entry = tarfile.TarInfo(f"cats/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    server.body = buffer.getvalue()
+    one = Download(f"{server.url}/cats.tar", hashlib.sha256(server.body).hexdigest())
+    assert len(open_split(replace(config, download=(one,)), "val")) == 1
+
+
+@pytest.mark.parametrize(("name", "total"), [("coco", 20_405_354_669), ("voc", 2_910_691_840)])
+def test_official_archives_are_large_and_pinned(name, total, tmp_path, monkeypatch):
+    """Sizes and checksums are those of TensorFlow Datasets; the sum is in the head of the YAML."""
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
+    monkeypatch.delenv("RTDETR_OFFLINE")
+    config = load_data(name)
+    assert sum(one.num_bytes for one in config.download) == total
+    assert all(one.sha256 for one in config.download)
+    with pytest.raises(DataError, match=rf"RTDETR_YES=1 downloads {total / 1e9:.1f} GB from http"):
+        open_split(config, "val")
+    assert f"{total / 1e9:.1f} GB" in (asset_dir("cfg") / "datasets" / f"{name}.yaml").read_text()
+    assert tree(tmp_path) == set()

@@ -25,6 +25,8 @@ class BenchmarkSettings(InferenceSettings, RunFolderSettings):
     """Weights (.pt) or an architecture (.yaml), which gets random weights."""
     data: str | None = None
     """Data set (AP and drift on its val split) or image folder; None: drift on generated images."""
+    download: bool | None = None
+    """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     formats: str | None = None
     """Formats besides torch, e.g. onnx,openvino-half,engine-int8,torch-half; None: all."""
     images: Count | None = None

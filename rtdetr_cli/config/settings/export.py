@@ -86,6 +86,8 @@ class ExportSettings(Settings):
     data: str | None = None
     """Data set (reports the AP of both) or image folder to compare on; None: generated images.
     int8 calibrates on its train split."""
+    download: bool | None = None
+    """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     device: str | None = None
     """Device of the comparison, None: cpu; for an engine its GPU, None: the first."""
     json: bool = False

@@ -57,6 +57,8 @@ class CheckSettings(Settings):
 
     data: str
     """Data set: YAML, folder or COCO json."""
+    download: bool | None = None
+    """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     json: bool = False
     """Print the findings as JSON."""
 

@@ -39,6 +39,8 @@ class TrainSettings(RunFolderSettings):
     """Weights to fine-tune (.pt) or an architecture (.yaml)."""
     data: str | None = None
     """Data set: YAML, folder or COCO json; None: that of the run to resume, or of the weights."""
+    download: bool | None = None
+    """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     pretrained: str | None = None
     """Initial weights of a .yaml architecture: a file, or `backbone` (ImageNet); None: random."""
     resume: bool | str = False

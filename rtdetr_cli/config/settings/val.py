@@ -28,6 +28,8 @@ class ValSettings(SpeedSettings, RunFolderSettings):
 
     data: str | None = None
     """Data set: YAML, folder or COCO json; None: the one that the weights were trained on."""
+    download: bool | None = None
+    """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Split to evaluate: train, val or test."""
     classes: tuple[CountFromZero, ...] | None = None

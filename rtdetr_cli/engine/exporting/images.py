@@ -42,7 +42,7 @@ class Images:
         return [read_image(one) if isinstance(one, Path) else one for one in chosen]
 
 
-def find_images(data: str | None, count: int = NUM_IMAGES) -> Images:
+def find_images(data: str | None, count: int = NUM_IMAGES, download: bool | None = None) -> Images:
     """Evenly spaced images of a folder or of a data set's val split; drawn ones without `data`."""
     if data is None:
         drawn = (draw_image(np.random.default_rng(n), 480)[0] for n in range(count))
@@ -51,18 +51,18 @@ def find_images(data: str | None, count: int = NUM_IMAGES) -> Images:
     paths = images_in(data)
     if paths:
         return Images([paths[n] for n in evenly(len(paths), count)], origin=data)
-    dataset = open_split(load_data(data), "val")
+    dataset = open_split(load_data(data, download), "val")
     truth = take_images(dataset, evenly(len(dataset), count))
     has_labels = truth.num_boxes > 0
     return Images([one.path for one in truth.records], truth if has_labels else None, data)
 
 
-def find_calibration(data: str, compared: Images) -> Images:
+def find_calibration(data: str, compared: Images, download: bool | None = None) -> Images:
     """At most 300 evenly spaced images: of a folder or of a data set's train, else val, split."""
     paths = images_in(data)
     name = data
     if not paths:
-        config = load_data(data)
+        config = load_data(data, download)
         split = "train" if config.train else "val"
         paths = [one.path for one in open_split(config, split).records]
         name = f"{data}, {split}"

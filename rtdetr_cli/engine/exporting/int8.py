@@ -49,7 +49,7 @@ def quantize_file(
     Returns:
         The comparison, and facts for the report: nodes, calibration, and what stays float and why.
     """
-    calibration = find_calibration(str(settings.data), images)
+    calibration = find_calibration(str(settings.data), images, settings.download)
     bench = _Bench(path, reference.preprocessing, settings.int8_drop / 100)
     bench.calibrate(calibration)
     expected = run_detector(reference, images, reference.preprocessing)

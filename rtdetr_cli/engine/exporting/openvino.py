@@ -132,7 +132,7 @@ def _quantize(
     images: Images,
 ) -> tuple[ExportNotes, Agreement]:
     """Quantize; blocks become float from the first on, whose rounding affects all later ones."""
-    chosen = find_calibration(str(settings.data), images)
+    chosen = find_calibration(str(settings.data), images, settings.download)
     calibration = _Calibration(chosen, reference.preprocessing)
     expected = run_detector(reference, images, reference.preprocessing)
     warn_if_other_classes(reference, expected, images)

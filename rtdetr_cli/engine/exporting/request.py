@@ -35,7 +35,7 @@ def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Pre
 def images_to_compare(settings: ExportSettings) -> Images | None:
     """Images to compare on; None with verify=false."""
     count = settings.verify_images or (NUM_IMAGES_INT8 if settings.int8 else NUM_IMAGES)
-    return find_images(settings.data, count) if settings.verify else None
+    return find_images(settings.data, count, settings.download) if settings.verify else None
 
 
 def output_path(settings: ExportSettings) -> Path:

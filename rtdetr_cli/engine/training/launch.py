@@ -24,6 +24,7 @@ from rtdetr_cli.core.console import say
 from rtdetr_cli.core.cpu import available_cores
 from rtdetr_cli.core.distributed import is_main_process, is_worker, local_rank, local_world_size
 from rtdetr_cli.core.errors import BackendError, DataError, RTDETRError, UsageError, WeightsError
+from rtdetr_cli.data.splits import ensure_present, load_data
 from rtdetr_cli.engine.training.resume import given_keys, run_folder
 from rtdetr_cli.engine.training.run_log import primitives
 
@@ -55,6 +56,8 @@ def launch(settings: TrainSettings, devices: list[str]) -> object:
 
     for part in _CHATTY:
         logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.CRITICAL)
+    if settings.data:  # a question is asked before the workers start
+        ensure_present(load_data(settings.data, settings.download))
     say(f"starting {len(devices)} workers on {', '.join(devices)}")
     config = LaunchConfig(
         min_nodes=1,

@@ -30,7 +30,7 @@ from rtdetr_cli.weights.trained_on import TrainedOn
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
 """Keys that locate the stopped run."""
 CHANGEABLE = {"device", "workers", "cache", "data", "time", "patience", "save_steps", "save_period"}
-CHANGEABLE |= {"plots", "json", "logger", "ultralytics_csv"}
+CHANGEABLE |= {"plots", "json", "logger", "ultralytics_csv", "download"}
 """Keys that may differ in a resumed run, as they change no step."""
 
 

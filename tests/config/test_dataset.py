@@ -99,6 +99,17 @@ def test_relative_root_is_looked_for_here_and_at_home(
         ("train: x\nnames: [a]\nnc: 3\n", "nc is 3, but names lists 1 classes"),
         ("train: x\nnames: [a]\nval: 3\n", "val must be a list of texts, found 3"),
         ("train: x\nnames: [a]\nvla: y\n", "vla is not a key; did you mean val?"),
+        ("train: x\nnames: [a]\ndownload: 3\n", "download[0] must be a mapping of keys, found 3"),
+        ("train: x\nnames: [a]\nchannels: 4\n", "channels must be 3 (images are read as RGB), fo"),
+        (
+            "train: x\nnames: [a]\nkpt_shape: [17, 3]\n",
+            "kpt_shape belongs to a pose data set (keyp",
+        ),
+        ("train: x\nnc: 0\n", "nc must be a number from 1 to 65536, found 0"),
+        ("train: x\nnc: cat\n", "nc must be a number from 1 to 65536, found 'cat'"),
+        ("train: x\nnames: [a]\nimages: {table: x}\n", "images is not a key"),
+        ("train: x\nnames: [a]\nmay_download: true\n", "may_download is not a key"),
+        ("train: x\nnames: [a]\nscript: ls\n", "script is not a key"),
         ("source: shapes\nnum_trains: 3\n", "num_trains is not a key; did you mean num_train?"),
         ("path: loop/x\ntrain: x\nnames: [a]\n", "path cannot be a folder, found 'loop/x'"),
         ('path: "a\\0"\ntrain: x\nnames: [a]\n', "'a\\x00' contains NUL or a lone surrogate"),
@@ -157,3 +168,55 @@ def test_a_loop_of_links_is_no_folder(tmp_path: Path) -> None:
     assert config.path == tmp_path / "c"
     with pytest.raises(ConfigError, match="path cannot be a folder"):
         load_dataset_config(write(tmp_path, "path: a\ntrain: x\nnames: [a]\n"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "urls"),
+    [
+        ("https://x.org/a.zip", ["https://x.org/a.zip"]),
+        ("  https://x.org/a.zip  # 1 MB", ["https://x.org/a.zip"]),
+        (
+            "[https://x.org/a.zip, http://y.org/b.zip]",
+            ["https://x.org/a.zip", "http://y.org/b.zip"],
+        ),
+        ("[{url: https://x.org/a.zip}]", ["https://x.org/a.zip"]),
+        ("", None),
+        ("[]", None),
+    ],
+)
+def test_urls_of_other_tools_are_downloads_without_a_checksum(
+    tmp_path: Path, entry: str, urls: list[str] | None
+) -> None:
+    text = f"train: x\nchannels: 3\nminival: y\nnames: [a]\ndownload: {entry}\n"
+    config = load_dataset_config(write(tmp_path, text))
+    found = config.download and [one.url for one in config.download]
+    assert (found, config.script) == (urls, None)
+    assert all(one.sha256 is None for one in config.download or ())
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["bash data/get.sh", "|\n  from pathlib import Path\n  print(1)", "https://x.org/a.zip -O b"],
+)
+def test_a_script_is_kept_as_text(tmp_path: Path, entry: str) -> None:
+    config = load_dataset_config(write(tmp_path, f"train: x\nnames: [a]\ndownload: {entry}\n"))
+    assert config.download is None
+    assert config.script
+    assert config.script.startswith(entry.removeprefix("|\n  ")[:10])
+
+
+def test_a_url_in_a_string_is_checked_like_a_listed_one(tmp_path: Path) -> None:
+    text = "train: x\nnames: [a]\ndownload: http://me:pw@x.org/a.zip\n"
+    with pytest.raises(ConfigError, match=r"download\[0\].url must not contain a user name"):
+        load_dataset_config(write(tmp_path, text))
+
+
+def test_classes_without_names_are_numbered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_dataset_config(write(tmp_path, "train: x\nnc: 3\n")).names == {
+        0: "0",
+        1: "1",
+        2: "2",
+    }
+    assert capsys.readouterr().err == "data.yaml: without names, the classes are called 0 to 2\n"

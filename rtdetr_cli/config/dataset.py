@@ -42,10 +42,7 @@ class Download:
     """Size of the file, if known."""
 
     def __post_init__(self) -> None:
-        try:
-            ascii_url(self.url)
-        except ValueError as error:
-            raise FieldError("url", f"{error}, found {show(self.url)}") from None
+        _check_url("url", self.url)
         if self.sha256 is not None:
             if not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
                 found = show(self.sha256)
@@ -56,16 +53,34 @@ class Download:
             raise FieldError("to", f"must be a folder below path; {show(self.to)} {reason}")
 
 
+def _check_url(key: str, url: str) -> None:
+    try:
+        ascii_url(url)
+    except ValueError as error:
+        raise FieldError(key, f"{error}, found {show(url)}") from None
+
+
 @dataclass(frozen=True)
 class ListedImages:
-    """Images that are fetched one by one, only in our own YAMLs (data/listed_images.py)."""
+    """Images that are fetched one by one (data/listed_images.py)."""
 
     table: str
-    """File beside the YAML with names, sizes, checksums and labels."""
+    """File in cfg/datasets with names, sizes, checksums and labels."""
     url: str
     """Address of the folder of all images."""
     archive: str
     """URL of a zip with the same images, if that address fails."""
+
+    def __post_init__(self) -> None:
+        if self.table not in {path.name for path in self.path.parent.glob("*.txt")}:
+            raise FieldError("table", f"must be a table of cfg/datasets, found {show(self.table)}")
+        _check_url("url", self.url)
+        _check_url("archive", self.archive)
+
+    @property
+    def path(self) -> Path:
+        """The table."""
+        return _shipped_folder() / self.table
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,7 @@ class DatasetConfig:
     script: str | None = None
     """Program that would download it, from another tool; shown and never run."""
     images: ListedImages | None = None
-    """Images whose labels are shipped."""
+    """Images whose labels are part of rtdetr."""
     may_download: bool | None = None
     """The setting `download`: whether to download without a question; None: up to 1 GB."""
     shapes: ShapesConfig | None = None
@@ -160,8 +175,7 @@ def _check_kind(values: dict[str, Any]) -> None:
 
 def _normalised(values: dict[str, Any], num_names: object, origin: Path) -> dict[str, Any]:
     """Normalize the accepted variants of a YAML to the fields of the dataclass."""
-    reserved = _DERIVED if _is_shipped(origin) else {*_DERIVED, "images"}
-    derived = next((key for key in values if key in reserved), None)
+    derived = next((key for key in values if key in _DERIVED), None)
     if derived:
         raise FieldError(derived, "is not a key")
     names = values.get("names")
@@ -202,7 +216,11 @@ def _download(value: object) -> dict[str, Any]:
 
 
 def _is_shipped(origin: Path) -> bool:
-    return origin.absolute().parent == asset_dir("cfg") / "datasets"
+    return origin.absolute().parent == _shipped_folder()
+
+
+def _shipped_folder() -> Path:
+    return asset_dir("cfg") / "datasets"
 
 
 def _root(value: object, origin: Path) -> Path:

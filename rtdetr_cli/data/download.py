@@ -1,7 +1,7 @@
 """Download an absent data set, or explain how to get it.
 
-A YAML lists archives and files (core/download.py downloads and verifies) or, if it is shipped, its
-images (listed_images.py). The folder gets its name once it is complete.
+A YAML lists archives and files (core/download.py downloads and verifies) or names a table of images
+(listed_images.py). The folder gets its name once it is complete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rtdetr_cli.core.download import (
     is_offline,
     mirrored,
 )
-from rtdetr_cli.core.errors import DataError, printable
+from rtdetr_cli.core.errors import DataError, StorageError, printable
 from rtdetr_cli.core.files import rtdetr_home, storage_errors
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.core.places import fault
@@ -69,8 +69,12 @@ def fetch(config: DatasetConfig) -> None:
 
 def _fetch_archives(config: DatasetConfig, agreed: bool) -> None:
     """Download all files before the first one is unpacked."""
-    files = config.download or ()
-    archives = [(one, _download(one, config, agreed)) for one in files]
+    archives, spent = list[tuple[Download, Path]](), 0
+    for one in config.download or ():
+        limit = MAX_BYTES if agreed else max(ASK_ABOVE - spent, 0)
+        archive = _download(one, config, limit)
+        archives.append((one, archive))
+        spent += archive.stat().st_size
     with _own_folder(_beside(config, "unpacking")) as half:
         for one, archive in archives:
             _put(one, archive, half, config)
@@ -81,8 +85,9 @@ def _fetch_archives(config: DatasetConfig, agreed: bool) -> None:
 
 def _fetch_listed(config: DatasetConfig, images: ListedImages) -> None:
     """Fetch the images of a shipped table; those of an earlier, failed start are kept."""
-    origin = config.origin or Path()
-    listed, half = read_table(origin.with_name(images.table)), _beside(config, "partial")
+    listed, half = read_table(images.path), _beside(config, "partial")
+    if half.is_symlink():
+        raise StorageError(f"cannot write {half}: a link is in the way")
     half.mkdir(exist_ok=True)
     missing = [image for image in listed if not image.is_in(half)]
     url = _address(images.url, config)
@@ -116,7 +121,7 @@ def _fetch_zipped(
 ) -> None:
     """Take the missing images from the archive that has them too."""
     one = Download(images.archive)
-    archive = _download(one, config, agreed=False)
+    archive = _download(one, config, ASK_ABOVE)
     with _own_folder(_beside(config, "unpacking")) as whole:
         _put(one, archive, whole, config)
         for image in progress(missing, len(missing), f"{_name(config)}, images"):
@@ -234,8 +239,8 @@ def _own_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _download(one: Download, config: DatasetConfig, agreed: bool) -> Path:
-    """Download one file; above 1 GB only if agreed."""
+def _download(one: Download, config: DatasetConfig, limit: int) -> Path:
+    """Download one file; a file with more than `limit` bytes only if the user agrees."""
     url = _address(one.url, config)
     shown, name = printable(url, 200), Path(urlsplit(url).path).name
     if name.lower().endswith(_OTHER_ARCHIVES):
@@ -243,12 +248,12 @@ def _download(one: Download, config: DatasetConfig, agreed: bool) -> Path:
             f"{shown} is not a zip or tar archive; unpack it into {config.path} yourself"
         )
     key = one.sha256 or sha256(one.url.encode()).hexdigest()
-    archive, limit = rtdetr_home() / "downloads" / key, MAX_BYTES if agreed else ASK_ABOVE
+    archive = rtdetr_home() / "downloads" / key
     try:
         try:
             download(url, archive, one.sha256, limit, label=name)
         except OversizeError as error:
-            if agreed:
+            if limit == MAX_BYTES:
                 raise
             _agree(config, f"{error.num_bytes / 1e9:.1f} GB")
             download(url, archive, one.sha256, MAX_BYTES, label=name)
@@ -263,10 +268,10 @@ def _put(one: Download, archive: Path, half: Path, config: DatasetConfig) -> Non
     name, target = Path(urlsplit(one.url).path).name, half / (one.to or ".")
     strip, shown = "" if one.to else config.path.name, printable(name, 80)
     try:
-        if is_zip(archive):
-            unpack(archive, target, strip, shown)
-        elif name.lower().endswith(".tar") and is_tar(archive):
+        if name.lower().endswith(".tar") and is_tar(archive):
             unpack_tar(archive, target, strip, shown)
+        elif is_zip(archive):
+            unpack(archive, target, strip, shown)
         else:
             _copy(archive, target, name)
     except DataError:

@@ -1,6 +1,6 @@
-"""Images of a shipped data set, fetched one by one from where they were published.
+"""Images that are fetched one by one from where they were published.
 
-The table beside its YAML has the name, the size and the checksum of each image, and its labels.
+A table of cfg/datasets has the name, the size and the checksum of each image, and its labels.
 download.py decides whether, from where and into which folder.
 """
 

@@ -9,6 +9,8 @@ from rtdetr_cli.config.load import load_dataset_config
 from rtdetr_cli.core.errors import ConfigError, UsageError
 from rtdetr_cli.core.files import asset_dir
 
+LISTED = "images: {{table: {}, url: '{}://x.org', archive: 'http://x.org/a.zip'}}\n"
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "data.yaml"
@@ -107,7 +109,9 @@ def test_relative_root_is_looked_for_here_and_at_home(
         ),
         ("train: x\nnc: 0\n", "nc must be a number from 1 to 65536, found 0"),
         ("train: x\nnc: cat\n", "nc must be a number from 1 to 65536, found 'cat'"),
-        ("train: x\nnames: [a]\nimages: {table: x}\n", "images is not a key"),
+        ("train: x\nnames: [a]\nimages: {table: x}\n", "images.url is missing"),
+        (f"train: x\nnames: [a]\n{LISTED.format('../x.txt', 'x')}", "must be a table of cfg/data"),
+        (f"train: x\nnames: [a]\n{LISTED.format('coco8.txt', 'ftp')}", "must begin with https://"),
         ("train: x\nnames: [a]\nmay_download: true\n", "may_download is not a key"),
         ("train: x\nnames: [a]\nscript: ls\n", "script is not a key"),
         ("source: shapes\nnum_trains: 3\n", "num_trains is not a key; did you mean num_train?"),

@@ -411,7 +411,9 @@ def listed(server, tmp_path, monkeypatch):
     for number in range(3):
         checksum = hashlib.sha256(numbered(number)).hexdigest()
         rows += [f"images/val/{number}.png 32 32 {checksum}", "0 .5 .5 .1 .1"]
-    (tmp_path / "mini.txt").write_text("\n".join(rows))
+    (tmp_path / "cfg" / "datasets").mkdir(parents=True)
+    (tmp_path / "cfg" / "datasets" / "mini.txt").write_text("\n".join(rows))
+    monkeypatch.setattr("rtdetr_cli.config.dataset.asset_dir", lambda _: tmp_path / "cfg")
     server.files = {f"/val/{number}.png": numbered(number) for number in range(3)}
     images = ListedImages("mini.txt", f"{server.url}/val/", f"{server.url}/mini.zip")
     return DatasetConfig(
@@ -435,14 +437,14 @@ def test_listed_images_are_fetched_one_by_one(listed, server):
 
 
 def test_a_half_fetched_data_set_is_resumed(listed, server, capsys):
-    wanted = server.files.pop("/val/1.png")
+    wanted = server.files.pop("/val/2.png")  # the last one: the others are under way
     with pytest.raises(DataError, match=r"^mini\.yaml: .*/mini\.zip could not .*2 of 3 images are"):
         open_split(listed, "val")
     assert not listed.path.exists()
-    server.files["/val/1.png"] = wanted
+    server.files["/val/2.png"] = wanted
     server.paths.clear()
     assert open_split(listed, "val").num_boxes == 3
-    assert server.paths == ["/val/1.png"]
+    assert server.paths == ["/val/2.png"]
     assert "downloading 1 images from" in capsys.readouterr().err
 
 
@@ -482,6 +484,15 @@ def test_nothing_is_left_if_no_image_is_right(listed, server):
     with pytest.raises(DataError, match=r"\.png has 9x9 pixels, not 32x32$"):
         open_split(listed, "val")
     assert tree(listed.path.parent) == {".mini.lock"}
+
+
+def test_a_link_in_the_place_of_the_partial_folder_is_not_followed(listed, tmp_path):
+    (tmp_path / "user").mkdir()
+    listed.path.parent.mkdir(parents=True)
+    (listed.path.parent / ".mini.partial").symlink_to(tmp_path / "user")
+    with pytest.raises(StorageError, match="a link is in the way"):
+        open_split(listed, "val")
+    assert tree(tmp_path / "user") == set()
 
 
 def test_a_silent_server_ends(listed, server):
@@ -567,6 +578,19 @@ def test_a_size_that_only_the_server_knows_needs_consent_too(config, server, mon
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert open_split(config, "val").num_boxes == 1
+
+
+def test_files_of_unknown_size_are_counted_together(config, server, monkeypatch):
+    server.files = {f"/{name}": zipped({f"{name}.txt": bytes(500)}) for name in "abc"}
+    files = [
+        Download(f"{server.url}{path}", hashlib.sha256(body).hexdigest())
+        for path, body in server.files.items()
+    ]
+    monkeypatch.setattr(fetching, "ASK_ABOVE", 2 * len(server.files["/a"]))
+    with pytest.raises(DataError, match=r"RTDETR_YES=1 downloads 0\.0 GB"):
+        open_split(replace(config, download=tuple(files)), "val")
+    cached = {path.name for path in (fetching.rtdetr_home() / "downloads").iterdir()}
+    assert [one.sha256 in cached for one in files] == [True, True, False]
 
 
 def test_download_false_never_downloads(config, server):

@@ -38,7 +38,7 @@ class Download:
     """Expected checksum, 64 hexadecimal digits; None: the one at first use."""
     to: str | None = None
     """Folder below `path` to unpack into; None: `path` itself."""
-    num_bytes: Annotated[int, Range(0, 2**50)] | None = None
+    num_bytes: Annotated[int, Range(1, 2**36)] | None = None
     """Size of the file, if known."""
 
     def __post_init__(self) -> None:

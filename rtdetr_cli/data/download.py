@@ -248,15 +248,15 @@ def _download(one: Download, config: DatasetConfig, limit: int) -> Path:
             f"{shown} is not a zip or tar archive; unpack it into {config.path} yourself"
         )
     key = one.sha256 or sha256(one.url.encode()).hexdigest()
-    archive = rtdetr_home() / "downloads" / key
+    archive, most = rtdetr_home() / "downloads" / key, one.num_bytes or MAX_BYTES
     try:
         try:
-            download(url, archive, one.sha256, limit, label=name)
+            download(url, archive, one.sha256, min(limit, most), label=name)
         except OversizeError as error:
-            if limit == MAX_BYTES:
+            if limit >= most:
                 raise
             _agree(config, f"{error.num_bytes / 1e9:.1f} GB")
-            download(url, archive, one.sha256, MAX_BYTES, label=name)
+            download(url, archive, one.sha256, most, label=name)
         hold_to_sum(archive, archive, one.sha256)
     except DownloadError as error:
         raise DataError(f"{shown} could not be downloaded ({error}); {_by_hand(config)}") from None

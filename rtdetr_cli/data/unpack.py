@@ -139,6 +139,7 @@ def _places(entries: list[Entry], name: str, strip: str) -> dict[Entry, PurePosi
         reason = reason if entry.name.strip("./") else "is not a file name"
         if reason := fault(entry.name) or reason:
             raise DataError(f"{name} is not unpacked: {entry} {reason}")
+    entries = [entry for entry in entries if not _is_of_macos(entry.name)]
     programs = [entry for entry in entries if entry.name.lower().endswith(PROGRAMS)]
     if programs:
         entries = [entry for entry in entries if not entry.name.lower().endswith(PROGRAMS)]
@@ -147,6 +148,11 @@ def _places(entries: list[Entry], name: str, strip: str) -> dict[Entry, PurePosi
     if strip and all(len(path.parts) > 1 and path.parts[0] == strip for path in paths):
         paths = [path.relative_to(strip) for path in paths]
     return dict(zip(entries, paths, strict=True))
+
+
+def _is_of_macos(name: str) -> bool:
+    """Whether macOS has added the entry, beside the top folder too."""
+    return name.startswith("__MACOSX/") or name.endswith("/.DS_Store") or name == ".DS_Store"
 
 
 def _check_names(places: dict[Entry, PurePosixPath], name: str) -> None:

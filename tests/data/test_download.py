@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -233,6 +235,13 @@ def test_programs_are_left_out(tmp_path, capsys):
     assert (
         "2 programs are not unpacked, for example 'a/usercustomize.py'" in capsys.readouterr().err
     )
+
+
+def test_what_macos_adds_is_left_out(tmp_path):
+    files = {"a/1.txt": b"1", "a/.DS_Store": b"1", "__MACOSX/a/._1.txt": b"1", ".DS_Store": b"1"}
+    (tmp_path / "x.zip").write_bytes(zipped(files))
+    unpack(tmp_path / "x.zip", tmp_path / "in", strip="a")
+    assert tree(tmp_path / "in") == {"1.txt"}
 
 
 def test_a_damaged_archive_leaves_no_folder(config, server):
@@ -545,8 +554,15 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_file_larger_than_its_recorded_size_is_refused(config, server):
+    one = replace(config.download[0], num_bytes=len(server.body) - 1)
+    with pytest.raises(DataError, match="MB exceed the limit for this file"):
+        open_split(replace(config, download=(one,), may_download=True), "val")
+    exact = replace(one, num_bytes=len(server.body))
+    assert open_split(replace(config, download=(exact,)), "val").num_boxes == 1
+
+
 def test_a_large_download_needs_consent(config, server, monkeypatch, capsys):
-    monkeypatch.setattr(fetching, "ASK_ABOVE", 100)
     large = replace(config, download=(replace(config.download[0], num_bytes=2_500_000_000),))
     sentence = (
         r"not on this machine; download=true or RTDETR_YES=1 downloads 2\.5 GB from http.*/cats"
@@ -648,14 +664,18 @@ def test_a_script_is_named_and_not_run(server, tmp_path, script):
     assert len(open_split(load_data(yaml), "val")) == 1
 
 
-def test_a_tar_archive_is_unpacked(config, server):
+def tarred(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in {"images/val/1.png": png(), "labels/val/1.txt": b"0 1 1 0 0"}.items():
-            entry = tarfile.TarInfo(f"cats/{name}")
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    server.body = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def test_a_tar_archive_is_unpacked(config, server):
+    server.body = tarred({"cats/images/val/1.png": png(), "cats/labels/val/1.txt": b"0 1 1 0 0"})
     one = Download(f"{server.url}/cats.tar", hashlib.sha256(server.body).hexdigest())
     assert len(open_split(replace(config, download=(one,)), "val")) == 1
 
@@ -672,3 +692,59 @@ def test_official_archives_are_large_and_pinned(name, total, tmp_path, monkeypat
         open_split(config, "val")
     assert f"{total / 1e9:.1f} GB" in (asset_dir("cfg") / "datasets" / f"{name}.yaml").read_text()
     assert tree(tmp_path) == set()
+
+
+def coco_archives() -> dict[str, bytes]:
+    """The three archives of COCO 2017 with one image each, in their layout."""
+    annotations, files = {}, {}
+    for split in ("train2017", "val2017"):
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "height": 32, "width": 32}],
+            "categories": [{"id": 7, "name": "cat"}],
+            "annotations": [{"id": 5, "image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9]}],
+        }
+        annotations[f"annotations/instances_{split}.json"] = json.dumps(content).encode()
+        files[f"/zips/{split}.zip"] = zipped({f"{split}/1.jpg": png()})
+    return {**files, "/annotations/annotations_trainval2017.zip": zipped(annotations)}
+
+
+def voc_archives() -> dict[str, bytes]:
+    """The three archives of VOC with one image each, in their layout."""
+    box = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+    xml = f"<a><object><name>cat</name><bndbox>{box}</bndbox></object></a>".encode()
+    files = {}
+    for path, year, split in (
+        ("voc2012/VOCtrainval_11-May-2012.tar", "VOC2012", "trainval"),
+        ("voc2007/VOCtrainval_06-Nov-2007.tar", "VOC2007", "trainval"),
+        ("voc2007/VOCtest_06-Nov-2007.tar", "VOC2007", "test"),
+    ):
+        content = {
+            f"ImageSets/Main/{split}.txt": f"{split}1\n".encode(),
+            f"Annotations/{split}1.xml": xml,
+            f"JPEGImages/{split}1.jpg": png(),
+        }
+        files[f"/pascal/VOC/{path}"] = tarred(
+            {f"VOCdevkit/{year}/{name}": body for name, body in content.items()}
+        )
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "archives", "sizes"),
+    [
+        ("coco", coco_archives(), {"train": 1, "val": 1}),
+        ("voc", voc_archives(), {"train": 2, "val": 1}),
+    ],
+)
+def test_official_archives_are_assembled(name, archives, sizes, server, tmp_path, monkeypatch):
+    """The shipped YAML with other addresses and checksums."""
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path / "home"))
+    server.files = archives
+    text = (asset_dir("cfg") / "datasets" / f"{name}.yaml").read_text()
+    text = re.sub(r"http://[^/]+(?=/(zips|annotations|pascal)/.*)", server.url, text)
+    text = re.sub(r" +(num_bytes|sha256): .*\n", "", text)
+    (tmp_path / f"{name}.yaml").write_text(text)
+    config = load_data(tmp_path / f"{name}.yaml", download=True)
+    assert {split: open_split(config, split).num_boxes for split in sizes} == sizes
+    assert sorted(server.paths) == sorted(archives)
+    assert {path.suffix for path in (tmp_path / "home/downloads").iterdir()} == {".lock", ".sha256"}

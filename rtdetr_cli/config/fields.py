@@ -36,7 +36,8 @@ class Range:
 
     def complaint(self, value: object) -> str | None:
         """Explain what is wrong with a value; None if it is valid."""
-        if not isinstance(value, int | float) or value == self.besides:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or value == self.besides:
             return None
         if self.low is not None and not value >= self.low:
             more = "" if self.besides is None else f", or {self.besides}"
@@ -128,18 +129,26 @@ def build(cls: type[T], values: object) -> T:
 
 
 def convert(key: str, value: object, hint: object) -> object:
-    """Convert a value to the type of its field: only lists to tuples and integers to floats.
+    """Convert a value to the type of its field.
+
+    Lists become tuples, integers floats, one item a list of one, and numbers and arrays of NumPy
+    and PyTorch those of Python.
 
     Raises:
         FieldError: the type is wrong or a limit is exceeded.
     """
+    value = unwrap(value)
     if get_origin(hint) is Annotated:
         plain, *limits = get_args(hint)
         return _check_limits(key, convert(key, value, plain), limits)
     if get_origin(hint) in {Union, types.UnionType}:
         return _convert_union(key, value, get_args(hint))
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return _convert_tuple(key, value, hint)
+    if get_origin(hint) is tuple:
+        item, *_, last = get_args(hint)
+        is_one = last is Ellipsis and type(value) in {int, float} and accepts(item, type(value))
+        value = (value,) if is_one else value
+        if isinstance(value, list | tuple | range):
+            return _convert_tuple(key, value, hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
         return _build_nested(key, value, hint)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -148,6 +157,12 @@ def convert(key: str, value: object, hint: object) -> object:
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):  # type: ignore[arg-type]
         return value
     raise FieldError(key, f"must be {describe(hint)}, found {show(value)}")
+
+
+def unwrap(value: object) -> object:
+    """A number or an array of NumPy or PyTorch as a number or lists of Python; others are kept."""
+    to_list = getattr(value, "tolist", None)
+    return to_list() if callable(to_list) else value
 
 
 def _finite(key: str, value: float) -> float:
@@ -202,7 +217,8 @@ def _check_limits(key: str, value: object, limits: list[Range | OneOf]) -> objec
         for limit in limits:
             complaint = None if item is None else limit.complaint(item)
             if complaint:
-                known = limit.values if isinstance(limit, OneOf) else ()
+                explained = isinstance(limit, OneOf) and str(item) in dict(limit.refused)
+                known = limit.values if isinstance(limit, OneOf) and not explained else ()
                 raise FieldError(
                     key, f"{complaint}, found {show(value)}{nearest(show_key(item), known)}"
                 )

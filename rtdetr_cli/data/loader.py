@@ -69,13 +69,19 @@ class LoaderConfig:
         return self.augment if epoch < end else self.augment.sparse()
 
 
-def multi_scale_sizes(size_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """The official sizes: from 3/4 to 5/4 in steps of 32 pixels, the middle one three times.
+def multi_scale_sizes(
+    size_hw: tuple[int, int], spread: float = 0.25
+) -> tuple[tuple[int, int], ...]:
+    """Input sizes in steps of 32 pixels, the middle one three times.
 
     640 gives 480, 512, 544, 576, 608, 640 (three times), 672, 704, 736, 768, 800.
+
+    Args:
+        size_hw: the middle one.
+        spread: the largest change as a fraction of it, officially 0.25.
     """
     middle = max(size_hw)
-    longest = [side for side in range(32, 2 * middle, 32) if abs(4 * side - 4 * middle) <= middle]
+    longest = [side for side in range(32, 2 * middle, 32) if abs(side - middle) <= spread * middle]
     scaled = [
         tuple(max(round(side * length / middle / 32), 1) * 32 for length in size_hw)
         for side in sorted([*longest, middle, middle])

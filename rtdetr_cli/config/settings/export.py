@@ -12,6 +12,7 @@ from rtdetr_cli.core.errors import UsageError
 
 KITS = ("triton", "deepstream", "onnxruntime-cpp", "onnxruntime-python", "onnxruntime-web")
 _UNTRIED = "is not supported because its output cannot be verified; export onnx and convert it"
+_COMPILED = ("imx", "axelera", "deepx", "qnn", "hailo")
 NOT_WRITTEN = (
     ("tensorrt", "TensorRT is called engine"),
     ("trt", "TensorRT is called engine"),
@@ -19,6 +20,7 @@ NOT_WRITTEN = (
     ("coreml", "Core ML runs on macOS only, where the toolkit is not tested"),
     ("edgetpu", "the Edge TPU computes in int8 only, which the decoder does not support"),
     *((one, f"{one} {_UNTRIED}") for one in ("saved_model", "pb", "tflite", "litert", "tfjs")),
+    *((one, "it is made by its vendor's compiler; export onnx for it") for one in _COMPILED),
     *((one, f"{one} {_UNTRIED}") for one in ("ncnn", "paddle", "mnn", "rknn", "executorch")),
 )
 """Formats of other tools, and the reason why they are not supported."""

@@ -19,6 +19,12 @@ from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.shared import RunFolderSettings
 from rtdetr_cli.core.errors import UsageError
 
+OTHER_OPTIMIZERS = tuple(
+    (name, "RT-DETR is trained with AdamW; give adamw")
+    for name in ("adam", "adamax", "nadam", "radam", "rmsprop", "musgd")
+)
+"""Optimizers of other tools, and the reason why they are not supported."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(RunFolderSettings):
@@ -102,7 +108,7 @@ class TrainSettings(RunFolderSettings):
     logger: tuple[Annotated[str, OneOf(("tensorboard", "wandb", "mlflow"))], ...] | None = None
     """Also log each epoch to tensorboard, wandb, mlflow, or several of them."""
 
-    optimizer: Annotated[str, OneOf(("adamw", "muon", "sgd"))] = "adamw"
+    optimizer: Annotated[str, OneOf(("adamw", "muon", "sgd"), OTHER_OPTIMIZERS)] = "adamw"
     """adamw, muon (linear layers; AdamW for the rest) or sgd (requires lr)."""
     lr: NonNegative | None = None
     """Learning rate of all parameters outside the backbone."""
@@ -110,10 +116,14 @@ class TrainSettings(RunFolderSettings):
     """Learning rate of the backbone."""
     lr_scale: NonNegative = 1.0
     """Factor on the official lr and backbone_lr, which apply to pretrained models by default."""
+    momentum: Annotated[float, Range(0.001, 0.9999)] = 0.9
+    """Momentum of sgd, or beta1 of adamw and of the AdamW part of muon."""
     weight_decay: NonNegative = 1e-4
     """Weight decay; normalization layers have none."""
     warmup_steps: CountFromZero | None = None
     """Number of linear warm-up steps."""
+    warmup_epochs: NonNegative | None = None
+    """Length of the warm-up in epochs, instead of warmup_steps."""
     schedule: Annotated[str, OneOf(("constant", "cosine", "flat_cosine"))] | None = None
     """Learning rate after the warm-up: constant, cosine (to 1 %) or flat_cosine (to a half)."""
     clip_norm: NonNegative = 0.1
@@ -140,8 +150,8 @@ class TrainSettings(RunFolderSettings):
     """Probability of a crop with a minimum overlap with a box."""
     flip: Fraction = 0.5
     """Probability of a horizontal flip."""
-    multi_scale: bool | None = None
-    """Sample the input size of each batch from 0.75 to 1.25 times imgsz."""
+    multi_scale: Annotated[bool | float, Range(0, 0.9)] | None = None
+    """Sample the input size of each batch: 0.25 or true for 0.75 to 1.25 times imgsz."""
     clean_epochs: CountFromZero | None = None
     """Number of final epochs without strong augmentation and multi-scale."""
     mosaic: Fraction = 0.0
@@ -180,8 +190,8 @@ def refuse_without_effect(settings: TrainSettings) -> None:
 
 def _reason(settings: TrainSettings) -> str | None:
     epochs = f"has no effect with epochs={settings.epochs}"
-    if settings.patience >= settings.epochs:
-        return f"patience={settings.patience} {epochs}; give less, or 0"
+    if settings.warmup_steps is not None and settings.warmup_epochs is not None:
+        return "warmup_steps and warmup_epochs are the same length; give one of them"
     if settings.save_period > settings.epochs:
         return f"save_period={settings.save_period} {epochs}; give less, or 0"
     if settings.backbone_lr is not None and settings.freeze in WHOLE_BACKBONE:

@@ -26,12 +26,15 @@ class MuonAdamW(Optimizer):
     one learning rate serves both.
     """
 
-    def __init__(self, matrices: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], beta1: float = 0.9
+    ) -> None:
         """Create both optimizers.
 
         Args:
             matrices: groups for Muon, of two-dimensional parameters only.
             others: groups for AdamW.
+            beta1: decay of AdamW's first moment.
 
         Raises:
             UsageError: this PyTorch has no Muon, or there is no hidden matrix.
@@ -43,7 +46,7 @@ class MuonAdamW(Optimizer):
         super().__init__([*matrices, *others], {})
         split = len(matrices)
         self._muon = torch.optim.Muon(self.param_groups[:split], adjust_lr_fn="match_rms_adamw")
-        self._adamw = AdamW(self.param_groups[split:], betas=(0.9, 0.999), fused=True)
+        self._adamw = AdamW(self.param_groups[split:], betas=(beta1, 0.999), fused=True)
         self._share()
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -86,11 +86,12 @@ def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
         UsageError: this PyTorch has no Muon, or there is no hidden matrix.
     """
     if recipe.optimizer == "sgd":
-        return SGD(groups, momentum=0.9, nesterov=True, fused=True)
+        return SGD(groups, momentum=recipe.momentum, nesterov=True, fused=True)
     if recipe.optimizer == "muon":
         matrices = [group for group in groups if group["for_muon"]]
-        return MuonAdamW(matrices, [group for group in groups if not group["for_muon"]])
-    return AdamW(groups, betas=(0.9, 0.999), fused=True)
+        others = [group for group in groups if not group["for_muon"]]
+        return MuonAdamW(matrices, others, recipe.momentum)
+    return AdamW(groups, betas=(recipe.momentum, 0.999), fused=True)
 
 
 def set_learning_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> None:

@@ -24,6 +24,8 @@ OFFICIAL_LR = 1e-4
 OFFICIAL_WARMUP = 2000
 OFFICIAL_EMA_RAMP = 2000
 OFFICIAL_EMA_DECAY = 0.9999
+OFFICIAL_SPREAD = 0.25
+"""Input sizes from 3/4 to 5/4."""
 LONG_RUN = 100_000
 """Steps from which on the official constants are used unchanged."""
 SCRATCH_LR = 1e-3
@@ -50,6 +52,8 @@ class Recipe:
     """Learning rate of the backbone."""
     weight_decay: float
     """Weight decay; none for one-dimensional parameters."""
+    momentum: float
+    """Momentum of SGD, beta1 of AdamW."""
     warmup_steps: int
     """Steps of linear warm-up."""
     schedule: str
@@ -149,7 +153,7 @@ def resolve_recipe(
     total = steps_per_epoch * settings.epochs
     scale = settings.lr_scale  # does not apply to the learning rate from scratch
     lr = _given(settings.lr, scale * OFFICIAL_LR if is_pretrained else SCRATCH_LR)
-    multi_scale = official.multi_scale if settings.multi_scale is None else settings.multi_scale
+    spread = _spread(_given(settings.multi_scale, official.multi_scale))
     backbone_lr = scale * official.backbone_lr if is_pretrained else lr
     if (
         settings.optimizer == "sgd" and is_pretrained
@@ -163,7 +167,8 @@ def resolve_recipe(
         lr=lr,
         backbone_lr=_given(settings.backbone_lr, backbone_lr),
         weight_decay=settings.weight_decay,
-        warmup_steps=_given(settings.warmup_steps, min(OFFICIAL_WARMUP, total // 20)),
+        momentum=settings.momentum,
+        warmup_steps=_warmup_steps(settings, steps_per_epoch),
         schedule=settings.schedule or ("constant" if total >= LONG_RUN else "cosine"),
         tail_steps=steps_per_epoch * clean_epochs,
         clip_norm=settings.clip_norm,
@@ -173,7 +178,7 @@ def resolve_recipe(
         freeze_backbone_norm=keeps_official and official.freeze_backbone_norm,
         freeze=None if settings.freeze == "0" else settings.freeze,
         augment=_augment(settings, hard_crops=is_pretrained or total >= HARD_CROPS_FROM),
-        multi_scale=multi_scale_sizes(size_hw(settings.imgsz)) if multi_scale else None,
+        multi_scale=multi_scale_sizes(size_hw(settings.imgsz), spread) if spread else None,
         clean_epochs=clean_epochs,
         dense_epochs=_dense_epochs(settings),
         loss=settings.loss,
@@ -183,6 +188,19 @@ def resolve_recipe(
 def starts_pretrained(settings: TrainSettings) -> bool:
     """Whether the backbone starts from trained weights."""
     return settings.pretrained is not None or not is_architecture(settings.model)
+
+
+def _warmup_steps(settings: TrainSettings, steps_per_epoch: int) -> int:
+    """The warm-up of the user, or the official one, at most a twentieth of the run."""
+    if settings.warmup_epochs is not None:
+        return round(settings.warmup_epochs * steps_per_epoch)
+    total = steps_per_epoch * settings.epochs
+    return _given(settings.warmup_steps, min(OFFICIAL_WARMUP, total // 20))
+
+
+def _spread(multi_scale: float) -> float:
+    """The largest change of the input size as a fraction of it; true: the official one."""
+    return OFFICIAL_SPREAD if multi_scale is True else float(multi_scale)
 
 
 def _augment(settings: TrainSettings, hard_crops: bool) -> AugmentConfig:

@@ -63,6 +63,14 @@ def test_warm_up_and_cosine_reach_every_group(network):
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([middle] * 4)
 
 
+def test_momentum_is_that_of_sgd_and_beta1_of_adamw(network):
+    for keys, name in (({"optimizer": "sgd", "lr": 1e-2}, "momentum"), ({}, "betas")):
+        settings = TrainSettings(data="x", momentum=0.8, **keys)
+        optimizer = build_optimizer(network, resolve_recipe(settings, OFFICIAL, 10, False))
+        used = {group[name] for group in optimizer.param_groups}
+        assert used == {0.8 if name == "momentum" else (0.8, 0.999)}
+
+
 def test_the_average_follows_the_ramped_decay_by_hand(network):
     ema = EMA(network, decay=0.9, ramp=5)
     expected = network.decoder.enc_score_head.bias.detach().clone()

@@ -61,6 +61,15 @@ def test_what_the_user_sets_is_taken_as_it_is():
     assert recipe.lr_share(0) == recipe.lr_share(10_000) == 1
 
 
+def test_warm_up_in_epochs_and_input_sizes_by_a_fraction():
+    recipe = resolve("rtdetr-n", 26, False, warmup_epochs=1.5, multi_scale=0.5, momentum=0.8)
+    assert (recipe.warmup_steps, recipe.momentum) == (39, 0.8)
+    assert (recipe.multi_scale[0], recipe.multi_scale[-1]) == ((320, 320), (960, 960))
+    assert resolve("rtdetr-n", 26, False, multi_scale=0.0).multi_scale is None
+    same = [resolve("rtdetr-n", 26, False, multi_scale=value) for value in (True, 0.25)]
+    assert same[0].multi_scale == same[1].multi_scale
+
+
 def resolve_deim(name: str, steps_per_epoch: int, is_pretrained: bool, **keys: object):
     settings = settings_from_pairs(TrainSettings, {"data": "x", "recipe": "deim", **keys})
     official = load_model_config(name).recipe

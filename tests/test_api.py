@@ -111,7 +111,7 @@ def test_files_are_written_only_with_save(model, tmp_path):
     [
         ({"confidence": 0.5}, r"confidence is not a key of predict; did you mean conf\?"),
         ({"conf": 2}, "conf must be at most 1"),
-        ({"imgsz": 100}, "multiple of 32"),
+        ({"imgsz": 0}, "must be at least 32"),
         ({"json": True}, r"use results\[0\]\.to_json"),
         ({"model": "x.pt"}, "model is set by RTDETR"),
         ({"classes": [5]}, "classes=5 is no class of this model; it has 0 to 1"),

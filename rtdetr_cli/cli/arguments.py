@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rtdetr_cli.config.fields import accepts, field_types
-from rtdetr_cli.config.from_pairs import require_key
+from rtdetr_cli.config.from_pairs import is_switch, require_key
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
@@ -46,11 +45,11 @@ def _plain(key: str) -> str:
 def _value_of(cls: type[Settings], key: str, waiting: list[str], dashed: bool) -> str:
     """Value of a key without `=`: true, or the next argument after a dashed key."""
     require_key(cls, key)
-    is_switch = accepts(field_types(cls).get(key, str), bool)
+    may_be_bare = is_switch(cls, key)
     following = waiting[-1] if dashed and waiting else None
-    if following is not None and _belongs(following, is_switch):
+    if following is not None and _belongs(following, may_be_bare):
         return waiting.pop()
-    if is_switch:
+    if may_be_bare:
         return "true"
     raise UsageError(f"{cls.mode}: {key} needs a value, {key}=...")
 

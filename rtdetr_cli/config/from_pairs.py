@@ -6,7 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rtdetr_cli.config.fields import accepts, allowed_texts, field_types, parse, required_fields
+from rtdetr_cli.config.fields import (
+    accepts,
+    allowed_texts,
+    field_types,
+    parse,
+    required_fields,
+    unwrap,
+)
+from rtdetr_cli.config.foreign_values import (
+    foreign_modes,
+    is_foreign,
+    is_foreign_file,
+    is_foreign_switch,
+    translate,
+    without_defaults,
+)
 from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.bounded_text import show_key
@@ -18,6 +33,8 @@ S = TypeVar("S", bound=Settings)
 def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
     """Build the settings of a mode from keys and values; strings are parsed as the field's type.
 
+    Keys and values of Ultralytics are translated, or refused with a reason (foreign_keys.py).
+
     Args:
         cls: the settings class of the mode.
         pairs: keys and values of the user. They override those of the YAML file `cfg`, which
@@ -26,17 +43,27 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
     Raises:
         UsageError: an unknown or missing key, a wrong type, a value out of range.
     """
-    given = dict(pairs)
-    file = given.pop("cfg", None)
-    if file is not None:
-        from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
-
-        given = {**_known(cls, load_yaml(file), f"{file}: "), **given}
-    given = {**_recipe(cls, given), **_known(cls, given, "")}
+    user = {key: value for key, value in pairs.items() if key != "cfg"}
+    file = _file(cls, pairs.get("cfg"))
+    context = {**file, **user}
+    origin = f"{pairs.get('cfg')}: "
+    file = _known(cls, translate(cls.mode, file, context, origin), origin)
+    user = _known(cls, translate(cls.mode, user, context), "")
+    given = {**_recipe(cls, {**file, **user}), **file, **user}
     for key in required_fields(cls):
         if given.get(key) is None:
             raise UsageError(f"{cls.mode} needs {key}=; `rtdetr {cls.mode} --help` lists all keys")
-    return cls(**given, given=frozenset(pairs) - {"cfg"})
+    return cls(**given, given=frozenset(user))
+
+
+def _file(cls: type[Settings], path: str | Path | None) -> dict[str, Any]:
+    """Read a file of `cfg`; of one of Ultralytics what differs from its default values."""
+    if path is None:
+        return {}
+    from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
+
+    values = load_yaml(path)
+    return without_defaults(cls.mode, values, str(path)) if is_foreign_file(values) else values
 
 
 def _recipe(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,26 +84,47 @@ def require_key(cls: type[Settings], key: str, origin: str = "") -> None:
     """Check that a mode has a key; the error names the nearest key or the modes that have it.
 
     Raises:
-        UsageError: `key` is neither a key of `cls` nor `cfg`.
+        UsageError: `key` is neither a key of `cls`, nor one that is translated, nor `cfg`.
     """
+    if not is_foreign(cls.mode, key) and (key != "cfg" or origin):
+        _require_own(cls, key, origin)
+
+
+def is_switch(cls: type[Settings], key: str) -> bool:
+    """Whether a key without a value means true."""
     hints = field_types(cls)
-    if key in hints or (key == "cfg" and not origin):
+    return accepts(hints[key], bool) if key in hints else is_foreign_switch(key)
+
+
+def _require_own(cls: type[Settings], key: str, origin: str) -> None:
+    hints = field_types(cls)
+    if key in hints:
         return
     owners = [mode for mode, other in MODES.items() if key in field_types(other)]
     hint = f"; it is one of {', '.join(owners)}" if owners else nearest(show_key(key), hints)
+    if not owners and (elsewhere := foreign_modes(key)):
+        hint = f"; Ultralytics uses it in {', '.join(elsewhere)}"
     raise UsageError(f"{origin}{show_key(key)} is not a key of {cls.mode}{hint}")
 
 
 def _known(cls: type[Settings], values: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Check that the mode has the keys and parse their values."""
+    """Check that the mode has the keys and parse their values; None is the default."""
     hints = field_types(cls)
     for key in values:
-        require_key(cls, key, origin)
-    return {key: _read(value, hints[key]) for key, value in values.items()}
+        _require_own(cls, key, origin)
+    read = {key: _read(value, hints[key]) for key, value in values.items()}
+    return {key: value for key, value in read.items() if not _is_default(value, hints[key])}
+
+
+def _is_default(value: object, hint: object) -> bool:
+    is_text = isinstance(value, str) and not accepts(hint, str)
+    is_none = value is None or (is_text and str(value).lower() in {"none", "null"})
+    return is_none and not accepts(hint, type(None))
 
 
 def _read(value: object, hint: object) -> object:
     """Parse strings (`640`), and convert values to strings for string fields (`device: 0`)."""
+    value = unwrap(value)
     if value is False and any("off" in one.values for one in allowed_texts(hint)):
         return "off"  # YAML reads a bare off as false
     if isinstance(value, str):

@@ -68,7 +68,7 @@ def test_pages_fit_the_terminal(capsys: Captured, monkeypatch: pytest.MonkeyPatc
         (["--data", "train"], "--data is not a mode; modes are "),
         (["train"], "train needs data="),
         (["train", "data=x", "epoch=3"], "epoch is not a key of train; did you mean epochs?"),
-        (["val", "--data", "x", "--imgsz", "333"], "val: imgsz must be a multiple of 32"),
+        (["val", "--data", "x", "--imgsz", "0"], "val: imgsz must be at least 32"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_2(

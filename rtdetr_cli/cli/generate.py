@@ -1,4 +1,4 @@
-"""Generate cfg/*.yaml, docs/settings.md and docs/cli.md: `python -m rtdetr_cli.cli.generate`.
+"""Generate cfg/*.yaml and pages of docs/: `python -m rtdetr_cli.cli.generate`.
 
 A test fails when one of them does not match the settings.
 """
@@ -9,12 +9,24 @@ from pathlib import Path
 
 from rtdetr_cli.cli.help import keys_by_group, mode_help, overview
 from rtdetr_cli.cli.modes import RUN
+from rtdetr_cli.config.foreign_keys import (
+    FOREIGN_KEYS,
+    FOREIGN_MODES,
+    TRACKING,
+    Answer,
+    NoEffect,
+    Renamed,
+    Same,
+)
 from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.files import asset_dir, atomic_write
 
 _WITH_FILE = ("train", "val", "predict", "export")
 _NOTE = "generated from rtdetr_cli/config/settings/ by `python -m rtdetr_cli.cli.generate`"
+_FOREIGN = "from-ultralytics.md"
+_TABLE = "## All keys"
+"""Heading of the generated part of docs/from-ultralytics.md; the text above it is kept."""
 _EXIT_CODES = """\
 ## Exit codes
 
@@ -38,7 +50,8 @@ keys and messages are printed as text (`\\x1b`) and escaped in JSON.
 def generated_files() -> dict[str, str]:
     """Return the generated files: path relative to the repository root, and content."""
     files = {f"cfg/{mode}.yaml": _settings_yaml(MODES[mode]) for mode in _WITH_FILE}
-    return {**files, "docs/settings.md": _settings_page(), "docs/cli.md": _cli_page()}
+    pages = {"settings.md": _settings_page(), "cli.md": _cli_page(), _FOREIGN: _foreign_page()}
+    return {**files, **{f"docs/{name}": text for name, text in pages.items()}}
 
 
 def _settings_yaml(cls: type[Settings]) -> str:
@@ -73,6 +86,36 @@ def _cli_page() -> str:
         page = mode_help(MODES[mode], examples, width=100)
         lines += ["", f"## rtdetr {mode}", "", "```", page, "```"]
     return "\n".join([*lines, "", _EXIT_CODES])
+
+
+def _foreign_page() -> str:
+    page = (asset_dir("cfg").parent / "docs" / _FOREIGN).read_text(encoding="utf-8")
+    lines = [page.split(f"{_TABLE}\n")[0] + _TABLE, ""]
+    lines += [
+        "Generated from rtdetr_cli/config/foreign_keys.py by `python -m rtdetr_cli.cli.generate`."
+    ]
+    for mode in FOREIGN_MODES:
+        rows = {key: row for (name, key), row in FOREIGN_KEYS.items() if name == mode}
+        lines += ["", f"### {mode}", ""]
+        if mode == "track":
+            lines.append(f"{TRACKING[0].upper()}{TRACKING[1:]}.")
+            continue
+        lines += ["| key | here | |", "|---|---|---|"]
+        lines += [f"| `{key}` | {' | '.join(_answer(rows[key]))} |" for key in sorted(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _answer(row: Answer) -> tuple[str, str]:
+    """What a key of Ultralytics does here, and why or how it differs."""
+    if isinstance(row, Same):
+        return "the same", row.difference
+    if isinstance(row, Renamed):
+        return f"`{row.to}`", row.difference
+    values = row.only if isinstance(row, NoEffect) else row.neutral
+    shown = ", ".join(f"`{value}`" for value in values if value is not None)
+    if isinstance(row, NoEffect):
+        return "no effect", f"{row.why}{f'; only {shown}' if shown else ''}"
+    return "refused", f"{row.why}{f'; accepted: {shown}' if shown else ''}"
 
 
 def main() -> None:

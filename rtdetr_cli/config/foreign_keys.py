@@ -48,7 +48,7 @@ Answer = Same | Renamed | NoEffect | Refused
 FOREIGN_MODES = ("train", "val", "predict", "track", "export", "benchmark")
 TRACKING = "tracking is not supported yet; `rtdetr predict` detects objects in single images"
 
-_OFF = (False, None, 0)
+_OFF = (False, None)
 _DETECTED = "RT-DETR needs no NMS: each query is one detection"
 _RESIZED = "every image is resized to the input size of the network"
 _FIXED_LOSS = "the loss weights are the paper's: class 1, L1 5, GIoU 2"
@@ -148,7 +148,7 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
     ("train", "dropout", Refused("RT-DETR trains without dropout; leave it out", _OFF)),
     # the augmentation of training
     ("train", "fliplr", Renamed("flip")),
-    ("train", "multi_scale", Same("a fraction is the same; the default is 0.25 when fine-tuning")),
+    ("train", "multi_scale", Same("the default is 0.25, for R18 0")),
     ("train", "mosaic", Same("the default is 0; starts after 4 epochs, ends after half of them")),
     ("train", "mixup", Same("blends the images of a batch in pairs; in the epochs of mosaic")),
     (

@@ -162,8 +162,8 @@ class RTDETR(OpenedModel):
         pairs = self._pairs(TrainSettings, settings)
         if self._architecture:
             pairs["model"] = self._architecture
-            if self.ckpt_path != self._architecture:
-                pairs.setdefault("pretrained", self.ckpt_path)
+            if self.ckpt_path != self._architecture and pairs.get("pretrained") in (None, True):
+                pairs["pretrained"] = self.ckpt_path
         resolved = settings_from_pairs(TrainSettings, pairs)
         self._detector = self._adapted = None  # frees memory; opened again on demand
         outcome = train(resolved, self._callbacks)

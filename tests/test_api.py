@@ -145,6 +145,18 @@ def test_load_opens_other_weights(weights):
     assert model.fuse() is model
 
 
+@pytest.mark.parametrize("pretrained", [{}, {"pretrained": True}, {"pretrained": None}])
+def test_training_starts_from_the_loaded_weights(weights, monkeypatch, pretrained):
+    def stop(settings, _):
+        raise UsageError(str(settings.pretrained))
+
+    monkeypatch.setattr("rtdetr_cli.engine.train.train", stop)
+    model = RTDETR("rtdetr-n.yaml", device="cpu").load(weights)
+    with pytest.raises(UsageError) as caught:
+        model.train(data="x", **pretrained)
+    assert str(caught.value) == str(weights)
+
+
 def test_what_cannot_be_opened_fails_at_once(tmp_path):
     with pytest.raises(ConfigError):
         RTDETR("rtdetr-q.yaml")

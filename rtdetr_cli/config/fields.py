@@ -36,8 +36,7 @@ class Range:
 
     def complaint(self, value: object) -> str | None:
         """Explain what is wrong with a value; None if it is valid."""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or value == self.besides:
+        if not isinstance(value, int | float) or isinstance(value, bool) or value == self.besides:
             return None
         if self.low is not None and not value >= self.low:
             more = "" if self.besides is None else f", or {self.besides}"

@@ -95,7 +95,7 @@ def without_defaults(mode: str, values: Pairs, file: str) -> dict[str, Any]:
     own = {
         key: value
         for key, value in kept.items()
-        if value is not None and (key not in DEFAULTS or value != DEFAULTS[key])
+        if value not in (None, "") and (key not in DEFAULTS or value != DEFAULTS[key])
     }
     used = {key: value for key, value in own.items() if not _is_elsewhere(mode, key)}
     say(
@@ -198,8 +198,8 @@ def _whole_numbers(value: object) -> list[int]:
     """The numbers of 640, "640", [480, 640] or "480,640"; empty if there is anything else."""
     read = parse(value, tuple[int, ...]) if isinstance(value, str) else unwrap(value)
     items = list(read) if isinstance(read, list | tuple) else [read]
-    is_whole = all(isinstance(item, int) and not isinstance(item, bool) for item in items)
-    return items if is_whole else []
+    whole = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
+    return whole if len(whole) == len(items) else []
 
 
 def _image_size(value: object, _: Pairs) -> dict[str, object]:
@@ -230,7 +230,7 @@ def _device(value: object, _: Pairs) -> dict[str, object]:
     numbers = _whole_numbers(value)
     if numbers == [-1]:
         raise UsageError("device=-1: idle GPUs are not searched; give its number, such as device=0")
-    return {"device": ",".join(map(str, numbers)) if numbers else value}
+    return {"device": ",".join(map(str, numbers)) if numbers else value or None}
 
 
 def _save_period(value: object, _: Pairs) -> dict[str, object]:
@@ -257,9 +257,9 @@ def _pretrained(value: object, context: Pairs) -> dict[str, object]:
 def _freeze(value: object, _: Pairs) -> dict[str, object]:
     """Layers of Ultralytics' rtdetr-l as parts of ours; 1 to 4 and names are ours."""
     layers = _whole_numbers(value)
-    is_number = len(layers) == 1 and not isinstance(value, list | tuple)
+    is_number = len(layers) == 1 and str(value).isdigit()
     if not layers or (is_number and layers == [0]):
-        return {"freeze": value}
+        return {"freeze": None if value in ([], "") else value}
     if is_number and layers[0] <= _NUM_STAGES:
         note(f"freeze={layers[0]} counts stages of the backbone, where Ultralytics counts layers")
         return {"freeze": str(layers[0])}

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rtdetr_cli.config.fields import parse, unwrap
+from rtdetr_cli.config.fields import parse
 from rtdetr_cli.config.foreign_keys import (
     FOREIGN_KEYS,
     FOREIGN_MODES,
@@ -116,7 +116,7 @@ def translate(mode: str, pairs: Pairs, context: Pairs, origin: str = "") -> dict
 
     Args:
         mode: the mode, such as `train`.
-        pairs: keys and values of one source; texts are not parsed yet.
+        pairs: keys and values of one source, of Python's types; texts are not parsed yet.
         context: those of all sources, for values that depend on other keys.
         origin: the file, for messages.
 
@@ -163,7 +163,6 @@ def note(text: str) -> None:
 
 def _plain(value: object) -> object:
     """A text as the number, true, false or None that it spells."""
-    value = unwrap(value)
     return parse(value, int | float | bool | str | None) if isinstance(value, str) else value
 
 
@@ -180,8 +179,10 @@ def _choice(key: str, **texts: object) -> Translate:
     """Values that have another name here, in any letter case."""
 
     def change(value: object, _: Pairs) -> dict[str, object]:
-        text = str(_plain(value)).lower()
-        return {key: texts.get(text, text if isinstance(value, str) else value)}
+        plain = _plain(value)
+        text = str(plain).lower()
+        named = text if isinstance(value, str) and plain is not None else plain
+        return {key: texts.get(text, named)}
 
     return change
 
@@ -196,7 +197,7 @@ def _negated(key: str) -> Translate:
 
 def _whole_numbers(value: object) -> list[int]:
     """The numbers of 640, "640", [480, 640] or "480,640"; empty if there is anything else."""
-    read = parse(value, tuple[int, ...]) if isinstance(value, str) else unwrap(value)
+    read = parse(value, tuple[int, ...]) if isinstance(value, str) else value
     items = list(read) if isinstance(read, list | tuple) else [read]
     whole = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
     return whole if len(whole) == len(items) else []

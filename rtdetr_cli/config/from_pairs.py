@@ -24,7 +24,7 @@ from rtdetr_cli.config.foreign_values import (
 )
 from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.config.settings.shared import Settings
-from rtdetr_cli.core.bounded_text import show_key
+from rtdetr_cli.core.bounded_text import show, show_key
 from rtdetr_cli.core.errors import UsageError, nearest
 
 S = TypeVar("S", bound=Settings)
@@ -43,10 +43,9 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
     Raises:
         UsageError: an unknown or missing key, a wrong type, a value out of range.
     """
-    user = {key: value for key, value in pairs.items() if key != "cfg"}
+    user = {key: unwrap(value) for key, value in pairs.items() if key != "cfg"}
     file = _file(cls, pairs.get("cfg"))
-    context = {**file, **user}
-    origin = f"{pairs.get('cfg')}: "
+    context, origin = {**file, **user}, f"{pairs.get('cfg')}: "
     file = _known(cls, translate(cls.mode, file, context, origin), origin)
     user = _known(cls, translate(cls.mode, user, context), "")
     given = {**_recipe(cls, {**file, **user}), **file, **user}
@@ -56,10 +55,12 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
     return cls(**given, given=frozenset(user))
 
 
-def _file(cls: type[Settings], path: str | Path | None) -> dict[str, Any]:
+def _file(cls: type[Settings], path: object) -> dict[str, Any]:
     """Read a file of `cfg`; of one of Ultralytics what differs from its default values."""
-    if path is None:
+    if path is None or path == "":
         return {}
+    if not isinstance(path, str | Path):
+        raise UsageError(f"{cls.mode}: cfg must be the path of a YAML file, found {show(path)}")
     from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
 
     values = load_yaml(path)
@@ -124,7 +125,6 @@ def _is_default(value: object, hint: object) -> bool:
 
 def _read(value: object, hint: object) -> object:
     """Parse strings (`640`), and convert values to strings for string fields (`device: 0`)."""
-    value = unwrap(value)
     if value is False and any("off" in one.values for one in allowed_texts(hint)):
         return "off"  # YAML reads a bare off as false
     if isinstance(value, str):

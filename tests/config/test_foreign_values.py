@@ -1,5 +1,6 @@
 """Values of Ultralytics become ours, or one sentence says why not."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from rtdetr_cli.cli.arguments import parse_arguments
+from rtdetr_cli.config.foreign_keys import FOREIGN_KEYS
 from rtdetr_cli.config.foreign_values import note
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.modes import MODES
@@ -20,7 +22,7 @@ def _notes_are_printed_again():
     note.cache_clear()
 
 
-def settings(mode: str, **pairs: object) -> Any:
+def settings(mode: str, /, **pairs: object) -> Any:
     return settings_from_pairs(MODES[mode], {**NEEDED.get(mode, {}), **pairs})
 
 
@@ -72,6 +74,7 @@ def settings(mode: str, **pairs: object) -> Any:
         ("predict", {"line_thickness": 3, "boxes": True}, {"line_width": 3}),
         ("predict", {"save_conf": True}, {"save_conf": False}),
         ("predict", {"save_conf": True, "save_txt": True}, {"save_conf": True}),
+        ("train", {"optimizer": "None", "cache": None}, {"optimizer": "adamw", "cache": "off"}),
         ("predict", {"quantize": "fp32"}, {"half": False}),
         ("export", {"format": "TensorRT", "workspace": 4}, {"format": "engine", "workspace": 4.0}),
         ("export", {"format": "ONNX", "workspace": 4}, {"format": "onnx", "workspace": None}),
@@ -144,6 +147,23 @@ def test_a_difference_is_said_once(mode, pairs, line, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"Note: {line}")
     assert error.count("\n") == 1
+
+
+ODD = [2**70, float("nan"), "9" * 6000, "[", "\0", [[1]], {"a": 1}, np.array([1.5]), object]
+
+
+@pytest.mark.parametrize("mode", ["train", "val", "predict", "export", "benchmark"])
+def test_no_value_ends_in_a_traceback(mode):
+    for key in [key for name, key in FOREIGN_KEYS if name == mode]:
+        for value in ODD:
+            with suppress(UsageError):
+                settings(mode, **{key: value})
+
+
+def test_cfg_must_be_a_path():
+    assert settings("val", cfg="") == settings("val", cfg=None)
+    with pytest.raises(UsageError, match="cfg must be the path of a YAML file, found True"):
+        settings("val", cfg=True)
 
 
 def test_keys_of_ours_print_nothing(capsys):

@@ -63,7 +63,8 @@ _OF_THE_RUN = {"mode", "cfg", "save_dir", "tracker"}
 _STAGES = {2: "1", 4: "2", 8: "3", 10: "backbone"}
 """Leading layers of Ultralytics' rtdetr-l, and the value of `freeze` with the same parts."""
 _TENSORRT = {"tensorrt": "engine", "trt": "engine"}
-_RECIPE_LR = 1e-4
+_RECIPE_LR, _SCRATCH_LR = 1e-4, 1e-3
+"""Learning rates of engine/training/recipe.py for trained weights and for none."""
 _STRIDE = 32
 _NUM_STAGES = 4
 _OLDEST_OPSET = 17
@@ -296,8 +297,10 @@ def _cosine(value: object, _: Pairs) -> dict[str, object]:
 
 def _learning_rate(value: object, context: Pairs) -> dict[str, object]:
     lr, optimizer = _plain(value), str(context.get("optimizer") or "auto").lower()
-    if isinstance(lr, float) and lr >= 10 * _RECIPE_LR and optimizer != "sgd":
-        note(f"lr0={lr:g} is lr={lr:g}, {lr / _RECIPE_LR:.0f} times the recipe's {_RECIPE_LR:g}")
+    has_weights = context.get("pretrained") or not is_architecture(str(context.get("model")))
+    usual = _RECIPE_LR if has_weights else _SCRATCH_LR
+    if isinstance(lr, float) and lr >= 10 * usual and optimizer != "sgd":
+        note(f"lr0={lr:g} is lr={lr:g}, {lr / usual:.0f} times the recipe's {usual:g}")
     return {"lr": value}
 
 

@@ -132,6 +132,11 @@ def test_other_values_are_refused_with_a_reason(mode, pairs, sentence):
         ("train", {"imgsz": 300}, "imgsz=300 is rounded up to 320, as sizes are multiples of 32"),
         ("train", {"batch": 0.7}, "batch=0.7 is batch=-1 here, which uses 80 % of the free memory"),
         ("train", {"lr0": 0.01}, "lr0=0.01 is lr=0.01, 100 times the recipe's 0.0001"),
+        (
+            "train",
+            {"lr0": 0.01, "model": "a.yaml"},
+            "lr0=0.01 is lr=0.01, 10 times the recipe's 0.001",
+        ),
         ("train", {"freeze": 3}, "freeze=3 counts stages of the backbone, where Ultralytics"),
         ("train", {"freeze": 10}, "freeze is backbone: the first 10 layers of Ultralytics'"),
         ("train", {"close_mosaic": 10}, "close_mosaic has no effect: mosaic and mixup are off"),

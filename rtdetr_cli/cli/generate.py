@@ -112,10 +112,9 @@ def _answer(row: Answer) -> tuple[str, str]:
     if isinstance(row, Renamed):
         return f"`{row.to}`", row.difference
     values = row.only if isinstance(row, NoEffect) else row.neutral
-    shown = ", ".join(f"`{value}`" for value in values if value is not None)
-    if isinstance(row, NoEffect):
-        return "no effect", f"{row.why}{f'; only {shown}' if shown else ''}"
-    return "refused", f"{row.why}{f'; accepted: {shown}' if shown else ''}"
+    only = ", ".join(f"`{value}`" for value in values if value is not None)
+    none = "no effect" if isinstance(row, NoEffect) else "refused"
+    return f"only {only}" if only else none, row.why
 
 
 def main() -> None:

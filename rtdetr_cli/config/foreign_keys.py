@@ -203,7 +203,7 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
     ("predict", "persist", Refused("tracking is not supported yet; leave it out", _OFF)),
     ("predict", "stream", NoEffect("the command reads one batch of images at a time")),
     ("predict", "retina_masks", NoEffect(_OTHER_TASK)),
-    ("predict", "embed", Refused("feature vectors are not written; leave it out", _OFF)),
+    ("predict", "embed", Refused("in Python use RTDETR.embed(source)", _OFF)),
     ("predict", "save_json", Refused("json=true prints the detections as JSON", _OFF)),
     # export and benchmark
     ("export", "format", Same("the default is onnx; tensorrt is engine")),
@@ -243,7 +243,11 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
     ("train val predict", "channels_last", NoEffect(_LAYOUT)),
     ("train val predict export", "verbose", NoEffect(_OUTPUT)),
     ("benchmark", "verbose", NoEffect(_OUTPUT, (True, False, None), "no AP is required")),
-    ("train val predict export benchmark", "task", Refused("rtdetr detects", ("detect", None))),
+    (
+        "train val predict export benchmark",
+        "task",
+        Refused("rtdetr detects objects", ("detect", None)),
+    ),
     ("train val predict export benchmark", "cfg", Same("also their default.yaml and args.yaml")),
     ("track", "persist", Refused(TRACKING)),
 )

@@ -70,8 +70,6 @@ WITHOUT_TESTS = {
     "backends/tensorrt/build.py",
     "cli/help.py",
     "cli/modes.py",
-    "config/fields.py",
-    "config/from_pairs.py",
     "config/model.py",
     "config/settings/benchmark.py",
     "config/settings/export.py",

@@ -176,7 +176,7 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
     ("train", "save_txt save_conf save_crop", Refused(_PREDICT_WRITES, _OFF)),
     ("train val predict", "tracker", Refused("tracking is not supported yet; leave it out", ())),
     # val
-    ("val", "save_json", Same("image_id and category_id are described in docs/python.md")),
+    ("val", "save_json", Same()),
     ("val", "conf", Same("the default is 0 (Ultralytics: 0.001)")),
     ("val predict", "max_det", Same()),
     ("val predict", "half", Same()),

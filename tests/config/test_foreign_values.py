@@ -106,6 +106,7 @@ def test_their_values_are_ours(mode, pairs, expected):
         ("train", {"close_mosaic": "x"}, "close_mosaic must be a whole number, found 'x'"),
         ("train", {"close_mosaic": 5, "mosaic": 1, "time": 1}, "close_mosaic needs epochs; with"),
         ("train", {"cos_lr": "x"}, "cos_lr must be true or false, found 'x'"),
+        ("train", {"warmup_epochs": 1e300}, "warmup_epochs must be at most 1000000, found 1e+300"),
         ("train", {"warmup_epochs": 3, "warmup_steps": 3}, "the same length; give one of them"),
         ("predict", {"quantize": 8}, "quantize=8: give half=true, or `rtdetr export int8=true`"),
         ("predict", {"hide_labels": "x"}, "show_labels must be true or false, found 'x'"),

@@ -122,7 +122,7 @@ class TrainSettings(RunFolderSettings):
     """Weight decay; normalization layers have none."""
     warmup_steps: CountFromZero | None = None
     """Number of linear warm-up steps."""
-    warmup_epochs: NonNegative | None = None
+    warmup_epochs: Annotated[float, Range(0, 10**6)] | None = None
     """Length of the warm-up in epochs, instead of warmup_steps."""
     schedule: Annotated[str, OneOf(("constant", "cosine", "flat_cosine"))] | None = None
     """Learning rate after the warm-up: constant, cosine (to 1 %) or flat_cosine (to a half)."""

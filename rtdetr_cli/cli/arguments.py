@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import is_switch, require_key
+from rtdetr_cli.config.model_path import is_exported
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
@@ -25,17 +28,36 @@ def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, 
         argument = waiting.pop()
         if pair := _PAIR.fullmatch(argument):
             key, value = pair.groups()
-        elif bare := _KEY.fullmatch(argument):
+        elif (bare := _KEY.fullmatch(argument)) and not _is_stray(cls, argument):
             key = bare[2]
             value = _value_of(cls, _plain(key), waiting, dashed=bool(bare[1]))
         else:
-            raise UsageError(f"{argument} is not key=value of {cls.mode}")
+            raise UsageError(f"{argument} is not key=value of {cls.mode}{_as_value(cls, argument)}")
         key = _plain(key)
         if key in pairs:
             raise UsageError(f"{cls.mode}: {key} is given twice")
         require_key(cls, key)
         pairs[key] = value
     return pairs
+
+
+def _is_stray(cls: type[Settings], word: str) -> bool:
+    """Whether a bare word is no key of the mode: `detect`, or a file on this machine."""
+    is_key = _plain(word.removeprefix("--")) in field_types(cls) or word == "cfg"
+    return not is_key and (word == "detect" or Path(word).exists())
+
+
+def _as_value(cls: type[Settings], word: str) -> str:
+    """The hint `; write source=bus.jpg` for a bare word; empty if it is no name of a file."""
+    if word == "detect":
+        return f"; write `rtdetr {cls.mode}` or `rtdetr detect {cls.mode}`"
+    if word.startswith("-") or not (Path(word).suffix or Path(word).exists()):
+        return ""
+    suffix, keys = Path(word).suffix.lower(), field_types(cls)
+    is_weights = suffix in {".pt", ".pth"} or is_exported(word) or word.startswith("rtdetr")
+    likely = "model" if is_weights else "data" if suffix in {".yaml", ".yml"} else "source"
+    key = next((key for key in (likely, "source", "data", "model") if key in keys), None)
+    return f"; write {key}={word}" if key else ""
 
 
 def _plain(key: str) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtdetr_cli.cli.help import keys_by_group, mode_help, overview
+from rtdetr_cli.cli.commands import COMMANDS
+from rtdetr_cli.cli.help import GENERATED, keys_by_group, mode_help, overview, settings_yaml
 from rtdetr_cli.cli.modes import RUN
 from rtdetr_cli.config.foreign_keys import (
     FOREIGN_KEYS,
@@ -19,14 +20,33 @@ from rtdetr_cli.config.foreign_keys import (
     Same,
 )
 from rtdetr_cli.config.settings.modes import MODES
-from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.files import asset_dir, atomic_write
 
 _WITH_FILE = ("train", "val", "predict", "export")
-_NOTE = "generated from rtdetr_cli/config/settings/ by `python -m rtdetr_cli.cli.generate`"
 _FOREIGN = "from-ultralytics.md"
 _TABLE = "## All keys"
 """Heading of the generated part of docs/from-ultralytics.md; the text above it is kept."""
+_GRAMMAR = """\
+## Other ways to write a command
+
+| written | means |
+|---|---|
+| `rtdetr detect train data=my.yaml` | `rtdetr train data=my.yaml` |
+| `rtdetr task=detect mode=train data=my.yaml`, in any order | the same |
+| `rtdetr model=best.pt source=bus.jpg` | `rtdetr predict ...`, said in one line |
+| `rtdetr model=best.pt data=my.yaml` | an error: it could be train, val or export |
+| `rtdetr segment ...`, `task=pose` | an error: RT-DETR detects objects |
+| `rtdetr checks` | `rtdetr env` |
+| `rtdetr -V`, `-v`, `--version`, `rtdetr version` | the version |
+| `rtdetr predict bus.jpg` | an error that says `source=bus.jpg` |
+
+`rtdetr copy-cfg train` writes `train_copy.yaml`; edit it and use it with
+`cfg=train_copy.yaml`. There is no settings file: `rtdetr settings` lists the environment variables.
+
+Completion of modes, keys and values: `eval "$(rtdetr completion bash)"` in `~/.bashrc`, the same
+with `zsh` in `~/.zshrc` after `compinit`, or for fish
+`rtdetr completion fish > ~/.config/fish/completions/rtdetr.fish`.
+"""
 _EXIT_CODES = """\
 ## Exit codes
 
@@ -49,27 +69,13 @@ keys and messages are printed as text (`\\x1b`) and escaped in JSON.
 
 def generated_files() -> dict[str, str]:
     """Return the generated files: path relative to the repository root, and content."""
-    files = {f"cfg/{mode}.yaml": _settings_yaml(MODES[mode]) for mode in _WITH_FILE}
+    files = {f"cfg/{mode}.yaml": settings_yaml(MODES[mode]) for mode in _WITH_FILE}
     pages = {"settings.md": _settings_page(), "cli.md": _cli_page(), _FOREIGN: _foreign_page()}
     return {**files, **{f"docs/{name}": text for name, text in pages.items()}}
 
 
-def _settings_yaml(cls: type[Settings]) -> str:
-    lines = [
-        f"# Defaults of `rtdetr {cls.mode}`; use a copy with other values by cfg=my.yaml.",
-        f"# {_NOTE.capitalize()}.",
-    ]
-    for heading, keys in keys_by_group(cls).items():
-        lines += ["", f"# {heading}"]
-        for key in keys:
-            value = {"None": "null", "required": "null"}.get(key.default, key.default)
-            needed = "Required. " if key.default == "required" else ""
-            lines.append(f"{f'{key.name}: {value}':<26}# {needed}{key.text}")
-    return "\n".join(lines) + "\n"
-
-
 def _settings_page() -> str:
-    lines = ["# Settings", "", f"All keys of all modes, {_NOTE}."]
+    lines = ["# Settings", "", f"All keys of all modes, {GENERATED}."]
     lines += ["`None`: a default that is explained in the last column."]
     for mode, cls in MODES.items():
         lines += ["", f"## {mode}", "", str(cls.__doc__)]
@@ -81,7 +87,9 @@ def _settings_page() -> str:
 
 
 def _cli_page() -> str:
-    lines = ["# Command line", "", f"The help pages, {_NOTE}.", "", "```", overview(MODES), "```"]
+    front = overview(MODES, {name: text for name, (_, text) in COMMANDS.items()})
+    lines = ["# Command line", "", f"The help pages, {GENERATED}.", "", "```", front, "```"]
+    lines += ["", _GRAMMAR]
     for mode, (_, examples) in RUN.items():
         page = mode_help(MODES[mode], examples, width=100)
         lines += ["", f"## rtdetr {mode}", "", "```", page, "```"]

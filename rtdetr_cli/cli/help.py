@@ -17,6 +17,7 @@ from typing import Annotated, Union, get_args, get_origin
 from rtdetr_cli.config.fields import OneOf, Range, field_types, required_fields
 from rtdetr_cli.config.settings.shared import Settings
 
+GENERATED = "generated from rtdetr_cli/config/settings/ by `python -m rtdetr_cli.cli.generate`"
 _WIDEST_TYPE = 40
 _TYPES: dict[object, str] = {int: "int", float: "float", bool: "bool", str: "text"}
 
@@ -72,9 +73,9 @@ def mode_help(cls: type[Settings], examples: tuple[str, ...], width: int | None 
     return "\n".join([*lines, "", "Examples", *(f"  {example}" for example in examples)])
 
 
-def overview(modes: dict[str, type[Settings]]) -> str:
-    """Return the page of `rtdetr --help`."""
-    width = max(map(len, modes)) + 2
+def overview(modes: dict[str, type[Settings]], commands: dict[str, str]) -> str:
+    """Return the page of `rtdetr --help`; `commands` are name and text of all that is no mode."""
+    width = max(map(len, [*modes, *commands])) + 2
     return "\n".join(
         [
             "rtdetr MODE key=value ...",
@@ -84,10 +85,28 @@ def overview(modes: dict[str, type[Settings]]) -> str:
             "Modes",
             *(f"  {mode.ljust(width)}{cls.__doc__}" for mode, cls in modes.items()),
             "",
+            "Also",
+            *(f"  {name.ljust(width)}{text}" for name, text in commands.items()),
+            "",
             "`rtdetr MODE --help` lists the keys of a mode, `rtdetr --version` prints the version.",
             "A key may be given as key=value, --key value or --key=value; a bare key means true.",
         ]
     )
+
+
+def settings_yaml(cls: type[Settings]) -> str:
+    """Return the default settings of a mode as a YAML file with comments."""
+    lines = [
+        f"# Defaults of `rtdetr {cls.mode}`; use a copy with other values by cfg=my.yaml.",
+        f"# {GENERATED.capitalize()}.",
+    ]
+    for heading, keys in keys_by_group(cls).items():
+        lines += ["", f"# {heading}"]
+        for key in keys:
+            value = {"None": "null", "required": "null"}.get(key.default, key.default)
+            needed = "Required. " if key.default == "required" else ""
+            lines.append(f"{f'{key.name}: {value}':<26}# {needed}{key.text}")
+    return "\n".join(lines) + "\n"
 
 
 def _field_docs(cls: type[Settings]) -> dict[str, str]:

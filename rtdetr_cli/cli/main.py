@@ -14,14 +14,15 @@ import typer
 import typer.main
 
 from rtdetr_cli.cli.arguments import parse_arguments
-from rtdetr_cli.cli.help import mode_help, overview
+from rtdetr_cli.cli.commands import COMMANDS
+from rtdetr_cli.cli.grammar import find_mode
+from rtdetr_cli.cli.help import mode_help
 from rtdetr_cli.cli.modes import RUN
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.core import console
-from rtdetr_cli.core.errors import RTDETRError, StorageError, UsageError, nearest, printable
+from rtdetr_cli.core.errors import RTDETRError, StorageError, printable
 from rtdetr_cli.core.files import is_refusal, reason_of
-from rtdetr_cli.core.version import VERSION
 
 HELP = {"--help", "-h"}
 
@@ -57,14 +58,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    first = arguments[0] if arguments else "--help"
-    if first in {*HELP, "--version"}:
-        console.result(*(overview(MODES).splitlines() if first in HELP else [VERSION]))
+    mode, rest = find_mode(arguments)
+    if mode in COMMANDS:
+        command, _ = COMMANDS[mode]
+        command(rest)
         return 0
-    if first not in RUN:
-        hint = nearest(first, RUN) or f"; modes are {', '.join(RUN)}"
-        raise UsageError(f"{first} is not a mode{hint}")
-    return typer.main.get_command(_app())(list(arguments), standalone_mode=False) or 0
+    return typer.main.get_command(_app())([mode, *rest], standalone_mode=False) or 0
 
 
 def _explain(error: RTDETRError | OSError) -> int:

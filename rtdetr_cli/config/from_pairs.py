@@ -28,6 +28,12 @@ from rtdetr_cli.core.bounded_text import show, show_key
 from rtdetr_cli.core.errors import UsageError, nearest
 
 S = TypeVar("S", bound=Settings)
+_EXAMPLES = {
+    "source": ", an image, a folder or a pattern, for example source=bus.jpg",
+    "data": ", a data set, for example data=coco8.yaml",
+    "model": ", for example model=rtdetr-l.pt",
+}
+"""What to give for a required key."""
 
 
 def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
@@ -51,7 +57,10 @@ def settings_from_pairs(cls: type[S], pairs: Mapping[str, Any]) -> S:
     given = {**_recipe(cls, {**file, **user}), **file, **user}
     for key in required_fields(cls):
         if given.get(key) is None:
-            raise UsageError(f"{cls.mode} needs {key}=; `rtdetr {cls.mode} --help` lists all keys")
+            example = _EXAMPLES.get(key, "")
+            raise UsageError(
+                f"{cls.mode} needs {key}={example}; `rtdetr {cls.mode} --help` lists all keys"
+            )
     return cls(**given, given=frozenset(user))
 
 

@@ -73,6 +73,13 @@ def user_path(path: str | Path) -> Path:
         ) from None
 
 
+def tilde(path: str | Path) -> str:
+    """Shorten the home folder at the start of a path to `~`, for output that is made public."""
+    text, home = str(path), os.path.expanduser("~")  # noqa: PTH111  (Path.home() may raise)
+    is_below = len(home) > 1 and (text == home or text.startswith(home + os.sep))
+    return f"~{text[len(home) :]}" if is_below else text
+
+
 def special_file(path: Path | str) -> str | None:
     """Describe a FIFO, socket or device, which must not be opened; None for other paths."""
     try:

@@ -55,7 +55,7 @@ def remembered(model: str) -> TrainedOn | None:
 
 def _check_data(data: str, settings: TrainSettings | ValSettings) -> None:
     try:
-        load_data(data)
+        load_data(data, settings.download)
     except RTDETRError as error:
         raise UsageError(
             f"{settings.model} was trained on data={data}, which cannot be used here ({error}); "

@@ -1,5 +1,7 @@
 """The words of a command line become keys and values."""
 
+from pathlib import Path
+
 import pytest
 
 from rtdetr_cli.cli.arguments import parse_arguments
@@ -48,12 +50,22 @@ def test_resume_takes_a_word_only_with_an_equals_sign() -> None:
         (["cnf=0.3"], "cnf is not a key of predict; did you mean conf?"),
         (["--cnf", "0.3"], "cnf is not a key of predict; did you mean conf?"),
         (["epochs=3"], "epochs is not a key of predict; it is one of train"),
-        (["bus.jpg"], "bus.jpg is not key=value of predict"),
+        (["bus.jpg"], "bus.jpg is not key=value of predict; write source=bus.jpg"),
+        (["best.pt"], "best.pt is not key=value of predict; write model=best.pt"),
+        (["tests"], "tests is not key=value of predict; write source=tests"),
+        (
+            ["detect"],
+            "detect is not key=value of predict; write `rtdetr predict` or `rtdetr detect predict`",
+        ),
         (["-c=3"], "-c=3 is not key=value of predict"),
         (["conf=1", "--conf=0"], "predict: conf is given twice"),
     ],
 )
-def test_mistakes(words: list[str], sentence: str) -> None:
+def test_mistakes(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tests").mkdir()
     with pytest.raises(UsageError) as caught:
         parse_arguments(PredictSettings, words)
     assert str(caught.value) == sentence

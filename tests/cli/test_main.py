@@ -65,7 +65,8 @@ def test_pages_fit_the_terminal(capsys: Captured, monkeypatch: pytest.MonkeyPatc
     [
         (["trian"], "trian is not a mode; did you mean train?"),
         (["zzz"], "zzz is not a mode; modes are train, val, "),
-        (["--data", "train"], "--data is not a mode; modes are "),
+        (["--data", "train"], "no mode is given; write for example `rtdetr val data=coco8.yaml`"),
+        (["predict"], "predict needs source=, an image, a folder or a pattern, for example "),
         (["train"], "train needs data="),
         (["train", "data=x", "epoch=3"], "epoch is not a key of train; did you mean epochs?"),
         (["val", "--data", "x", "--imgsz", "0"], "val: imgsz must be at least 32"),

@@ -20,6 +20,7 @@ from rtdetr_cli.core.files import (
     run_path,
     sha256,
     storage_errors,
+    tilde,
 )
 
 
@@ -215,3 +216,12 @@ def test_sha256(tmp_path: Path) -> None:
     data = b"x" * (1 << 20) + b"tail"
     (tmp_path / "file").write_bytes(data)
     assert sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_the_home_folder_is_shown_as_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
+    assert tilde("/home/me/runs/best.pt") == "~/runs/best.pt"
+    assert tilde("/home/me") == "~"
+    assert tilde("/home/mexico") == "/home/mexico"
+    assert tilde("runs") == "runs"

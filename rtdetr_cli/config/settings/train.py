@@ -164,7 +164,10 @@ class TrainSettings(RunFolderSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.data and not self.resume and is_architecture(self.model):
-            raise UsageError("train needs data=; `rtdetr train --help` lists all keys")
+            raise UsageError(
+                "train needs data=, for example data=coco8.yaml; `rtdetr train --help` lists all "
+                "keys"
+            )
         if self.pretrained and not is_architecture(self.model):
             raise UsageError(
                 f"train: pretrained={self.pretrained} has no effect with model={self.model},"

@@ -12,7 +12,7 @@ from typing import Any
 from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
 from rtdetr_cli.config.fields import FieldError, build
 from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
-from rtdetr_cli.config.model_path import is_architecture
+from rtdetr_cli.config.model_path import is_architecture, why_foreign
 from rtdetr_cli.config.scale import check_architecture
 from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
 from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
@@ -54,6 +54,11 @@ def load_model_config(name_or_path: str | Path) -> ModelConfig:
     """
     path = _find(name_or_path, asset_dir("models"), "architecture")
     values = load_yaml(path)
+    if isinstance(values.get("backbone"), list):
+        raise ConfigError(
+            f"{path.name} lists layers in Ultralytics' schema; architectures here have named "
+            "fields, see rtdetr-l.yaml (weights trained with such a file need none: model=best.pt)"
+        )
     if "name" in values:
         raise ConfigError(f"{path.name}: name is not a key; the file name is the name")
     return model_config_from_dict({"name": path.stem, **values}, path.name)
@@ -135,6 +140,9 @@ def _find(name_or_path: str | Path, folder: Path, noun: str) -> Path:
     for path in (given, named, shipped):
         if _is_there(path):
             return path
+    foreign = why_foreign(given) if noun == "architecture" else None
+    if foreign:
+        raise ConfigError(f"{show_key(str(name_or_path), 200)} {foreign}")
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     hint = nearest(named.stem.lower(), known) or f"; known are {', '.join(known)}"
     raise ConfigError(f"{noun} {show_key(str(name_or_path), 200)} does not exist{hint}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+RUN_WEIGHTS = ("best.pt", "last.pt")
+"""Checkpoints of a run folder, in the order in which `model=runs/train` takes them."""
+_RESNETS = {"rtdetr-resnet50": "rtdetr-r50", "rtdetr-resnet101": "rtdetr-r101"}
 _ARCHITECTURES = {".yaml", ".yml"}
 _EXPORTED = {".onnx", ".engine", ".xml"}
 _FOLDER = "_openvino_model"
@@ -18,3 +21,24 @@ def is_exported(model: str) -> bool:
     """Whether the path names a file or folder for another runtime, with fixed size and layers."""
     path = Path(model)
     return path.suffix.lower() in _EXPORTED or path.name.endswith(_FOLDER)
+
+
+def run_weights(folder: Path) -> Path | None:
+    """The weights of a run folder (`runs/train`) or of its folder `weights`; None without any."""
+    places = [parent / name for name in RUN_WEIGHTS for parent in (folder / "weights", folder)]
+    return next((path for path in places if path.is_file()), None)
+
+
+def why_foreign(model: str | Path) -> str | None:
+    """Why a name of another toolkit's model has no meaning here, as the end of a sentence."""
+    path = Path(model)
+    if path.stem.lower().startswith("yolo"):
+        return (
+            "is a YOLO network, which is not part of this toolkit; model=rtdetr-l.pt, or see "
+            "`rtdetr models`"
+        )
+    ours = _RESNETS.get(path.stem.lower())
+    if ours:
+        suffix = path.suffix if is_architecture(model) else ".pt"
+        return f"is Ultralytics' own ResNet network; the one of the paper is {ours}{suffix}"
+    return None

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.config.model_path import is_exported, run_weights, why_foreign
 from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.download import download, hold_to_sum, is_offline, record_sum
 from rtdetr_cli.core.download import mirrored as on_mirror
 from rtdetr_cli.core.errors import WeightsError, nearest
-from rtdetr_cli.core.files import refuse_special, user_path
+from rtdetr_cli.core.files import asset_dir, refuse_special, user_path
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import (
@@ -40,9 +42,10 @@ MAX_BYTES = 1 << 32
 
 
 def resolve_weights(name: str | Path) -> Path:
-    """Resolve an existing path, a published name, or a file in the folder of weights.
+    """Resolve a path, a run folder, a published name, or a file in the folder of weights.
 
-    A published file that is not on this machine is downloaded and converted.
+    A local file takes precedence over the published one of its name, also for a name without
+    `.pt`. A published file that is not on this machine is downloaded and converted.
 
     Raises:
         WeightsError: It is none of these, or could not be downloaded; for a published name the
@@ -51,14 +54,52 @@ def resolve_weights(name: str | Path) -> Path:
     """
     given = user_path(name)
     refuse_special(given, WeightsError)
-    if given.exists():
-        return given
     entry = find_published(str(name))
+    local = _local_file(given, entry)
+    if local is not None:
+        return local
     if entry is not None:
         return _converted(entry)
     if given.name == str(name) and (weights_home() / given).is_file():
         return weights_home() / given
-    raise WeightsError(f"{name} does not exist{nearest(given.name, CATALOG)}")
+    if given.is_dir():
+        raise WeightsError(
+            f"{name} is a folder without weights/best.pt, weights/last.pt or model.safetensors"
+        )
+    reason = why_foreign(given) or _why_absent(given)
+    raise WeightsError(f"{name} {reason}")
+
+
+def _why_absent(given: Path) -> str:
+    architecture = f"{given.stem if given.suffix == '.pt' else given.name}.yaml"
+    if given.name == str(given) and (asset_dir("models") / architecture).is_file():
+        return f"has no published weights; train it: rtdetr train model={architecture} data=my.yaml"
+    return f"does not exist{nearest(given.name, CATALOG)}"
+
+
+def _local_file(given: Path, entry: Published | None) -> Path | None:
+    """The file or folder that a path names, the weights of a run folder, or None."""
+    if given.is_dir() and not (is_exported(str(given)) or (given / "model.safetensors").is_file()):
+        found = run_weights(given)
+        if found is not None:
+            _say_once(f"{given}: taking {found.relative_to(given)}")
+        return found
+    if given.exists():
+        return given
+    if (
+        entry is not None
+        and given == Path(entry.name).with_suffix("")
+        and Path(entry.name).exists()
+    ):
+        _say_once(f"{given}: taking {entry.name} of the current folder, not the published file")
+        return Path(entry.name)
+    return None
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Print a line the first time: a command may resolve the same name several times."""
+    say(line)
 
 
 def mirrored(entry: PublishedFile) -> str:

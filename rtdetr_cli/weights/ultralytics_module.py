@@ -48,8 +48,18 @@ def stored_state(root: Record, origin: str) -> dict[str, StoredTensor]:
 
 
 def module_facts(root: Record, file: Mapping[Any, Any], origin: str) -> Facts:
-    """Metadata of the module and the file."""
+    """Metadata of the module and the file.
+
+    Raises:
+        WeightsError: It is another network of Ultralytics, or its norms are mixed.
+    """
     modules = list(iter_modules(root, origin))
+    kind, is_theirs = root.name.rpartition(".")[2], root.name.startswith("ultralytics.")
+    if is_theirs and not any(m.name.endswith(".RTDETRDecoder") for _, m in modules):
+        raise WeightsError(
+            f"{origin} holds Ultralytics' {shown(kind)}, not an RT-DETR; YOLO networks are not "
+            "part of this toolkit"
+        )
     found = [m.get("eps") for _, m in modules if m.name.endswith("BatchNorm2d")]
     epsilons = {norm_eps(eps) for eps in found}
     if len(epsilons) > 1 or None in epsilons:

@@ -86,6 +86,16 @@ def module(layer_numbered, edited_config):
     return layer_numbered.model(config, ["red", "white"]).half()
 
 
+def test_a_yolo_module_is_refused_by_its_class(layer_numbered, tmp_path):
+    conv = layer_numbered.part("Conv", conv=torch.nn.Conv2d(3, 8, 3), bn=torch.nn.BatchNorm2d(8))
+    yolo = layer_numbered.part("RTDETRDetectionModel", model=torch.nn.Sequential(conv))
+    torch.save({"model": yolo}, tmp_path / "yolo11n.pt")
+    with pytest.raises(
+        WeightsError, match=r"yolo11n\.pt holds Ultralytics' .*, not an RT-DETR; YO"
+    ):
+        open_weights(tmp_path / "yolo11n.pt")
+
+
 def test_an_ultralytics_module_opens_without_importing_its_classes(
     module, edited_config, tmp_path, monkeypatch
 ):

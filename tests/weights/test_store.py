@@ -295,7 +295,7 @@ def test_pretrained_still_takes_a_checkpoint(published, tiny):
 
 BOTH = """
 import sys
-from rtdetr_cli.weights import catalog, store
+from rtdetr_cli.weights import catalog
 url, architecture = sys.argv[1:]
 catalog.STORAGE = url
 entry = catalog.Published("tiny.pt", architecture, "v0.1/tiny_official.pth", 50.0, 60.0)
@@ -319,3 +319,54 @@ def test_two_processes_at_once_fetch_and_convert_once(published, server, home):
     assert [out.strip() for out, _ in said] == [str(home / "tiny.pt")] * 2
     assert len(server.requests) == 1
     assert "".join(err for _, err in said).count("converted to") == 1
+
+
+def test_a_name_without_a_suffix_means_the_same_local_file(
+    published, server, tmp_path, monkeypatch, capsys
+):
+    """`model=tiny` and `model=tiny.pt` never open different weights; the local file is named."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.pt").touch()
+    store._say_once.cache_clear()
+    assert resolve_weights("tiny") == resolve_weights("tiny.pt") == Path("tiny.pt")
+    assert resolve_weights("tiny") == Path("tiny.pt")
+    line = "tiny: taking tiny.pt of the current folder, not the published file\n"
+    assert capsys.readouterr().err == line
+    assert server.requests == []
+
+
+def test_a_folder_of_a_published_name_does_not_hide_it(published, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").mkdir()
+    assert resolve_weights("tiny") == home / "tiny.pt"
+
+
+def test_a_run_folder_is_its_best_weights_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    weights = Path("runs/train/weights")
+    weights.mkdir(parents=True)
+    store._say_once.cache_clear()
+    with pytest.raises(WeightsError, match=r"runs/train is a folder without weights/best"):
+        resolve_weights("runs/train")
+    (weights / "last.pt").touch()
+    assert resolve_weights("runs/train") == weights / "last.pt"
+    (weights / "best.pt").touch()
+    assert resolve_weights("runs/train") == resolve_weights("runs/train") == weights / "best.pt"
+    assert resolve_weights("runs/train/weights") == weights / "best.pt"
+    assert capsys.readouterr().err.splitlines() == [
+        "runs/train: taking weights/last.pt",
+        "runs/train: taking weights/best.pt",
+        "runs/train/weights: taking best.pt",
+    ]
+
+
+@pytest.mark.parametrize("name", ["yolo11n.pt", "yolov8s-world.pt", "yolo11n"])
+def test_yolo_networks_are_refused_by_name(name):
+    with pytest.raises(WeightsError, match=f"{name} is a YOLO network, which is not part of"):
+        resolve_weights(name)
+
+
+@pytest.mark.parametrize("name", ["rtdetr-n", "rtdetr-n.pt"])
+def test_an_architecture_without_published_weights_is_named(name, home):
+    with pytest.raises(WeightsError, match="has no published weights; train it: rtdetr train mod"):
+        resolve_weights(name)

@@ -64,6 +64,8 @@ class ExportNotes:
     """Whether the graph ends in labels, boxes and scores, not in logits."""
     batch: Annotated[int | tuple[int, int, int] | None, Range(1, MAX_COUNT)] = None
     """Fixed batch size, None if free; for an engine its smallest, tuned and largest batch."""
+    licence: str | None = None
+    """Of the weights: name, by whom and where it is stated."""
     verdict: str | None = None
     """`passed`, `failed`, or why the file was not compared with PyTorch."""
     floats: Annotated[str, OneOf(("f32", "bf16"))] | None = None

@@ -28,9 +28,11 @@ class TorchDetector:
         preprocessing: how images become its input.
         description: architecture, runtime and device, for messages.
         size_is_free: True.
+        licence: of the weights, as in a checkpoint.
     """
 
     size_is_free = True
+    licence = ""
 
     def __init__(
         self,
@@ -115,7 +117,9 @@ def torch_detector(
     network = build_network(checkpoint.config, len(checkpoint.names), checkpoint.weights)
     network.set_speed(decoder_layers, num_queries)
     names, preprocessing = checkpoint.names, checkpoint.preprocessing
-    return TorchDetector(network, names, preprocessing, choose_device(device), half=half)
+    detector = TorchDetector(network, names, preprocessing, choose_device(device), half=half)
+    detector.licence = checkpoint.licence
+    return detector
 
 
 def choose_device(device: str | None) -> torch.device:

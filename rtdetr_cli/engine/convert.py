@@ -48,7 +48,8 @@ def convert(settings: ConvertSettings) -> Path:
     _check(checkpoint, source.name)
     _WRITERS[settings.format](output, checkpoint)
     say(describe(source, checkpoint))
-    for note in (*checkpoint.notes, *_losses(settings.format, checkpoint)):
+    licence = f"licence of the weights: {checkpoint.licence or 'not recorded in the file'}"
+    for note in (*checkpoint.notes, *_losses(settings.format, checkpoint), licence):
         say(f"  {note}")
     result(str(output))
     return output

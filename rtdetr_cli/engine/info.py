@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,12 +18,13 @@ from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import InfoSettings, size_hw
 from rtdetr_cli.core.console import result, result_json, table
-from rtdetr_cli.core.errors import ConfigError, UsageError, WeightsError
+from rtdetr_cli.core.errors import ConfigError, UsageError, WeightsError, printable
 from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
+from rtdetr_cli.weights.licence import CODE, MAX_LINE
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
 
@@ -54,7 +55,7 @@ class FileInfo:
     """64 hexadecimal digits."""
     size_bytes: int
     licence: str | None = None
-    """License recorded in the file; most families record none."""
+    """Of the weights, with its source, as the file records it; most families record none."""
     weights_from: str | None = None
     """Location of the weights in the file: `ema.module`, `model`..."""
     is_averaged: bool | None = None
@@ -228,7 +229,7 @@ def _from_notes(notes: ExportNotes, path: Path, file: FileInfo) -> _Opened:
         config=config,
         decoder_layers=required(notes.decoder_layers, "decoder_layers", path.name),
         num_queries=required(notes.num_queries, "num_queries", path.name),
-        file=file,
+        file=replace(file, licence=notes.licence and printable(notes.licence, MAX_LINE)),
         size_is_fixed=not notes.dynamic,
     )
 
@@ -240,8 +241,7 @@ def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:
     return FileInfo(
         sha256=sha256(path),
         size_bytes=path.stat().st_size,
-        licence=_after("license: ", checkpoint.notes)
-        or _after("published under ", checkpoint.notes),
+        licence=checkpoint.licence or _after("license: ", checkpoint.notes),
         weights_from=place,
         is_averaged=True if is_ours or (place or "").startswith("ema") else None,
         notes=checkpoint.notes,
@@ -328,7 +328,8 @@ def _print(found: ModelInfo) -> None:
 def _file_rows(file: FileInfo) -> list[tuple[str, str]]:
     average = {True: "yes", False: "no", None: "not recorded in the file"}[file.is_averaged]
     return [
-        ("licence stamp", file.licence or "none in the file"),
+        ("licence, code", "; ".join(CODE)),
+        ("licence, weights", file.licence or "not recorded in the file"),
         ("weights from", file.weights_from or "the whole file"),
         ("average (EMA)", average),
         ("size", f"{file.size_bytes:,} bytes"),

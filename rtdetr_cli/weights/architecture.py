@@ -48,6 +48,7 @@ class Facts:
     position_precision: str | None = None
     anchor_precision: str | None = None
     notes: tuple[str, ...] = ()
+    licence: str = ""
 
 
 def infer_config(weights: State, facts: Facts, origin: str) -> ModelConfig:

@@ -47,12 +47,14 @@ class Backbone:
         weights: tensors by their official v2 names, prefixed with `backbone.`.
         origin: the file's name.
         notes: what was dropped, human-readable.
+        licence: as in a checkpoint.
     """
 
     config: HGNetv2Config | PResNetConfig
     weights: dict[str, Tensor] = field(repr=False)
     origin: str
     notes: tuple[str, ...] = ()
+    licence: str = ""
 
 
 def is_backbone(state: State) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.files import rtdetr_home
+from rtdetr_cli.weights.licence import ASKED, PADDLECLAS, Licence, copied
 
 STORAGE = "https://github.com/lyuwenyu/storage/releases/download/"
 """Address of all but one of them; a mirror (`RTDETR_MIRROR`) replaces it."""
@@ -49,7 +50,7 @@ class Published(PublishedFile):
     """What it was trained on."""
     sampling: str = "bilinear"
     """Sampling of its decoder, bilinear or discrete; cannot be inferred from the tensors."""
-    licence: str = "Apache-2.0"
+    licence: Licence = ASKED
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     """Preprocessing with which AP was measured."""
     sha256: str | None = None
@@ -77,7 +78,7 @@ class PublishedBackbone(PublishedFile):
     """Size of its float32 tensors, in 10^6 bytes."""
     data: str = "ImageNet"
     """What it was trained on."""
-    licence: str = "Apache-2.0"
+    licence: Licence = PADDLECLAS
     sha256: str | None = None
     """Checksum, if two independent projects recorded the same one."""
     storage: str | None = None
@@ -145,6 +146,12 @@ _DISCRETE = (
     ("rtdetrv2-r18-dsp1", "r18", "v0.1/rtdetrv2_r18vd_dsp1_1x_coco", 46.3, 63.9),
     ("rtdetrv2-r18-dsp1-120e", "r18", "v0.1/rtdetrv2_r18vd_dsp1_120e_coco", 45.5, 63.0),
 )
+# Those whose model card was read; the cards of the others were not.
+_COPIES = {
+    "rtdetr-r18.pt": "rtdetr_r18vd",
+    "rtdetr-r50.pt": "rtdetr_r50vd",
+    "rtdetr-r18-o365.pt": "rtdetr_r18vd_coco_o365",
+}
 _SHA256 = {
     "rtdetr-r18.pt": "3ba8b5c909c9a1c4f21e96d0a7251ab1a485093955ca327d0061fef8d33c66f0",
     "rtdetrv2-r18.pt": "2ace52184b620204004509b72752ac7bfe64aadaf7fc1d076b18df8ab5a5c77e",
@@ -161,6 +168,7 @@ def _published(row: tuple[str, str, str, float, float], data: str, sampling: str
         ap50=ap50,
         data=data,
         sampling=sampling,
+        licence=copied(_COPIES[f"{name}.pt"]) if f"{name}.pt" in _COPIES else ASKED,
         sha256=_SHA256.get(f"{name}.pt"),
     )
 

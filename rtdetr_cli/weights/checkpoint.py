@@ -1,7 +1,7 @@
 """Our checkpoint file: a plain dict of tensors and primitives, without executable content.
 
 `torch.load(weights_only=True)` can read it. Keys: format, version, architecture (with the norms'
-epsilon), names, preprocessing, weights, training, trained_on, origin, notes.
+epsilon), names, preprocessing, weights, training, trained_on, origin, notes, licence.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import ConfigError, WeightsError, printable
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.archive import TorchArchive
+from rtdetr_cli.weights.licence import MAX_LINE
 from rtdetr_cli.weights.plausible import class_names, input_size
 from rtdetr_cli.weights.safe_pickle import Inert, check_plain, shown
 from rtdetr_cli.weights.trained_on import TrainedOn, trained_on
@@ -44,6 +45,7 @@ class Checkpoint:
         trained_on: data set, image size and batch of the training; None if unknown.
         origin: source of the weights, human-readable.
         notes: what was dropped, renamed or filled in, human-readable.
+        licence: of the weights, by whom and where it is stated; empty if the file does not say.
     """
 
     config: ModelConfig
@@ -54,6 +56,7 @@ class Checkpoint:
     trained_on: TrainedOn | None = None
     origin: str = "rtdetr"
     notes: tuple[str, ...] = ()
+    licence: str = ""
 
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
@@ -90,6 +93,7 @@ def header(checkpoint: Checkpoint) -> dict[str, Any]:
         "trained_on": checkpoint.trained_on and checkpoint.trained_on.to_dict(),
         "origin": checkpoint.origin,
         "notes": list(checkpoint.notes),
+        "licence": checkpoint.licence,
     }
 
 
@@ -153,6 +157,7 @@ def with_header(values: dict[str, Any], weights: dict[str, Tensor], origin: str)
             trained_on=values.get("trained_on") and trained_on(values["trained_on"]),
             origin=_text(values["origin"]),
             notes=tuple(_text(note) for note in values["notes"]),
+            licence=_licence(values.get("licence", "")),  # absent before version 0.1 was finished
         )
 
 
@@ -171,6 +176,12 @@ def _text(value: Inert) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} instead of a string")
     return printable(value)
+
+
+def _licence(value: Inert) -> str:
+    if isinstance(value, str) and len(value) > MAX_LINE:
+        raise ValueError(f"a licence of {len(value)} characters")
+    return _text(value)
 
 
 def _names(names: Inert) -> dict[int, str]:

@@ -223,6 +223,7 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
         weights=weights,
         origin=f"{family.title} names",
         notes=tuple(notes),
+        licence=facts.licence,
     )
 
 

@@ -197,6 +197,7 @@ def _folder_facts(folder: Path) -> Facts:
     """Metadata from the JSON files next to Hugging Face weights."""
     config = _read_json(folder / "config.json")
     size = _read_json(folder / "preprocessor_config.json").get("size")
+    card = folder / "README.md"
     names = config.get("id2label")
     return Facts(
         names=class_names(_by_number(names)) if isinstance(names, dict) else None,
@@ -207,7 +208,16 @@ def _folder_facts(folder: Path) -> Facts:
         size_hw=input_size([size.get("height"), size.get("width")])
         if isinstance(size, dict)
         else None,
+        licence=_card_licence(card) if card.is_file() else "",
     )
+
+
+def _card_licence(card: Path) -> str:
+    """The licence in the head of a model card; empty if it has none."""
+    with card.open(encoding="utf-8", errors="replace") as file:
+        head = file.read(4000)
+    found = re.search(r"^license:[ \t]*([\w.-]{1,60})[ \t]*$", head, re.MULTILINE)
+    return f"{found[1]}, stated in its model card" if found else ""
 
 
 def _by_number(names: dict[str, Any]) -> dict[int, Any]:

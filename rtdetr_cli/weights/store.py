@@ -141,7 +141,8 @@ def _backbone_of(config: ModelConfig) -> PublishedBackbone:
 
 def _open_published(entry: PublishedBackbone) -> Backbone:
     backbone = _opened(entry, lambda file: _as_published(file, entry))
-    return replace(backbone, origin=f"{entry.name} ({entry.original.name}, {entry.data})")
+    origin = f"{entry.name} ({entry.original.name}, {entry.data})"
+    return replace(backbone, origin=origin, licence=entry.licence.describe())
 
 
 def _as_published(path: Path, entry: PublishedBackbone) -> Backbone:
@@ -223,7 +224,8 @@ def _stamped(path: Path, entry: Published) -> Checkpoint:
         config=config,
         preprocessing=entry.preprocessing,
         training=None,
-        notes=(*checkpoint.notes, f"published under {entry.licence}: {entry.url}"),
+        notes=(*checkpoint.notes, f"published at {entry.url}"),
+        licence=entry.licence.describe(),
     )
 
 

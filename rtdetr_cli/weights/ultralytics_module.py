@@ -82,12 +82,18 @@ def module_facts(root: Record, file: Mapping[Any, Any], origin: str) -> Facts:
         encoder_heads=count(attention.get("num_heads")),
         eval_layers=last + 1 if isinstance(last, int) and 0 <= last < layers - 1 else None,
         anchor_precision="float16" if _is_half(head.get("anchors")) else None,
+        licence=_stamp(file.get("license")),
         notes=tuple(
             printable(f"{key}: {file[key]}", 100)
             for key in ("version", "license")
             if isinstance(file.get(key), str)
         ),
     )
+
+
+def _stamp(licence: object) -> str:
+    """The licence that the file claims for itself."""
+    return f"{printable(licence, 100)}, stated in the file" if isinstance(licence, str) else ""
 
 
 def check_layers(root: Record, parts: Mapping[int, str], origin: str) -> None:

@@ -84,7 +84,8 @@ def make_network() -> RTDETRNetwork:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "tiny.pt"
     weights = make_network().state_dict()
-    save_checkpoint(path, Checkpoint(CONFIG, NAMES, weights, Preprocessing((64, 64), False)))
+    size = Preprocessing((64, 64), False)
+    save_checkpoint(path, Checkpoint(CONFIG, NAMES, weights, size, licence="MIT, stated here"))
     return path
 
 
@@ -352,3 +353,11 @@ def test_info_reads_our_own_file(exported, capsys):
     assert (found["decoder_layers"], found["num_queries"]) == (2, 15)
     assert found["size_hw"] == [64, 96]
     assert found["gflops"] == found["depths"][1]["gflops"]
+
+
+def test_the_licence_of_the_weights_is_carried_on(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(["info", f"model={exported}"]) == 0
+    assert "licence, weights   MIT, stated here\n" in capsys.readouterr().out

@@ -79,15 +79,19 @@ def test_checksum_and_location_of_the_weights_are_shown(edited_state, tmp_path, 
     assert info(capsys, f"model={path}")["file"]["is_averaged"] is None
 
 
-@pytest.mark.parametrize("start", ["license: ", "published under "])  # Ultralytics, catalogue
-def test_the_license_of_a_file_is_shown(start, tiny_config, tmp_path, capsys):
+@pytest.mark.parametrize("is_note", [True, False])  # earlier versions kept Ultralytics' as a note
+def test_the_licence_of_a_file_is_shown(is_note, tiny_config, tmp_path, capsys):
     path = tmp_path / "tiny.pt"
     state = RTDETRNetwork(tiny_config, 1).state_dict()
-    notes = ("version: 8.4.190", f"{start}AGPL-3.0")
-    save_checkpoint(path, Checkpoint(tiny_config, {0: "a"}, state, notes=notes))
+    notes = ("version: 8.4.190", *(["license: AGPL-3.0"] if is_note else []))
+    licence = "" if is_note else "AGPL-3.0"
+    save_checkpoint(path, Checkpoint(tiny_config, {0: "a"}, state, notes=notes, licence=licence))
     assert run(["info", f"model={path}"]) == 0
     lines = [line.split(None, 2) for line in capsys.readouterr().out.splitlines()]
-    assert ["licence", "stamp", "AGPL-3.0"] in lines
+    assert ["licence,", "weights", "AGPL-3.0"] in lines
+    assert lines[lines.index(["licence,", "weights", "AGPL-3.0"]) - 1][2].startswith(
+        "this toolkit: Apache-2.0"
+    )
     assert ["note", "version:", "8.4.190"] in lines
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.weights.catalog import BACKBONES, CATALOG
+from rtdetr_cli.weights.licence import ASKED, CODE, DATA
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,19 +21,21 @@ def test_the_table_lists_every_file_and_what_is_downloaded(tmp_path, monkeypatch
     CATALOG["rtdetr-x.pt"].original.touch()
     BACKBONES["presnet50"].original.touch()
     assert run(["models"]) == 0
-    detectors, backbones = capsys.readouterr().out.split(
-        "\nto train from, with pretrained=backbone"
-    )
+    shown, notes = capsys.readouterr().out.split("\nlicences of the weights")
+    detectors, backbones = shown.split("\nto train from, with pretrained=backbone")
     head, *rows = [line.split() for line in detectors.splitlines() if line.strip()]
     assert head[:4] == ["model", "architecture", "AP", "AP50"]
     assert {row[0] for row in rows} == CATALOG.keys()
-    assert ["rtdetr-l.pt", "rtdetr-l", "52.9", "71.5", "COCO", "Apache-2.0", "yes"] in rows
+    kept = ["COCO", "not", "stated", "[1]", "yes"]
+    assert ["rtdetr-l.pt", "rtdetr-l", "52.9", "71.5", *kept] in rows
     assert {row[0] for row in rows if row[-1] == "yes"} == {"rtdetr-l.pt", "rtdetr-x.pt"}
     head, *rows = [line.split() for line in backbones.splitlines() if line.strip()]
     assert head[:3] == ["backbone", "architecture", "MB"]
     assert {row[0] for row in rows} == BACKBONES.keys()
-    assert ["presnet50", "rtdetr-r50", "94", "ImageNet", "Apache-2.0", "yes"] in rows
+    assert ["presnet50", "rtdetr-r50", "94", "ImageNet", "not", "stated", "[5]", "yes"] in rows
     assert {row[0] for row in rows if row[-1] == "yes"} == {"presnet50"}
+    assert f"\n[1] {ASKED.describe()}\n[2] Apache-2.0, stated by the model card" in notes
+    assert all(f"\n{line}" in notes for line in (*CODE, *DATA))
 
 
 def test_json_has_urls_and_paths(tmp_path, monkeypatch, capsys):
@@ -45,6 +48,12 @@ def test_json_has_urls_and_paths(tmp_path, monkeypatch, capsys):
     assert found["rtdetr-x.pt"]["path"] is None
     assert found["rtdetrv2-r50-dsp.pt"]["sampling"] == "discrete"
     assert found["rtdetrv2-r50-dsp.pt"]["url"].endswith("/v0.1/rtdetrv2_r50vd_dsp_1x_coco.pth")
+    assert found["rtdetr-r50.pt"]["licence"] == {
+        "name": "Apache-2.0",
+        "stated_by": "the model card of its copy on Hugging Face",
+        "stated_where": "https://huggingface.co/PekingU/rtdetr_r50vd",
+    }
+    assert found["rtdetr-l.pt"]["licence"]["name"] is None
     assert found["rtdetr-l.pt"]["kind"] == "detector"
     assert found["hgnetv2-l"]["kind"] == "backbone"
     assert found["hgnetv2-l"]["path"] is None

@@ -30,7 +30,8 @@ def test_every_published_file_has_an_address_and_an_architecture():
         )
         assert load_model_config(entry.architecture).name == entry.architecture
         assert entry.name == name
-        assert entry.licence == "Apache-2.0"
+        assert entry.licence.stated_where.startswith("https://")
+        assert (entry.licence.name is None) == (entry.licence.stated_by is None)
         assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
         low = 20 if entry.data == "Objects365" else 40
         assert low < entry.ap < entry.ap50 < 80

@@ -10,7 +10,14 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import StorageError, WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights import checkpoint as module
-from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, load_checkpoint, save_checkpoint
+from rtdetr_cli.weights.checkpoint import (
+    Checkpoint,
+    check_fit,
+    header,
+    load_checkpoint,
+    save_checkpoint,
+    with_header,
+)
 
 
 @pytest.fixture
@@ -32,6 +39,7 @@ def checkpoint(tiny_config):
         },
         origin="a test",
         notes=("nothing was dropped",),
+        licence="Apache-2.0, stated by nobody",
     )
 
 
@@ -39,7 +47,7 @@ def test_a_checkpoint_survives_a_round_trip(checkpoint, tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, checkpoint)
     found = load_checkpoint(path)
-    for field in ("config", "names", "preprocessing", "origin", "notes"):
+    for field in ("config", "names", "preprocessing", "origin", "notes", "licence"):
         assert getattr(found, field) == getattr(checkpoint, field)
     assert list(found.weights) == list(checkpoint.weights)
     assert all(torch.equal(found.weights[k], v) for k, v in checkpoint.weights.items())
@@ -138,3 +146,13 @@ def test_the_nearest_architecture_is_named_after_the_mismatches():
         "x.pt does not fit: c is not part of the network (nearest is near: 2 of its 3 tensors have "
         "these names and shapes)"
     )
+
+
+def test_a_file_without_a_licence_opens_and_a_long_one_is_damage(checkpoint):
+    values = header(checkpoint)
+    assert with_header(values, {}, "x.pt").licence == "Apache-2.0, stated by nobody"
+    for damaged in ("x" * 1001, 3, None, ["Apache-2.0"]):
+        with pytest.raises(WeightsError, match=r"x\.pt is damaged"):
+            with_header(values | {"licence": damaged}, {}, "x.pt")
+    del values["licence"]  # written by an earlier version
+    assert with_header(values, {}, "x.pt").licence == ""

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
-from rtdetr_cli.weights.reader import _by_number, open_weights
+from rtdetr_cli.weights.reader import _by_number, _folder_facts, open_weights
 
 
 @pytest.fixture
@@ -74,6 +74,24 @@ def test_a_hugging_face_folder_is_opened_with_its_names(kit, tmp_path):
     assert {tensor.dtype for tensor in found.weights.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        (
+            "---\nlibrary_name: transformers\nlicense: apache-2.0\n---\n",
+            "apache-2.0, stated in its",
+        ),
+        ("# license: of my car", ""),
+        ("---\nlicense: \x1b[31m\n---\n", ""),
+    ],
+)
+def test_the_licence_of_a_model_card_is_read(card, licence, tmp_path):
+    (tmp_path / "README.md").write_text(card)
+    found = _folder_facts(tmp_path).licence
+    assert found.startswith(licence)
+    assert bool(found) == bool(licence)
+
+
 @pytest.mark.parametrize("index", ["9" * 5000, "one", "-1", "²"])
 def test_keys_that_are_not_class_indices_are_dropped(index):
     assert _by_number({"0": "cat", index: "dog"}) == {0: "cat"}
@@ -113,6 +131,7 @@ def test_an_ultralytics_module_opens_without_importing_its_classes(
     assert found.preprocessing.size_hw == (352, 352)
     assert not found.preprocessing.antialias
     assert "license: AGPL-3.0" in found.notes
+    assert found.licence == "AGPL-3.0, stated in the file"
     check_fit(found.weights, RTDETRNetwork(found.config, 2).state_dict(), "best.pt")
     head = module.model[-1]
     assert torch.equal(

@@ -25,6 +25,7 @@ from rtdetr_cli.weights import catalog, store
 from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedBackbone
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rtdetr_cli.weights.licence import ASKED
 from rtdetr_cli.weights.store import open_start, resolve_weights
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +84,8 @@ def test_a_published_name_is_downloaded_converted_and_runs(published, server, ho
     kept = load_checkpoint(home / "tiny.pt")
     assert kept.config.name == "tiny"
     assert kept.config.decoder.eval_layers == 2
-    assert kept.notes[-1] == f"published under Apache-2.0: {server.url}/v0.1/tiny_official.pth"
+    assert kept.notes[-1] == f"published at {server.url}/v0.1/tiny_official.pth"
+    assert kept.licence == ASKED.describe()
     assert all(torch.equal(kept.weights[k], v) for k, v in tiny[1].state_dict().items())
     RTDETR("tiny", device="cpu")
     assert len(server.requests) == 1

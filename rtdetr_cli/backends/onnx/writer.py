@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rtdetr_cli.backends.notes import ExportNotes, PreprocessingNotes
@@ -28,6 +29,7 @@ def write_onnx(
     names: dict[int, str],
     preprocessing: Preprocessing,
     options: GraphOptions = GraphOptions(),  # noqa: B008  it is frozen
+    licence: str = "",
 ) -> int:
     """Write a network with its current decoder layers and queries.
 
@@ -37,6 +39,7 @@ def write_onnx(
         names: class index to name.
         preprocessing: fixes height and width of the graph; with `dynamic` they are the default.
         options: of the graph.
+        licence: of the weights, for the metadata; empty if it is not known.
 
     Returns:
         The number of nodes.
@@ -49,7 +52,8 @@ def write_onnx(
     model = trace(DetectionGraph(network, size_hw, options).eval(), size_hw, options)
     restate_opset(model, opset)
     strip(model, options)
-    for key, value in _notes(network, names, preprocessing, options).to_dict().items():
+    notes = replace(_notes(network, names, preprocessing, options), licence=licence or None)
+    for key, value in notes.to_dict().items():
         model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     check_graph(model, opset)
     path.write_bytes(model.SerializeToString())

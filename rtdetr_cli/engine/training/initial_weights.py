@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from rtdetr_cli.engine.training.recipe import starts_pretrained
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.backbone import PREFIX, Backbone
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
+from rtdetr_cli.weights.licence import FROM_SCRATCH, fine_tuned
+from rtdetr_cli.weights.licence import from_backbone as backbone_licence
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import open_start, resolve_weights
 from rtdetr_cli.weights.transfer import transfer_classes
@@ -49,8 +52,8 @@ def _of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def initial_network(
     settings: TrainSettings, names: dict[int, str], stopped: Checkpoint | None
-) -> tuple[RTDETRNetwork, bool]:
-    """The network before the first step, and whether its backbone is pretrained.
+) -> tuple[RTDETRNetwork, bool, str]:
+    """The network before the first step, whether its backbone is pretrained, and its licence.
 
     Raises:
         DataError: the stopped run had a different number of classes.
@@ -61,14 +64,16 @@ def initial_network(
                 f"{settings.data} has {len(names)} classes, the run was started with "
                 f"{len(stopped.names)}; restore the data, or start a new run"
             )
-        return build_network(stopped.config, len(names)), starts_pretrained(settings)
+        network = build_network(stopped.config, len(names))
+        return network, starts_pretrained(settings), stopped.licence
     if is_architecture(settings.model):
         config = load_model_config(settings.model)
         if settings.pretrained is None:
-            return build_network(config, len(names)), False
+            return build_network(config, len(names)), False, FROM_SCRATCH
         checkpoint = open_start(settings.pretrained, config)
         if isinstance(checkpoint, Backbone):
-            return from_backbone(config, len(names), checkpoint), True
+            licence = backbone_licence(checkpoint.origin, checkpoint.licence)
+            return from_backbone(config, len(names), checkpoint), True, licence
     else:
         checkpoint = open_weights(resolve_weights(settings.model))
         config = checkpoint.config
@@ -76,12 +81,13 @@ def initial_network(
         config.decoder, anchor_precision="float32"
     )  # undoes the rounding of a half-precision file
     config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
-    return _fine_tuned(config, checkpoint, names)
+    source = Path(settings.pretrained or settings.model).name
+    return _fine_tuned(config, checkpoint, names), True, fine_tuned(source, checkpoint.licence)
 
 
 def _fine_tuned(
     config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str]
-) -> tuple[RTDETRNetwork, bool]:
+) -> RTDETRNetwork:
     """A network with the checkpoint's weights; class rows are matched by name."""
     fresh = build_network(config, len(names)).state_dict()
     weights, kept = transfer_classes(checkpoint.weights, checkpoint.names, fresh, names)
@@ -90,4 +96,4 @@ def _fine_tuned(
         f"weights from {checkpoint.origin}; {len(kept)} of {len(names)} class rows kept by name"
         f"{shown}"
     )
-    return build_network(config, len(names), weights), True
+    return build_network(config, len(names), weights)

@@ -67,7 +67,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = open_splits(settings)
     torch.manual_seed(settings.seed)
-    network, is_pretrained = initial_network(settings, train_split.names, stopped)
+    network, is_pretrained, licence = initial_network(settings, train_split.names, stopped)
     check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
     settings = with_batch(settings, network, is_pretrained, train_split, device)
     steps = num_groups(
@@ -83,6 +83,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
         preprocessing=preprocessing,
         precision=precision,
         progress=Progress(is_planned=settings.time is None),
+        licence=licence,
     )
     if stopped is not None and stopped.training is not None:
         saved = stopped.training["fingerprint"]

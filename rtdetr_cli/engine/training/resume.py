@@ -63,6 +63,7 @@ def weights_checkpoint(run: Run) -> Checkpoint:
         preprocessing=run.preprocessing,
         trained_on=TrainedOn(settings.data or "", size_hw, settings.batch, *chosen),
         origin=f"rtdetr train, epoch {run.progress.epoch}",
+        licence=run.licence,
     )
 
 

@@ -219,6 +219,7 @@ class Run(StepState):
     """A training run: the state of its steps, its data and its folder.
 
     Attributes:
+        licence: of the weights, as in a checkpoint.
         run_dir: the run folder, set once it has been created.
         stop: signals that ask to stop.
         pace: how long the run takes.
@@ -227,6 +228,7 @@ class Run(StepState):
 
     data: Data
     preprocessing: Preprocessing
+    licence: str = ""
     run_dir: Path = Path()
     stop: StopSignals = field(default_factory=StopSignals)
     pace: Pace = field(default_factory=Pace)

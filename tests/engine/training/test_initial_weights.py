@@ -12,12 +12,14 @@ from torch import nn
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.engine.training.initial_weights import from_backbone
+from rtdetr_cli.engine.training.initial_weights import from_backbone, initial_network
 from rtdetr_cli.engine.training.run_log import RunLog
 from rtdetr_cli.nn.backbones import build_backbone
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.backbone import read_backbone
-from rtdetr_cli.weights.checkpoint import load_checkpoint
+from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -64,7 +66,11 @@ def test_the_backbone_is_taken_and_the_recipe_is_that_of_a_pretrained_one(
     assert "AdamW lr 0.0001, backbone 5e-06" in said
     assert "stem frozen, backbone norms frozen" in said
     expected = torch.load(imagenet, weights_only=True)
-    found = load_checkpoint(tmp_path / "runs/train/weights/last.pt").weights
+    last = load_checkpoint(tmp_path / "runs/train/weights/last.pt")
+    assert last.licence == (
+        "backbone from imagenet.pth: which records no licence; the rest is yours"
+    )
+    found = last.weights
     is_equal = {
         key: torch.equal(found[f"backbone.{key}"], tensor)
         for key, tensor in expected.items()
@@ -96,6 +102,8 @@ def test_a_stopped_run_resumes_without_the_file(
     imagenet.unlink()
     capsys.readouterr()
     assert run(["train", "resume=true", f"project={tmp_path / 'runs'}"]) == 0
+    licence = load_checkpoint(tmp_path / "runs/train/weights/best.pt").licence
+    assert licence.startswith("backbone from imagenet.pth: ")
     assert "stem frozen, backbone norms frozen" in capsys.readouterr().err
 
 
@@ -139,3 +147,17 @@ def test_an_architecture_without_published_backbone_is_rejected(
     words = command(tiny_yaml, squares, tmp_path / "runs", "pretrained=backbone")
     assert run(words) == 4
     assert "tiny has a custom backbone" in capsys.readouterr().err
+
+
+def test_the_licence_follows_the_weights(tiny_yaml, tiny_config, squares):
+    """From scratch, from a file of Ultralytics, and from weights that were fine-tuned before."""
+    data, names = str(squares / "data.yaml"), {0: "a"}
+    fresh = initial_network(TrainSettings(data=data, model=str(tiny_yaml)), names, None)
+    assert fresh[1:] == (False, "yours: trained from scratch")
+    path = tiny_yaml.with_name("theirs.pt")
+    weights = RTDETRNetwork(tiny_config, 1).state_dict()
+    for licence in ("AGPL-3.0, stated in the file", "fine-tuned from theirs.pt: AGPL-3.0, x"):
+        save_checkpoint(path, Checkpoint(tiny_config, names, weights, licence=licence))
+        tuned = initial_network(TrainSettings(data=data, model=str(path)), names, None)
+        kept = licence.removeprefix("fine-tuned from theirs.pt: ")
+        assert tuned[1:] == (True, f"fine-tuned from theirs.pt: {kept}")

@@ -43,8 +43,13 @@ def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, 
 
 def _is_stray(cls: type[Settings], word: str) -> bool:
     """Whether a bare word is no key of the mode: `detect`, or a file on this machine."""
-    is_key = _plain(word.removeprefix("--")) in field_types(cls) or word == "cfg"
-    return not is_key and (word == "detect" or Path(word).exists())
+    if word != "detect" and not Path(word).exists():
+        return False
+    try:
+        require_key(cls, _plain(word))
+    except UsageError:
+        return True
+    return False
 
 
 def _as_value(cls: type[Settings], word: str) -> str:

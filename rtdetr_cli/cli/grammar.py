@@ -41,7 +41,7 @@ def find_mode(arguments: Sequence[str]) -> tuple[str, list[str]]:
     Raises:
         UsageError: another task than detection, an unknown mode, two modes, or none.
     """
-    words, named = _without_task(list(arguments))
+    words, named = _without_task(_joined(arguments))
     first = words[0] if words else named or "help"
     first = _SAME_AS.get(first, first)
     if first in RUN or first in COMMANDS:
@@ -54,6 +54,19 @@ def find_mode(arguments: Sequence[str]) -> tuple[str, list[str]]:
             return mode, words
         raise UsageError(f"{printable(mode, 100)} is not a mode{_instead_of(mode)}")
     return _guess(words), words
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `key = value`, `key =value` and `key= value` as one word each."""
+    words: list[str] = []
+    for word in arguments:
+        is_open = bool(words) and words[-1].endswith("=") and words[-1].count("=") == 1
+        is_value = words and not word.startswith("--") and "=" not in word[1:]
+        if is_value and (word.startswith("=") != is_open):
+            words[-1] += word
+        else:
+            words.append(word)
+    return words
 
 
 def _without_task(words: list[str]) -> tuple[list[str], str | None]:

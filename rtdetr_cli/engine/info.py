@@ -328,7 +328,7 @@ def _print(found: ModelInfo) -> None:
 def _file_rows(file: FileInfo) -> list[tuple[str, str]]:
     average = {True: "yes", False: "no", None: "not recorded in the file"}[file.is_averaged]
     return [
-        ("licence, code", "; ".join(CODE)),
+        *(("licence, code", line) for line in CODE),
         ("licence, weights", file.licence or "not recorded in the file"),
         ("weights from", file.weights_from or "the whole file"),
         ("average (EMA)", average),

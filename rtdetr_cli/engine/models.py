@@ -15,7 +15,8 @@ def models(settings: ModelsSettings) -> list[Published]:
     """Print the catalog: detectors by training data and AP, then backbones."""
     entries = sorted(CATALOG.values(), key=lambda entry: (entry.data, entry.ap))
     backbones = list(BACKBONES.values())
-    licences = list(dict.fromkeys(entry.licence for entry in (*entries, *backbones)))
+    found = [*(entry.licence for entry in entries), *(entry.licence for entry in backbones)]
+    licences = list(dict.fromkeys(found))
     if settings.json:
         everything = [*map(_described, entries), *map(_described, backbones)]
         result_json(json.dumps(everything))

@@ -39,7 +39,7 @@ class ExportSettings(Settings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt); for an engine also an ONNX file written by rtdetr."""
+    """Weights (.pt) or a run folder; for an engine also an ONNX file written by rtdetr."""
     format: Annotated[str, OneOf(("onnx", "engine", "openvino"), NOT_WRITTEN)] = "onnx"
     """onnx, engine (TensorRT; also writes the ONNX file) or openvino (a folder)."""
     output: str | None = None

@@ -25,7 +25,7 @@ class InfoSettings(Settings):
     groups: ClassVar[dict[str, str]] = {"model": "Model"}
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt), an architecture (.yaml) or an exported file."""
+    """Weights (.pt), a run folder, an architecture (.yaml) or an exported file."""
     imgsz: ImageSize | None = None
     """Input size for the GFLOPs; None: the model's own."""
     json: bool = False

@@ -76,7 +76,7 @@ class SpeedSettings(InferenceSettings):
     groups: ClassVar[dict[str, str]] = {"model": "Model and data", "max_det": "Inference"}
 
     model: str = "rtdetr-l.pt"
-    """Weights (.pt) or an exported file (.onnx, .engine, x_openvino_model)."""
+    """Weights (.pt), a run folder or an exported file (.onnx, .engine, x_openvino_model)."""
     max_det: Count = 300
     """Maximum number of detections per image."""
     decoder_layers: Count | None = None

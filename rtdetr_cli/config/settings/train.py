@@ -42,7 +42,7 @@ class TrainSettings(RunFolderSettings):
     }
 
     model: str = "rtdetr-l.pt"
-    """Weights to fine-tune (.pt) or an architecture (.yaml)."""
+    """Weights to fine-tune (.pt), a run folder or an architecture (.yaml)."""
     data: str | None = None
     """Data set: YAML, folder or COCO json; None: that of the run to resume, or of the weights."""
     download: bool | None = None

@@ -35,6 +35,8 @@ _GRAMMAR = """\
 | `rtdetr task=detect mode=train data=my.yaml`, in any order | the same |
 | `rtdetr model=best.pt source=bus.jpg` | `rtdetr predict ...`, said in one line |
 | `rtdetr model=best.pt data=my.yaml` | an error: it could be train, val or export |
+| `rtdetr cfg=default_copy.yaml` | the mode that the file names as `mode:`, said in one line |
+| `rtdetr train data = my.yaml` | `rtdetr train data=my.yaml` |
 | `rtdetr segment ...`, `task=pose` | an error: RT-DETR detects objects |
 | `rtdetr checks` | `rtdetr env` |
 | `rtdetr -V`, `-v`, `--version`, `rtdetr version` | the version |

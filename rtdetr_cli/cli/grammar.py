@@ -103,18 +103,31 @@ def _instead_of(mode: str) -> str:
 
 
 def _guess(words: list[str]) -> str:
-    """The mode of a command line that names none: predict if it has a source.
+    """The mode of a command line that names none: that of its cfg= file, or predict with a source.
 
     Raises:
-        UsageError: it has no source.
+        UsageError: neither says what to do.
     """
-    keys = {re.split("[= ]", word.removeprefix("--"), maxsplit=1)[0] for word in words}
-    if "source" in keys:
+    pairs = dict(word.removeprefix("--").partition("=")[::2] for word in words)
+    if pairs.get("cfg") and (mode := _mode_in(pairs["cfg"])):
+        return mode
+    if "source" in pairs:
         say("no mode is given; source= means predict")
         return "predict"
-    mode = "train" if "epochs" in keys else "val"
+    mode = "train" if "epochs" in pairs else "val"
     example = " ".join(word for word in words if "=" in word) or "data=coco8.yaml"
     raise UsageError(
         f"no mode is given; write for example `rtdetr {mode} {example}` "
         f"(modes are {', '.join(RUN)})"
     )
+
+
+def _mode_in(file: str) -> str | None:
+    """The key `mode` of a settings file, as Ultralytics' files have it; None if it names none."""
+    from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
+
+    mode = load_yaml(file).get("mode")
+    if not isinstance(mode, str) or mode not in RUN:
+        return None
+    say(f"no mode is given; {file} says {mode}")
+    return mode

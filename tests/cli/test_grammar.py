@@ -45,6 +45,19 @@ def test_a_source_without_a_mode_is_predicted_and_said(line: str, capsys: Captur
     assert capsys.readouterr().err == "no mode is given; source= means predict\n"
 
 
+def test_a_settings_file_may_name_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("default_copy.yaml").write_text("task: detect\nmode: export\n")
+    words = ["cfg=default_copy.yaml", "imgsz=320"]
+    assert find_mode(words) == ("export", words)
+    assert capsys.readouterr().err == "no mode is given; default_copy.yaml says export\n"
+    Path("default_copy.yaml").write_text("imgsz: 320\n")
+    with pytest.raises(UsageError, match="no mode is given; write for example `rtdetr val cfg="):
+        find_mode(words)
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

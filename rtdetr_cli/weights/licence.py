@@ -6,7 +6,11 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from rtdetr_cli.core.errors import printable
 
 MAX_LINE = 1000
 """Characters of the line in a file; a longer one is damage."""
@@ -56,6 +60,17 @@ def copied(name: str) -> Licence:
     """Licence in the model card of a network's copy on Hugging Face, PekingU/NAME."""
     where = f"https://huggingface.co/PekingU/{name}"
     return Licence("Apache-2.0", "the model card of its copy on Hugging Face", where)
+
+
+def licence_entry(line: str) -> dict[str, str]:
+    """The entry that files of other families get; empty if no licence is known."""
+    return {"licence": line} if line else {}
+
+
+def recorded_licence(values: Mapping[Any, Any]) -> str:
+    """The line in such an entry of an untrusted file; empty if there is none."""
+    line = values.get("licence")
+    return printable(line, MAX_LINE) if isinstance(line, str) else ""
 
 
 def fine_tuned(source: str, licence: str) -> str:

@@ -18,6 +18,7 @@ from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.backbone import Backbone, is_backbone, read_backbone
 from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, is_ours, parse_checkpoint
 from rtdetr_cli.weights.foreign import read_foreign
+from rtdetr_cli.weights.licence import recorded_licence
 from rtdetr_cli.weights.paddle import read_arrays
 from rtdetr_cli.weights.plausible import class_names, count, input_size, norm_eps
 from rtdetr_cli.weights.safe_pickle import Inert, Record, StoredTensor
@@ -141,7 +142,8 @@ def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint | Bac
         for key, tensor in stored.items()
         if isinstance(key, str) and isinstance(tensor, StoredTensor)
     }
-    facts = module_facts(model, file, archive.origin) if is_module else Facts()
+    own = Facts(licence=recorded_licence(file))
+    facts = module_facts(model, file, archive.origin) if is_module else own
     if is_module:
         check_layers(model, layer_parts(state, archive.origin), archive.origin)
     if place:
@@ -190,7 +192,9 @@ def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
         raise WeightsError(f"{path.name} is damaged: {error}") from None
     if FORMAT in metadata:
         return read_safetensors(metadata[FORMAT], state, path.name)
-    return _read_state(state, path.name, _folder_facts(path.parent))
+    facts = _folder_facts(path.parent)
+    facts = replace(facts, licence=recorded_licence(metadata) or facts.licence)
+    return _read_state(state, path.name, facts)
 
 
 def _folder_facts(folder: Path) -> Facts:

@@ -21,6 +21,7 @@ from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.core.files import atomic_folder
 from rtdetr_cli.weights.checkpoint import Checkpoint, stored
 from rtdetr_cli.weights.foreign import HUGGING_FACE, rename
+from rtdetr_cli.weights.licence import licence_entry
 from rtdetr_cli.weights.write_official import (
     NORM_EPS,
     STRIDES,
@@ -50,10 +51,11 @@ def write_hugging_face(folder: Path, checkpoint: Checkpoint) -> None:
         StorageError: No space left, no permission, or the folder holds other files.
     """
     checkpoint = without_idle_layers(checkpoint)
+    metadata = {"format": "pt", **licence_entry(checkpoint.licence)}
     contents = {
         "config.json": _json(hugging_face_config(checkpoint)),
         "preprocessor_config.json": _json(image_processor(checkpoint)),
-        "model.safetensors": save(hugging_face_state(checkpoint), {"format": "pt"}),
+        "model.safetensors": save(hugging_face_state(checkpoint), metadata),
     }
     with atomic_folder(folder, contents) as temporary:
         for name, content in contents.items():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.checkpoint import Checkpoint, stored
+from rtdetr_cli.weights.licence import licence_entry
 
 NORM_EPS = 1e-5
 STRIDES = (8, 16, 32)
@@ -25,7 +26,8 @@ def write_official(path: Path, checkpoint: Checkpoint) -> None:
         StorageError: No space left or no permission; an existing file is kept.
     """
     state = official_state(checkpoint)
-    content = {"model": state, "ema": {"module": state, "updates": 0}}  # tensors are stored once
+    averaged = {"module": state, "updates": 0}  # tensors are stored once
+    content = {"model": state, "ema": averaged, **licence_entry(checkpoint.licence)}
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
 

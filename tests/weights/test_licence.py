@@ -2,7 +2,15 @@
 
 import pytest
 
-from rtdetr_cli.weights.licence import ASKED, FROM_SCRATCH, copied, fine_tuned, from_backbone
+from rtdetr_cli.weights.licence import (
+    ASKED,
+    FROM_SCRATCH,
+    copied,
+    fine_tuned,
+    from_backbone,
+    licence_entry,
+    recorded_licence,
+)
 
 UNSTATED = "not stated by its authors (see https://github.com/lyuwenyu/RT-DETR/issues/685)"
 
@@ -32,3 +40,10 @@ def test_fine_tuned_weights_name_the_first_file_they_came_from(before: str, afte
 
 def test_a_pretrained_backbone_leaves_the_rest_to_its_user() -> None:
     assert from_backbone("hgnetv2-l", "x") == "backbone from hgnetv2-l: x; the rest is yours"
+
+
+def test_files_of_other_families_keep_the_line() -> None:
+    assert recorded_licence(licence_entry(UNSTATED)) == UNSTATED
+    assert licence_entry("") == {}
+    assert recorded_licence({"licence": 3}) == recorded_licence({}) == ""
+    assert len(recorded_licence({"licence": "x\n" * 5000})) == 1000

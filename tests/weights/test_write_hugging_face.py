@@ -62,8 +62,10 @@ def test_states_have_every_key_and_shape_that_transformers_writes(
 
 def test_a_folder_comes_back_as_it_went(tiny_presnet_config, tmp_path):
     checkpoint = checkpoint_of(hugging_face_like(tiny_presnet_config))
+    checkpoint.licence = "MIT, here"
     write_hugging_face(tmp_path / "out", checkpoint)
     found = open_weights(tmp_path / "out")
+    assert found.licence == "MIT, here"
     assert found.weights.keys() == checkpoint.weights.keys()
     assert all(torch.equal(found.weights[key], t) for key, t in checkpoint.weights.items())
     assert found.names == checkpoint.names

@@ -41,14 +41,14 @@ def test_official_states_have_every_key_and_shape_of_the_official_network(archit
 
 
 def test_an_official_file_is_a_training_checkpoint_that_comes_back(checkpoint, tmp_path):
-    write_official(
-        tmp_path / "x.pth", replace(checkpoint, config=replace(checkpoint.config, norm_eps=1e-5))
-    )
+    config = replace(checkpoint.config, norm_eps=1e-5)
+    write_official(tmp_path / "x.pth", replace(checkpoint, config=config, licence="MIT, here"))
     content = torch.load(tmp_path / "x.pth", weights_only=True)
     assert content["ema"].keys() == {"module", "updates"}
     assert content["model"].keys() == content["ema"]["module"].keys()
     found = open_weights(tmp_path / "x.pth")
     assert same(found.weights, checkpoint.weights)
+    assert found.licence == "MIT, here"
     assert "weights taken from ema.module" in found.notes
     assert (tmp_path / "x.pth").stat().st_size < 1.5 * sum(
         tensor.nbytes for tensor in content["model"].values()

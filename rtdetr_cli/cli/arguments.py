@@ -11,6 +11,7 @@ from rtdetr_cli.config.from_pairs import is_switch, require_key
 from rtdetr_cli.config.model_path import is_exported
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.files import is_there
 
 _PAIR = re.compile(r"(?:--)?([A-Za-z][\w-]*)=(.*)", re.DOTALL)
 _KEY = re.compile(r"(--)?([A-Za-z][\w-]*)")
@@ -43,7 +44,7 @@ def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, 
 
 def _is_stray(cls: type[Settings], word: str) -> bool:
     """Whether a bare word is no key of the mode: `detect`, or a file on this machine."""
-    if word != "detect" and not Path(word).exists():
+    if word != "detect" and not is_there(word):
         return False
     try:
         require_key(cls, _plain(word))
@@ -56,7 +57,7 @@ def _as_value(cls: type[Settings], word: str) -> str:
     """The hint `; write source=bus.jpg` for a bare word; empty if it is no name of a file."""
     if word == "detect":
         return f"; write `rtdetr {cls.mode}` or `rtdetr detect {cls.mode}`"
-    if word.startswith("-") or not (Path(word).suffix or Path(word).exists()):
+    if word.startswith("-") or not (Path(word).suffix or is_there(word)):
         return ""
     suffix, keys = Path(word).suffix.lower(), field_types(cls)
     is_weights = suffix in {".pt", ".pth"} or is_exported(word) or word.startswith("rtdetr")

@@ -13,6 +13,7 @@ from rtdetr_cli.cli.commands import COMMANDS
 from rtdetr_cli.cli.modes import RUN
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest, printable
+from rtdetr_cli.core.files import is_there
 
 _SAME_AS = {
     "checks": "env",
@@ -97,7 +98,7 @@ def _instead_of(mode: str) -> str:
     """End of the message about a mode that does not exist: a reason, an example or a hint."""
     if mode in _REFUSED:
         return f": {_REFUSED[mode]}"
-    if Path(mode).suffix and Path(mode).exists():
+    if Path(mode).suffix and is_there(mode):
         return f"; a file needs a mode and a key, for example `rtdetr predict source={mode}`"
     return nearest(mode, [*RUN, *COMMANDS]) or f"; modes are {', '.join(RUN)}"
 

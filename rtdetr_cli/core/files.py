@@ -73,6 +73,14 @@ def user_path(path: str | Path) -> Path:
         ) from None
 
 
+def is_there(path: str | Path) -> bool:
+    """Whether a file or folder exists; False for a text that no file system takes for a name."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def tilde(path: str | Path) -> str:
     """Shorten the home folder at the start of a path to `~`, for output that is made public."""
     text, home = str(path), os.path.expanduser("~")  # noqa: PTH111  (Path.home() may raise)

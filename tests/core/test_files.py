@@ -14,6 +14,7 @@ from rtdetr_cli.core.files import (
     asset_dir,
     atomic_folder,
     atomic_write,
+    is_there,
     new_run_dir,
     refuse_special,
     rtdetr_home,
@@ -225,3 +226,13 @@ def test_the_home_folder_is_shown_as_a_tilde(monkeypatch: pytest.MonkeyPatch) ->
     assert tilde("/home/me") == "~"
     assert tilde("/home/mexico") == "/home/mexico"
     assert tilde("runs") == "runs"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("a", True), ("b", False), ("x" * 5000, False), ("\0", False)]
+)
+def test_a_text_that_is_no_name_of_a_file_is_not_there(
+    name: str, found: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "a").touch()
+    assert is_there(tmp_path / name) is found

@@ -10,7 +10,7 @@ NUMERIC := tests/nn tests/loss tests/backends tests/weights/test_parity.py tests
     $(patsubst %,tests/engine/training/test_%.py,accumulate cpu_convolutions first_loss precision step)
 INSTALL := .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: help demo test check lint slow test-isa fuzz clean
+.PHONY: help demo test check lint slow test-isa fuzz docs clean
 
 help:
 	@echo "make demo      install, train on drawn shapes, validate, predict, export: about 14 minutes"
@@ -19,6 +19,7 @@ help:
 	@echo "make slow      the slow tests: whole trainings, exports of large networks"
 	@echo "make test-isa  the numeric tests with AVX2 kernels, as on a smaller CPU: 3 minutes"
 	@echo "make fuzz      2,000 seeded mutations of every kind of external input"
+	@echo "make docs      the documentation as a site, in site/; a broken link is an error"
 	@echo "make clean     remove .venv and caches of tools; runs/ stays"
 
 # The data set and all results are in runs/.
@@ -63,8 +64,12 @@ test-isa: .venv/with-dev
 fuzz: .venv/with-dev
 	.venv/bin/python tests/fuzz/campaign.py
 
+docs: .venv/with-docs
+	.venv/bin/zensical build --strict --clean
+	@echo "To read it with its search: $(PYTHON) -m http.server --directory site"
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage htmlcov build dist
+	rm -rf site .cache .venv .mypy_cache .ruff_cache .pytest_cache .coverage htmlcov build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -77,4 +82,8 @@ clean:
 
 .venv/with-dev: .venv/with-onnx
 	$(INSTALL) '.[onnx,dev]'
+	@touch $@
+
+.venv/with-docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) '.[docs]'
 	@touch $@

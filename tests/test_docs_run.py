@@ -54,7 +54,14 @@ REASONS = {
 }
 SMALL = {"epochs": "1", "imgsz": "64", "batch": "2", "workers": "0", "plots": "false"}
 """Values that replace those of `rtdetr train`."""
-SMALLER = {r"\bepochs=\d+": "epochs=1", r"\bbatch=\d+": "batch=2", r"\b640\b": "64"}
+QUICK = ("workers=0", "plots=false")
+"""Keys that `rtdetr val` gets in addition."""
+SMALLER = {
+    r"\bepochs=\d+": "epochs=1",
+    r"\bbatch=\d+": "batch=2",
+    r"\b640\b": "64",
+    r"\.val\(": ".val(workers=0, plots=False, ",
+}
 """Replacements in Python blocks."""
 NAMES = ["cat", "dog", "bird"]
 
@@ -171,6 +178,8 @@ def small(words: list[str]) -> list[str]:
     if "train" in words and "resume" not in keys and "help" not in keys:
         words = [word for word, key in zip(words, keys, strict=True) if key not in SMALL]
         words += [f"{key}={value}" for key, value in SMALL.items()]
+    if "val" in words:
+        words = [*words, *(word for word in QUICK if word.partition("=")[0] not in keys)]
     takes_device = {"train", "val", "predict", "benchmark"} & set(words)
     return [*words, "device=cpu"] if takes_device and "device" not in keys else words
 

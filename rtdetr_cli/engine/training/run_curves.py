@@ -85,7 +85,7 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: list[Row]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(9, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter("{x:g}")
     if panel.starts_at_zero:
-        axes.set_ylim(0, 1.08 * max(axes.dataLim.y1, 1e-9))
+        axes.set_ylim(0, 1.08 * axes.dataLim.y1 if axes.dataLim.y1 > 0 else 1)
     if len(panel.curves) > 1:
         axes.legend(frameon=False, fontsize=9)
 
@@ -97,7 +97,7 @@ def _draw_curve(axes: Axes, rows: list[Row], column: str, name: str, color: str)
     if not len(known):
         return
     epochs, values = known.T
-    is_smoothed = len(values) >= _FEWEST_SMOOTHED
+    is_smoothed = len(values) >= _FEWEST_SMOOTHED and column != "lr"  # which has no noise
     axes.plot(
         epochs,
         values,
@@ -110,7 +110,7 @@ def _draw_curve(axes: Axes, rows: list[Row], column: str, name: str, color: str)
     if is_smoothed:
         smooth = gaussian_filter1d(values, max(1, len(values) * _SMOOTHING), mode="nearest")
         axes.plot(epochs, smooth, color=color, linewidth=2, label=name)
-    if column == "metrics/AP":
+    if column == "metrics/AP" and values.max() > 0:
         _mark_best(axes, epochs, values, color)
 
 

@@ -69,12 +69,20 @@ def test_long_runs_have_a_smoothed_line_beside_the_values():
     assert zigzag[1] < 0.02
     assert smooth.get_linewidth() > raw.get_linewidth()
     assert len(panels(make_rows(9))["Loss of all layers"].get_lines()) == 1
+    assert len(panels(make_rows(60))["Learning rate"].get_lines()) == 1  # without noise
 
 
 def test_the_best_epoch_is_named():
     rows = make_rows(9)
     rows[4]["metrics/AP"] = 1.5
     assert panels(rows)["Average precision"].get_title(loc="right") == "best 1.500, epoch 5"
+
+
+def test_a_run_that_finds_nothing_has_a_readable_axis():
+    rows = [row | {"metrics/AP": 0.0, "metrics/AP50": 0.0} for row in make_rows(3)]
+    axes = panels(rows)["Average precision"]
+    assert axes.get_ylim() == (0, 1)
+    assert axes.get_title(loc="right") == ""
 
 
 def test_a_run_without_validation_lacks_its_panels(tmp_path: Path) -> None:

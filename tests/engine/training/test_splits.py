@@ -70,6 +70,15 @@ def test_val_fraction_beside_a_val_split_is_refused(squares: Path) -> None:
         open_splits(settings)
 
 
+def test_drawn_shapes_have_a_val_split_unless_its_number_is_zero(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"shapes\.yaml has a val split"):
+        open_splits(TrainSettings(data="shapes.yaml", val_fraction=0.1))
+    path = tmp_path / "few.yaml"
+    path.write_text("source: shapes\nnum_train: 4\nnum_val: 0\nnum_test: 0\n")
+    with pytest.raises(DataError, match=r"few\.yaml: has no val split"):
+        open_splits(TrainSettings(data=str(path)))
+
+
 def test_a_single_coco_json_is_divided(squares: Path, tmp_path: Path) -> None:
     rows = [
         {"id": number + 1, "file_name": f"{number}.png", "height": 64, "width": 80}

@@ -42,7 +42,7 @@ def test_formats_are_torch_and_the_requested_ones():
     ],
 )
 def test_what_cannot_run_is_reported_before_tracing(name, sentence, tmp_path, monkeypatch, set_cpu):
-    monkeypatch.setattr(rows, "export", lambda settings: pytest.fail("traced"))
+    monkeypatch.setattr(rows, "export_file", lambda settings: pytest.fail("traced"))
     monkeypatch.setattr(rows, "find_spec", lambda package: None)
     set_cpu("avx2")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -60,7 +60,7 @@ def test_a_format_is_written_with_its_precision(tmp_path, monkeypatch):
         report_file(Path(settings.output)).write_text('{"precision": "fp16"}')
         return Path(settings.output)
 
-    monkeypatch.setattr(rows, "export", export)
+    monkeypatch.setattr(rows, "export_file", export)
     settings = BenchmarkSettings(data="d.yaml", imgsz=64)
     for name in ("onnx", "onnx-half", "onnx-int8"):
         row = rows.written(name, "a/x.pt", settings, tmp_path, torch.device("cpu"))
@@ -113,7 +113,7 @@ def test_the_command_measures_torch_and_lists_what_cannot_run(
     def refuse(settings):
         raise BackendError(f"{settings.format} is not for this machine")
 
-    monkeypatch.setattr(rows, "export", refuse)
+    monkeypatch.setattr(rows, "export_file", refuse)
     monkeypatch.chdir(tmp_path)
     words = [f"model={tiny_yaml}", "formats=onnx", "imgsz=64", "runs=6", "batch=2", "device=cpu"]
     assert run(["benchmark", *words]) == 0

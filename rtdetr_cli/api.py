@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
@@ -133,10 +133,13 @@ class RTDETR(OpenedModel):
 
         Raises:
             DataError: the source does not exist, or none of its images can be read.
-            UsageError: the model is an exported file.
+            UsageError: the model is an exported file, or another key.
         """
-        from rtdetr_cli.engine.embed import embed
+        from rtdetr_cli.engine.embed import KEYS, embed
 
+        without_effect = next((key for key in settings if key not in KEYS), None)
+        if without_effect is not None:
+            raise UsageError(f"{without_effect} is not a key of embed, which has {', '.join(KEYS)}")
         resolved = self._predict_settings(source, settings)
         return embed(self._at(resolved), _given(source), resolved)
 
@@ -201,7 +204,7 @@ class RTDETR(OpenedModel):
 
         pairs = {"model": self.ckpt_path, **settings}
         resolved = settings_from_pairs(InfoSettings, pairs)
-        return summarize(resolved, self._open().network, detailed, verbose)
+        return summarize(resolved, self._outline(), detailed, verbose)
 
     def save(self, filename: str | Path = "saved_model.pt", format: str = "rtdetr") -> str:
         """Write the weights and return the path; `format` is that of `rtdetr convert`."""
@@ -243,6 +246,9 @@ class RTDETR(OpenedModel):
             reason = f": {_ABSENT[name]}" if name in _ABSENT else nearest(name, known)
             raise AttributeError(f"RTDETR has no {name}{reason}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "predictor": None}  # its results may be anything
+
     def _predict_settings(
         self, source: SourceLike | None, settings: dict[str, object]
     ) -> PredictSettings:
@@ -262,7 +268,7 @@ class RTDETR(OpenedModel):
             pairs["half"] = True
         if cls in {ValSettings, TrainSettings} and not {"data", "cfg", "resume"} & settings.keys():
             pairs |= self._last
-        return {**pairs, "model": self.ckpt_path, "device": self._device, **settings}
+        return {"device": self._device, **pairs, "model": self.ckpt_path, **settings}
 
     def _remember(self, settings: dict[str, object]) -> None:
         if "data" in settings:
@@ -291,5 +297,6 @@ def _given(source: SourceLike | None) -> SourceLike:
 
 def _logged(results: Iterator[Results]) -> Iterator[Results]:
     for number, one in enumerate(results, start=1):
-        say(f"image {number} {describe(one)}")
+        if isinstance(one, Results):  # callbacks may replace them
+            say(f"image {number} {describe(one)}")
         yield one

@@ -14,6 +14,9 @@ from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.predict import require_any, to_batch
 from rtdetr_cli.media.source import SourceLike, open_source
 
+KEYS = ("imgsz", "batch", "device")
+"""Keys of `rtdetr predict` that apply."""
+
 
 @torch.inference_mode()
 def embed(detector: Detector, source: SourceLike, settings: PredictSettings) -> list[Tensor]:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from rtdetr_cli.backends.load import Detector, load_detector
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.load import load_model_config, model_config_to_dict
-from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.settings.predict import PredictSettings
-from rtdetr_cli.core.errors import ConfigError, UsageError
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.predict import adapt
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.architecture import shipped_configs
+from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import header
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
@@ -78,11 +80,7 @@ class OpenedModel:
         """
         config = self._network().config
         name = f"{config.name}.yaml"
-        try:
-            is_shipped = load_model_config(name) == config
-        except ConfigError:
-            is_shipped = False
-        if not is_shipped:
+        if config.name not in {one.name for one in shipped_configs() if _same_size(one, config)}:
             raise UsageError(
                 f"{self.ckpt_path} has an architecture of its own; RTDETR('its.yaml') starts from "
                 "random weights"
@@ -201,6 +199,13 @@ class OpenedModel:
             self._detector = load_detector(self.ckpt_path, self._device)
         return self._detector
 
+    def _outline(self) -> RTDETRNetwork | None:
+        """The network for counting; that of an architecture need not be built, only outlined."""
+        if self._detector is None and is_architecture(self.ckpt_path):
+            with torch.device("meta"):
+                return RTDETRNetwork(load_model_config(self.ckpt_path), len(COCO_NAMES))
+        return self._open().network
+
     def _network(self) -> RTDETRNetwork:
         network = self._open().network
         if network is None:
@@ -218,3 +223,12 @@ class OpenedModel:
         if self._adapted is None or self._adapted[0] != wanted:
             self._adapted = (wanted, adapt(self._open(), settings))
         return self._adapted[1]
+
+
+def _same_size(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether two architectures differ at most in details that a file of weights decides."""
+    return (one.backbone, one.encoder.hidden_dim, one.decoder.num_layers) == (
+        other.backbone,
+        other.encoder.hidden_dim,
+        other.decoder.num_layers,
+    )

@@ -84,4 +84,6 @@ def _changes(settings: TrainSettings | ValSettings, record: TrainedOn) -> dict[s
 
 
 def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -33,6 +33,8 @@ def test_unreadable_images_are_named_and_left_out(tiny_yaml, tmp_path, capsys):
         model.embed(str(tmp_path / "a.png"))
     with pytest.raises(UsageError, match="needs a source"):
         model.embed()
+    with pytest.raises(UsageError, match="half is not a key of embed, which has imgsz, batch, dev"):
+        model.embed(IMAGES[0], half=True)
 
 
 def test_an_exported_file_has_no_features(tiny_yaml):

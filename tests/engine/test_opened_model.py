@@ -7,12 +7,14 @@ import pickle
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from rtdetr_cli import RTDETR
+from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
@@ -95,11 +97,15 @@ def test_half_applies_until_float(weights):
     assert not model.predictor.args.half
 
 
-def test_reset_weights_starts_a_shipped_architecture_from_scratch(weights):
-    model = RTDETR("rtdetr-n.yaml", "cpu")
-    before = model.state_dict()["decoder.enc_score_head.weight"].clone()
+def test_reset_weights_starts_a_shipped_architecture_from_scratch(weights, tmp_path):
+    config = replace(load_model_config("rtdetr-n"), norm_eps=1e-3)  # as a file may have it
+    state = RTDETRNetwork(config, len(NAMES)).state_dict()
+    save_checkpoint(tmp_path / "n.pt", Checkpoint(config, NAMES, state))
+    model = RTDETR(tmp_path / "n.pt", "cpu")
     assert model.reset_weights() is model
-    assert not torch.equal(model.state_dict()["decoder.enc_score_head.weight"], before)
+    assert model.ckpt_path == model.overrides["model"] == "rtdetr-n.yaml"
+    name = "decoder.enc_output.proj.weight"
+    assert not torch.equal(model.state_dict()[name], state[name])
     with pytest.raises(UsageError, match="has an architecture of its own"):
         RTDETR(weights, "cpu").reset_weights()
 

@@ -32,7 +32,9 @@ def test_the_tuple_counts_layers_parameters_gradients_and_gflops(tiny_yaml, tiny
 def test_detailed_prints_a_line_per_parameter(tiny_yaml, capsys):
     model = RTDETR(tiny_yaml, "cpu")
     model.info(imgsz=64)
-    short = capsys.readouterr().out
+    printed = capsys.readouterr()
+    short = printed.out
+    assert printed.err == ""  # the network is outlined: no warning of random detections
     model.info(detailed=True, imgsz=64)
     printed = capsys.readouterr().out
     assert "architecture       tiny" in short

@@ -29,7 +29,7 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 class TrainState:
     """The argument of a training callback; attribute names follow Ultralytics' trainer.
 
-    `model`, `ema`, `optimizer`, `lr` and `tloss` exist during the run only; the rest stays.
+    `model`, `ema`, `optimizer`, `lr`, `tloss`, `batch` and losses are there during the run only.
 
     Attributes:
         args: the settings of the run.
@@ -62,7 +62,7 @@ class TrainState:
 
     def follow(self, run: Run | None) -> None:
         """Give access to the parts of a run; None ends it and frees their memory."""
-        self._run, self.batch = run, []
+        self._run, self.batch, self.loss, self.loss_items = run, [], None, {}
         if run is not None:
             self.args, self.save_dir = run.settings, run.run_dir
             self.epoch = self.start_epoch = run.progress.epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,6 +44,8 @@ def load_data(data: str | Path, download: bool | None = None) -> DatasetConfig:
 
 @_reading()
 def _load(data: str | Path) -> DatasetConfig:
+    if re.match(r"\w+://", str(data)):
+        raise DataError(f"data={data} is an address; download it and give the path of the data set")
     path = user_path(data)
     refuse_special(path, DataError)
     if path.suffix == ".json" and path.is_file():

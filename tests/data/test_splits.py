@@ -95,3 +95,10 @@ def test_txt_list_opens(yolo_folder):
     (folder / "train.txt").write_text("./images/train/1.png\n")
     config = DatasetConfig(folder, train=("train.txt",), names={0: "cat", 1: "dog"})
     assert open_split(config, "train").records[0].labels.tolist() == [1]
+
+
+def test_an_address_is_no_data_set():
+    with pytest.raises(
+        DataError, match=r"data=https://x\.org/coco8\.yaml is an address; download it"
+    ):
+        load_data("https://x.org/coco8.yaml")

@@ -56,7 +56,7 @@ class CheckSettings(Settings):
     groups: ClassVar[dict[str, str]] = {"data": "Data"}
 
     data: str
-    """Data set: YAML, folder or COCO json."""
+    """Data set: a name (coco8), YAML, folder or COCO json."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     json: bool = False

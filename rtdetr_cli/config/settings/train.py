@@ -44,7 +44,7 @@ class TrainSettings(RunFolderSettings):
     model: str = "rtdetr-l.pt"
     """Weights to fine-tune (.pt), a run folder or an architecture (.yaml)."""
     data: str | None = None
-    """Data set: YAML, folder or COCO json; None: that of the run to resume, or of the weights."""
+    """Data set: a name (coco8), YAML, folder or COCO json; None: that of the run or the weights."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     pretrained: str | None = None

@@ -27,7 +27,7 @@ class ValSettings(SpeedSettings, RunFolderSettings):
     }
 
     data: str | None = None
-    """Data set: YAML, folder or COCO json; None: the one that the weights were trained on."""
+    """Data set: a name (coco8), YAML, folder or COCO json; None: that of the weights."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"

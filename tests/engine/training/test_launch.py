@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from rtdetr_cli.engine.training.callbacks import Callbacks
 
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.callbacks import Callbacks
-from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.engine.train import train
-from rtdetr_cli.engine.training.launch import worker_arguments
+from rtdetr_cli.engine.training.launch import launch, worker_arguments
 
 
 def settings_of(words: list[str]) -> TrainSettings:
@@ -39,3 +40,10 @@ def test_callbacks_do_not_travel_to_workers():
     callbacks.add("on_train_end", print)
     with pytest.raises(UsageError, match="callbacks do not reach the workers of device=cpu,cpu"):
         train(TrainSettings(data="a", device="cpu,cpu"), callbacks)
+
+
+def test_absent_data_is_reported_before_workers_start(tmp_path, monkeypatch):
+    """Only this process may ask; the network is off in tests."""
+    monkeypatch.setenv("RTDETR_HOME", str(tmp_path))
+    with pytest.raises(DataError, match=r"^coco8\.yaml: not on this machine; unpack "):
+        launch(TrainSettings(data="coco8"), ["cpu", "cpu"])

@@ -38,7 +38,7 @@ PAGES = [
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     if page.name not in {"cli.md", "settings.md"}  # generated: help pages, not command blocks
 ]
-HEAVY = re.compile(r"\bexport\b|\bbenchmark\b|backend=|_openvino_model")
+HEAVY = re.compile(r"\bexport\b|\bbenchmark\b|backend=|\.onnx|_openvino_model")
 """Commands and snippets with files for other runtimes, seconds each: only in the slow test."""
 
 REASONS = {
@@ -59,8 +59,9 @@ QUICK = ("workers=0", "plots=false")
 SMALLER = {
     r"\bepochs=\d+": "epochs=1",
     r"\bbatch=\d+": "batch=2",
+    r"\bimgsz=\d+": "imgsz=64",
     r"\b640\b": "64",
-    r"\.val\(": ".val(workers=0, plots=False, ",
+    r"\.(train|val)\(": r".\1(workers=0, plots=False, ",
 }
 """Replacements in Python blocks."""
 NAMES = ["cat", "dog", "bird"]
@@ -131,7 +132,8 @@ def prepared(tiny_config: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
         (folder / f"{name}.yaml").write_text(text)
     shutil.copytree(folder / "my_data/images/val", folder / "images")
     photo = next((folder / "images").iterdir())
-    cv2.imwrite(str(folder / "bus.jpg"), cv2.resize(cv2.imread(str(photo)), (108, 144)))
+    for name in ("bus", "query", "a", "b"):
+        cv2.imwrite(str(folder / f"{name}.jpg"), cv2.resize(cv2.imread(str(photo)), (108, 144)))
     _write_models(folder, tiny_config)
     return folder
 
@@ -148,7 +150,7 @@ def _write_models(folder: Path, config: Any) -> None:
     )
     for path in (ROOT / "models").glob("*.yaml"):
         (folder / path.name).write_text(architecture)
-    words = "model=rtdetr-n.yaml data=my.yaml imgsz=64 batch=4 epochs=8 val_every=8 workers=0"
+    words = "model=rtdetr-n.yaml data=my.yaml imgsz=64 batch=4 epochs=4 val_every=4 workers=0"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run(["train", *words.split(), "device=cpu", "plots=false"]) == 0
@@ -158,8 +160,15 @@ def _write_models(folder: Path, config: Any) -> None:
         assert run(["convert", "model=best.pt", "format=official", "out=theirs.pth"]) == 0
         shutil.copy("theirs.pth", "rtdetr_r50vd_6x_coco_from_paddle.pth")
         assert run(["convert", "model=best.pt", "format=hf", "out=some-hugging-face-folder"]) == 0
+
+
+@pytest.fixture(scope="session")
+def exported(prepared: Path) -> None:
+    """Adds the ONNX file to the prepared folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(prepared)
         assert run(["export", "model=best.pt", "format=onnx", "device=cpu"]) == 0
-        shutil.copy("best.onnx", weights / "best.onnx")
+        shutil.copy("best.onnx", "runs/train/weights/best.onnx")
 
 
 @pytest.fixture
@@ -238,6 +247,7 @@ def test_the_blocks_of_a_page_run(page, workplace, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages_that_run(HEAVY.pattern))
+@pytest.mark.usefixtures("exported")
 def test_the_exports_of_a_page_run(page, workplace, monkeypatch):
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in BLOCKS[page]:

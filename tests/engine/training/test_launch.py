@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from rtdetr_cli.engine.training.callbacks import Callbacks
 
 from rtdetr_cli.cli.arguments import parse_arguments
 from rtdetr_cli.config.from_pairs import settings_from_pairs

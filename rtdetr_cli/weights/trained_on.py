@@ -46,7 +46,7 @@ def trained_on(values: Inert) -> TrainedOn:
     if not isinstance(values, dict):
         raise TypeError("its training is not a mapping")
     data, batch, single_cls = values["data"], values.get("batch"), values.get("single_cls", False)
-    if not isinstance(data, str) or not _is_name(data):
+    if not isinstance(data, str) or not is_name(data):
         raise ValueError("its data set has no plain name")
     if batch is not None and (type(batch) is not int or not 0 < batch <= MAX_COUNT):
         raise ValueError("invalid batch")
@@ -55,8 +55,8 @@ def trained_on(values: Inert) -> TrainedOn:
     return TrainedOn(data, _size(values.get("imgsz")), batch, single_cls, _classes(values))
 
 
-def _is_name(data: str) -> bool:
-    """A name or a path; no address, so that a file cannot choose what is downloaded."""
+def is_name(data: str) -> bool:
+    """Whether it can be recorded: a name or a path, but no address, which a file may not choose."""
     return 0 < len(data) <= MAX_DATA and data.isprintable() and "://" not in data
 
 

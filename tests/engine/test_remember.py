@@ -58,3 +58,10 @@ def test_a_data_set_that_is_gone_or_unknown_is_asked_for(trained, tiny_yaml):
         sentence = f"val needs data=, for example data=coco8.yaml; {model} does not say"
         with pytest.raises(UsageError, match=sentence):
             with_remembered(ValSettings(model=model))
+
+
+def test_a_name_that_a_file_may_not_hold_is_not_recorded(tiny_yaml, squares, tmp_path):
+    data = shutil.copytree(squares, tmp_path / "data\x1b")
+    assert run(command(tiny_yaml, data, tmp_path / "runs")) == 0
+    best = tmp_path / "runs" / "train" / "weights" / "best.pt"
+    assert load_checkpoint(best).trained_on is None

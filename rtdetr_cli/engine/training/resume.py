@@ -25,7 +25,7 @@ from rtdetr_cli.engine.training.run import EpochSums, Progress, Run
 from rtdetr_cli.engine.training.run_log import primitives
 from rtdetr_cli.engine.training.state_check import check_training
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored
-from rtdetr_cli.weights.trained_on import TrainedOn
+from rtdetr_cli.weights.trained_on import TrainedOn, is_name
 
 FOUND_BY = {"resume", "project", "name", "exist_ok"}
 """Keys that locate the stopped run."""
@@ -53,15 +53,14 @@ def run_checkpoint(run: Run) -> Checkpoint:
 
 def weights_checkpoint(run: Run) -> Checkpoint:
     """The averaged weights, which are validated and exported."""
-    network, settings = run.ema.network, run.settings
-    size_hw = run.preprocessing.size_hw
-    chosen = (settings.single_cls, settings.classes)
+    network, settings, data = run.ema.network, run.settings, run.settings.data or ""
+    keys = (run.preprocessing.size_hw, settings.batch, settings.single_cls, settings.classes)
     return Checkpoint(
         config=network.config,
         names=run.data.train.names,
         weights=network.state_dict(),
         preprocessing=run.preprocessing,
-        trained_on=TrainedOn(settings.data or "", size_hw, settings.batch, *chosen),
+        trained_on=TrainedOn(data, *keys) if is_name(data) else None,
         origin=f"rtdetr train, epoch {run.progress.epoch}",
         licence=run.licence,
     )

@@ -7,7 +7,7 @@ A YAML lists archives and files (core/download.py downloads and verifies) or nam
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -89,6 +89,8 @@ def _fetch_listed(config: DatasetConfig, images: ListedImages) -> None:
     if half.is_symlink():
         raise StorageError(f"cannot write {half}: a link is in the way")
     half.mkdir(exist_ok=True)
+    for leftover in half.rglob(".*"):  # a process was killed while it wrote
+        leftover.unlink()
     missing = [image for image in listed if not image.is_in(half)]
     url = _address(images.url, config)
     kept = f", {len(listed) - len(missing)} are there" if len(missing) < len(listed) else ""
@@ -153,7 +155,8 @@ def _require_consent(config: DatasetConfig) -> bool:
 
 def _agree(config: DatasetConfig, what: str) -> bool:
     """Ask whether to download; raises DataError unless the user agrees."""
-    source = f"{_urls(config)} into {printable(str(config.path), 200)}"
+    urls = _shown(_address(one.url, config) for one in config.download or ())
+    source = f"{urls} into {printable(str(config.path), 200)}"
     answer = ask(f"{_name(config)}: download {what} from {source}?")
     if answer is None:
         raise DataError(
@@ -190,10 +193,15 @@ def _name(config: DatasetConfig) -> str:
 
 
 def _urls(config: DatasetConfig) -> str:
-    """The first URLs, shortened, as an untrusted YAML may have many long ones."""
+    """The published addresses of the archives."""
     if config.images:
-        return _address(config.images.archive, config)
-    urls = [printable(_address(one.url, config), 200) for one in config.download or ()]
+        return _shown([config.images.archive])
+    return _shown(one.url for one in config.download or ())
+
+
+def _shown(addresses: Iterable[str]) -> str:
+    """The first addresses, shortened, as an untrusted YAML may have many long ones."""
+    urls = [printable(one, 200) for one in addresses]
     more = f" and {len(urls) - _SHOWN_URLS} more" if len(urls) > _SHOWN_URLS else ""
     return ", ".join(urls[:_SHOWN_URLS]) + more
 

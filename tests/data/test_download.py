@@ -457,6 +457,17 @@ def test_a_half_fetched_data_set_is_resumed(listed, server, capsys):
     assert "downloading 1 images from" in capsys.readouterr().err
 
 
+def test_what_a_killed_process_leaves_is_removed(listed, server):
+    half = listed.path.with_name(".mini.partial") / "images" / "val"
+    half.mkdir(parents=True)
+    (half / ".0-123.png").write_bytes(numbered(0)[:50])
+    (half / "0.png").write_bytes(numbered(0)[:50])
+    (half / "1.png").write_bytes(numbered(1))
+    assert open_split(listed, "val").num_boxes == 3
+    assert tree(listed.path / "images" / "val") == {"0.png", "1.png", "2.png"}
+    assert sorted(server.paths) == ["/val/0.png", "/val/2.png"]
+
+
 def test_without_the_image_server_the_archive_is_taken(listed, server, capsys):
     """Its labels are not used: those of the table are."""
     files = {f"mini/images/val/{number}.png": numbered(number) for number in range(3)}

@@ -137,8 +137,8 @@ def _score(evaluator: CocoEvaluator, speed: dict[str, float]) -> Metrics:
 def print_metrics(metrics: Metrics) -> None:
     """Print the per-class table and the twelve numbers to stdout."""
     table("", TABLE_COLUMNS, metrics.table())
-    numbers = (f"{name} {metrics.stats[name]:.4f}" for name in STAT_NAMES)
-    result("  ".join(numbers))
+    numbers = [f"{name} {metrics.stats[name]:.4f}" for name in STAT_NAMES]
+    result("  ".join(numbers[:6]), "  ".join(numbers[6:]))  # each fits 80 columns
     for remark in metrics.remarks:
         warn(remark)
     shown = (stage for stage in STAGES if stage != "loss")

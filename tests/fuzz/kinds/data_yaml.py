@@ -24,6 +24,20 @@ ENTRIES = (
 )
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
+URL = "http://127.0.0.1:9/a.zip"
+DOWNLOADS = (
+    [{"url": URL, "sha256": SHA, "to": "x"}],
+    [URL, URL],
+    URL,
+    "bash get.sh",
+    [{"url": URL}],
+)
+OTHERS = (
+    {"channels": 3, "nc": 2},
+    {"kpt_shape": [17, 3]},
+    {"images": {"table": "coco8.txt", "url": "http://127.0.0.1:9/", "archive": URL}},
+)
+
 
 def case(rng: random.Random, folder: Path) -> None:
     """Open a damaged file as a data set, and its splits."""
@@ -37,7 +51,9 @@ def case(rng: random.Random, folder: Path) -> None:
     if rng.random() < 0.2:
         values["nc"] = rng.choice([1, 2])
     if rng.random() < 0.2:
-        values["download"] = [{"url": "http://127.0.0.1:9/a.zip", "sha256": SHA, "to": "x"}]
+        values["download"] = rng.choice(DOWNLOADS)
+    if rng.random() < 0.1:
+        values |= rng.choice(OTHERS)
     if rng.random() < 0.1:
         values = {"source": "shapes", "num_train": 1, "size": 64, "seed": 0}
     path = folder / "data.yaml"

@@ -68,7 +68,7 @@ class _Job:
 
     @property
     def part(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.part")
+        return _part_of(self.path)
 
     @property
     def notes(self) -> Path:
@@ -152,6 +152,11 @@ def discard(path: Path) -> None:
     _sum_file(path).unlink(missing_ok=True)
 
 
+def received(path: Path) -> int:
+    """Bytes of a file that are on this machine, complete or not."""
+    return _size(path) or _size(_part_of(path))
+
+
 def hold_to_sum(file: Path, path: Path, known_sum: str | None) -> str:
     """Compute the SHA-256 of a file and compare it with the published and the recorded one.
 
@@ -184,6 +189,10 @@ def record_sum(path: Path, found: str) -> None:
     if not _sum_file(path).is_file():
         with atomic_write(_sum_file(path)) as temporary:
             temporary.write_text(f"{found}  {path.name}\n", encoding="utf-8", newline="\n")
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def _sum_file(path: Path) -> Path:

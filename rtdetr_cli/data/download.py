@@ -24,6 +24,7 @@ from rtdetr_cli.core.download import (
     hold_to_sum,
     is_offline,
     mirrored,
+    received,
 )
 from rtdetr_cli.core.errors import DataError, StorageError, printable
 from rtdetr_cli.core.files import rtdetr_home, storage_errors
@@ -69,6 +70,7 @@ def fetch(config: DatasetConfig) -> None:
 
 def _fetch_archives(config: DatasetConfig, agreed: bool) -> None:
     """Download all files before the first one is unpacked."""
+    _check_room(config)
     archives, spent = list[tuple[Download, Path]](), 0
     for one in config.download or ():
         limit = MAX_BYTES if agreed else max(ASK_ABOVE - spent, 0)
@@ -81,6 +83,19 @@ def _fetch_archives(config: DatasetConfig, agreed: bool) -> None:
         half.replace(config.path)
     for one, archive in archives:
         _drop(one, archive)
+
+
+def _check_room(config: DatasetConfig) -> None:
+    """Reject a data set whose archives and unpacked files do not fit, as far as sizes are known."""
+    needed = 0
+    for one in config.download or ():
+        needed += 2 * (one.num_bytes or 0) - min(received(_archive(one)), one.num_bytes or 0)
+    free = shutil.disk_usage(config.path.parent).free
+    if needed > free:
+        raise StorageError(
+            f"cannot download {_name(config)}: archives and unpacked files need {needed / 1e9:.1f} "
+            f"GB and {free / 1e9:.1f} GB are free in {config.path.parent}"
+        )
 
 
 def _fetch_listed(config: DatasetConfig, images: ListedImages) -> None:
@@ -247,6 +262,12 @@ def _own_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _archive(one: Download) -> Path:
+    """Where the file is kept until it is unpacked, and longer if another one fails."""
+    key = one.sha256 or sha256(one.url.encode()).hexdigest()
+    return rtdetr_home() / "downloads" / key
+
+
 def _download(one: Download, config: DatasetConfig, limit: int) -> Path:
     """Download one file; a file with more than `limit` bytes only if the user agrees."""
     url = _address(one.url, config)
@@ -255,8 +276,7 @@ def _download(one: Download, config: DatasetConfig, limit: int) -> Path:
         raise DataError(
             f"{shown} is not a zip or tar archive; unpack it into {config.path} yourself"
         )
-    key = one.sha256 or sha256(one.url.encode()).hexdigest()
-    archive, most = rtdetr_home() / "downloads" / key, one.num_bytes or MAX_BYTES
+    archive, most = _archive(one), one.num_bytes or MAX_BYTES
     try:
         try:
             download(url, archive, one.sha256, min(limit, most), label=name)

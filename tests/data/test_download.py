@@ -590,6 +590,25 @@ def test_a_large_download_needs_consent(config, server, monkeypatch, capsys):
     assert asked in sys.stderr.getvalue()
 
 
+def test_a_disk_too_small_for_all_is_named_before_the_download(config, server, monkeypatch):
+    """3 GB packed and unpacked, of which 1 GB is there; the sizes are those of the YAML."""
+    one = replace(config.download[0], num_bytes=3_000_000_000)
+    large = replace(config, download=(one,), may_download=True)
+    part = fetching.rtdetr_home() / "downloads" / f".{one.sha256}.part"
+    part.parent.mkdir(parents=True)
+    with part.open("wb") as file:
+        file.truncate(1_000_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4_990_000_000))
+    sentence = (
+        r"^cannot download the data set: .* need 5\.0 GB and 5\.0 GB are free in .*/datasets$"
+    )
+    with pytest.raises(StorageError, match=sentence):
+        open_split(large, "val")
+    assert server.requests == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_010_000_000))
+    assert open_split(large, "val").num_boxes == 1
+
+
 @pytest.mark.parametrize("how", ["key", "variable"])
 def test_consent_is_given_ahead(config, monkeypatch, how):
     monkeypatch.setattr(fetching, "ASK_ABOVE", 100)

@@ -6,6 +6,8 @@ download.py decides whether, from where and into which folder.
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -13,13 +15,15 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from rtdetr_cli.core.connection import DownloadError
-from rtdetr_cli.core.console import progress, warn
+from rtdetr_cli.core.console import progress, say, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import read_image
 from rtdetr_cli.core.small_download import fetch_bytes
 
 NUM_CONNECTIONS = 8
+LINE_EVERY_S = 10.0
+"""Seconds between lines of progress where there is no terminal."""
 MAX_IMAGE_BYTES = 1 << 25
 """32 MiB; the largest image of COCO has 0.6 MB."""
 
@@ -88,11 +92,15 @@ def fetch_images(images: list[ListedImage], url: str, folder: Path, label: str) 
         DataError: an image does not decode or has another size.
         StorageError: no space left or no permission.
     """
-    pool = ThreadPoolExecutor(NUM_CONNECTIONS)
+    pool, due = ThreadPoolExecutor(NUM_CONNECTIONS), time.monotonic() + LINE_EVERY_S
     try:
         jobs = [pool.submit(_fetch_one, image, url, folder) for image in images]
-        for job in progress(as_completed(jobs), len(jobs), f"{label}, images"):
+        done = progress(as_completed(jobs), len(jobs), f"{label}, images")
+        for number, job in enumerate(done, 1):
             warn_of_other(*job.result())
+            if time.monotonic() > due and not sys.stderr.isatty():
+                due = time.monotonic() + LINE_EVERY_S
+                say(f"{label}: {number} of {len(jobs)} images")
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -13,6 +13,7 @@ from rtdetr_cli.core import small_download
 from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import asset_dir
+from rtdetr_cli.data import listed_images
 from rtdetr_cli.data.listed_images import ListedImage, fetch_images, read_table, write_labels
 
 
@@ -58,13 +59,15 @@ def test_shipped_labels_and_checksums_are_those_of_the_data_set(shared_data, tmp
     assert all((root / path).read_bytes() == (tmp_path / path).read_bytes() for path in written)
 
 
-def test_images_arrive_and_are_kept(server, tmp_path):
+def test_images_arrive_and_are_kept(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(listed_images, "LINE_EVERY_S", 0.0)
     contents = {f"/x/{number}.png": png(gray=number) for number in range(20)}
     server.files = dict(contents)
     images = [listed(place[3:], content, "0 .5 .5 1 1\n") for place, content in contents.items()]
     fetch_images(images, f"{server.url}/x/", tmp_path, "x")
     assert all(one.is_in(tmp_path) for one in images)
     assert sorted(server.paths) == sorted(contents)
+    assert "x: 20 of 20 images\n" in capsys.readouterr().err
     write_labels(images, tmp_path)
     assert (tmp_path / "labels/val/7.txt").read_text() == "0 .5 .5 1 1\n"
 

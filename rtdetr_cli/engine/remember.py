@@ -32,7 +32,7 @@ def with_remembered(settings: S) -> S:
     """
     if settings.data or (isinstance(settings, TrainSettings) and settings.resume):
         return settings
-    record = remembered(settings.model)
+    record = remembered(settings.model) or _published_on(settings)
     if record is None:
         raise UsageError(
             f"{settings.mode} needs data=, for example data=coco8.yaml; {settings.model} does not "
@@ -46,11 +46,21 @@ def with_remembered(settings: S) -> S:
 
 
 def remembered(model: str) -> TrainedOn | None:
-    """What a model was trained on; None if it does not say, as published and exported ones."""
-    is_here = user_path(model).exists() or find_published(model) is None
-    if is_architecture(model) or is_exported(model) or not is_here:
+    """What a file was trained on; None if it does not say, as published and exported ones."""
+    if is_architecture(model) or is_exported(model) or _is_published(model):
         return None
     return read_trained_on(resolve_weights(model))
+
+
+def _is_published(model: str) -> bool:
+    return not user_path(model).exists() and find_published(model) is not None
+
+
+def _published_on(settings: TrainSettings | ValSettings) -> TrainedOn | None:
+    """Published weights are validated on what they were trained on; who trains has own data."""
+    entry = find_published(settings.model) if _is_published(settings.model) else None
+    is_coco = entry is not None and entry.data.endswith("COCO")  # or Objects365, then COCO
+    return TrainedOn("coco.yaml") if is_coco and isinstance(settings, ValSettings) else None
 
 
 def _check_data(data: str, settings: TrainSettings | ValSettings) -> None:

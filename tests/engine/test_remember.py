@@ -11,6 +11,7 @@ from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.engine import remember
 from rtdetr_cli.engine.remember import with_remembered
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 from tests.engine.test_train import command
@@ -54,10 +55,23 @@ def test_a_data_set_that_is_gone_or_unknown_is_asked_for(trained, tiny_yaml):
     data.unlink()
     with pytest.raises(UsageError, match=rf"was trained on data={data}, .*; give data="):
         with_remembered(ValSettings(model=str(weights)))
-    for model in (str(tiny_yaml), "rtdetr-l.pt", "x.onnx"):  # the second is never downloaded for it
+    for model in (str(tiny_yaml), "x.onnx"):
         sentence = f"val needs data=, for example data=coco8.yaml; {model} does not say"
         with pytest.raises(UsageError, match=sentence):
             with_remembered(ValSettings(model=model))
+
+
+def test_published_weights_are_validated_on_coco_and_not_trained_on_it(monkeypatch, capsys):
+    monkeypatch.setattr(remember, "resolve_weights", lambda name: pytest.fail("opened"))
+    assert with_remembered(ValSettings(model="rtdetr-l.pt")).data == "coco.yaml"
+    assert "data=coco.yaml (from rtdetr-l.pt)\n" in capsys.readouterr().err
+    for settings in (
+        TrainSettings(model="rtdetr-l.pt"),
+        ValSettings(model="rtdetr-r50-o365-only.pt"),
+    ):
+        sentence = f"{settings.mode} needs data=, for example data=coco8.yaml; "
+        with pytest.raises(UsageError, match=sentence):
+            with_remembered(settings)
 
 
 def test_a_name_that_a_file_may_not_hold_is_not_recorded(tiny_yaml, squares, tmp_path):

@@ -214,13 +214,18 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
     exec(compile(code, str(block), "exec"), names)
 
 
+def is_heavy(code: str) -> bool:
+    """Whether a line or snippet, without its comments, is for the slow test."""
+    return bool(HEAVY.search(re.sub(r"#.*", "", code)))
+
+
 def run_block(block: Block, names: dict[str, Any], is_slow: bool, patch: Any) -> None:
     """Run, execute or check a block, by its language; without heavy commands unless slow."""
     if block.language == "":
         for line in block.commands:
-            if is_slow or not HEAVY.search(line):
+            if is_slow or not is_heavy(line):
                 run_command(block, line, patch)
-    elif block.language == "python" and (is_slow or not HEAVY.search(block.code)):
+    elif block.language == "python" and (is_slow or not is_heavy(block.code)):
         run_python(block, names)
     elif block.language == "yaml":
         dataset_config_from_dict(yaml.safe_load(block.code), ROOT / "my.yaml")

@@ -14,10 +14,12 @@ a published name (`rtdetr-l.pt`, `rtdetr-r18.yaml`) are tiny files of that name 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ import cv2
 import pytest
 import yaml
 
+from rtdetr_cli import RTDETR
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.dataset import ShapesConfig, dataset_config_from_dict
 from rtdetr_cli.config.load import model_config_to_dict
@@ -54,14 +57,13 @@ REASONS = {
 }
 SMALL = {"epochs": "1", "imgsz": "64", "batch": "2", "workers": "0", "plots": "false"}
 """Values that replace those of `rtdetr train`."""
-QUICK = ("workers=0", "plots=false")
-"""Keys that `rtdetr val` gets in addition."""
+QUICK = {"workers": "0", "plots": "false"}
+"""Keys that `rtdetr val`, and `train` and `val` of Python, get unless they are given."""
 SMALLER = {
     r"\bepochs=\d+": "epochs=1",
     r"\bbatch=\d+": "batch=2",
     r"\bimgsz=\d+": "imgsz=64",
     r"\b640\b": "64",
-    r"\.(train|val)\(": r".\1(workers=0, plots=False, ",
 }
 """Replacements in Python blocks."""
 NAMES = ["cat", "dog", "bird"]
@@ -178,7 +180,19 @@ def workplace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(prepared, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    for name in ("train", "val"):
+        monkeypatch.setattr(RTDETR, name, quick(getattr(RTDETR, name)))
     return folder
+
+
+def quick(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of RTDETR with the keys of `QUICK`."""
+
+    @functools.wraps(method)
+    def with_quick_keys(*args: Any, **keys: Any) -> Any:
+        return method(*args, **{**QUICK, **keys})
+
+    return with_quick_keys
 
 
 def small(words: list[str]) -> list[str]:
@@ -188,7 +202,7 @@ def small(words: list[str]) -> list[str]:
         words = [word for word, key in zip(words, keys, strict=True) if key not in SMALL]
         words += [f"{key}={value}" for key, value in SMALL.items()]
     if "val" in words:
-        words = [*words, *(word for word in QUICK if word.partition("=")[0] not in keys)]
+        words = [*words, *(f"{key}={QUICK[key]}" for key in QUICK if key not in keys)]
     takes_device = {"train", "val", "predict", "benchmark"} & set(words)
     return [*words, "device=cpu"] if takes_device and "device" not in keys else words
 

@@ -44,7 +44,7 @@ def epoch_lines(row: Row, settings: TrainSettings, with_header: bool) -> list[st
     if with_header:
         lines.insert(0, "  ".join(f"{name:>{width}}" for name, _, width in cells))
     if "train/skipped" in row:
-        lines.append(f"{row['train/skipped']:.0f} steps of it were not finite and skipped")
+        lines.append(f"steps not finite and skipped: {row['train/skipped']:.0f}")
     return lines
 
 

@@ -46,7 +46,7 @@ def test_the_columns_are_aligned_and_fit_80() -> None:
 def test_an_epoch_without_validation_has_dashes_and_skipped_steps_are_named() -> None:
     line, skipped = epoch_lines(ROW | {"train/skipped": 2}, SETTINGS, with_header=False)
     assert line.split()[4:8] == ["-", "-", "-", "-"]
-    assert skipped == "2 steps of it were not finite and skipped"
+    assert skipped == "steps not finite and skipped: 2"
 
 
 def test_undefined_scores_are_dashes() -> None:

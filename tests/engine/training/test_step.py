@@ -55,7 +55,7 @@ def test_a_non_finite_step_is_skipped_and_counted(
     rows = read_rows(tmp_path / "train")
     assert [row["train/skipped"] for row in rows] == ["2", "1"]
     assert float(rows[0]["train/loss"]) > 0
-    assert "2 steps not finite and skipped" in capsys.readouterr().err
+    assert "steps not finite and skipped: 2" in capsys.readouterr().err
 
 
 def test_three_non_finite_steps_end_the_run_with_a_record_to_repeat(

@@ -59,18 +59,21 @@ _WINDOW = "there is no window; predict writes the images, and Results.show() ope
 _TEST_TIME = "there is no augmentation at prediction; leave it out"
 _FEATURES = "feature maps are not drawn; leave it out"
 _LAYOUT = "the memory layout is chosen by rtdetr and does not change results"
-_BOXES = "boxes are always drawn; in Python use Results.plot(boxes=False)"
 _PREDICT_WRITES = "`rtdetr predict` writes it"
 _NO_FOLDER = "an export has no run folder; give output="
 _PATH = "give the parent folder as project= and the folder as name="
+_CLASSES = "classes of Ultralytics are not used; model.add_callback acts on a run"
 _RUNTIME = "open the exported file, which ONNX Runtime, OpenVINO or TensorRT runs"
 _GEOMETRY = "rtdetr has no such augmentation; it has zoom_out, iou_crop, flip, mosaic and mixup"
 _COLORS = "photometric= is the probability of color changes; photometric=0 turns them off"
 _SMALLER = "zoom_out= and iou_crop= are the probabilities of a smaller or shifted image"
+_RECIPE = "the recipe's photometric, zoom_out and iou_crop change colors, size and place"
 _OUTPUT = "log output goes to stderr, results go to stdout; their amount is fixed"
 _ONLY_NMS = "Ultralytics uses it for NMS inside the exported file; RT-DETR needs none"
 _PRECISION = "16 is half=true; 32 is the default"
-_LR = "the recipe's is 1e-4 with AdamW; a rate made for SGD (0.01) is too high for it"
+_LR = (
+    "the recipe's is 1e-4 with AdamW; 0.01, Ultralytics' default, has no effect without optimizer="
+)
 _RESCALED = "batch= is used as given; accumulate= sums the gradients of several batches"
 _WARM_UP = "the warm-up raises all learning rates from 0 and keeps the momentum"
 
@@ -131,7 +134,7 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
         NoEffect(
             "schedule=cosine ends at 1 % of lr",
             (0.01,),
-            "schedule=cosine ends at 1 % of lr, flat_cosine at 50 %, constant at 100 %",
+            "schedule=cosine ends at 1 % of lr, flat_cosine at 50 %, constant at 100 %; leave it out",
         ),
     ),
     ("train", "cos_lr", Renamed("schedule", "True is schedule=cosine, False leaves the recipe's")),
@@ -145,7 +148,7 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
     ("train", "pose kobj rle angle dlog dgrad dlam", NoEffect(_OTHER_TASK)),
     ("train", "overlap_mask mask_ratio", NoEffect(_OTHER_TASK)),
     ("train", "label_smoothing", Refused("the class target is the IoU of the box", _OFF)),
-    ("train", "dropout", Refused("RT-DETR trains without dropout; leave it out", _OFF)),
+    ("train", "dropout", NoEffect(_CLASSIFY)),
     # the augmentation of training
     ("train", "fliplr", Renamed("flip")),
     ("train", "multi_scale", Same("the default is 0.25, for R18 0")),
@@ -156,8 +159,11 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
         "close_mosaic",
         Renamed("dense_epochs", "N is dense_epochs=0,EPOCHS-N, and needs mosaic or mixup"),
     ),
-    ("train", "hsv_h hsv_s hsv_v", NoEffect(_COLORS, (0, None), f"{_COLORS}; leave it out")),
-    ("train", "translate scale", NoEffect(_SMALLER, (0, None), f"{_SMALLER}; leave it out")),
+    ("train", "hsv_h", NoEffect(_RECIPE, (0.015, 0, None), f"{_COLORS}; leave it out")),
+    ("train", "hsv_s", NoEffect(_RECIPE, (0.7, 0, None), f"{_COLORS}; leave it out")),
+    ("train", "hsv_v", NoEffect(_RECIPE, (0.4, 0, None), f"{_COLORS}; leave it out")),
+    ("train", "translate", NoEffect(_RECIPE, (0.1, 0, None), f"{_SMALLER}; leave it out")),
+    ("train", "scale", NoEffect(_RECIPE, (0.5, 0, None), f"{_SMALLER}; leave it out")),
     ("train", "degrees shear perspective bgr cutmix copy_paste", Refused(_GEOMETRY, _OFF)),
     ("train", "flipud", Refused("only left and right are flipped, by flip=", _OFF)),
     ("train", "copy_paste_mode", NoEffect("there is no copy_paste")),
@@ -188,13 +194,14 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
     ("val", "save", NoEffect("the run folder is always written")),
     # predict
     ("predict", "source", Same("images, folders, patterns and .txt lists; no video yet")),
-    ("predict", "conf save save_txt save_crop show_labels show_conf line_width", Same()),
+    ("predict", "conf save save_txt save_crop show_labels show_conf show_boxes", Same()),
+    ("predict", "line_width", Same()),
     ("predict", "batch", Same("-1 is the default")),
     ("predict", "save_conf", Same("has no effect without save_txt")),
     ("predict", "hide_labels", Renamed("show_labels", "negated")),
     ("predict", "hide_conf", Renamed("show_conf", "negated")),
     ("predict", "line_thickness", Renamed("line_width")),
-    ("predict", "show_boxes boxes", Refused(_BOXES, (True, None))),
+    ("predict", "boxes", Renamed("show_boxes")),
     ("predict", "font_size", Refused("in Python use Results.plot(font_size=)", (None,))),
     ("predict", "data", NoEffect("class names come from the weights")),
     ("predict", "vid_stride", Refused(_VIDEO, (1, None))),
@@ -238,6 +245,7 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
     ("train val predict", "show", Refused(_WINDOW, _OFF)),
     ("train val predict", "dnn", Refused(_RUNTIME, _OFF)),
     ("train val predict", "save_dir", Refused(_PATH, (None,))),
+    ("train val predict", "trainer validator predictor", Refused(_CLASSES, (None,))),
     ("train val", "save_hybrid", Refused("labels and detections are not mixed", _OFF)),
     ("val predict", "compile", NoEffect("only training compiles; an exported file is faster")),
     ("train val predict", "channels_last", NoEffect(_LAYOUT)),

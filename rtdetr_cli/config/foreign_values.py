@@ -100,7 +100,7 @@ def without_defaults(mode: str, values: Pairs, file: str) -> dict[str, Any]:
     }
     used = {key: value for key, value in own.items() if not _is_elsewhere(mode, key)}
     say(
-        f"{file}: {len(kept) - len(own)} keys have Ultralytics' default values and are left out; "
+        f"{file}: keys with Ultralytics' default values are left out ({len(kept) - len(own)}); "
         "rtdetr's own defaults apply"
     )
     if len(used) < len(own):
@@ -230,8 +230,11 @@ def _batch(value: object, _: Pairs) -> dict[str, object]:
 
 def _device(value: object, _: Pairs) -> dict[str, object]:
     numbers = _whole_numbers(value)
-    if numbers == [-1]:
-        raise UsageError("device=-1: idle GPUs are not searched; give its number, such as device=0")
+    if -1 in numbers:
+        raise UsageError(
+            f"device={','.join(map(str, numbers))}: idle GPUs are not searched; give numbers, "
+            "such as device=0"
+        )
     return {"device": ",".join(map(str, numbers)) if numbers else value or None}
 
 
@@ -297,6 +300,9 @@ def _cosine(value: object, _: Pairs) -> dict[str, object]:
 
 def _learning_rate(value: object, context: Pairs) -> dict[str, object]:
     lr, optimizer = _plain(value), str(context.get("optimizer") or "auto").lower()
+    if isinstance(lr, float) and lr == DEFAULTS["lr0"] and optimizer == "auto":
+        note("lr0=0.01 has no effect without optimizer=, as in Ultralytics; lr= is the recipe's")
+        return {}
     has_weights = context.get("pretrained") or not is_architecture(str(context.get("model")))
     usual = _RECIPE_LR if has_weights else _SCRATCH_LR
     if isinstance(lr, float) and lr >= 10 * usual and optimizer != "sgd":

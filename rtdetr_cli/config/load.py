@@ -17,7 +17,7 @@ from rtdetr_cli.config.scale import check_architecture
 from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
 from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
 from rtdetr_cli.core.errors import ConfigError, nearest
-from rtdetr_cli.core.files import asset_dir, special_file, user_path
+from rtdetr_cli.core.files import asset_dir, is_there, special_file, user_path
 
 _BACKBONES: dict[str, type[HGNetv2Config | PResNetConfig]] = {
     "hgnetv2": HGNetv2Config,
@@ -34,7 +34,7 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     try:
         values = parse_yaml(read_bounded(path))
     except UnreadableFileError as error:
-        raise ConfigError(f"{path} {error}") from None
+        raise ConfigError(f"{path} {error}{_neighbour(Path(path))}") from None
     except BrokenYamlError as error:
         line = f":{error.line}" if error.line else ""
         raise ConfigError(f"{path}{line}: broken YAML: {error.problem}") from None
@@ -44,6 +44,13 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     if number is not None:
         raise ConfigError(f"{path}: {number} is not a key; keys are strings")
     return values
+
+
+def _neighbour(path: Path) -> str:
+    """Hint at a YAML file of a similar name beside a missing one."""
+    if is_there(path) or not is_there(path.parent):
+        return ""
+    return nearest(path.name, (other.name for other in path.parent.glob("*.yaml")))
 
 
 def load_model_config(name_or_path: str | Path) -> ModelConfig:

@@ -219,7 +219,10 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
         scores=settings.save_conf,
         crops=settings.save_crop,
         style=DrawStyle(
-            labels=settings.show_labels, conf=settings.show_conf, line_width=settings.line_width
+            boxes=settings.show_boxes,
+            labels=settings.show_labels,
+            conf=settings.show_conf,
+            line_width=settings.line_width,
         ),
     )
 

@@ -29,7 +29,7 @@ KEYS = {
         "hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr mosaic mixup "
         "cutmix copy_paste copy_paste_mode auto_augment erasing crop_fraction augmentations "
         "augment task mode cfg split save_json save_hybrid conf iou max_det half dnn show "
-        "save_txt save_conf tracker nms "
+        "save_txt save_conf tracker nms trainer "
     ),
     "val": (
         "model data imgsz batch save_json save_hybrid conf iou max_det quantize half device dnn "
@@ -130,8 +130,8 @@ def test_a_refused_key_says_why_and_takes_its_neutral_value_silently(mode, key, 
     ("mode", "key"), [row for row in ROWS if row[1] in DEFAULTS and row[1] != "val"]
 )
 def test_ultralytics_default_values_never_end_a_command_of_ours(mode, key):
-    """hsv, translate and scale are on by default there, and the format and mode are others."""
-    if key in {"hsv_h", "hsv_s", "hsv_v", "translate", "scale", "format", "mode"}:
+    """The default format and mode are others there."""
+    if key in {"format", "mode"}:
         return
     if DEFAULTS[key] is not None or key not in {"data", "source"}:
         settings_from_pairs(MODES[mode], {**NEEDED.get(mode, {}), key: DEFAULTS[key]})

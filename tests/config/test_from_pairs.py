@@ -91,7 +91,7 @@ def test_cfg_takes_their_args_yaml(tmp_path: Path, capsys):
     assert (built.model, built.data, built.epochs, built.batch) == ("rtdetr-l.pt", "x", 30, 8)
     assert (built.lr, built.schedule, built.optimizer) == (2e-4, "cosine", "adamw")
     assert capsys.readouterr().err.splitlines() == [
-        f"{file}: 6 keys have Ultralytics' default values and are left out; "
+        f"{file}: keys with Ultralytics' default values are left out (6); "
         "rtdetr's own defaults apply",
         f"{file}: not used in train: vid_stride",
     ]

@@ -162,6 +162,9 @@ def test_unreadable_yaml(tmp_path: Path) -> None:
         load_yaml(tmp_path / "binary.yaml")
     with pytest.raises(ConfigError, match="does not exist"):
         load_yaml(tmp_path / "absent.yaml")
+    (tmp_path / "train_copy.yaml").write_text("epochs: 3\n")
+    with pytest.raises(ConfigError, match=r"not exist; did you mean train_copy\.yaml\?"):
+        load_yaml(tmp_path / "default_copy.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_yaml(tmp_path)
     os.mkfifo(tmp_path / "fifo.yaml")

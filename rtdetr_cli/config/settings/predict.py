@@ -53,6 +53,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
     """Draw class names."""
     show_conf: bool = True
     """Draw scores."""
+    show_boxes: bool = True
+    """Draw boxes; without them class names and scores remain."""
     line_width: Annotated[int, Range(1, 1000)] | None = None
     """Line width of the boxes in pixels; None: from the image size."""
 

@@ -14,8 +14,21 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = ["RTDETR", "Results", "__version__"]
 
-_THEIRS = {"YOLO", "YOLOE", "YOLOWorld", "NAS", "SAM", "FastSAM"}
-"""Classes of Ultralytics for other networks."""
+_NETWORK = "only RTDETR: from rtdetr_cli import RTDETR"
+_PARTS = "RTDETR(...) has train, val and predict, and add_callback acts on them"
+_SETTINGS = "but keys of each call, or a file of them as cfg=FILE"
+_INSTEAD = {
+    **dict.fromkeys(("YOLO", "YOLOE", "YOLOWorld", "NAS", "SAM", "FastSAM"), _NETWORK),
+    **dict.fromkeys(("DetectionTrainer", "DetectionValidator", "DetectionPredictor"), _PARTS),
+    **dict.fromkeys(("RTDETRTrainer", "RTDETRValidator", "RTDETRPredictor"), _PARTS),
+    **dict.fromkeys(("settings", "SETTINGS"), _SETTINGS),
+    "benchmark": 'but a method: RTDETR("rtdetr-l.pt").benchmark(data="coco8.yaml")',
+    "checks": "but `rtdetr env` prints versions, devices and caches",
+    "download": "weights and data sets are fetched when a run names them",
+    "hub": "there is no account and no upload",
+    "solutions": "applications on video are not supported yet",
+}
+"""Names of Ultralytics that are not here, and what to do instead."""
 
 share_cores()  # before torch is imported, which reads it once
 
@@ -30,6 +43,6 @@ def __getattr__(name: str) -> object:
         from rtdetr_cli.core.results import Results
 
         return Results
-    if name in _THEIRS:  # an ImportError is shown as it is; `from` would replace an AttributeError
-        raise ImportError(f"rtdetr_cli has no {name}, only RTDETR: from rtdetr_cli import RTDETR")
+    if name in _INSTEAD:  # an ImportError is shown as it is; `from` would replace an AttributeError
+        raise ImportError(f"rtdetr_cli has no {name}, {_INSTEAD[name]}")
     raise AttributeError(f"module rtdetr_cli has no attribute {name}")

@@ -58,8 +58,24 @@ class RTDETR(OpenedModel):
         metrics: of the last `val` or `train`; None before.
     """
 
-    def __init__(self, model: str | Path = "rtdetr-l.pt", device: str | int | None = None) -> None:
-        """Open a detector; see OpenedModel."""
+    def __init__(
+        self,
+        model: str | Path = "rtdetr-l.pt",
+        device: str | int | None = None,
+        *,
+        task: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Open a detector; see OpenedModel.
+
+        Args:
+            model: weights, an exported file, an architecture or a published name.
+            device: cpu, cuda, cuda:1, mps or 0; None: the first available.
+            task: detect or None; another task of Ultralytics is refused.
+            verbose: no effect.
+        """
+        if task not in {None, self.task}:
+            raise UsageError(f"task={task} is not supported: RT-DETR detects objects (task=detect)")
         self.trainer: TrainState | None = None
         self.predictor: PredictState | None = None
         self.metrics: Metrics | None = None
@@ -242,9 +258,10 @@ class RTDETR(OpenedModel):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
+            # name=None: otherwise a traceback ends with Python's own guess, "Did you mean: 'task'?"
             known = (public for public in dir(type(self)) if not public.startswith("_"))
             reason = f": {_ABSENT[name]}" if name in _ABSENT else nearest(name, known)
-            raise AttributeError(f"RTDETR has no {name}{reason}")
+            raise AttributeError(f"RTDETR has no {name}{reason}", name=None, obj=None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "predictor": None}  # its results may be anything

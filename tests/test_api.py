@@ -1,5 +1,6 @@
 """The Python class RTDETR: the interface of Ultralytics without its sticky state."""
 
+import traceback
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import rtdetr_cli
 from rtdetr_cli import RTDETR, Results
 from rtdetr_cli.backends.torch import build_network
 from rtdetr_cli.config.load import load_model_config
@@ -290,6 +292,33 @@ def test_val_remembers_and_predict_does_not(weights, monkeypatch):
     assert (calls[2].data, calls[2].imgsz, calls[2].batch) == ("b.yaml", None, 16)
     model(IMAGE)
     assert (model.predictor.args.batch, model.predictor.args.imgsz) == (1, None)
+
+
+def test_the_task_may_be_named(weights):
+    assert RTDETR(weights, "cpu", task="detect", verbose=False).task == "detect"
+    with pytest.raises(UsageError, match="task=segment is not supported: RT-DETR detects objects"):
+        RTDETR(weights, task="segment")
+
+
+def test_python_adds_no_guess_to_a_reason(model):
+    with pytest.raises(AttributeError) as caught:
+        model.track(IMAGE)
+    last = "".join(traceback.format_exception(caught.value)).rstrip().splitlines()[-1]
+    assert last.endswith("model(frame) detects in one frame")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("benchmark", r'but a method: RTDETR\("rtdetr-l.pt"\)'),
+        ("DetectionTrainer", "RTDETR.* has train, val and predict"),
+        ("settings", "but keys of each call, or a file"),
+        ("checks", "but `rtdetr env` prints"),
+    ],
+)
+def test_names_of_ultralytics_say_what_to_use(name, reason):
+    with pytest.raises(ImportError, match=f"rtdetr_cli has no {name}, {reason}"):
+        getattr(rtdetr_cli, name)
 
 
 def test_a_model_of_ultralytics_is_refused_in_one_sentence():

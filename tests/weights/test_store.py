@@ -368,6 +368,16 @@ def test_yolo_networks_are_refused_by_name(name):
         resolve_weights(name)
 
 
+def test_a_run_folder_of_ultralytics_is_answered_with_ours(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/train/weights").mkdir(parents=True)
+    (tmp_path / "runs/train/weights/best.pt").touch()
+    with pytest.raises(WeightsError, match=r"not in runs/detect: give runs/train/weights/best\.pt"):
+        resolve_weights("runs/detect/train/weights/best.pt")
+    with pytest.raises(WeightsError, match=r"runs/detect/other/weights/best\.pt does not exist$"):
+        resolve_weights("runs/detect/other/weights/best.pt")
+
+
 @pytest.mark.parametrize("name", ["rtdetr-n", "rtdetr-n.pt"])
 def test_an_architecture_without_published_weights_is_named(name, home):
     with pytest.raises(WeightsError, match="has no published weights; train it: rtdetr train mod"):

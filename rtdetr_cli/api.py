@@ -127,7 +127,7 @@ class RTDETR(OpenedModel):
             DataError: the source does not exist, or none of its images can be read.
             UsageError: an unknown key, a wrong type, a value out of range.
         """
-        if "embed" in settings:
+        if settings.get("embed") is not None:
             raise UsageError("embed is a method: model.embed(source) returns a vector per image")
         self.predictor = PredictState(self._predict_settings(source, settings), self._callbacks)
         detector = self._at(self.predictor.args)
@@ -137,7 +137,9 @@ class RTDETR(OpenedModel):
 
     __call__ = predict
 
-    def embed(self, source: SourceLike | None = None, **settings: object) -> list[Tensor]:
+    def embed(
+        self, source: SourceLike | None = None, *, verbose: bool = False, **settings: object
+    ) -> list[Tensor]:
         """A feature vector per image, for search and clustering: (C,) float32 on the CPU.
 
         It is the mean over all positions of the hybrid encoder's stride-32 output, the last map
@@ -145,6 +147,7 @@ class RTDETR(OpenedModel):
 
         Args:
             source: as in `predict`; unreadable images are named on stderr and left out.
+            verbose: no effect.
             **settings: imgsz, batch and device, as in `predict`.
 
         Raises:

@@ -240,6 +240,7 @@ def test_a_call_without_a_source_says_what_to_give(model):
         model(0)
     with pytest.raises(UsageError, match=r"embed is a method: model\.embed\(source\)"):
         model(IMAGE, embed=[4])
+    assert len(model(IMAGE, embed=None)) == 1
 
 
 def test_predict_events_see_and_change_the_results(weights, tmp_path):
@@ -248,7 +249,9 @@ def test_predict_events_see_and_change_the_results(weights, tmp_path):
         model.add_callback(event, lambda state, event=event: seen.append((event, state.seen)))
 
     def pair(state):
-        images = [one.image for one in state.batch if one.image is not None]
+        paths, images, _ = state.batch
+        assert paths == [one.path for one in state.results]
+        assert all((image == IMAGE).all() for image in images)  # BGR, as it was given
         state.results = zip(state.results, images, strict=True)
 
     model.add_callback("on_predict_batch_end", pair)

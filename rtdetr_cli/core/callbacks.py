@@ -7,6 +7,7 @@ engine/training/events.py, ValState, PredictState and ExportState in engine/.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 from rtdetr_cli.core.errors import UsageError, nearest
@@ -76,9 +77,19 @@ class Callbacks:
         return any(self.functions[event] for event in events)
 
     def call(self, event: str, state: object) -> None:
-        """Call the functions of an event."""
+        """Call the functions of an event.
+
+        Raises:
+            UsageError: one of them changes the settings.
+        """
         for function in self.functions[event]:
-            function(state)
+            try:
+                function(state)
+            except FrozenInstanceError as error:
+                raise UsageError(
+                    f"a callback of {event} changes a setting ({error}); settings hold for the "
+                    "whole run, give them to the call"
+                ) from error
 
     def _of(self, method: str, event: str) -> list[Callback]:
         if event not in self.functions:

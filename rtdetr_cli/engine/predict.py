@@ -148,7 +148,7 @@ def _outcomes(
     images = iter(source)
     state.call("on_predict_start")
     while batch := list(islice(images, settings.batch)):
-        state.batch = batch
+        state.images = batch
         state.call("on_predict_batch_start")
         readable = [(one.path, one.image) for one in batch if one.image is not None]
         state.results = _detect(detector, readable, settings) if readable else []

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.media.source import SourceImage
 
@@ -67,7 +70,7 @@ class PredictState:
 
     Attributes:
         args: the settings.
-        batch: the current images, in the order of the source: path, (H, W, 3) RGB pixels or None,
+        images: the current ones, in the order of the source: path, (H, W, 3) RGB pixels or None,
             and the error of an unreadable one.
         results: Results of its readable images, from on_predict_postprocess_end on. A callback may
             change or replace them; one item per image is returned to the caller.
@@ -77,10 +80,18 @@ class PredictState:
 
     args: PredictSettings
     callbacks: Callbacks = field(default_factory=Callbacks, repr=False)
-    batch: list[SourceImage] = field(default_factory=list, repr=False)
+    images: list[SourceImage] = field(default_factory=list, repr=False)
     results: Sequence[Any] = ()
     seen: int = 0
     save_dir: Path | None = None
+
+    @property
+    def batch(self) -> tuple[list[str], list[Pixels], list[str]]:
+        """Paths, (H, W, 3) BGR images and log lines of the readable `images`, as in Ultralytics."""
+        readable = [(one.path, one.image) for one in self.images if one.image is not None]
+        paths = [path for path, _ in readable]
+        pixels = [np.ascontiguousarray(rgb[..., ::-1]) for _, rgb in readable]
+        return paths, pixels, [f"image {path}: " for path in paths]
 
     def call(self, event: str) -> None:
         """Call the functions of an event."""
@@ -92,11 +103,11 @@ class PredictState:
         Raises:
             UsageError: a callback has changed the number of results.
         """
-        results, count = list(self.results), sum(one.image is not None for one in self.batch)
+        results, count = list(self.results), sum(one.image is not None for one in self.images)
         if len(results) != count:
             raise UsageError(f"a callback has left {len(results)} results of {count} images")
         found = iter(results)
-        return (next(found) if one.image is not None else one for one in self.batch)
+        return (next(found) if one.image is not None else one for one in self.images)
 
 
 @dataclass

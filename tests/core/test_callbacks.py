@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.callbacks import EVENTS, Callbacks
 from rtdetr_cli.core.errors import UsageError
 
@@ -46,3 +47,14 @@ def test_an_unknown_event_is_named_with_the_nearest():
         Callbacks().clear("on_train_ends")
     with pytest.raises(UsageError, match="events are on_pretrain_routine_start, "):
         Callbacks().add("qqq", print)
+
+
+def test_settings_cannot_be_changed_in_a_callback():
+    """As the documentation of Ultralytics does with `predictor.args.save`."""
+    callbacks = Callbacks()
+    callbacks.add("on_predict_postprocess_end", lambda args: setattr(args, "save", True))
+    sentence = (
+        r"changes a setting \(cannot assign to field 'save'\); settings hold for the whole run"
+    )
+    with pytest.raises(UsageError, match=f"a callback of on_predict_postprocess_end {sentence}"):
+        callbacks.call("on_predict_postprocess_end", PredictSettings(source="x"))

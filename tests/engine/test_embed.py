@@ -14,7 +14,7 @@ IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np
 
 def test_a_vector_is_the_mean_of_the_last_map_of_the_encoder(tiny_yaml, tiny_config, capsys):
     model = RTDETR(tiny_yaml, "cpu")
-    vectors = model.embed(IMAGES, imgsz=64, batch=2)
+    vectors = model.embed(IMAGES, imgsz=64, batch=2, verbose=False)
     assert [tuple(one.shape) for one in vectors] == [(tiny_config.encoder.hidden_dim,)] * 3
     assert {one.dtype for one in vectors} == {torch.float32}
     rgb = torch.from_numpy(IMAGES[2][..., ::-1].copy()).permute(2, 0, 1)[None] / 255

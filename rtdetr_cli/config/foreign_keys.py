@@ -134,7 +134,7 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
         NoEffect(
             "schedule=cosine ends at 1 % of lr",
             (0.01,),
-            "schedule=cosine ends at 1 % of lr, flat_cosine at 50 %, constant at 100 %; leave it out",
+            "schedule=cosine ends at 1 % of lr, flat_cosine at 50 %; leave it out",
         ),
     ),
     ("train", "cos_lr", Renamed("schedule", "True is schedule=cosine, False leaves the recipe's")),

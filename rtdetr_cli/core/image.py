@@ -66,6 +66,15 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
+def is_animated(path: str | Path) -> bool:
+    """Whether a file has a second frame that can be found."""
+    try:
+        with _opened(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except DataError:
+        return False
+
+
 def to_rgb(image: Image.Image) -> Pixels:
     """Convert a Pillow image of any mode to (H, W, 3) uint8 RGB, upright; alpha is dropped."""
     if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:

@@ -32,7 +32,7 @@ Index: TypeAlias = "int | slice | list[int] | Array"
 Style: TypeAlias = "bool | float | str | tuple[int, int, int] | None"
 Painter: TypeAlias = "Callable[[Pixels, Boxes, Mapping[int, str], DrawStyle], Pixels]"
 
-_OTHER_TASKS = {"kpt_line", "kpt_radius", "masks", "probs", "txt_color"}
+_OTHER_TASKS = {"im_gpu", "kpt_line", "kpt_radius", "masks", "probs", "txt_color"}
 """Options of Ultralytics' `plot` that have no effect on boxes and their labels there either."""
 
 
@@ -331,7 +331,8 @@ class Results(Table):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
-            known = (public for public in dir(type(self)) if not public.startswith("_"))
+            values = {public: getattr(type(self), public) for public in dir(type(self))}
+            known = (key for key, value in values.items() if key[0] != "_" and value is not None)
             raise AttributeError(f"Results of a detector have no {name}{nearest(name, known)}")
 
     def _draw(self, image: Pixels, **style: Style) -> Pixels:

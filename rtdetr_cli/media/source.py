@@ -18,14 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import DataError, UsageError, nearest
 from rtdetr_cli.core.files import refuse_special, special_file, user_path
-from rtdetr_cli.core.image import IMAGE_SUFFIXES, Pixels, read_image, read_image_size, to_rgb
+from rtdetr_cli.core.image import (
+    IMAGE_SUFFIXES,
+    Pixels,
+    is_animated,
+    read_image,
+    read_image_size,
+    to_rgb,
+)
 
 SourceLike: TypeAlias = "str | Path | NDArray[Any] | Image.Image | Tensor | Sequence[SourceLike]"
 
 _VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+    | {".streams"}
 )
 _FOREIGN_SUFFIXES = frozenset({".avif", ".dng", ".heic", ".heif"})
 """Formats that Pillow may not support; attempted, so that they are reported, not skipped."""
@@ -62,9 +71,9 @@ def open_source(source: SourceLike) -> Source:
 
     Args:
         source: an image file, a folder, a pattern (`**` searches subfolders), a .txt file with one
-            path per line, a NumPy array ((H, W, 3) uint8 **BGR** as OpenCV reads it, also gray or
-            with alpha), a Pillow image, a tensor ((B, 3, H, W) RGB, float in 0..1 or uint8), or a
-            list of these.
+            path per line, a .csv file of paths, a NumPy array ((H, W, 3) uint8 **BGR** as OpenCV
+            reads it, also gray or with alpha), a Pillow image, a tensor ((B, 3, H, W) RGB, float in
+            0..1 or uint8), or a list of these.
 
     Raises:
         DataError: a path does not exist, contains no images, or is a video, a camera or a URL.
@@ -118,7 +127,7 @@ def _matching_files(source: str) -> list[Path]:
     if path.is_dir():
         return _images_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")
     refuse_special(path, DataError)
-    if path.suffix.lower() == ".txt" and path.is_file():
+    if path.suffix.lower() in {".txt", ".csv"} and path.is_file():
         return _listed(path)
     if path.exists():
         _refuse_video(path)
@@ -155,14 +164,18 @@ def _looks_like_image(path: Path) -> bool:
 
 
 def _listed(list_file: Path) -> list[Path]:
-    """Read the paths in a .txt file, relative to its folder or else to the current one."""
+    """Read the paths in a .txt file, relative to its folder or else to the current one.
+
+    In a .csv file, commas also separate them, as in Ultralytics.
+    """
     try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+        text = list_file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{list_file}: cannot be read as a list of paths") from error
+    is_csv = list_file.suffix.lower() == ".csv"
     paths = []
-    for number, line in enumerate(lines, start=1):
-        if name := line.strip():
+    for number, line in enumerate(text.splitlines(), start=1):
+        for name in filter(None, map(str.strip, line.split(",") if is_csv else [line])):
             beside = list_file.parent / name
             path = beside if beside.exists() else Path(name)
             refuse_special(path, DataError)
@@ -181,7 +194,10 @@ def _refuse_video(path: Path) -> None:
 
 def _read_file(path: Path) -> Pixels:
     _refuse_video(path)
-    return read_image(path)
+    image = read_image(path)
+    if path.suffix.lower() == ".gif" and is_animated(path):
+        warn(f"{path}: only the first frame is used; video sources are not supported yet")
+    return image
 
 
 def _read_pillow(image: Image.Image, name: str) -> Pixels:

@@ -212,7 +212,7 @@ def test_the_default_font_of_ultralytics_is_the_default_font():
     fonts = []
     painter = lambda image, boxes, names, style: fonts.append(style.font) or image  # noqa: E731
     results = make_results(painter=painter)
-    results.plot(font="Arial.ttf")
+    results.plot(font="Arial.ttf", im_gpu=None)
     results.plot(font="other.ttf")
     assert fonts == [None, "other.ttf"]
 
@@ -242,6 +242,8 @@ def test_a_image_that_cannot_be_encoded_is_one_sentence(tmp_path):
 
 def test_absent_names_say_so_and_copies_work():
     results = make_results()
+    with pytest.raises(AttributeError, match=r"have no keys$"):  # keypoints are None
+        results.keys  # noqa: B018
     with pytest.raises(AttributeError, match=r"have no sumary; did you mean summary\?"):
         results.sumary  # noqa: B018
     assert not hasattr(results, "speeds")

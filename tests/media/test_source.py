@@ -66,6 +66,24 @@ def test_a_list_file_is_read_relative_to_its_folder(tmp_path):
     np.testing.assert_array_equal(found.image, BLUE_RGB)
 
 
+def test_a_csv_file_lists_paths_in_lines_or_between_commas(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        write(tmp_path / name)
+    (tmp_path / "list.csv").write_text("a.png, b.png\nc.png\n")
+    assert names(tmp_path / "list.csv", tmp_path) == ["a.png", "b.png", "c.png"]
+
+
+def test_an_animation_says_that_one_frame_is_used(tmp_path, capsys):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "one.gif")
+    (found,) = open_source(tmp_path / "two.gif")
+    assert found.image[0, 0].tolist() == [255, 0, 0]
+    assert "two.gif: only the first frame is used" in capsys.readouterr().err
+    list(open_source(tmp_path / "one.gif"))
+    assert capsys.readouterr().err == ""
+
+
 def test_arrays_are_bgr_and_pillow_and_tensors_are_rgb():
     tensor = torch.from_numpy(BLUE_RGB.copy()).permute(2, 0, 1)
     sources = [BLUE_BGR, Image.fromarray(BLUE_RGB), tensor, tensor[None] / 255, (BLUE_BGR[:2],)]
@@ -124,6 +142,7 @@ def test_what_is_no_image_says_what_was_expected(source, sentence):
         ("{root}/bad.txt", r"bad\.txt:2: no such image: nope\.jpg"),
         ("{root}/blank.txt", "the list is empty"),
         ("{root}/road.mp4", "video sources are not supported"),
+        ("{root}/cameras.streams", "video sources are not supported"),
         ("https://example.com/bus.jpg", "network sources are not supported"),
         ("rtsp://10.0.0.1/live", "network sources are not supported"),
         ("a" * 5000, r"^a{200}: File name too long$"),
@@ -136,6 +155,7 @@ def test_what_cannot_be_opened_is_named_at_once(tmp_path, source, sentence):
     (tmp_path / "bad.txt").write_text("bus.jpg\nnope.jpg\n")
     (tmp_path / "blank.txt").write_text("\n")
     (tmp_path / "road.mp4").write_bytes(b"ftyp")
+    (tmp_path / "cameras.streams").write_text("rtsp://10.0.0.1/live\n")
     with pytest.raises(DataError, match=sentence):
         open_source(source.format(root=tmp_path))
 

@@ -28,7 +28,7 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
     }
 
     source: str
-    """Image, folder, glob pattern or .txt list."""
+    """Image, folder, glob pattern, or .txt or .csv list."""
 
     conf: Fraction = 0.25
     """Score threshold."""

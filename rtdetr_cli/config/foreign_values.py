@@ -124,15 +124,15 @@ def translate(mode: str, pairs: Pairs, context: Pairs, origin: str = "") -> dict
     Raises:
         UsageError: the key or the value is refused, or a key is given under two names.
     """
+    _require_supported(mode, pairs, origin)
     native: dict[str, Any] = {}
     origins: dict[str, str] = {}
     ignored: dict[str, list[str]] = {}
     for key, value in pairs.items():
         answer = FOREIGN_KEYS.get((mode, key), Same())
+        if isinstance(answer, NoEffect):
+            ignored.setdefault(answer.why, []).append(key)
         if isinstance(answer, NoEffect | Refused):
-            _refuse(answer, value, f"{origin}{mode}: {key}")
-            if isinstance(answer, NoEffect):
-                ignored.setdefault(answer.why, []).append(key)
             continue
         change = _VALUES.get((mode, key), _same(answer.to if isinstance(answer, Renamed) else key))
         for name, new in change(value, context).items():
@@ -145,15 +145,23 @@ def translate(mode: str, pairs: Pairs, context: Pairs, origin: str = "") -> dict
     return native
 
 
-def _refuse(answer: NoEffect | Refused, value: object, name: str) -> None:
-    """Refuse a value that would change the result."""
-    plain = _plain(value)
-    known = answer.only if isinstance(answer, NoEffect) else answer.neutral
-    if (isinstance(answer, NoEffect) and not known) or _is_among(plain, known):
-        return
-    why = answer.otherwise if isinstance(answer, NoEffect) else answer.why
-    shown = show_key(plain) if isinstance(plain, str) else show(plain)
-    raise UsageError(f"{name}={shown} is not supported: {why}")
+def _require_supported(mode: str, pairs: Pairs, origin: str) -> None:
+    """Refuse values that would change the result: the first with its reason, others by name."""
+    refused: dict[str, str] = {}
+    for key, value in pairs.items():
+        answer, plain = FOREIGN_KEYS.get((mode, key)), _plain(value)
+        if isinstance(answer, NoEffect) and answer.only and not _is_among(plain, answer.only):
+            why = answer.otherwise
+        elif isinstance(answer, Refused) and not _is_among(plain, answer.neutral):
+            why = answer.why
+        else:
+            continue
+        shown = show_key(plain) if isinstance(plain, str) else show(plain)
+        refused[f"{key}={shown}"] = why
+    if refused:
+        (first, why), *others = refused.items()
+        more = f" (nor {', '.join(other for other, _ in others)})" if others else ""
+        raise UsageError(f"{origin}{mode}: {first} is not supported{more}: {why}")
 
 
 @lru_cache(maxsize=1000)

@@ -107,6 +107,11 @@ def test_their_values_are_ours(mode, pairs, expected):
         ("train", {"device": -1}, "device=-1: idle GPUs are not searched; give numbers"),
         ("train", {"device": [-1, -1]}, "device=-1,-1: idle GPUs are not searched"),
         ("train", {"scale": 0.9}, "scale=0.9 is not supported: zoom_out= and iou_crop= are"),
+        (
+            "train",
+            {"hsv_h": 0.1, "box": 7, "shear": "2"},
+            "hsv_h=0.1 is not supported (nor shear=2):",
+        ),
         ("train", {"trainer": object}, "classes of Ultralytics are not used; model.add_callback"),
         ("train", {"lr": 1e-4, "lr0": 1e-4}, "train: lr0 and lr set the same key, lr; give one"),
         ("train", {"close_mosaic": "x"}, "close_mosaic must be a whole number, found 'x'"),

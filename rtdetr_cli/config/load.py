@@ -50,7 +50,8 @@ def _neighbour(path: Path) -> str:
     """Hint at a YAML file of a similar name beside a missing one."""
     if is_there(path) or not is_there(path.parent):
         return ""
-    return nearest(path.name, (other.name for other in path.parent.glob("*.yaml")))
+    hint = nearest(path.stem, (other.stem for other in path.parent.glob("*.yaml")))
+    return hint.replace("?", ".yaml?")
 
 
 def load_model_config(name_or_path: str | Path) -> ModelConfig:

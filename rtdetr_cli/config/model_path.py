@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rtdetr_cli.core.files import is_there
+
 RUN_WEIGHTS = ("best.pt", "last.pt")
 """Checkpoints of a run folder, in the order in which `model=runs/train` takes them."""
 _RESNETS = {"rtdetr-resnet50": "rtdetr-r50", "rtdetr-resnet101": "rtdetr-r101"}
@@ -30,7 +32,7 @@ def run_weights(folder: Path) -> Path | None:
 
 
 def why_foreign(model: str | Path) -> str | None:
-    """Why a name of another toolkit's model has no meaning here, as the end of a sentence."""
+    """Why an absent file with a name of another toolkit is absent, as the end of a sentence."""
     path = Path(model)
     if path.stem.lower().startswith("yolo"):
         return (
@@ -41,4 +43,7 @@ def why_foreign(model: str | Path) -> str | None:
     if ours:
         suffix = path.suffix if is_architecture(model) else ".pt"
         return f"is Ultralytics' own ResNet network; the one of the paper is {ours}{suffix}"
+    here = Path("runs", *path.parts[2:])
+    if path.parts[:2] == ("runs", "detect") and is_there(here):
+        return f"does not exist; runs are in runs/ here, not in runs/detect: give {here}"
     return None

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtdetr_cli.config.model_path import why_foreign
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.safe_pickle import (
     MAX_PICKLE_BYTES,
@@ -80,6 +81,8 @@ class TorchArchive:
         self.origin = path.name
         try:
             self._raw = _ShortReads(io.FileIO(path))
+        except FileNotFoundError:
+            raise WeightsError(f"{path} {why_foreign(path) or 'does not exist'}") from None
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
         try:

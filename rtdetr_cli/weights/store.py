@@ -19,7 +19,7 @@ from rtdetr_cli.core.console import say
 from rtdetr_cli.core.download import download, hold_to_sum, is_offline, record_sum
 from rtdetr_cli.core.download import mirrored as on_mirror
 from rtdetr_cli.core.errors import WeightsError, nearest
-from rtdetr_cli.core.files import asset_dir, is_there, refuse_special, user_path
+from rtdetr_cli.core.files import asset_dir, refuse_special, user_path
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import (
@@ -74,9 +74,6 @@ def _why_absent(given: Path) -> str:
     architecture = f"{given.stem if given.suffix == '.pt' else given.name}.yaml"
     if given.name == str(given) and (asset_dir("models") / architecture).is_file():
         return f"has no published weights; train it: rtdetr train model={architecture} data=my.yaml"
-    here = Path("runs", *given.parts[2:])
-    if given.parts[:2] == ("runs", "detect") and is_there(here):
-        return f"does not exist; runs are in runs/ here, not in runs/detect: give {here}"
     return f"does not exist{nearest(given.name, CATALOG)}"
 
 

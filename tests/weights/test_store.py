@@ -22,6 +22,7 @@ from rtdetr_cli.core import download
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights import catalog, store
+from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedBackbone
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -374,6 +375,8 @@ def test_a_run_folder_of_ultralytics_is_answered_with_ours(home, tmp_path, monke
     (tmp_path / "runs/train/weights/best.pt").touch()
     with pytest.raises(WeightsError, match=r"not in runs/detect: give runs/train/weights/best\.pt"):
         resolve_weights("runs/detect/train/weights/best.pt")
+    with pytest.raises(WeightsError, match=r"not in runs/detect: give runs/train/weights/best\.pt"):
+        TorchArchive(Path("runs/detect/train/weights/best.pt"))  # as `resume` opens it
     with pytest.raises(WeightsError, match=r"runs/detect/other/weights/best\.pt does not exist$"):
         resolve_weights("runs/detect/other/weights/best.pt")
 

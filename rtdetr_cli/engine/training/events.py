@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,6 +18,7 @@ from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.distributed import is_main_process, run_on_main
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.engine.training.ema import EMA
 from rtdetr_cli.engine.training.loggers import Loggers
@@ -29,7 +31,8 @@ from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 class TrainState:
     """The argument of a training callback; attribute names follow Ultralytics' trainer.
 
-    `model`, `ema`, `optimizer`, `lr`, `tloss`, `batch` and losses are there during the run only.
+    `model`, `ema`, `optimizer`, `lr`, `tloss`, `batch`, `validator` and losses are there during the
+    run only.
 
     Attributes:
         args: the settings of the run.
@@ -43,6 +46,7 @@ class TrainState:
         metrics: the epoch's row of results.csv; the final metrics at the end.
         fitness: AP of the last validation; None before it.
         best_fitness: the best AP so far; -1 before the first validation.
+        validator: the ValState of the last validation, with its `metrics`; None before it.
         stop: set it to end the run after this epoch.
     """
 
@@ -57,12 +61,14 @@ class TrainState:
         self.metrics: Row = {}
         self.fitness: float | None = None
         self.best_fitness = -1.0
+        self.validator: Any = None
         self.stop = False
         self._run: Run | None = None
 
     def follow(self, run: Run | None) -> None:
         """Give access to the parts of a run; None ends it and frees their memory."""
         self._run, self.batch, self.loss, self.loss_items = run, [], None, {}
+        self.validator = None
         if run is not None:
             self.args, self.save_dir = run.settings, run.run_dir
             self.epoch = self.start_epoch = run.progress.epoch
@@ -132,6 +138,7 @@ class TrainEvents:
     def __init__(self, settings: TrainSettings, callbacks: Callbacks) -> None:
         self.callbacks = callbacks.copy() if is_main_process() else Callbacks()
         self.state = TrainState(settings)
+        self.callbacks.add("on_val_end", lambda val: setattr(self.state, "validator", val))
         self.callbacks.call("on_pretrain_routine_start", self.state)
 
     @contextmanager
@@ -160,7 +167,9 @@ class TrainEvents:
     def epoch_start(self) -> None:
         """Before the first step of an epoch, or its first one after a resume."""
         self.state.epoch, self.state.epochs = self._run.progress.epoch, self._run.settings.epochs
-        self._call("on_train_epoch_start")
+        if self.callbacks.has("on_train_epoch_start"):
+            self._call("on_train_epoch_start")
+            self._refuse_thawed()
 
     def batch_start(self, batches: list[Batch]) -> None:
         """Before a step."""
@@ -204,6 +213,21 @@ class TrainEvents:
             if_it_raises.callback(self._save, event)
             self.callbacks.call(event, self.state)
             if_it_raises.pop_all()
+
+    def _refuse_thawed(self) -> None:
+        """Refuse a callback that unfreezes parameters, as the optimizer would not change them.
+
+        Raises:
+            UsageError: a parameter requires a gradient and is not in the optimizer.
+        """
+        groups = self._run.optimizer.param_groups
+        trained = {id(parameter) for group in groups for parameter in group["params"]}
+        for name, parameter in self._run.network.named_parameters():
+            if parameter.requires_grad and id(parameter) not in trained:
+                raise UsageError(
+                    f"a callback of on_train_epoch_start unfreezes {name}, which is not in the "
+                    "optimizer; train again from best.pt without freeze="
+                )
 
     def _within_step(self, event: str) -> None:
         """Call the listeners of an event inside a step, which is lost if one of them raises."""

@@ -9,6 +9,7 @@ import torch
 
 from rtdetr_cli import RTDETR
 from rtdetr_cli.core.callbacks import TRAIN_EVENTS, VAL_EVENTS
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.training.events import TrainState
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 from tests.engine.test_train import read_rows
@@ -97,6 +98,25 @@ def test_the_state_has_the_names_of_a_trainer(tiny_yaml, squares, tmp_path):
     assert (kept.epoch, kept.epochs, kept.batch) == (0, 1, [])
     with pytest.raises(AttributeError, match="from its start to its end only"):
         _ = kept.model
+
+
+def test_a_callback_reads_the_metrics_of_the_validation(tiny_yaml, squares, tmp_path):
+    model, seen = RTDETR(str(tiny_yaml)), []
+    model.add_callback(
+        "on_fit_epoch_end",
+        lambda state: seen.append((state.validator.metrics.box.map, state.fitness)),
+    )
+    model.train(**small(squares, tmp_path, epochs=1))
+    assert seen[0][0] == pytest.approx(seen[0][1], abs=1e-4)  # results.csv has rounded numbers
+    assert model.trainer.validator is None
+
+
+def test_a_callback_that_unfreezes_is_refused(tiny_yaml, squares, tmp_path):
+    """As the guide of Ultralytics on trainers does; here it would have no effect."""
+    model = RTDETR(str(tiny_yaml))
+    model.add_callback("on_train_epoch_start", lambda state: state.model.requires_grad_(True))
+    with pytest.raises(UsageError, match=r"unfreezes backbone\..* is not in the optimizer"):
+        model.train(**small(squares, tmp_path, epochs=1, freeze="backbone"))
 
 
 @pytest.mark.parametrize("event", ["on_train_batch_start", "on_train_batch_end"])

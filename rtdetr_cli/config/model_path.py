@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rtdetr_cli.core.files import is_there
@@ -34,6 +35,8 @@ def run_weights(folder: Path) -> Path | None:
 def why_foreign(model: str | Path) -> str | None:
     """Why an absent file with a name of another toolkit is absent, as the end of a sentence."""
     path = Path(model)
+    if re.match(r"[a-z]{2,}:/", str(model)):
+        return "is an address; download the file and give its path"
     if path.stem.lower().startswith("yolo"):
         return (
             "is a YOLO network, which is not part of this toolkit; model=rtdetr-l.pt, or see "

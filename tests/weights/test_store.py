@@ -381,6 +381,12 @@ def test_a_run_folder_of_ultralytics_is_answered_with_ours(home, tmp_path, monke
         resolve_weights("runs/detect/other/weights/best.pt")
 
 
+@pytest.mark.parametrize("name", ["https://example.com/models/a1", "http://localhost:8000/yolo"])
+def test_an_address_is_no_file(name, home):
+    with pytest.raises(WeightsError, match="is an address; download the file and give its path"):
+        resolve_weights(name)
+
+
 @pytest.mark.parametrize("name", ["rtdetr-n", "rtdetr-n.pt"])
 def test_an_architecture_without_published_weights_is_named(name, home):
     with pytest.raises(WeightsError, match="has no published weights; train it: rtdetr train mod"):

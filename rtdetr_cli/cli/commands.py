@@ -24,6 +24,7 @@ _VARIABLES = {
     "RTDETR_OFFLINE": "1: no network",
     "RTDETR_MIRROR": "address of a mirror of the published files",
     "RTDETR_YES": "1: download without asking",
+    "RTDETR_MAX_MEGAPIXELS": "size of the largest image that is decoded; 178 by default",
     "RTDETR_DEBUG": "1: show the traceback of an error",
 }
 

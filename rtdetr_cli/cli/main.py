@@ -21,10 +21,12 @@ from rtdetr_cli.cli.modes import RUN
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.core import console
-from rtdetr_cli.core.errors import RTDETRError, StorageError, printable
+from rtdetr_cli.core.errors import DataError, RTDETRError, StorageError, printable
 from rtdetr_cli.core.files import is_refusal, reason_of
 
 HELP = {"--help", "-h"}
+MAX_PROBLEMS = 20
+"""Errors of a data set that are printed before the last line; `rtdetr check` prints all."""
 
 
 def main() -> None:
@@ -69,6 +71,11 @@ def _run(arguments: Sequence[str]) -> int:
 def _explain(error: RTDETRError | OSError) -> int:
     """Print an error; returns its exit code."""
     if isinstance(error, RTDETRError):
+        if isinstance(error, DataError) and len(error.problems) > 1:
+            for problem in error.problems[:MAX_PROBLEMS]:
+                console.warn(problem)
+            if len(error.problems) > MAX_PROBLEMS:
+                console.warn("... ; `rtdetr check` lists up to 1000")
         console.error(str(error))
         return error.exit_code
     what = f"{error.filename}: " if error.filename else ""

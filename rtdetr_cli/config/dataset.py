@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +21,17 @@ MAX_CLASSES = 2**16
 """ImageNet has 21,841."""
 MAX_NAME = 200
 """Maximum characters of a class name."""
+MAX_KEYPOINTS = 10_000
 MAX_PART, MAX_PLACE = 255, 4000
 """Maximum bytes of a file name and of a path on common file systems."""
-_DERIVED = {"shapes", "origin", "script", "may_download"}  # fields that no YAML may set
+_DERIVED = {
+    "shapes",
+    "origin",
+    "script",
+    "may_download",
+    "bad_images",
+    "keypoint_columns",
+}  # fields that no YAML may set
 _DESCRIPTIVE = {"description", "license", "minival", "roboflow", "url", "version"}
 """Keys of other tools that are not used."""
 
@@ -121,6 +129,10 @@ class DatasetConfig:
     """Images whose labels are part of rtdetr."""
     may_download: bool | None = None
     """The setting `download`: whether to download without a question; None: up to 1 GB."""
+    bad_images: str | None = None
+    """The setting `bad_images`: error or skip; None: error."""
+    keypoint_columns: int = 0
+    """Numbers of keypoints behind each box of a pose data set, which are not used."""
     shapes: ShapesConfig | None = None
     """Options of the generated data set (`source: shapes`)."""
     origin: Path | None = None
@@ -147,12 +159,12 @@ def dataset_config_from_dict(values: Mapping[str, Any], origin: Path) -> Dataset
         if "source" in values:
             return _drawn(values, origin)
         num_names = values.pop("nc", None)
-        _check_kind(values)
+        keypoint_columns = _check_kind(values, origin)
         config = build(DatasetConfig, _normalised(values, num_names, origin))
     except FieldError as error:
         raise ConfigError(f"{origin.name}: {error}") from None
     _check(config, num_names)
-    return config
+    return replace(config, keypoint_columns=keypoint_columns)
 
 
 def _drawn(values: dict[str, Any], origin: Path) -> DatasetConfig:
@@ -163,14 +175,25 @@ def _drawn(values: dict[str, Any], origin: Path) -> DatasetConfig:
     return DatasetConfig(rtdetr_home() / "datasets", shapes=shapes, origin=origin)
 
 
-def _check_kind(values: dict[str, Any]) -> None:
-    """Take out the keys that say what images and labels are; reject what is not detected in RGB."""
-    pose = next((key for key in ("kpt_shape", "kpt_names", "flip_idx") if key in values), None)
-    if pose:
-        raise FieldError(pose, "belongs to a pose data set (keypoints); rtdetr detects boxes")
+def _check_kind(values: dict[str, Any], origin: Path) -> int:
+    """Take out the keys that say what images and labels are.
+
+    Returns:
+        Number of columns of keypoints in a row.
+    """
     channels = values.pop("channels", 3)
     if channels != 3:
         raise FieldError("channels", f"must be 3 (images are read as RGB), found {show(channels)}")
+    shape = values.pop("kpt_shape", None)
+    values.pop("kpt_names", None)
+    values.pop("flip_idx", None)
+    if shape is None:
+        return 0
+    is_shape = isinstance(shape, list) and all(type(one) is int and one > 0 for one in shape)
+    if not is_shape or len(shape) != 2 or shape[0] > MAX_KEYPOINTS or shape[1] not in {2, 3}:
+        raise FieldError("kpt_shape", f"must be two numbers such as [17, 3], found {show(shape)}")
+    say(f"{origin.name}: the keypoints of a pose data set are not used")
+    return int(shape[0] * shape[1])
 
 
 def _normalised(values: dict[str, Any], num_names: object, origin: Path) -> dict[str, Any]:
@@ -190,7 +213,7 @@ def _normalised(values: dict[str, Any], num_names: object, origin: Path) -> dict
         **values,
         **splits,
         "path": _root(values.get("path"), origin),
-        "names": _named(names),
+        "names": _named(names, origin),
         **_download(values.get("download")),
         "origin": origin,
     }
@@ -255,19 +278,36 @@ def _resolve_root(root: str, origin: Path) -> Path:
         raise FieldError("path", f"cannot be a folder, found {show(root)}") from None
 
 
-def _named(names: object) -> dict[int, str] | None:
-    """Class names from a list or a mapping of indices, in order."""
+def _named(names: object, origin: Path) -> dict[int, str] | None:
+    """Class names from a list or a mapping of indices, in order; a gap gets a placeholder."""
     if names is None:
         return None
     indexed = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(indexed, dict) or not indexed:
         raise FieldError("names", f"must list the classes, found {show(names)}")
-    missing = next((index for index in range(len(indexed)) if index not in indexed), None)
-    if len(indexed) > MAX_CLASSES:
-        raise FieldError("names", f"lists {len(indexed)} classes; the limit is {MAX_CLASSES}")
-    if missing is not None:
-        raise FieldError("names", f"must count from 0 without a gap; {missing} is missing")
-    return {index: _name(index, indexed[index]) for index in range(len(indexed))}
+    found: dict[int, str] = {}
+    for key, value in indexed.items():
+        index = _index(key)
+        if index in found:
+            raise FieldError("names", f"has two names of class {index}")
+        found[index] = _name(index, value)
+    count = max(found) + 1
+    gaps = [index for index in range(count) if index not in found]
+    if gaps:
+        placeholders = ", ".join(f"class_{index}" for index in gaps[:3])
+        more = ", ..." if len(gaps) > 3 else ""
+        say(f"{origin.name}: names has no class {gaps[0]}; called {placeholders}{more}")
+    return {index: found.get(index, f"class_{index}") for index in range(count)}
+
+
+def _index(key: object) -> int:
+    """The index of a class; YAML has a text if it is quoted."""
+    index = int(key) if isinstance(key, str) and re.fullmatch(r"[0-9]{1,9}", key) else key
+    if type(index) is not int or index < 0:
+        raise FieldError("names", f"must have numbers from 0 before the names, found {show(key)}")
+    if index >= MAX_CLASSES:
+        raise FieldError("names", f"has a class {index}; the limit is {MAX_CLASSES} classes")
+    return index
 
 
 def _name(index: int, value: object) -> str:

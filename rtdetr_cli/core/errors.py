@@ -48,6 +48,8 @@ class DataError(RTDETRError):
     """A data set, a label file or an image cannot be used."""
 
     exit_code = 3
+    problems: tuple[str, ...] = ()
+    """All errors of a data set, if the message names the first of several."""
 
 
 class WeightsError(RTDETRError):

@@ -5,6 +5,7 @@ Training, validation and prediction all use these functions, so that they see th
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +25,13 @@ from rtdetr_cli.core.opencv import cv2
 Pixels = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif"}
-    | {".tiff", ".webp"}
+    {".apng", ".avif", ".avifs", ".bmp", ".bw", ".dib", ".gif", ".heic", ".heif", ".hif", ".icb"}
+    | {".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"}
+    | {".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".rgb"}
+    | {".rgba", ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp"}
 )
-"""Lower-case suffixes of the files in a folder that are read as images."""
+"""Lower-case suffixes that count as images everywhere: those of _FORMATS. A file in a format that
+this Pillow cannot open (HEIF without its plug-in) is an error that names it, never passed over."""
 
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
@@ -40,19 +44,28 @@ _UNDECODABLE = (
     *(RuntimeError, MemoryError),  # a damaged AVIF; an implausibly large header
 )
 _EXIF_ORIENTATION = 0x0112
+_TURNED = {5, 6, 7, 8}
+"""EXIF orientations that exchange width and height."""
+MAX_MEGAPIXELS = "RTDETR_MAX_MEGAPIXELS"
+"""Environment variable: size of the largest image that is decoded, 178 by default."""
 
 
 def images_in(folder: str) -> list[Path]:
     """List the images of a folder, without subfolders, sorted by name; `~` is expanded."""
-    found = user_path(folder).glob("*")
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in user_path(folder).glob("*") if has_image_name(path))
+
+
+def has_image_name(path: Path) -> bool:
+    """Whether a file of a folder counts as an image; hidden ones do not."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def read_image(path: str | Path) -> Pixels:
     """Read the first frame of an image, (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        DataError: the file is missing, empty, truncated, not an image, or above 178 megapixels.
+        DataError: the file is missing, empty, truncated, not an image, or above the limit of
+            megapixels (178, or RTDETR_MAX_MEGAPIXELS).
     """
     with _opened(path) as image:
         return to_rgb(image)
@@ -62,7 +75,7 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
     """Read (height, width) of the upright image from its header alone."""
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) in {5, 6, 7, 8}
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
         return (width, height) if turned else (height, width)
 
 
@@ -73,6 +86,12 @@ def is_animated(path: str | Path) -> bool:
             return bool(getattr(image, "is_animated", False))
     except DataError:
         return False
+
+
+def is_turned(path: str | Path) -> bool:
+    """Whether the EXIF data of an image exchange its width and height."""
+    with _opened(path) as image:
+        return image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
 
 
 def to_rgb(image: Image.Image) -> Pixels:
@@ -142,6 +161,16 @@ def write_image(path: Path, image_bgr: Pixels) -> None:
         temporary.write_bytes(data.tobytes())
 
 
+def _set_limit() -> None:
+    """Apply RTDETR_MAX_MEGAPIXELS, which workers inherit; without it Pillow's limit stays."""
+    value = os.environ.get(MAX_MEGAPIXELS)
+    if not value:
+        return
+    if not (value.isdecimal() and 0 < int(value) < 10**6):
+        raise UsageError(f"{MAX_MEGAPIXELS}={value}: expected a number of megapixels, such as 1000")
+    Image.MAX_IMAGE_PIXELS = int(value) * 10**6 // 2  # Pillow refuses above twice this number
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open with Pillow without warnings; convert its exceptions to DataError."""
@@ -151,6 +180,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.init()
+            _set_limit()
             known = [kind for kind in _FORMATS if kind in Image.OPEN]
             with Image.open(path, formats=known) as image:
                 yield image
@@ -164,7 +194,8 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "the file is empty" if path.stat().st_size == 0 else "unknown image format"
     if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels"
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        return f"more than {limit} megapixels; {MAX_MEGAPIXELS}=1000 sets the limit"
     if isinstance(error, MemoryError):
         return "not enough memory"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

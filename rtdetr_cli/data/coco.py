@@ -1,237 +1,358 @@
-"""COCO json: boxes in pixels, any category ids, crowd regions; also as exported by Roboflow."""
+"""COCO json: boxes in pixels, any category ids, crowd regions; also as exported by Roboflow.
+
+coco_json.py parses the entries.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-import reprlib
-from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rtdetr_cli.core.bounded_text import parse_large_json
 from rtdetr_cli.core.errors import DataError, nearest
-from rtdetr_cli.core.image import read_image_size
+from rtdetr_cli.data.coco_json import (
+    Annotation,
+    Category,
+    ClassList,
+    Id,
+    ImageEntry,
+    Json,
+    as_id,
+    forget_json,
+    load_json,
+    parse_annotation,
+    parse_category,
+    parse_image,
+    read_class_list,
+)
 from rtdetr_cli.data.dataset import (
     DetectionDataset,
     LabelledBox,
-    Problems,
+    Record,
     make_record,
-    read_text,
+    read_sizes,
 )
-
-Json = dict[str, Any]
-
-MAX_JSON_BYTES = 8 << 30
-
-_NEEDED = {
-    "images": ["id", "file_name"],
-    "categories": ["id", "name"],
-    "annotations": ["image_id", "category_id", "bbox"],
-}
-
-_TOO_LARGE = 2**53
-"""Limit of exact integers in float64; comparisons with NaN fail as well."""
-
-
-def _is_number(value: Any) -> bool:  # noqa: ANN401  (any JSON value)
-    return isinstance(value, int | float) and abs(value) < _TOO_LARGE
-
-
-def _is_id(value: Any) -> bool:  # noqa: ANN401
-    return _is_number(value) and value >= 0 and value == int(value) and not isinstance(value, bool)
-
-
-def _is_name(value: Any) -> bool:  # noqa: ANN401
-    return _is_id(value) or (isinstance(value, str) and not _LONE_SURROGATE.search(value))
-
-
-_LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
-_ID = (_is_id, "a whole number >= 0")
-_SIZE = (lambda value: _is_id(value) and 0 < value <= 10**6, "1 to 1000000 pixels")
-_FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "images": {
-        "id": _ID,
-        "file_name": (lambda value: isinstance(value, str), "a text"),
-        "height": _SIZE,
-        "width": _SIZE,
-    },
-    "categories": {"id": _ID, "name": (_is_name, "a text")},
-    "annotations": {
-        "id": _ID,
-        "image_id": _ID,
-        "category_id": _ID,
-        "iscrowd": (_is_number, "0 or 1"),
-        "area": (_is_number, "a number"),
-    },
-}
+from rtdetr_cli.data.problems import CLIPPED, Problems, check_overhang, check_size
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
 """Tolerated overhang of a box: published data sets round, and count from 0 or from 1."""
 
 
 def read_coco(
-    json_path: Path, image_folders: list[Path], names: dict[int, str] | None
+    json_path: Path,
+    image_folders: list[Path],
+    names: dict[int, str] | None,
+    bad_images: str | None = None,
 ) -> DetectionDataset:
-    """Read a COCO json; the ground truth keeps its image and category ids.
+    """Read a COCO json; the ground truth keeps its image and category ids if they are numbers.
 
     Args:
         json_path: the annotations.
-        image_folders: candidate folders; the first that contains the first image is used.
-        names: classes in the order of the model; None: those of the json, by id.
+        image_folders: candidate folders of each image.
+        names: classes in the order of the model, found by name; None: those of the json, by id.
+        bad_images: error or skip.
 
     Raises:
-        DataError: broken json, missing images, unknown ids, invalid boxes.
+        DataError: broken json, missing images, unknown ids, invalid boxes; all of them are listed.
     """
-    content = _load(json_path)
-    categories = _categories(content)
-    names, category_ids = _classes(json_path, categories, names)
-    problems = Problems()
-    class_of = {category_id: index for index, category_id in enumerate(category_ids)}
-    boxes_of = _boxes_by_image(content["annotations"], class_of, problems)
-    paths = _image_paths(json_path, content["images"], image_folders)
-    records = []
-    for entry, path in zip(content["images"], paths, strict=True):
-        boxes, size_hw = boxes_of.pop(entry["id"], []), _size_hw(entry, path)
-        _check_inside(entry["file_name"], boxes, size_hw, problems)
-        records.append(make_record(int(entry["id"]), path, size_hw, boxes))
-    for image_id in boxes_of:
-        problems.error(f"image_id {image_id}", "annotated, but not among the images")
+    names = names or class_names([json_path], json_path)
+    content, problems = load_json(json_path), Problems(bad_images)
+    categories = _categories(content["categories"], problems)
+    entries = _image_entries(content["images"], json_path, problems)
+    problems.raise_if_any(f"{json_path}: ")  # with wrong ids, what follows has no meaning
+    images = _with_paths(entries, image_folders, json_path, problems)
+    truth = _Truth(names, categories, images, problems)
+    for number, entry in enumerate(content["annotations"]):
+        truth.add(f"annotations[{number}]", entry)
+    forget_json()
     problems.raise_if_any(f"{json_path}: ")
-    annotations = [_slim(entry, number) for number, entry in enumerate(content["annotations"], 1)]
-    return DetectionDataset(names, category_ids, records, problems.notes(), annotations)
+    return truth.dataset()
 
 
-def _load(path: Path) -> Json:
-    try:
-        content: Json = parse_large_json(read_text(path, MAX_JSON_BYTES) or "")
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: broken json, {error.msg}") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f"{path}: is not a COCO json, it has no list of {key}")
-    for key in _FIELDS:
-        for number, entry in enumerate(content[key]):
-            if wrong := _what_is_wrong(key, entry):
-                raise DataError(f"{path}: {key}[{number}]{wrong}")
-    return content
+def class_names(jsons: Sequence[Path], own: Path) -> dict[int, str]:
+    """Class names of a data set: those of the first json by id, then what others have besides.
 
+    Left out is the category that Roboflow adds first: it is the parent of all others, and no json
+    has a box of it.
 
-def _what_is_wrong(key: str, entry: object) -> str | None:
-    """Explain, as the end of a sentence, what is wrong with an entry; bbox is checked later."""
-    if not isinstance(entry, dict):
-        return " is not a mapping of keys"
-    for name in _NEEDED[key]:
-        if name not in entry:
-            return f" has no {name}"
-    for name, (is_right, noun) in _FIELDS[key].items():
-        if name in entry and not is_right(entry[name]):
-            return f".{name} is {reprlib.repr(entry[name])}, expected {noun}"
-    return None
-
-
-def _categories(content: Json) -> list[Json]:
-    """Categories by id, without the unused supercategory that Roboflow adds first."""
-    used = {annotation["category_id"] for annotation in content["annotations"]}
-    named = (entry.get("supercategory") for entry in content["categories"])
-    supers = {name for name in named if isinstance(name, str)}
-    return sorted(
-        (
-            entry
-            for entry in content["categories"]
-            if entry["id"] in used or entry["id"] != 0 or entry["name"] not in supers
-        ),
-        key=lambda entry: entry["id"],
+    Args:
+        jsons: of all splits, in the order of the splits.
+        own: the json that is opened; others may be broken, which is reported when they are opened.
+    """
+    read: dict[Path, ClassList] = {}
+    for path in sorted(jsons, key=lambda path: path == own):  # the last one read is kept
+        try:
+            read[path] = read_class_list(path)
+        except DataError:
+            if path == own:
+                raise
+    lists = [read[path] for path in jsons if path in read]
+    used = {one.name for part in lists for one in part.categories if one.id in part.used}
+    names = dict.fromkeys(
+        one.name
+        for part in lists
+        for one in sorted(part.categories, key=lambda one: (isinstance(one.id, str), one.id))
+        if one.name in used or not _is_empty_parent(one, part.categories)
     )
+    return dict(enumerate(names))
 
 
-def _classes(
-    path: Path, categories: list[Json], names: dict[int, str] | None
-) -> tuple[dict[int, str], list[int]]:
-    """Class names, and the category id of each."""
-    id_of = {str(entry["name"]): int(entry["id"]) for entry in categories}
-    if len(id_of) < len(categories):
-        raise DataError(f"{path}: two categories have the same name")
-    if names is None:
-        names = dict(enumerate(id_of))
-    for name in names.values():
-        if name not in id_of:
-            raise DataError(f"{path}: has no category {name}{nearest(name, id_of)}")
-    return names, [id_of[names[index]] for index in range(len(names))]
+def _is_empty_parent(category: Category, categories: list[Category]) -> bool:
+    others = [one for one in categories if one.id != category.id]
+    is_parent = bool(others) and all(one.parent == category.name for one in others)
+    return category.id == 0 and category.parent != category.name and is_parent
 
 
-def _boxes_by_image(
-    annotations: list[Json], class_of: dict[int, int], problems: Problems
-) -> dict[Any, list[LabelledBox]]:
-    """Boxes by image id."""
-    boxes_of = defaultdict(list)
-    for number, annotation in enumerate(annotations):
-        where = f"annotations[{number}]"
-        label = class_of.get(annotation["category_id"])
-        box = annotation["bbox"]
-        if label is None:
-            problems.error(where, f"category_id {annotation['category_id']} is not in categories")
-        elif not _is_box(box):
-            problems.error(where, f"bbox {reprlib.repr(box)} is not four finite numbers x, y, w, h")
-        elif box[2] <= 0 or box[3] <= 0:
-            problems.mend(where, "boxes without area ignored in training")
-        else:
-            left, top, width, height = box
-            corners = [left, top, left + width, top + height]
-            crowd = bool(annotation.get("iscrowd", 0))
-            boxes_of[annotation["image_id"]].append(LabelledBox(label, corners, crowd))
-    return boxes_of
+def _categories(entries: list[Any], problems: Problems) -> dict[Id, str]:
+    """Names by id; the same entry twice is one."""
+    found: dict[Id, str] = {}
+    for number, entry in enumerate(entries):
+        try:
+            one = parse_category(entry)
+        except ValueError as error:
+            problems.add(f"categories[{number}]{error}")
+            continue
+        if found.setdefault(one.id, one.name) != one.name:
+            problems.add(f"category id {one.id} is that of {found[one.id]} and of {one.name}")
+    for name, count in Counter(found.values()).items():
+        if count > 1:
+            problems.add(f"two categories have the same name, {name}")
+    return found
 
 
-def _is_box(box: object) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
-
-
-def _image_paths(json_path: Path, images: list[Json], folders: list[Path]) -> list[Path]:
-    """Paths of the images, all in one of the folders."""
-    if not images:
+def _image_entries(entries: list[Any], json_path: Path, problems: Problems) -> dict[Id, ImageEntry]:
+    """Images by id."""
+    if not entries:
         raise DataError(f"{json_path}: lists no images")
-    first = str(images[0]["file_name"])
-    folder = next((folder for folder in folders if (folder / first).is_file()), None)
-    if folder is None:
-        looked = ", ".join(str(folder) for folder in folders)
-        raise DataError(f"{json_path}: its first image {first} is in none of {looked}")
-    paths = [folder / entry["file_name"] for entry in images]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise DataError(f"{missing[0]}: no such image; {json_path.name} lists {len(missing)} such")
-    return paths
+    found: dict[Id, ImageEntry] = {}
+    for number, entry in enumerate(entries):
+        try:
+            image = parse_image(entry)
+        except ValueError as error:
+            problems.add(f"images[{number}]{error}")
+            continue
+        first = found.setdefault(image.id, image)
+        if first.file_name != image.file_name:
+            problems.add(f"image id {image.id} is that of {first.file_name} and {image.file_name}")
+        elif first is not image:
+            problems.mend(image.file_name, "images listed twice under one id taken once")
+    return found
 
 
-def _size_hw(entry: Json, path: Path) -> tuple[int, int]:
-    if "height" in entry and "width" in entry:
-        return int(entry["height"]), int(entry["width"])
-    return read_image_size(path)
+def _with_paths(
+    entries: dict[Id, ImageEntry], folders: list[Path], json_path: Path, problems: Problems
+) -> dict[Id, tuple[ImageEntry, Path]]:
+    """Entry and file of each image by id."""
+    places = _find_images([image.file_name for image in entries.values()], folders)
+    images = {key: (image, places[image.file_name]) for key, image in entries.items()}
+    for path, count in Counter(path for _, path in images.values()).items():
+        if count > 1:
+            problems.mend(str(path), "files listed under several image ids")
+    if not any(_is_file(path) for _, path in images.values()):
+        looked = ", ".join(map(str, folders))
+        name = next(iter(entries.values())).file_name
+        raise DataError(f"{json_path}: its first image {name} is in none of {looked}")
+    return images
 
 
-def _check_inside(
-    name: str, boxes: list[LabelledBox], size_hw: tuple[int, int], problems: Problems
-) -> None:
-    height, width = size_hw
-    for box in boxes:
-        left, top, right, bottom = box.corners
-        if max(-left, -top, right - width, bottom - height) > OUTSIDE_TOLERANCE_PIXELS:
-            found = ", ".join(f"{edge:.5g}" for edge in box.corners)
-            problems.error(
-                name,
-                f"box outside the image of {width}x{height} (left, top, right, bottom = {found})",
+def _find_images(names: list[str], folders: list[Path]) -> dict[str, Path]:
+    """Files by listed name: below one of the folders, else there without the listed folders."""
+    bare = Counter(PurePosixPath(name).name for name in names)
+    found = {}
+    for name in names:
+        last = PurePosixPath(name).name
+        listed = [folder / name for folder in folders]
+        moved = [folder / last for folder in folders if last != name and bare[last] == 1]
+        path = next((path for path in listed + moved if _is_file(path)), listed[0])
+        found[name] = path
+        # The folder that had this one is tried first for the next.
+        used = next((folder for folder in folders if path == folder / name), None)
+        if used is not None and used != folders[0]:
+            folders = [used, *(folder for folder in folders if folder != used)]
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+@dataclass
+class _Truth:
+    """Collects the boxes of the images, and the annotations as evaluation reads them."""
+
+    names: dict[int, str]
+    categories: dict[Id, str]
+    images: dict[Id, tuple[ImageEntry, Path]]
+    problems: Problems
+    annotations: list[Json] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        paths = [path for _, path in self.images.values()]
+        sizes = dict(zip(paths, read_sizes(paths, self.problems), strict=True))
+        self._size_of = {
+            key: size for key, (_, path) in self.images.items() if (size := sizes.get(path))
+        }
+        for key, size in self._size_of.items():
+            entry, path = self.images[key]
+            if entry.size_hw is None:
+                self.problems.mend(entry.file_name, "sizes that are not stated, from the image")
+            check_size(path, entry.size_hw, size, self.problems)
+        self._boxes_of: dict[Id, list[LabelledBox]] = defaultdict(list)
+        self._listed: dict[tuple[object, ...], None] = {}
+        self._image_number = _numbers(self.images)
+        self._category_number = _numbers(self.categories)
+        self._label_of = {name: index for index, name in self.names.items()}
+
+    def add(self, where: str, entry: object) -> None:
+        """Add one annotation."""
+        try:
+            self._add(where, parse_annotation(entry))
+        except ValueError as error:
+            key = as_id(entry.get("image_id")) if isinstance(entry, dict) else None
+            if key in self.images:
+                image = self.images[key][1]
+                self.problems.reject(image, f"{where}{error} ({image.name})")
+            else:
+                self.problems.add(f"{where}{error}")
+
+    def _add(self, where: str, found: Annotation) -> None:
+        if found.image_id not in self.images:
+            raise ValueError(f": image_id {found.image_id} is not among the images")
+        name = self.categories.get(found.category_id)
+        if name is None:
+            raise ValueError(f": category_id {found.category_id} is not in categories")
+        label = self._label_of.get(name)
+        if label is None:
+            raise ValueError(f": class {name} is not among names{nearest(name, self._label_of)}")
+        size_hw = self._size_of.get(found.image_id)
+        if size_hw is None or self._is_repeated(where, found):
+            return
+        width, height = found.bbox[2:]
+        if width == 0 or height == 0:
+            self.problems.mend(where, "boxes without area ignored in training")
+            box = found.bbox
+        else:
+            corners, box = self._inside(where, found.bbox, size_hw)
+            self._boxes_of[found.image_id].append(LabelledBox(label, corners, found.iscrowd))
+        self.annotations.append(
+            {
+                "id": found.id,
+                "image_id": self._image_number[found.image_id],
+                "category_id": self._category_number[found.category_id],
+                "bbox": box,
+                "area": found.area if found.area is not None else width * height,
+                "iscrowd": int(found.iscrowd),
+            }
+        )
+
+    def _inside(
+        self, where: str, box: list[float], size_hw: tuple[int, int]
+    ) -> tuple[list[float], list[float]]:
+        """Corners, and the box for evaluation, clipped if it overhangs by more than rounding."""
+        left, top, width, height = box
+        corners = [left, top, left + width, top + height]
+        verdict = check_overhang(corners, size_hw, OUTSIDE_TOLERANCE_PIXELS)
+        if verdict == "outside":
+            shown = ", ".join(f"{edge:.5g}" for edge in corners)
+            raise ValueError(
+                f": box outside the image of {size_hw[1]}x{size_hw[0]} "
+                f"(left, top, right, bottom = {shown})"
             )
+        if verdict == "clipped":
+            self.problems.mend(where, CLIPPED)
+            box = _clipped(corners, size_hw)
+        return corners, box
+
+    def _is_repeated(self, where: str, found: Annotation) -> bool:
+        """Whether an annotation with its own id and all its values was added before."""
+        if found.id is None:
+            return False
+        key = (*found[:3], *found.bbox, found.iscrowd)
+        if key in self._listed:
+            self.problems.mend(where, "annotations listed twice under one id taken once")
+            return True
+        self._listed[key] = None
+        return False
+
+    def dataset(self) -> DetectionDataset:
+        """The split of all images that are not left out."""
+        skipped, records = self.problems.skipped, []
+        for key, (_, path) in self.images.items():
+            if path not in skipped:
+                records.append(self._record(key, path))
+        kept = {record.image_id for record in records}
+        annotations = [one for one in self.annotations if one["image_id"] in kept]
+        _number_annotations(annotations, self.problems)
+        return DetectionDataset(
+            self.names,
+            self._category_ids(),
+            records,
+            self.problems.notes(),
+            annotations,
+            skipped,
+            _texts(self._image_number),
+            _texts(self._category_number),
+        )
+
+    def _record(self, key: Id, path: Path) -> Record:
+        return make_record(
+            self._image_number[key], path, self._size_of[key], self._boxes_of.get(key, [])
+        )
+
+    def _category_ids(self) -> list[int]:
+        """Id of each class; a class that the json does not list gets an unused one."""
+        number_of = {name: self._category_number[key] for key, name in self.categories.items()}
+        unused = max(number_of.values(), default=0) + 1
+        ids = []
+        for index in range(len(self.names)):
+            if self.names[index] not in number_of:
+                number_of[self.names[index]] = unused
+                unused += 1
+            ids.append(number_of[self.names[index]])
+        return ids
 
 
-def _slim(annotation: Json, number: int) -> Json:
-    """The fields needed for evaluation; polygons would take most of the memory."""
-    box = annotation["bbox"]
-    return {
-        "id": annotation.get("id", number),
-        "image_id": annotation["image_id"],
-        "category_id": annotation["category_id"],
-        "bbox": box,
-        "area": annotation.get("area", box[2] * box[3]),
-        "iscrowd": int(annotation.get("iscrowd", 0)),
-    }
+def _numbers(ids: Iterable[Id]) -> dict[Id, int]:
+    """The ids as numbers: their own, and above all of them for texts."""
+    ids = list(ids)
+    unused = max((key for key in ids if isinstance(key, int)), default=0) + 1
+    numbers: dict[Id, int] = {}
+    for key in ids:
+        numbers[key] = key if isinstance(key, int) else unused
+        unused += isinstance(key, str)
+    return numbers
+
+
+def _texts(numbers: dict[Id, int]) -> dict[int, str]:
+    return {number: key for key, number in numbers.items() if isinstance(key, str)}
+
+
+def _clipped(corners: list[float], size_hw: tuple[int, int]) -> list[float]:
+    left, top = max(corners[0], 0), max(corners[1], 0)
+    return [left, top, min(corners[2], size_hw[1]) - left, min(corners[3], size_hw[0]) - top]
+
+
+def _number_annotations(annotations: list[Json], problems: Problems) -> None:
+    """Give numbers to annotations without one, and to all if some repeat.
+
+    Evaluation finds annotations by their id, so that with two of one id only one counts.
+    """
+    known = [one["id"] for one in annotations if one["id"] is not None]
+    if len(set(known)) < len(known):
+        repeated = next(id_ for id_, count in Counter(known).items() if count > 1)
+        count = len(known) - len(set(known))
+        note = "annotation ids that repeat, so all are numbered again"
+        problems.mended[note] = (f"id {repeated}", count)
+        known = []
+        for one in annotations:
+            one["id"] = None
+    unused = max(known, default=0) + 1
+    for one in annotations:
+        if one["id"] is None:
+            one["id"] = unused
+            unused += 1

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import reason_of, refuse_special
 from rtdetr_cli.core.image import read_image_size
+from rtdetr_cli.data.problems import Problems
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -60,6 +61,9 @@ class DetectionDataset:
         notes: sentences about corrected labels, for the user.
         annotations: original annotations of a COCO json; for other formats, they are made from
             the records.
+        skipped: images left out by bad_images=skip, and the reason.
+        image_texts: ids in the COCO json of images whose id is a text, by image_id.
+        category_texts: likewise of categories.
     """
 
     names: dict[int, str]
@@ -67,6 +71,9 @@ class DetectionDataset:
     records: list[Record]
     notes: list[str] = field(default_factory=list)
     annotations: list[dict[str, Any]] | None = None
+    skipped: dict[Path, str] = field(default_factory=dict)
+    image_texts: dict[int, str] = field(default_factory=dict)
+    category_texts: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -117,42 +124,6 @@ def _image_entry(record: Record) -> dict[str, Any]:
         "height": height,
         "width": width,
     }
-
-
-@dataclass
-class Problems:
-    """Collects errors in the labels and reports them in one sentence."""
-
-    first: str = ""
-    """The first error."""
-    count: int = 0
-    """Number of errors; only the first is kept, as a damaged file may have millions."""
-    mended: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Corrected problems: first location and count."""
-
-    def error(self, where: str, what: str) -> None:
-        """Record an error that the user must fix."""
-        self.add(f"{where}: {what}")
-
-    def add(self, sentence: str) -> None:
-        """Record an error given as a full sentence."""
-        self.first = self.first or sentence
-        self.count += 1
-
-    def mend(self, where: str, what: str) -> None:
-        """Record a corrected problem."""
-        first, count = self.mended.get(what, (where, 0))
-        self.mended[what] = (first, count + 1)
-
-    def notes(self) -> list[str]:
-        """Return a sentence per kind of corrected problem."""
-        return [f"{what}: {count} (first: {at})" for what, (at, count) in self.mended.items()]
-
-    def raise_if_any(self, origin: str = "") -> None:
-        """Raise the first error, prefixed with `origin`, and the number of further ones."""
-        if self.count:
-            more = f" (and {self.count - 1} more errors)" if self.count > 1 else ""
-            raise DataError(origin + self.first + more)
 
 
 def read_bytes(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> bytes | None:
@@ -206,22 +177,15 @@ def make_record(
     )
 
 
-def read_sizes(images: list[Path]) -> list[tuple[int, int]]:
-    """Read (height, width) of each upright image from its header.
+def read_sizes(images: list[Path], problems: Problems) -> list[tuple[int, int] | None]:
+    """Read (height, width) of each upright image from its header; None if it cannot be read."""
 
-    Raises:
-        DataError: images are missing or unreadable; all of them are counted.
-    """
-    problems = Problems()
-
-    def read(image: Path) -> tuple[int, int]:
+    def read(image: Path) -> tuple[int, int] | None:
         try:
             return read_image_size(image)
         except DataError as error:
-            problems.add(str(error))
-            return (0, 0)
+            problems.reject(image, str(error))
+            return None
 
     with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(read, images))
-    problems.raise_if_any()
-    return sizes
+        return list(pool.map(read, images))

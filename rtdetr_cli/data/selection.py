@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.data.dataset import Bools, DetectionDataset, Record
 
 SINGLE_NAME = "object"
@@ -76,6 +76,83 @@ def take_images(dataset: DetectionDataset, positions: Sequence[int]) -> Detectio
         kept = {record.image_id for record in records}
         annotations = [box for box in annotations if box["image_id"] in kept]
     return replace(dataset, records=records, annotations=annotations)
+
+
+def concatenate(parts: Sequence[DetectionDataset]) -> DetectionDataset:
+    """One split of several COCO jsons with the same names; ids are numbered again from 1."""
+    first, records, annotations = parts[0], [], []
+    for part in parts:
+        image_ids = {record.image_id: len(records) + n for n, record in enumerate(part.records, 1)}
+        ids = dict(zip(part.category_ids, first.category_ids, strict=True))
+        records += [replace(one, image_id=image_ids[one.image_id]) for one in part.records]
+        for box in part.annotations or ():
+            changed = {
+                "id": len(annotations) + 1,
+                "image_id": image_ids[box["image_id"]],
+                "category_id": ids[box["category_id"]],
+            }
+            annotations.append({**box, **changed})
+    note = f"{len(parts)} jsons read as one split, with image ids from 1 to {len(records)}"
+    return DetectionDataset(
+        first.names,
+        first.category_ids,
+        records,
+        [note, *(note for part in parts for note in part.notes)],
+        annotations,
+        {path: reason for part in parts for path, reason in part.skipped.items()},
+    )
+
+
+def match_classes(dataset: DetectionDataset, model_names: dict[int, str]) -> DetectionDataset:
+    """Number the classes of a split as a model does, by their names.
+
+    The split may have fewer classes than the model, in any order. With as many, of which those
+    that both have are at the same places, the others are taken to be the same under another name.
+
+    Raises:
+        UsageError: classes that the model does not know.
+    """
+    if dataset.names == model_names:
+        return dataset
+    index_of = {name: index for index, name in model_names.items()}
+    names = list(dataset.names.values())
+    unknown = [name for name in names if name not in index_of]
+    has_repeats = len(index_of) < len(model_names) or len(set(names)) < len(names)
+    if unknown or has_repeats:
+        is_same = len(names) == len(model_names) and all(
+            model_names[index] == name or name not in index_of
+            for index, name in dataset.names.items()
+        )
+        if is_same or (has_repeats and len(names) == len(model_names)):
+            return dataset
+        shown = unknown or names
+        raise UsageError(
+            f"the model knows {len(model_names)} classes ({_some(model_names)}) and the data set "
+            f"{len(names)} ({_some(dataset.names)}); {shown[0]} is not among those of the "
+            f"model{nearest(shown[0], index_of)}"
+        )
+    return _renumber(dataset, model_names, [index_of[name] for name in names])
+
+
+def _renumber(
+    dataset: DetectionDataset, names: dict[int, str], new_labels: list[int]
+) -> DetectionDataset:
+    """Give class i the index new_labels[i]; classes without one get an unused category id."""
+    table = np.array(new_labels, np.int64)
+    records = [replace(one, labels=table[one.labels]) for one in dataset.records]
+    id_of = dict(zip(new_labels, dataset.category_ids, strict=True))
+    unused = max(dataset.category_ids, default=0) + 1
+    for index in range(len(names)):
+        if index not in id_of:
+            id_of[index] = unused
+            unused += 1
+    category_ids = [id_of[index] for index in range(len(names))]
+    return replace(dataset, names=names, category_ids=category_ids, records=records)
+
+
+def _some(names: dict[int, str]) -> str:
+    shown = ", ".join(list(names.values())[:3])
+    return f"{shown}, ..." if len(names) > 3 else shown
 
 
 def _filter(record: Record, kept: Bools) -> Record:

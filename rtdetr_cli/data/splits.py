@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,13 @@ from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
 from rtdetr_cli.config.load import load_dataset_config
 from rtdetr_cli.core.errors import DataError, nearest
 from rtdetr_cli.core.files import reason_of, refuse_special, user_path
-from rtdetr_cli.data.coco import read_coco
-from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.core.image import has_image_name
+from rtdetr_cli.data.coco import class_names, read_coco
+from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.download import fetch
+from rtdetr_cli.data.image_cache import read_record_image
+from rtdetr_cli.data.problems import Problems
+from rtdetr_cli.data.selection import concatenate, take_images
 from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.voc import is_voc_list, read_voc
 from rtdetr_cli.data.yolo import list_images, read_image_list, read_yolo
@@ -31,15 +37,19 @@ def _reading() -> Iterator[None]:
         raise DataError(f"{error.filename}: {reason_of(error)}") from error
 
 
-def load_data(data: str | Path, download: bool | None = None) -> DatasetConfig:
+def load_data(
+    data: str | Path, download: bool | None = None, bad_images: str | None = None
+) -> DatasetConfig:
     """Open a data set given as a YAML, a shipped name, a folder or a COCO json.
 
     Args:
         data: the name or path.
         download: whether to download it if it is absent; None: up to 1 GB, and above if the user
             agrees.
+        bad_images: error, or skip to leave out images that cannot be used; None: error, and the
+            caller has no such key.
     """
-    return replace(_load(data), may_download=download)
+    return replace(_load(data), may_download=download, bad_images=bad_images)
 
 
 @_reading()
@@ -67,26 +77,80 @@ def open_split(config: DatasetConfig, split: str) -> DetectionDataset:
     """
     if config.shapes:
         config = draw_shapes(config.shapes, config.path)
-    entries: tuple[str, ...] | None = getattr(config, split)
-    if not entries:
-        known = [name for name in SPLITS if getattr(config, name)]
-        raise DataError(f"{_origin(config)}: has no {split} split, only {', '.join(known)}")
-    paths = [_find(config, split, entry) for entry in entries]
-    annotations = [path for path in map(_annotation_file, paths) if path]
-    if len(annotations) > 1:
-        raise DataError(f"{_origin(config)}: {split} names more than one COCO json")
-    if annotations:
+    dataset = _read(config, split)
+    if config.bad_images == "skip":
+        dataset = _without_undecodable(dataset)
+    if not dataset.records:
+        raise DataError(f"{_origin(config)}: {split}: none of its images can be used")
+    return dataset
+
+
+def _read(config: DatasetConfig, split: str) -> DetectionDataset:
+    paths = _paths(config, split)
+    jsons = [path for path in map(_annotation_file, paths) if path]
+    if jsons:
+        names = config.names or class_names(_all_jsons(config), jsons[-1])
         folders = [path for path in paths if path.is_dir()]
-        folders += _usual_image_folders(annotations[0], config.path)
-        return read_coco(annotations[0], folders, config.names)
+        parts = [
+            read_coco(
+                one, folders + _usual_image_folders(one, config.path), names, config.bad_images
+            )
+            for one in jsons
+        ]
+        return parts[0] if len(parts) == 1 else concatenate(parts)
     if all(map(is_voc_list, paths)):
-        return read_voc(paths, config.names)
+        return read_voc(paths, config.names, config.bad_images)
     if config.names is None:
         raise DataError(f"{_origin(config)}: names is missing; list the classes")
     images = [image for path in paths for image in _images(path, config.path)]
     if not images:
         raise DataError(f"{paths[0]}: no images in it")
-    return read_yolo(images, config.names)
+    return read_yolo(images, config.names, config.bad_images, config.keypoint_columns)
+
+
+def _paths(config: DatasetConfig, split: str) -> list[Path]:
+    """Files and folders of a split; patterns are expanded."""
+    entries: tuple[str, ...] | None = getattr(config, split)
+    if not entries:
+        known = [name for name in SPLITS if getattr(config, name)]
+        raise DataError(f"{_origin(config)}: has no {split} split, only {', '.join(known)}")
+    return [path for entry in entries for path in _find(config, split, entry)]
+
+
+def _all_jsons(config: DatasetConfig) -> list[Path]:
+    """COCO jsons of all splits that are there; each has a say in the classes."""
+    entries = [entry for split in SPLITS for entry in getattr(config, split) or ()]
+    paths = [path for entry in entries for path in _matches(config.path, entry)]
+    jsons = [path for path in map(_annotation_file, paths) if path is not None]
+    return list(dict.fromkeys(jsons))
+
+
+def _without_undecodable(dataset: DetectionDataset) -> DetectionDataset:
+    """Decode every image, and leave out those that fail."""
+
+    def reason(record: Record) -> str | None:
+        try:
+            read_record_image(record)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        reasons = list(pool.map(reason, dataset.records))
+    skipped = {
+        record.path: text
+        for record, text in zip(dataset.records, reasons, strict=True)
+        if text is not None
+    }
+    if not skipped:
+        return dataset
+    kept = [number for number, text in enumerate(reasons) if text is None]
+    problems = Problems("skip", skipped=skipped)
+    return replace(
+        take_images(dataset, kept),
+        notes=[*dataset.notes, *problems.notes()],
+        skipped={**dataset.skipped, **skipped},
+    )
 
 
 def _from_folder(folder: Path) -> DatasetConfig:
@@ -124,17 +188,29 @@ def ensure_present(config: DatasetConfig) -> None:
         fetch(config)
 
 
-def _find(config: DatasetConfig, split: str, entry: str) -> Path:
-    """Find the file or folder of a split; Roboflow writes ../train/images for train/images."""
+def _find(config: DatasetConfig, split: str, entry: str) -> list[Path]:
+    """Find the file, the folder or the matches of a pattern."""
     ensure_present(config)
-    for path in (config.path / entry, config.path / entry.replace("../", "")):
-        if path.exists():
-            return path
+    found = _matches(config.path, entry)
+    if found:
+        return found
     missing = config.path / entry
+    if glob.has_magic(entry):
+        raise DataError(f"{_origin(config)}: {split}: the pattern {missing} matches nothing")
     siblings = [path.name for path in missing.parent.glob("*")]
     raise DataError(
         f"{_origin(config)}: {split}: {missing} does not exist{nearest(missing.name, siblings)}"
     )
+
+
+def _matches(root: Path, entry: str) -> list[Path]:
+    """What an entry of a split names; Roboflow writes ../train/images for train/images."""
+    for path in (root / entry, root / entry.replace("../", "")):
+        if path.exists():
+            return [path]
+    if not glob.has_magic(entry):
+        return []
+    return sorted(map(Path, glob.glob(str(root / entry), recursive=True)))  # noqa: PTH207 (**)
 
 
 def _origin(config: DatasetConfig) -> str:
@@ -158,4 +234,6 @@ def _images(path: Path, root: Path) -> list[Path]:
         return list_images(path)
     if path.suffix == ".txt":
         return read_image_list(path, root)
-    raise DataError(f"{path}: is neither a folder, a .txt list nor a .json")
+    if has_image_name(path):
+        return [path]
+    raise DataError(f"{path}: is neither a folder, an image, a .txt list nor a .json")

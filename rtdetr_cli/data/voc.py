@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from rtdetr_cli.core.errors import DataError, nearest
+from rtdetr_cli.core.image import has_image_name
 from rtdetr_cli.data.dataset import (
     MAX_LIST_BYTES,
     DetectionDataset,
     LabelledBox,
-    Problems,
     make_record,
     read_bytes,
     read_sizes,
     read_text,
 )
+from rtdetr_cli.data.problems import CLIPPED, Problems, check_overhang, check_size
 
-OUTSIDE_TOLERANCE_PIXELS = 1.0
-"""Tolerated overhang of a box: tools count from 0 or from 1."""
+OUTSIDE_TOLERANCE_PIXELS = 2.0
+"""Tolerated overhang of a box: tools count from 0 or from 1, and round."""
 
 
 def is_voc_list(path: Path) -> bool:
@@ -27,7 +29,9 @@ def is_voc_list(path: Path) -> bool:
     return path.suffix == ".txt" and path.parent.parent.name == "ImageSets"
 
 
-def read_voc(lists: list[Path], names: dict[int, str] | None) -> DetectionDataset:
+def read_voc(
+    lists: list[Path], names: dict[int, str] | None, bad_images: str | None = None
+) -> DetectionDataset:
     """Read the images of one or more ImageSets lists.
 
     Objects marked difficult become crowd regions: not trained on, and ignored in evaluation.
@@ -35,35 +39,71 @@ def read_voc(lists: list[Path], names: dict[int, str] | None) -> DetectionDatase
     Args:
         lists: files ImageSets/Main/*.txt.
         names: the classes; None: all classes in Annotations, in alphabetical order.
+        bad_images: error or skip.
 
     Raises:
-        DataError: missing or broken files, unknown classes, invalid boxes.
+        DataError: missing or broken files, unknown classes, invalid boxes; all of them are listed.
     """
-    problems = Problems()
-    stems = [
+    problems = Problems(bad_images)
+    listed = [
         (path.parents[2], line.split()[0])
         for path in lists
         for line in (read_text(path, MAX_LIST_BYTES) or "").splitlines()
         if line.strip()
     ]
+    stems = list(dict.fromkeys(listed))
+    if len(stems) < len(listed):
+        note = "images listed more than once taken once"
+        problems.mended[note] = (str(lists[0]), len(listed) - len(stems))
     if not stems:
         raise DataError(f"{lists[0]}: lists no images")
     names = names or _all_names({root for root, _ in stems})
-    xmls = [root / "Annotations" / f"{stem}.xml" for root, stem in stems]
-    images = [root / "JPEGImages" / f"{stem}.jpg" for root, stem in stems]
+    images = _image_paths(stems)
     index_of = {name: index for index, name in names.items()}
     records = []
-    for number, size_hw in enumerate(read_sizes(images)):
-        boxes = _read_boxes(xmls[number], index_of, size_hw, problems)
-        records.append(make_record(number + 1, images[number], size_hw, boxes))
+    for number, size_hw in enumerate(read_sizes(images, problems)):
+        root, stem = stems[number]
+        image = _Annotated(images[number], root / "Annotations" / f"{stem}.xml", size_hw or (1, 1))
+        boxes = _read_boxes(image, index_of, problems) if size_hw else []
+        if image.path not in problems.skipped:
+            records.append(make_record(number + 1, image.path, image.size_hw, boxes))
     problems.raise_if_any()
-    return DetectionDataset(names, list(range(len(names))), records, problems.notes())
+    return DetectionDataset(
+        names, list(range(len(names))), records, problems.notes(), skipped=problems.skipped
+    )
+
+
+def _image_paths(stems: list[tuple[Path, str]]) -> list[Path]:
+    """Image of each stem, of any suffix; .jpg, as published, wins."""
+    folders = {root / "JPEGImages" for root, _ in stems}
+    files = {path for folder in folders for path in folder.glob("*") if has_image_name(path)}
+    other = {path.with_suffix(""): path for path in sorted(files, reverse=True)}
+    usual = [root / "JPEGImages" / f"{stem}.jpg" for root, stem in stems]
+    return [
+        path if path in files else other.get(path.parent / stem, path)
+        for path, (_, stem) in zip(usual, stems, strict=True)
+    ]
+
+
+class _Annotated(NamedTuple):
+    """An image, its annotations, and (height, width)."""
+
+    path: Path
+    xml: Path
+    size_hw: tuple[int, int]
 
 
 def _all_names(roots: set[Path]) -> dict[int, str]:
     xmls = (path for root in roots for path in (root / "Annotations").glob("*.xml"))
-    found = {node.text or "" for path in xmls for node in _parse(path).iterfind("object/name")}
+    found = {(node.text or "").strip() for path in xmls for node in _names_in(path)}
     return dict(enumerate(sorted(found)))
+
+
+def _names_in(path: Path) -> list[ElementTree.Element]:
+    try:
+        return _parse(path).findall("object/name")
+    except DataError:  # reported by the split that has it
+        return []
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
@@ -87,35 +127,58 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _read_boxes(
-    path: Path, index_of: dict[str, int], size_hw: tuple[int, int], problems: Problems
+    image: _Annotated, index_of: dict[str, int], problems: Problems
 ) -> list[LabelledBox]:
     try:
-        objects = _parse(path).findall("object")
+        root = _parse(image.xml)
     except DataError as error:
-        problems.add(str(error))
+        problems.reject(image.path, str(error))
         return []
-    boxes = []
-    for number, node in enumerate(objects):
-        name = node.findtext("name", "")
+    check_size(image.path, _stated_size(root), image.size_hw, problems)
+    boxes: dict[tuple[object, ...], LabelledBox] = {}
+    for number, node in enumerate(root.findall("object")):
+        where = f"{image.xml}: object {number}"
+        name = node.findtext("name", "").strip()
         edges = [node.findtext(f"bndbox/{key}", "") for key in ("xmin", "ymin", "xmax", "ymax")]
-        wrong = _what_is_wrong(name, edges, index_of, size_hw)
+        wrong = _what_is_wrong(name, edges, index_of)
         if wrong:
-            problems.error(f"{path}: object {number}", wrong)
+            problems.reject(image.path, f"{where}: {wrong}")
             continue
         left, top, right, bottom = map(float, edges)
         if right <= left or bottom <= top:
-            problems.mend(str(path), "boxes without area dropped")
+            problems.mend(str(image.xml), "boxes without area dropped")
             continue
-        # VOC names the first and the last pixel, counted from 1 (as Detectron2 reads it).
         difficult = node.findtext("difficult", "0").strip() == "1"
-        corners = [left - 1, top - 1, right, bottom]
-        boxes.append(LabelledBox(index_of[name], corners, difficult))
-    return boxes
+        # VOC names the first and the last pixel, counted from 1 (as Detectron2 reads it).
+        box = LabelledBox(index_of[name], [left - 1, top - 1, right, bottom], difficult)
+        key = (name, *box.corners)
+        if key in boxes:
+            problems.mend(where, "objects that repeat dropped")
+        elif _is_inside(box.corners, edges, where, image, problems):
+            boxes[key] = box
+    return list(boxes.values())
 
 
-def _what_is_wrong(
-    name: str, edges: list[str], index_of: dict[str, int], size_hw: tuple[int, int]
-) -> str | None:
+def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    height, width = (root.findtext(f"size/{key}", "").strip() for key in ("height", "width"))
+    is_given = all(side.isdecimal() and len(side) < 8 for side in (height, width))
+    size_hw = (int(height), int(width)) if is_given else (0, 0)
+    return size_hw if all(size_hw) else None
+
+
+def _is_inside(
+    corners: list[float], edges: list[str], where: str, image: _Annotated, problems: Problems
+) -> bool:
+    verdict = check_overhang(corners, image.size_hw, OUTSIDE_TOLERANCE_PIXELS)
+    if verdict == "outside":
+        height, width = image.size_hw
+        problems.reject(image.path, f"{where}: box {edges} outside the image of {width}x{height}")
+    elif verdict:
+        problems.mend(where, CLIPPED)
+    return verdict != "outside"
+
+
+def _what_is_wrong(name: str, edges: list[str], index_of: dict[str, int]) -> str | None:
     if name not in index_of:
         return f"class {name} is not among names{nearest(name, index_of)}"
     try:
@@ -124,8 +187,4 @@ def _what_is_wrong(
         return f"bndbox {edges} is not four numbers"
     if not all(map(math.isfinite, (left, top, right, bottom))):
         return f"bndbox {edges} has NaN or infinity"
-    height, width = size_hw
-    beyond = max(-left, -top, right - width, bottom - height)
-    if beyond > OUTSIDE_TOLERANCE_PIXELS:
-        return f"box {edges} outside the image of {width}x{height}"
     return None

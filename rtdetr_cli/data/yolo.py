@@ -4,40 +4,68 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.image import IMAGE_SUFFIXES
+from rtdetr_cli.core.image import has_image_name
 from rtdetr_cli.data.dataset import (
     MAX_LIST_BYTES,
     DetectionDataset,
     LabelledBox,
-    Problems,
     make_record,
     read_sizes,
     read_text,
 )
+from rtdetr_cli.data.problems import CLIPPED, Problems, check_overhang
 
 OUTSIDE_TOLERANCE = 1e-3
 """Tolerated overhang of a box, as a fraction of the image."""
 
 
-def read_yolo(images: list[Path], names: dict[int, str]) -> DetectionDataset:
+def read_yolo(
+    images: list[Path],
+    names: dict[int, str],
+    bad_images: str | None = None,
+    keypoint_columns: int = 0,
+) -> DetectionDataset:
     """Read the labels of images.
 
     An image without a label file is background. Polygons become their bounding box.
 
+    Args:
+        images: paths, each taken once.
+        names: class names.
+        bad_images: error or skip.
+        keypoint_columns: numbers behind the box in rows of a pose data set, not used.
+
     Raises:
-        DataError: an invalid label, an unreadable image, or no label file at all.
+        DataError: an invalid label, an unreadable image, or no label file at all; all of them are
+            listed.
     """
+    problems = Problems(bad_images)
+    images = _without_repeats(images, problems)
     label_paths = _label_paths(images)
-    problems = Problems()
     records = []
-    for number, size_hw in enumerate(read_sizes(images)):
-        boxes = _read_labels(label_paths[number], size_hw, len(names), problems)
-        records.append(make_record(number + 1, images[number], size_hw, boxes))
+    parser = _Parser(len(names), keypoint_columns, problems)
+    for number, size_hw in enumerate(read_sizes(images, problems)):
+        boxes = parser.read(images[number], label_paths[number], size_hw or (1, 1))
+        if images[number] not in problems.skipped:
+            records.append(make_record(number + 1, images[number], size_hw or (1, 1), boxes))
     problems.raise_if_any()
-    return DetectionDataset(names, list(range(len(names))), records, problems.notes())
+    return DetectionDataset(
+        names, list(range(len(names))), records, problems.notes(), skipped=problems.skipped
+    )
+
+
+def _without_repeats(images: list[Path], problems: Problems) -> list[Path]:
+    counts = Counter(images)
+    if len(counts) < len(images):
+        first = next(str(path) for path, count in counts.items() if count > 1)
+        note = "images listed more than once taken once"
+        problems.mended[note] = (first, len(images) - len(counts))
+    return list(counts)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -50,8 +78,7 @@ def list_images(folder: Path) -> list[Path]:
         raise DataError(f"{folder} is the root of the file system, expected a folder of images")
     # os.walk passes over folders that disappear meanwhile; Path.rglob fails.
     paths = (Path(at, name) for at, folders, files in os.walk(folder) for name in folders + files)
-    found = (path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(path for path in paths if has_image_name(path))
 
 
 def read_image_list(list_path: Path, root: Path) -> list[Path]:
@@ -73,73 +100,95 @@ def label_path(image: Path) -> Path:
 
 
 def _label_paths(images: list[Path]) -> list[Path]:
-    """Label file of each image, in labels/ or next to the image."""
-    in_labels = [label_path(image) for image in images]
-    beside = [image.with_suffix(".txt") for image in images]
-    for paths in (in_labels, beside):
-        if any(path.is_file() for path in paths):
-            return paths
+    """Label file of each image: in labels/, or else next to it."""
+    paths = [_label_file(image) for image in images]
+    if any(path.is_file() for path in paths):
+        return paths
     raise DataError(
         f"{images[0].parent}: none of the {len(images)} images has a label file; "
-        f"expected for example {in_labels[0]}"
+        f"expected for example {paths[0]}"
     )
 
 
-def _read_labels(
-    path: Path, size_hw: tuple[int, int], num_classes: int, problems: Problems
-) -> list[LabelledBox]:
-    """Read the boxes of a file; those without area are dropped."""
-    height, width = size_hw
-    found = []
-    for number, line in enumerate(_lines(path, problems), start=1):
-        where = f"{path}:{number}"
-        values = line.split()
-        if not values:
-            continue
+def _label_file(image: Path) -> Path:
+    path, beside = label_path(image), image.with_suffix(".txt")
+    return beside if not path.is_file() and beside.is_file() else path
+
+
+@dataclass(frozen=True)
+class _Parser:
+    """Reads label files, and reports what is wrong in them."""
+
+    num_classes: int
+    keypoint_columns: int
+    problems: Problems
+
+    def read(self, image: Path, path: Path, size_hw: tuple[int, int]) -> list[LabelledBox]:
+        """Read the boxes of a file; those without area and repeated ones are dropped."""
+        height, width = size_hw
+        found: dict[tuple[float, ...], LabelledBox] = {}
+        for number, line in enumerate(self._lines(image, path), start=1):
+            where = f"{path}:{number}"
+            values = line.split()
+            if not values:
+                continue
+            try:
+                label, box = self._parse(values, where)
+            except ValueError as error:
+                self.problems.reject(image, f"{where}: {error}")
+                continue
+            left, top, right, bottom = box
+            if right <= left or bottom <= top:
+                self.problems.mend(where, "boxes without area dropped")
+            elif (key := (label, *box)) in found:
+                self.problems.mend(where, "rows that repeat dropped")
+            else:
+                corners = [left * width, top * height, right * width, bottom * height]
+                found[key] = LabelledBox(label, corners)
+        return list(found.values())
+
+    def _lines(self, image: Path, path: Path) -> list[str]:
         try:
-            label, box = _parse(values, num_classes)
-        except ValueError as error:
-            problems.error(where, str(error))
-            continue
-        if box[2] <= box[0] or box[3] <= box[1]:
-            problems.mend(where, "boxes without area dropped")
-            continue
+            return (read_text(path) or "").splitlines()
+        except DataError as error:
+            self.problems.reject(image, str(error))
+            return []
+
+    def _parse(self, values: list[str], where: str) -> tuple[int, list[float]]:
+        """Parse class index and corners in fractions; ValueError with the reason."""
+        if self.keypoint_columns and len(values) == 5 + self.keypoint_columns:
+            self.problems.mend(where, "keypoints not used")
+            values = values[:5]
+        if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+            raise ValueError(f"{len(values)} columns, expected 5: class cx cy w h")
+        try:
+            numbers = [float(value) for value in values]
+        except ValueError:
+            raise ValueError(f"`{' '.join(values[:6])}` are not all numbers") from None
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("NaN or infinity")
+        if numbers[0] != int(numbers[0]) or not 0 <= numbers[0] < self.num_classes:
+            raise ValueError(
+                f"class {values[0]} is out of range, expected 0..{self.num_classes - 1}"
+            )
+        box = _corners(numbers[1:])
         if len(values) > 5:
-            problems.mend(where, "polygons converted to boxes")
-        left, top, right, bottom = box
-        found.append(
-            LabelledBox(label, [left * width, top * height, right * width, bottom * height])
-        )
-    return found
+            self.problems.mend(where, "polygons converted to boxes")
+        self._check_overhang(box, where)
+        return int(numbers[0]), box
 
-
-def _lines(path: Path, problems: Problems) -> list[str]:
-    try:
-        return (read_text(path) or "").splitlines()
-    except DataError as error:
-        problems.add(str(error))
-        return []
-
-
-def _parse(values: list[str], num_classes: int) -> tuple[int, list[float]]:
-    """Parse class index and corners in fractions; ValueError with the reason."""
-    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        raise ValueError(f"{len(values)} columns, expected 5: class cx cy w h")
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
-        raise ValueError(f"`{' '.join(values[:6])}` are not all numbers") from None
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError("NaN or infinity")
-    if numbers[0] != int(numbers[0]) or not 0 <= numbers[0] < num_classes:
-        raise ValueError(f"class {values[0]} is out of range, expected 0..{num_classes - 1}")
-    box = _corners(numbers[1:])
-    if min(box) < -OUTSIDE_TOLERANCE or max(box) > 1 + OUTSIDE_TOLERANCE:
-        raise ValueError(
-            f"box outside the image (left, top, right, bottom = "
-            f"{', '.join(f'{edge:.4g}' for edge in box)}); expected fractions in 0..1"
-        )
-    return int(numbers[0]), box
+    def _check_overhang(self, box: list[float], where: str) -> None:
+        if box[2] <= box[0] or box[3] <= box[1]:
+            verdict = "outside" if max(map(abs, box)) > 2 else None
+        else:
+            verdict = check_overhang(box, (1, 1), OUTSIDE_TOLERANCE)
+        if verdict == "outside":
+            raise ValueError(
+                f"box outside the image (left, top, right, bottom = "
+                f"{', '.join(f'{edge:.4g}' for edge in box)}); expected fractions in 0..1"
+            )
+        if verdict:
+            self.problems.mend(where, CLIPPED)
 
 
 def _corners(numbers: list[float]) -> list[float]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from rtdetr_cli.config.dataset import SPLITS
+from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
 from rtdetr_cli.config.settings.modes import CheckSettings
 from rtdetr_cli.core.console import progress, result_json, table, warn
 from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.image import read_image
 from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.image_cache import read_record_image
 from rtdetr_cli.data.splits import ensure_present, load_data, open_split
 
 
@@ -23,17 +23,9 @@ def check(settings: CheckSettings) -> None:
     Raises:
         DataError: a label or an image is unusable; all of them are listed on stderr first.
     """
-    config = load_data(settings.data, settings.download)
+    config = load_data(settings.data, settings.download, settings.bad_images)
     ensure_present(config)
-    datasets: dict[str, DetectionDataset] = {}
-    problems: list[str] = []
-    for split in SPLITS:
-        if config.shapes is None and not getattr(config, split):
-            continue
-        try:
-            datasets[split] = open_split(config, split)
-        except DataError as error:
-            problems.append(f"{split}: {error}")
+    datasets, problems = _open(config)
     for split, dataset in datasets.items():
         problems += _undecodable(split, dataset)
     if settings.json:
@@ -46,11 +38,27 @@ def check(settings: CheckSettings) -> None:
         raise DataError(f"{settings.data}: {len(problems)} problems, named above")
 
 
+def _open(config: DatasetConfig) -> tuple[dict[str, DetectionDataset], list[str]]:
+    """The splits that can be opened, and what is wrong with the others."""
+    datasets: dict[str, DetectionDataset] = {}
+    problems: list[str] = []
+    for split in SPLITS:
+        if config.shapes is None and not getattr(config, split):
+            continue
+        try:
+            datasets[split] = open_split(config, split)
+        except DataError as error:
+            problems += [f"{split}: {one}" for one in error.problems or (str(error),)]
+    if "train" in datasets and not datasets["train"].num_boxes:
+        problems.append("train: the training split has no boxes")
+    return datasets, problems
+
+
 def _undecodable(split: str, dataset: DetectionDataset) -> list[str]:
     problems = []
     for record in progress(dataset.records, len(dataset), split):
         try:
-            read_image(record.path)
+            read_record_image(record)
         except DataError as error:
             problems.append(f"{split}: {error}")
     return problems
@@ -64,6 +72,7 @@ def _counts(datasets: dict[str, DetectionDataset]) -> dict[str, dict[str, object
             "background": sum(not len(record.labels) for record in dataset.records),
             "boxes": {name: _boxes(dataset)[index] for index, name in dataset.names.items()},
             "notes": dataset.notes,
+            "skipped": {str(path): reason for path, reason in dataset.skipped.items()},
         }
         for split, dataset in datasets.items()
     }

@@ -12,12 +12,12 @@ from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import all_gather, run_on_main
-from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
 from rtdetr_cli.core.status import Status
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
-from rtdetr_cli.data.selection import select_classes
+from rtdetr_cli.data.problems import write_skipped
+from rtdetr_cli.data.selection import match_classes, select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
@@ -28,7 +28,7 @@ from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
 from rtdetr_cli.weights.catalog import COCO_NAMES
 
-__all__ = ["Metrics", "draw_curves", "evaluate", "print_metrics", "validate"]
+__all__ = ["Metrics", "draw_curves", "evaluate", "match_model", "print_metrics", "validate"]
 
 STAGES = ("preprocess", "inference", "loss", "postprocess")
 """Stages of a validation, under the names of Ultralytics; the loss is not computed and takes 0."""
@@ -51,20 +51,22 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     leave_if_importing_main()
     run_path(settings.project, settings.name)  # reports a bad name before the detector runs
     settings = with_remembered(settings)
-    dataset = open_split(load_data(settings.data or "", settings.download), settings.split)
+    config = load_data(settings.data or "", settings.download, settings.bad_images)
+    dataset = open_split(config, settings.split)
     for note in dataset.notes:
         warn(note)
     dataset = select_classes(dataset, settings.classes, settings.single_cls)
     detector = open_detector(settings)
-    check_classes(detector, dataset)
+    dataset = match_model(dataset, detector)
     preprocessing = preprocessing_for(detector, settings.imgsz)
     say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
     loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
     state = ValState(loader, callbacks or Callbacks(), settings)
     evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
     metrics = state.end(_score(evaluator, speed))
-    if settings.plots or settings.save_json:
+    if settings.plots or settings.save_json or dataset.skipped:
         metrics.save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
+        write_skipped(metrics.save_dir, dataset.skipped)
         if settings.save_json:
             _write_predictions(metrics.save_dir, dataset, evaluator.predictions())
         if settings.plots:
@@ -146,29 +148,23 @@ def print_metrics(metrics: Metrics) -> None:
     say(f"Speed: {stages} per image")
 
 
-def check_classes(detector: Detector, dataset: DetectionDataset) -> None:
-    """Check that the classes of the detector are those of the data set.
+def match_model(dataset: DetectionDataset, detector: Detector) -> DetectionDataset:
+    """The data set with the classes of the detector, found by name.
 
     Raises:
-        UsageError: the number of classes differs.
+        UsageError: the detector does not know a class.
     """
-    if len(detector.names) != len(dataset.names):
-        raise UsageError(
-            f"the model knows {len(detector.names)} classes ({_some(detector.names)}) and the "
-            f"data set {len(dataset.names)} ({_some(dataset.names)})"
-        )
-    other = [i for i, name in dataset.names.items() if detector.names.get(i) != name]
+    matched = match_classes(dataset, detector.names)
+    other = [i for i, name in matched.names.items() if detector.names[i] != name]
     if other:
         index = other[0]
         warn(
-            f"class {index} is {detector.names.get(index)!r} in the model and "
+            f"class {index} is {detector.names[index]!r} in the model and "
             f"{dataset.names[index]!r} in the data set; classes are compared by number"
         )
-
-
-def _some(names: dict[int, str]) -> str:
-    shown = ", ".join(list(names.values())[:3])
-    return f"{shown}, ..." if len(names) > 3 else shown
+    elif matched is not dataset:
+        say("classes of the data set are matched to those of the model by name")
+    return matched
 
 
 def _write_predictions(
@@ -177,6 +173,9 @@ def _write_predictions(
     """Write predictions.json: COCO results, and the file name of each image."""
     paths = {record.image_id: record.path for record in dataset.records}
     rows = [{**_rounded(row), "file_name": paths[row["image_id"]].name} for row in found]
+    for row in rows:
+        row["image_id"] = dataset.image_texts.get(row["image_id"], row["image_id"])
+        row["category_id"] = dataset.category_texts.get(row["category_id"], row["category_id"])
     if dataset.annotations is None:  # not a COCO json, whose ids are kept
         image_ids = {number: _image_id(path) for number, path in paths.items()}
         if len(set(image_ids.values())) < len(paths):

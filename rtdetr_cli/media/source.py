@@ -36,8 +36,8 @@ _VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
     | {".streams"}
 )
-_FOREIGN_SUFFIXES = frozenset({".avif", ".dng", ".heic", ".heif"})
-"""Formats that Pillow may not support; attempted, so that they are reported, not skipped."""
+_FOREIGN_SUFFIXES = frozenset({".dng"})
+"""Formats that Pillow does not support; attempted, so that they are reported, not skipped."""
 
 
 class SourceImage(NamedTuple):

@@ -31,6 +31,22 @@ def test_lists_mappings_and_roboflow(tmp_path: Path) -> None:
     assert list((config.names or {}).items()) == [(0, "cat"), (1, "dog")]
 
 
+def test_quoted_indices_are_numbers_and_a_gap_gets_a_placeholder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_dataset_config(write(tmp_path, 'train: x\nnames: {"3": dog, 0: cat, "1": b}\n'))
+    assert config.names == {0: "cat", 1: "b", 2: "class_2", 3: "dog"}
+    assert "names has no class 2; called class_2" in capsys.readouterr().err
+
+
+def test_the_keypoints_of_a_pose_data_set_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "train: x\nnames: [a]\nkpt_shape: [17, 3]\nflip_idx: [0]\nkpt_names: {0: [nose]}\n"
+    assert load_dataset_config(write(tmp_path, text)).keypoint_columns == 51
+    assert "keypoints of a pose data set are not used" in capsys.readouterr().err
+
+
 def test_coco_json_brings_its_names(tmp_path: Path) -> None:
     config = load_dataset_config(write(tmp_path, "train: a.json\nval: b.json\n"))
     assert config.names is None
@@ -95,7 +111,9 @@ def test_relative_root_is_looked_for_here_and_at_home(
     [
         ("train: x\nval: x\n", "data.yaml: names is missing"),
         ("names: [a]\n", "data.yaml: none of train, val and test is given"),
-        ("train: x\nnames: {1: a, 2: b}\n", "names must count from 0 without a gap; 0 is missing"),
+        ("train: x\nnames: {a: 1}\n", "names must have numbers from 0 before the names, found 'a'"),
+        ("train: x\nnames: {1: a, '1': b}\n", "names has two names of class 1"),
+        ("train: x\nnames: {99999: a}\n", "names has a class 99999; the limit is 65536 classes"),
         ("train: x\nnames: cat\n", "names must list the classes, found 'cat'"),
         ("train: x\nnames: []\n", "names must list the classes, found []"),
         ("train: x\nnames: [a]\nnc: 3\n", "nc is 3, but names lists 1 classes"),
@@ -104,8 +122,8 @@ def test_relative_root_is_looked_for_here_and_at_home(
         ("train: x\nnames: [a]\ndownload: 3\n", "download[0] must be a mapping of keys, found 3"),
         ("train: x\nnames: [a]\nchannels: 4\n", "channels must be 3 (images are read as RGB), fo"),
         (
-            "train: x\nnames: [a]\nkpt_shape: [17, 3]\n",
-            "kpt_shape belongs to a pose data set (keyp",
+            "train: x\nnames: [a]\nkpt_shape: 17\n",
+            "kpt_shape must be two numbers such as [17, 3], found 17",
         ),
         ("train: x\nnc: 0\n", "nc must be a number from 1 to 65536, found 0"),
         ("train: x\nnc: cat\n", "nc must be a number from 1 to 65536, found 'cat'"),

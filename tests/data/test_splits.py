@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -54,7 +55,7 @@ def test_bare_folder_without_anything_is_an_error(tmp_path):
 def test_file_of_another_kind_is_an_error(yolo_folder):
     folder = yolo_folder("0 .5 .5 .1 .1")
     (folder / "images/val").write_text("")
-    with pytest.raises(DataError, match=r"neither a folder, a \.txt list nor a \.json"):
+    with pytest.raises(DataError, match=r"neither a folder, an image, a \.txt list nor"):
         open_split(load_data(folder), "val")
 
 
@@ -95,6 +96,76 @@ def test_txt_list_opens(yolo_folder):
     (folder / "train.txt").write_text("./images/train/1.png\n")
     config = DatasetConfig(folder, train=("train.txt",), names={0: "cat", 1: "dog"})
     assert open_split(config, "train").records[0].labels.tolist() == [1]
+
+
+def test_classes_are_matched_by_name_over_all_splits(coco_json):
+    """A val split with other ids and fewer classes; a test split with one more."""
+    path = coco_json()
+    values = json.loads(path.read_text())
+    cat = {"id": 1, "name": "cat"}
+    box = {"id": 1, "image_id": 30, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    for split, extra in (("val", []), ("test", [{"id": 2, "name": "cow"}])):
+        changed = values | {"categories": [cat, *extra], "annotations": [box]}
+        (path.parent / f"{split}.json").write_text(json.dumps(changed))
+    jsons = [(f"annotations/{name}.json", "train") for name in ("instances_train", "val", "test")]
+    config = DatasetConfig(path.parents[1], *jsons)
+    train, val, test = (open_split(config, split) for split in ("train", "val", "test"))
+    assert train.names == val.names == test.names == {0: "cat", 1: "dog", 2: "cow"}
+    assert (train.category_ids, val.category_ids) == ([3, 7, 8], [1, 2, 3])
+    assert val.records[0].labels.tolist() == [0]
+    assert train.records[0].labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("has_own_parent", [True, False])
+def test_only_an_empty_parent_of_all_others_is_left_out(coco_json, has_own_parent):
+    """The parent that Roboflow adds is not used by any split; a class that is used by one stays."""
+    path = coco_json()
+    values = json.loads(path.read_text())
+    top = {"id": 0, "name": "pets", "supercategory": "pets" if has_own_parent else "none"}
+    others = [{**one, "supercategory": "pets"} for one in values["categories"]]
+    values["categories"] = [top, *others]
+    path.write_text(json.dumps(values))
+    (path.parent / "val.json").write_text(json.dumps(values))
+    jsons = [(f"annotations/{name}.json", "train") for name in ("instances_train", "val")]
+    config = DatasetConfig(path.parents[1], *jsons)
+    assert len(open_split(config, "train").names) == (3 if has_own_parent else 2)
+    values["annotations"][0]["category_id"] = 0
+    (path.parent / "val.json").write_text(json.dumps(values | {"info": {}}))
+    assert open_split(config, "train").names == {0: "pets", 1: "cat", 2: "dog"}
+
+
+def test_several_jsons_are_one_split(coco_json):
+    path = coco_json()
+    shutil.copy(path, path.parent / "more.json")
+    entries = ("annotations/instances_train.json", "annotations/more.json", "train")
+    dataset = open_split(DatasetConfig(path.parents[1], train=entries), "train")
+    assert [record.image_id for record in dataset.records] == [1, 2, 3, 4]
+    truth = dataset.ground_truth()["annotations"]
+    assert [(one["id"], one["image_id"]) for one in truth] == [(1, 1), (2, 1), (3, 3), (4, 3)]
+    assert dataset.notes[0] == "2 jsons read as one split, with image ids from 1 to 4"
+
+
+def test_patterns_lists_and_single_images_name_a_split(yolo_folder):
+    folder = yolo_folder("0 .5 .5 .1 .1", "1 .5 .5 .1 .1")
+    (folder / "images" / "more").mkdir()
+    shutil.copy(folder / "images/train/0.png", folder / "images/more/x.png")
+    names = {0: "cat", 1: "dog"}
+    for entries, count in ((("images/*",), 3), (("**/1.png",), 1), (("images/train/1.png",), 1)):
+        assert len(open_split(DatasetConfig(folder, entries, names=names), "train")) == count
+    with pytest.raises(DataError, match=r"the pattern .*images/x\* matches nothing"):
+        open_split(DatasetConfig(folder, ("images/x*",), names=names), "train")
+
+
+def test_skip_leaves_out_truncated_images_which_only_decoding_shows(yolo_folder):
+    folder = yolo_folder("0 .5 .5 .1 .1", "1 .5 .5 .1 .1")
+    path = folder / "images/train/0.png"
+    path.write_bytes(path.read_bytes()[:2000])
+    dataset = open_split(load_data(folder, bad_images="skip"), "train")
+    assert [record.path.name for record in dataset.records] == ["1.png"]
+    assert "image file is truncated" in dataset.skipped[path]
+    (folder / "images/train/1.png").write_bytes(b"")
+    with pytest.raises(DataError, match="train: none of its images can be used"):
+        open_split(load_data(folder, bad_images="skip"), "train")
 
 
 def test_an_address_is_no_data_set():

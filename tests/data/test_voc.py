@@ -46,7 +46,7 @@ def test_first_and_last_pixel_become_edges(voc_list):
     ("node", "sentence"),
     [
         (voc_object("cats"), r"object 0: class cats is not among names; did you mean cat\?"),
-        (voc_object(box=(1, 1, 90, 40)), "outside the image of 60x40"),
+        (voc_object(box=(1, 1, 130, 40)), "outside the image of 60x40"),
         (voc_object(box=(1, 1, "nan", 40)), "NaN or infinity"),
         (voc_object(box=(1, 1, "", 40)), "is not four numbers"),
     ],
@@ -54,6 +54,42 @@ def test_first_and_last_pixel_become_edges(voc_list):
 def test_wrong_object_is_named(voc_list, node, sentence):
     with pytest.raises(DataError, match=rf"a\.xml: .*{sentence}"):
         read_voc([voc_list(node)], {0: "cat"})
+
+
+def test_objects_that_repeat_are_dropped_and_those_that_overhang_clipped(voc_list):
+    odd = voc_object(name=" cat ", box=(31, 1, 70, 40))
+    dataset = read_voc([voc_list(odd, odd, voc_object("dog"))], None)
+    assert dataset.records[0].boxes_xyxy.tolist() == [[30, 0, 60, 40], [0, 0, 60, 40]]
+    assert [note.partition(":")[0] for note in dataset.notes] == [
+        "boxes that overhang the image clipped to it",
+        "objects that repeat dropped",
+    ]
+
+
+def test_images_may_have_another_suffix(voc_list):
+    path = voc_list(voc_object())
+    folder = path.parents[2] / "JPEGImages"
+    (folder / "a.jpg").rename(folder / "a.jfif")
+    assert read_voc([path], None).records[0].path == folder / "a.jfif"
+
+
+def test_every_mistake_is_listed_and_may_be_left_out(voc_list):
+    path = voc_list(voc_object("cow"), voc_object(box=(1, 1, "x", 2)), voc_object())
+    with pytest.raises(DataError) as caught:
+        read_voc([path], {0: "cat"}, "error")
+    assert [one.partition("object ")[2][0] for one in caught.value.problems] == ["0", "1"]
+    dataset = read_voc([path], {0: "cat"}, "skip")
+    assert (len(dataset), len(dataset.skipped)) == (0, 1)
+
+
+def test_a_size_before_the_rotation_of_exif_is_an_error(voc_list):
+    size = "<size><width>60</width><height>40</height></size>"
+    path = voc_list(text=f"<annotation>{size}{voc_object()}</annotation>")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(path.parents[2] / "JPEGImages/a.jpg", exif=exif)
+    with pytest.raises(DataError, match=r"annotations state 60x40 pixels, but its EXIF data turn"):
+        read_voc([path], None)
 
 
 def test_broken_xml_is_named(voc_list):

@@ -55,7 +55,7 @@ def test_polygons_become_boxes_and_boxes_without_area_go(yolo_folder):
         ("0 .5 inf .1 .1", "NaN or infinity"),
         ("cat .5 .5 .1 .1", "`cat .5 .5 .1 .1` are not all numbers"),
         ("0 .5 .5 -.1 .1", "negative width or height"),
-        ("0 .99 .5 .1 .1", r"box outside the image \(left, top, right, bottom = 0\.94, "),
+        ("0 1.01 .5 .1 .1", r"box outside the image \(left, top, right, bottom = 0\.96, "),
         ("0 300 200 50 50", "box outside the image"),
     ],
 )
@@ -73,6 +73,59 @@ def test_further_mistakes_are_counted(yolo_folder):
 def test_rounding_beyond_the_border_is_clipped(yolo_folder):
     record = read(yolo_folder("0 0.5 0.5 1.001 1.001")).records[0]
     np.testing.assert_array_equal(record.boxes_xyxy, [[0, 0, 60, 40]])
+
+
+def test_a_box_that_overhangs_by_less_than_half_is_clipped_with_a_note(yolo_folder):
+    dataset = read(yolo_folder("0 0.99 0.5 0.1 1"))
+    np.testing.assert_allclose(dataset.records[0].boxes_xyxy, [[56.4, 0, 60, 40]], rtol=1e-6)
+    assert dataset.notes[0].startswith("boxes that overhang the image clipped to it: 1 (first: ")
+
+
+def test_rows_that_repeat_are_dropped_with_a_note(yolo_folder):
+    dataset = read(yolo_folder("0 .5 .5 .1 .1\n1 .5 .5 .1 .1\n0 0.50 .5 .1 .1\n"))
+    assert dataset.records[0].labels.tolist() == [0, 1]
+    assert [note.rpartition(" (")[0] for note in dataset.notes] == ["rows that repeat dropped: 1"]
+
+
+def test_byte_order_marks_and_line_ends_of_windows_are_read(yolo_folder):
+    folder = yolo_folder("", "")
+    (folder / "labels/train/0.txt").write_bytes(b"\xef\xbb\xbf1 .5 .5 .1 .1\r\n0 .5 .5 .1 .1\r\n")
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfimages/train/0.png\r\nimages/train/1.png\r\n")
+    dataset = read_yolo(read_image_list(folder / "list.txt", folder), NAMES)
+    assert [record.labels.tolist() for record in dataset.records] == [[1, 0], []]
+
+
+def test_an_image_listed_twice_is_taken_once(yolo_folder):
+    images = list_images(yolo_folder("0 .5 .5 .1 .1", "") / "images")
+    dataset = read_yolo([*images, images[0]], NAMES)
+    assert len(dataset) == 2
+    assert dataset.notes[0].startswith("images listed more than once taken once: 1 (first: ")
+
+
+def test_keypoints_behind_a_box_are_not_a_polygon(yolo_folder):
+    folder = yolo_folder("0 .5 .5 .2 .2 .1 .1 2 .9 .9 2\n")
+    boxes = read_yolo(list_images(folder / "images"), NAMES, None, 6).records[0].boxes_xyxy
+    np.testing.assert_allclose(boxes, [[24, 16, 36, 24]])
+
+
+def test_bad_images_are_left_out_and_the_rest_keeps_its_numbers(yolo_folder):
+    folder = yolo_folder("7 .5 .5 .1 .1", "1 .5 .5 .1 .1", "", "")
+    (folder / "images/train/2.png").write_bytes(b"<html>")
+    images = list_images(folder / "images")
+    dataset = read_yolo(images, NAMES, "skip")
+    assert [(record.path.name, record.image_id) for record in dataset.records] == [
+        ("1.png", 2),
+        ("3.png", 4),
+    ]
+    assert [path.name for path in dataset.skipped] == ["2.png", "0.png"]
+    with pytest.raises(DataError, match=r"\(and 1 more errors\); bad_images=skip leaves such"):
+        read_yolo(images, NAMES, "error")
+
+
+def test_labels_are_found_in_their_folder_and_beside_images_of_one_set(yolo_folder):
+    folder = yolo_folder("0 .5 .5 .1 .1", None)
+    (folder / "images/train/1.txt").write_text("1 .5 .5 .1 .1", "utf-8")
+    assert [record.labels.tolist() for record in read(folder).records] == [[0], [1]]
 
 
 def test_undecodable_image_is_named(yolo_folder):

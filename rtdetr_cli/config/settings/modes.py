@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import ImageSize, OneOf
+from rtdetr_cli.config.fields import BadImages, ImageSize, OneOf
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
@@ -59,6 +59,8 @@ class CheckSettings(Settings):
     """Data set: a name (coco8), YAML, folder or COCO json."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
+    bad_images: BadImages = "error"
+    """error, or skip: leave out images that cannot be decoded or have a wrong label."""
     json: bool = False
     """Print the findings as JSON."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import (
+    BadImages,
     Count,
     CountFromZero,
     Fraction,
@@ -47,6 +48,8 @@ class TrainSettings(RunFolderSettings):
     """Data set: a name (coco8), YAML, folder or COCO json; None: that of the run or the weights."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
+    bad_images: BadImages = "error"
+    """error, or skip: leave out images that cannot be decoded or have a wrong label."""
     pretrained: str | None = None
     """Initial weights of a .yaml architecture: a file, or `backbone` (ImageNet); None: random."""
     resume: bool | str = False

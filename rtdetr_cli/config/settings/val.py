@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import (
+    BadImages,
     Batch,
     CountFromZero,
     Fraction,
@@ -30,6 +31,8 @@ class ValSettings(SpeedSettings, RunFolderSettings):
     """Data set: a name (coco8), YAML, folder or COCO json; None: that of the weights."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
+    bad_images: BadImages = "error"
+    """error, or skip: leave out images that cannot be decoded or have a wrong label."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Split to evaluate: train, val or test."""
     classes: tuple[CountFromZero, ...] | None = None

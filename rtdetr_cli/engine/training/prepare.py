@@ -20,6 +20,7 @@ from rtdetr_cli.core.lock import claimed
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
 from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, num_batches
+from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.training.compiled import compile_network
 from rtdetr_cli.engine.training.initial_weights import initial_network
@@ -103,6 +104,8 @@ def _open_folder(run: Run, folder: Path | None) -> Path:
     folder = folder or new_run_dir(settings.project, settings.name, settings.exist_ok)
     run.held.enter_context(claimed(folder, "is being trained"))
     write_args(folder, settings)
+    splits = [split for split in (run.data.train, run.data.val) if split is not None]
+    write_skipped(folder, {path: why for one in splits for path, why in one.skipped.items()})
     if settings.val_fraction is not None and run.data.val is not None:
         write_held_out(folder, run.data.val)
     return folder

@@ -28,7 +28,7 @@ def open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDat
         DataError: there is no val split, the classes of the two differ, or there is no box.
         UsageError: val_fraction beside a val split.
     """
-    config = load_data(settings.data or "", settings.download)
+    config = load_data(settings.data or "", settings.download, settings.bad_images)
     _check_val(config, settings)
     train_split, val_split = open_split(config, "train"), None
     if settings.val_fraction is not None:

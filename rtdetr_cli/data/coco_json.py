@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -116,18 +115,20 @@ def _class_list(path: Path, changed_ns: int) -> ClassList:
 def parse_image(entry: object) -> ImageEntry:
     """Parse an entry of `images`; ValueError with the end of a sentence."""
     values = _mapping(entry, ("id", "file_name"))
-    name = _needed(values, "file_name", _as_text, "a text")
+    name = _needed(values, "file_name", _as_text(values["file_name"]), "a text")
     height, width = (_as_side(values.get(key)) for key in ("height", "width"))
     size_hw = (height, width) if height and width else None
-    return ImageEntry(_needed(values, "id", as_id, ID), name.replace("\\", "/"), size_hw)
+    return ImageEntry(
+        _needed(values, "id", as_id(values["id"]), ID), name.replace("\\", "/"), size_hw
+    )
 
 
 def parse_category(entry: object) -> Category:
     """Parse an entry of `categories`; ValueError with the end of a sentence."""
     values = _mapping(entry, ("id", "name"))
-    name = _needed(values, "name", _as_name, "a text")
+    name = _needed(values, "name", _as_name(values["name"]), "a text")
     parent = values.get("supercategory")
-    id_ = _needed(values, "id", as_id, ID)
+    id_ = _needed(values, "id", as_id(values["id"]), ID)
     return Category(id_, name, parent if isinstance(parent, str) else None)
 
 
@@ -137,11 +138,12 @@ def parse_annotation(entry: object) -> Annotation:
     A missing bbox is that of the polygons; their area is not computed.
     """
     values = _mapping(entry, ("image_id", "category_id"))
-    id_, area = as_id(values.get("id")), values.get("area")
+    id_ = as_id(values.get("id"))
+    area: Any = values.get("area")
     return Annotation(
         id_ if isinstance(id_, int) and id_ >= 0 else None,
-        _needed(values, "image_id", as_id, ID),
-        _needed(values, "category_id", as_id, ID),
+        _needed(values, "image_id", as_id(values["image_id"]), ID),
+        _needed(values, "category_id", as_id(values["category_id"]), ID),
         _bbox(values),
         area if _is_number(area) and area >= 0 else None,
         _as_flag(values.get("iscrowd")),
@@ -170,8 +172,7 @@ def _mapping(entry: object, needed: tuple[str, ...]) -> Json:
     return entry
 
 
-def _needed(values: Json, key: str, parse: Callable[[Any], T | None], noun: str) -> T:
-    found = parse(values[key])
+def _needed(values: Json, key: str, found: T | None, noun: str) -> T:
     if found is None:
         raise ValueError(f".{key} is {reprlib.repr(values[key])}, expected {noun}")
     return found

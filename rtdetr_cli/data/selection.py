@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,9 @@ def take_images(dataset: DetectionDataset, positions: Sequence[int]) -> Detectio
 
 def concatenate(parts: Sequence[DetectionDataset]) -> DetectionDataset:
     """One split of several COCO jsons with the same names; ids are numbered again from 1."""
-    first, records, annotations = parts[0], [], []
+    first = parts[0]
+    records: list[Record] = []
+    annotations: list[dict[str, Any]] = []
     for part in parts:
         image_ids = {record.image_id: len(records) + n for n, record in enumerate(part.records, 1)}
         ids = dict(zip(part.category_ids, first.category_ids, strict=True))

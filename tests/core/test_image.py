@@ -8,8 +8,17 @@ import pytest
 import torch
 from PIL import Image, features
 
-from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.image import read_image, read_image_size, resize_image, to_rgb, to_tensor
+from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.image import _FORMATS as FORMATS
+from rtdetr_cli.core.image import (
+    IMAGE_SUFFIXES,
+    images_in,
+    read_image,
+    read_image_size,
+    resize_image,
+    to_rgb,
+    to_tensor,
+)
 
 UNREADABLE = {
     "truncated_half.jpg",
@@ -43,6 +52,50 @@ def test_awkward_files_give_the_upright_bus_or_one_sentence(shared_data):
         assert image.flags.writeable
         # index.json: Pillow and OpenCV agree on a mean of 116 to 118 for all but the tiny ones.
         assert name in SMALL or 115 < image.mean() < 119, name
+
+
+def test_every_suffix_of_the_formats_counts_as_an_image(tmp_path):
+    Image.init()
+    readable = {one for one, kind in Image.registered_extensions().items() if kind in FORMATS}
+    assert readable <= IMAGE_SUFFIXES
+    for name in ("a.JFIF", "b.heic", "c.txt", ".d.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in images_in(str(tmp_path))] == ["a.JFIF", "b.heic"]
+
+
+def test_the_bound_on_pixels_is_a_setting_that_its_error_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # restored after
+    path = tmp_path / "a.png"
+    Image.new("1", (1500, 1000)).save(path)
+    monkeypatch.setenv("RTDETR_MAX_MEGAPIXELS", "1")
+    with pytest.raises(DataError, match=r"more than 1 megapixels; RTDETR_MAX_MEGAPIXELS=1000 sets"):
+        read_image_size(path)
+    monkeypatch.setenv("RTDETR_MAX_MEGAPIXELS", "2")
+    assert read_image(path).shape == (1000, 1500, 3)
+    monkeypatch.setenv("RTDETR_MAX_MEGAPIXELS", "many")
+    with pytest.raises(UsageError, match=r"MEGAPIXELS=many: expected a number of megapixels"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "HSV", "I;16"]
+)
+def test_every_mode_of_pillow_becomes_rgb(mode):
+    gray = Image.new("L", (4, 3), 255)
+    image = gray.convert("RGB").convert(mode) if mode in {"CMYK", "HSV"} else gray.convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.full((3, 4), 65535, np.uint16))
+    assert to_rgb(image).shape == (3, 4, 3)
+    assert to_rgb(image).min() > 250
+
+
+def test_the_first_of_several_images_in_a_file_is_read(tmp_path):
+    for name in ("a.mpo", "b.gif", "c.tif", "d.webp", "e.apng"):
+        frames = [Image.new("RGB", (4, 3), color) for color in ("red", "blue")]
+        kind = {"e.apng": "PNG"}.get(name)
+        options = {"lossless": True} if name == "d.webp" else {}
+        frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:], **options)
+        assert read_image(tmp_path / name)[0, 0, 0] > 200, name
 
 
 def test_turned_jpegs_show_the_same_image(shared_data):

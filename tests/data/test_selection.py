@@ -9,7 +9,13 @@ import pytest
 
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
-from rtdetr_cli.data.selection import keep_classes, merge_classes, take_fraction
+from rtdetr_cli.data.selection import (
+    concatenate,
+    keep_classes,
+    match_classes,
+    merge_classes,
+    take_fraction,
+)
 
 
 @pytest.fixture
@@ -58,3 +64,32 @@ def test_a_fraction_follows_the_seed_and_takes_its_annotations_along(split):
     assert {box["image_id"] for box in first.annotations} == set(ids[0])
     assert len(take_fraction(split, 0.001, 0)) == 1
     assert np.array_equal(take_fraction(split, 1.0, 0).records, split.records)
+
+
+def test_classes_get_the_numbers_of_a_model_by_name(split):
+    """The ground truth keeps its ids; a class that only the model knows gets an unused one."""
+    matched = match_classes(split, {0: "cow", 1: "dog", 2: "cat"})
+    assert matched.names == {0: "cow", 1: "dog", 2: "cat"}
+    assert matched.category_ids == [19, 18, 17]
+    assert matched.records[0].labels.tolist() == [2, 1]
+    assert matched.annotations == split.annotations
+
+
+@pytest.mark.parametrize("names", [("cat", "dog"), ("cat", "hound"), ("0", "1"), ("cat", "cat")])
+def test_equal_names_and_others_at_their_place_are_left_alone(split, names):
+    assert match_classes(split, dict(enumerate(names))) is split
+
+
+@pytest.mark.parametrize("names", [("dog", "hound"), ("cat", "hound", "cow"), ("hound",)])
+def test_a_class_that_the_model_does_not_know_is_an_error(split, names):
+    with pytest.raises(UsageError, match=r"the data set 2 \(cat, dog\); (cat|dog) is not among th"):
+        match_classes(split, dict(enumerate(names)))
+
+
+def test_parts_with_other_ids_become_one_split(split):
+    other = match_classes(split, {0: "cat", 1: "dog"})
+    other.category_ids[:] = [18, 17]
+    both = concatenate([split, other])
+    assert [record.image_id for record in both.records] == list(range(1, 21))
+    assert [box["category_id"] for box in both.annotations[18:22]] == [17, 18, 17, 18]
+    assert [box["id"] for box in both.annotations] == list(range(1, 41))

@@ -114,6 +114,20 @@ def test_bccd_as_published_has_two_boxes_without_area(shared_data):
     assert sorted(notes) == ["BloodImage_00338.xml)", "BloodImage_00343.xml)"]
 
 
+def test_bccd_as_voc_has_the_boxes_of_its_yolo_labels(shared_data):
+    """Those were made from the first pixel of VOC without counting it from 1."""
+    voc = open_split(load_data(shared_data / "bccd" / "voc"), "val")
+    yolo = open_split(load_data(shared_data / "bccd" / "data.yaml"), "val")
+    of_image = {record.path.stem: record for record in yolo.records}
+    for record in voc.records:
+        other = of_image[record.path.stem]
+        assert [voc.names[label] for label in record.labels.tolist()] == [
+            yolo.names[label] for label in other.labels.tolist()
+        ]
+        first_pixels = record.boxes_xyxy + np.array([1, 1, 0, 0])
+        np.testing.assert_allclose(first_pixels, other.boxes_xyxy, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -206,6 +206,37 @@ def test_a_model_with_different_classes_is_rejected(checkpoint, squares, tmp_pat
     assert "the data set 3 (blue, green, red)" in error
 
 
+def test_classes_are_matched_by_name(checkpoint, squares, tmp_path, capsys):
+    """The same boxes under exchanged numbers, and a class more in the model, give the same AP."""
+    run(val(checkpoint, squares / "data.yaml", tmp_path, "json", "plots=false"))
+    right = json.loads(capsys.readouterr().out)["stats"]
+    for folder in ("images", "labels"):
+        shutil.copytree(squares / folder, tmp_path / "data" / folder)
+    for path in (tmp_path / "data/labels").rglob("*.txt"):
+        rows = (row.split() for row in path.read_text().splitlines())
+        path.write_text("\n".join(" ".join([str(1 - int(row[0])), *row[1:]]) for row in rows))
+    other = tmp_path / "data" / "data.yaml"
+    other.write_text("val: images/val\nnames: [red, green]\n")
+    assert run(val(checkpoint, other, tmp_path, "json", "plots=false")) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["stats"] == right
+    assert "classes of the data set are matched to those of the model by name" in printed.err
+
+
+def test_skipped_images_are_listed_in_the_run_folder(checkpoint, squares, tmp_path, capsys):
+    shutil.copytree(squares, tmp_path / "data")
+    images = sorted((tmp_path / "data/images/val").iterdir())
+    images[0].write_bytes(b"<html>")
+    data = tmp_path / "data" / "data.yaml"
+    assert run(val(checkpoint, data, tmp_path, "plots=false")) == 3
+    assert "bad_images=skip leaves such images out" in capsys.readouterr().err
+    assert run(val(checkpoint, data, tmp_path, "plots=false", "bad_images=skip", "name=s")) == 0
+    assert "images left out by bad_images=skip: 1" in capsys.readouterr().err
+    assert (tmp_path / "s" / "skipped.txt").read_text().startswith(f"{images[0]}\t")
+    assert run(["check", f"data={data}", "bad_images=skip", "json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["splits"]["val"]["skipped"]) == [str(images[0])]
+
+
 def test_a_missing_split_is_named(checkpoint, squares, tmp_path, capsys):
     assert run(val(checkpoint, squares / "data.yaml", tmp_path, "split=test")) == 3
     assert "test" in capsys.readouterr().err
@@ -242,3 +273,7 @@ def test_check_names_every_problem(squares, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "a.txt" in error
     assert "7" in error
+    (tmp_path / "labels" / "a.txt").write_text("7 0.5 0.5 0.2 0.2\n0 1\n1 nan 0 0 0\n")
+    assert run(["check", f"data={tmp_path / 'data.yaml'}", "json"]) == 3
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert [one.partition("a.txt:")[2][0] for one in problems] == ["1", "2", "3"] * 2

@@ -9,6 +9,9 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,7 @@ IMAGE_SUFFIXES = frozenset(
 """Lower-case suffixes that count as images everywhere: those of _FORMATS. A file in a format that
 this Pillow cannot open (HEIF without its plug-in) is an error that names it, never passed over."""
 
+_HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
     *("PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
@@ -161,6 +165,13 @@ def write_image(path: Path, image_bgr: Pixels) -> None:
         temporary.write_bytes(data.tobytes())
 
 
+@cache
+def _register_heif() -> None:
+    """Let Pillow open HEIF, if pillow-heif is installed."""
+    if find_spec("pillow_heif") is not None:
+        import_module("pillow_heif").register_heif_opener()
+
+
 def _set_limit() -> None:
     """Apply RTDETR_MAX_MEGAPIXELS, which workers inherit; without it Pillow's limit stays."""
     value = os.environ.get(MAX_MEGAPIXELS)
@@ -179,6 +190,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _register_heif()
             Image.init()
             _set_limit()
             known = [kind for kind in _FORMATS if kind in Image.OPEN]
@@ -192,7 +204,9 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if path.stat().st_size == 0 else "unknown image format"
+        is_heif = path.suffix.lower() in _HEIF_SUFFIXES and "HEIF" not in Image.OPEN
+        needs = "; HEIF needs `pip install pillow-heif`" if is_heif else ""
+        return f"unknown image format{needs}" if path.stat().st_size else "the file is empty"
     if isinstance(error, Image.DecompressionBombError):
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         return f"more than {limit} megapixels; {MAX_MEGAPIXELS}=1000 sets the limit"

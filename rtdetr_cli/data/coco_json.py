@@ -11,7 +11,7 @@ import re
 import reprlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from rtdetr_cli.core.bounded_text import parse_large_json
 from rtdetr_cli.core.errors import DataError
@@ -19,7 +19,6 @@ from rtdetr_cli.data.dataset import read_text
 
 Json = dict[str, Any]
 Id = int | str
-T = TypeVar("T")
 
 MAX_JSON_BYTES = 8 << 30
 _TOO_LARGE = 2**53
@@ -115,20 +114,22 @@ def _class_list(path: Path, changed_ns: int) -> ClassList:
 def parse_image(entry: object) -> ImageEntry:
     """Parse an entry of `images`; ValueError with the end of a sentence."""
     values = _mapping(entry, ("id", "file_name"))
-    name = _needed(values, "file_name", _as_text(values["file_name"]), "a text")
+    name = _as_text(values["file_name"])
+    if name is None:
+        raise ValueError(_expected(values, "file_name", "a text"))
     height, width = (_as_side(values.get(key)) for key in ("height", "width"))
     size_hw = (height, width) if height and width else None
-    return ImageEntry(
-        _needed(values, "id", as_id(values["id"]), ID), name.replace("\\", "/"), size_hw
-    )
+    return ImageEntry(_id(values, "id"), name.replace("\\", "/"), size_hw)
 
 
 def parse_category(entry: object) -> Category:
     """Parse an entry of `categories`; ValueError with the end of a sentence."""
     values = _mapping(entry, ("id", "name"))
-    name = _needed(values, "name", _as_name(values["name"]), "a text")
+    name = _as_name(values["name"])
+    if name is None:
+        raise ValueError(_expected(values, "name", "a text"))
     parent = values.get("supercategory")
-    id_ = _needed(values, "id", as_id(values["id"]), ID)
+    id_ = _id(values, "id")
     return Category(id_, name, parent if isinstance(parent, str) else None)
 
 
@@ -142,15 +143,12 @@ def parse_annotation(entry: object) -> Annotation:
     area: Any = values.get("area")
     return Annotation(
         id_ if isinstance(id_, int) and id_ >= 0 else None,
-        _needed(values, "image_id", as_id(values["image_id"]), ID),
-        _needed(values, "category_id", as_id(values["category_id"]), ID),
+        _id(values, "image_id"),
+        _id(values, "category_id"),
         _bbox(values),
         area if _is_number(area) and area >= 0 else None,
         _as_flag(values.get("iscrowd")),
     )
-
-
-ID = "a whole number or a text"
 
 
 def as_id(value: Any) -> Id | None:  # noqa: ANN401  (any JSON value)
@@ -172,10 +170,15 @@ def _mapping(entry: object, needed: tuple[str, ...]) -> Json:
     return entry
 
 
-def _needed(values: Json, key: str, found: T | None, noun: str) -> T:
+def _id(values: Json, key: str) -> Id:
+    found = as_id(values[key])
     if found is None:
-        raise ValueError(f".{key} is {reprlib.repr(values[key])}, expected {noun}")
+        raise ValueError(_expected(values, key, "a whole number or a text"))
     return found
+
+
+def _expected(values: Json, key: str, noun: str) -> str:
+    return f".{key} is {reprlib.repr(values[key])}, expected {noun}"
 
 
 def _is_number(value: Any) -> bool:  # noqa: ANN401  (any JSON value)

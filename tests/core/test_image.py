@@ -63,6 +63,13 @@ def test_every_suffix_of_the_formats_counts_as_an_image(tmp_path):
     assert [path.name for path in images_in(str(tmp_path))] == ["a.JFIF", "b.heic"]
 
 
+def test_an_image_that_needs_a_plug_in_names_it(tmp_path, monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(DataError, match=r"a\.heic: .* HEIF needs `pip install pillow-heif`"):
+        read_image(tmp_path / "a.heic")
+
+
 def test_the_bound_on_pixels_is_a_setting_that_its_error_names(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # restored after
     path = tmp_path / "a.png"

@@ -113,11 +113,19 @@ def open_images(records: list[Record], cache: str, copies: int = 1) -> Images:
 
 
 def read_record_image(record: Record) -> Pixels:
-    """Decode the file of a record.
+    """Decode the file of a record in training, validation or check, which have `bad_images`.
 
     Raises:
         DataError: it cannot be read, or is not of the annotated size.
     """
+    try:
+        return decode_record(record)
+    except DataError as error:
+        raise DataError(f"{error}; bad_images=skip leaves such images out") from error
+
+
+def decode_record(record: Record) -> Pixels:
+    """As `read_record_image`, and the error names no key."""
     image = read_image(record.path)
     if image.shape[:2] != record.size_hw:
         found, stated = image.shape[:2], record.size_hw

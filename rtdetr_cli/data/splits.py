@@ -18,7 +18,7 @@ from rtdetr_cli.core.image import has_image_name
 from rtdetr_cli.data.coco import class_names, read_coco
 from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.download import fetch
-from rtdetr_cli.data.image_cache import read_record_image
+from rtdetr_cli.data.image_cache import decode_record
 from rtdetr_cli.data.problems import Problems
 from rtdetr_cli.data.selection import concatenate, take_images
 from rtdetr_cli.data.shapes import draw_shapes
@@ -130,7 +130,7 @@ def _without_undecodable(dataset: DetectionDataset) -> DetectionDataset:
 
     def reason(record: Record) -> str | None:
         try:
-            read_record_image(record)
+            decode_record(record)
         except DataError as error:
             return str(error)
         return None

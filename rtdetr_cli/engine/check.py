@@ -10,7 +10,7 @@ from rtdetr_cli.config.settings.modes import CheckSettings
 from rtdetr_cli.core.console import progress, result_json, table, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.image_cache import read_record_image
+from rtdetr_cli.data.image_cache import decode_record
 from rtdetr_cli.data.splits import ensure_present, load_data, open_split
 
 
@@ -58,7 +58,7 @@ def _undecodable(split: str, dataset: DetectionDataset) -> list[str]:
     problems = []
     for record in progress(dataset.records, len(dataset), split):
         try:
-            read_record_image(record)
+            decode_record(record)
         except DataError as error:
             problems.append(f"{split}: {error}")
     return problems

@@ -187,3 +187,9 @@ def test_a_full_disk_is_one_sentence_from_any_process(records, home):
     (home / "cache").write_text("in the way")
     with pytest.raises(StorageError, match="a file has the name of its folder"):
         list(TrainLoader(dataset, LoaderConfig(2, (32, 32), workers=1, cache="disk")))
+
+
+def test_an_image_that_does_not_decode_names_the_key_that_leaves_it_out(records):
+    records[1].path.write_bytes(records[1].path.read_bytes()[:900])
+    with pytest.raises(DataError, match=r"1\.png: .* \(.*\); bad_images=skip leaves such images"):
+        open_images(records, "off").read(1)

@@ -18,7 +18,9 @@ from torch import Tensor
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import progress, warn
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.data.selection import match_classes
 from rtdetr_cli.engine.exporting.images import Images, prepare
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 
@@ -222,7 +224,7 @@ def run_detector(
         batch = torch.stack([prepare(one, preprocessing) for one in pixels])
         detections += detector.detect(batch, sizes)
         sizes_hw += sizes
-    return Predictions(detections, sizes_hw, _ap(images, len(detector.names), detections))
+    return Predictions(detections, sizes_hw, _ap(images, detector.names, detections))
 
 
 def judge(ours: Predictions, theirs: Predictions, limits: Limits) -> Agreement:
@@ -344,14 +346,17 @@ def _drift(values: Tensor) -> Drift | None:
     return Drift(*np.percentile(values.double().numpy(), [50, 99, 100]).tolist())
 
 
-def _ap(images: Images, num_classes: int, found: list[Detections]) -> float | None:
-    """AP, of 1; None without labels, or with labels of other classes."""
-    truth = images.truth
-    if truth is None or len(truth.names) != num_classes:
+def _ap(images: Images, names: dict[int, str], found: list[Detections]) -> float | None:
+    """AP, of 1; None without labels, or with labels of classes that the detector does not know."""
+    if images.truth is None:
+        return None
+    try:
+        truth = match_classes(images.truth, names)
+    except UsageError:
         return None
     evaluator = CocoEvaluator(truth.ground_truth(), truth.category_ids)
     for record, detections in zip(truth.records, found, strict=True):
         finite = detections.boxes_xyxy.isfinite().all(1) & detections.scores.isfinite()
-        known = (detections.labels >= 0) & (detections.labels < num_classes)
+        known = (detections.labels >= 0) & (detections.labels < len(names))
         evaluator.update(record.image_id, detections.keep(finite & known))
     return evaluator.compute().box.map

@@ -16,6 +16,7 @@ from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.data.selection import match_classes
 from rtdetr_cli.engine.exporting.images import NUM_IMAGES, Images, find_images
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
@@ -251,6 +252,14 @@ def test_labels_give_the_ap_of_both(squares):
     assert found.ap[0] > 0.8
     assert found.ap[1] < found.ap[0] - 0.1
     assert any("AP fell" in fault for fault in found.faults)
+
+
+def test_labels_are_matched_by_name(squares):
+    labelled = find_images(str(squares / "data.yaml"))
+    assert labelled.truth is not None
+    turned = match_classes(labelled.truth, {0: "red", 1: "green"})
+    found = compare(Painted(), Painted(), replace(labelled, truth=turned), LIMITS["int8"])
+    assert found.ap == compare(Painted(), Painted(), labelled, LIMITS["int8"]).ap
 
 
 def test_labels_of_other_classes_give_no_ap(squares, capsys):

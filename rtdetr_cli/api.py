@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
-from rtdetr_cli.config.settings.modes import MODES, ConvertSettings, InfoSettings
+from rtdetr_cli.config.settings.modes import MODES, InfoSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.config.settings.train import TrainSettings

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.modes import (
     CheckSettings,
-    ConvertSettings,
     EnvSettings,
     InfoSettings,
     ModelsSettings,
@@ -140,6 +140,8 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
         (
             "rtdetr convert model=rtdetr_r50vd_6x_coco_from_paddle.pth",
             "rtdetr convert model=best.pt format=official out=best.pth",
+            "rtdetr convert data=my.yaml format=coco out=my-data-coco",
+            "rtdetr convert data=a.yaml merge=b.yaml format=yolo out=both split=0.8,0.1,0.1",
         ),
     ),
     "check": (_check, ("rtdetr check data=my.yaml",)),

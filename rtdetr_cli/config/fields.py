@@ -274,5 +274,6 @@ def describe(hint: object) -> str:
         return " or ".join(describe(item) for item in items if item is not type(None))
     if kind is tuple:
         number = "" if items[-1] is Ellipsis else f"{len(items)} "
-        return f"a list of {number}{describe(items[0]).removeprefix('a ')}s"
+        plurals = (f"{one.removeprefix('a ')}s" for one in describe(items[0]).split(" or "))
+        return f"a list of {number}{' or '.join(plurals)}"
     return _NAMES.get(hint, "a mapping of keys")

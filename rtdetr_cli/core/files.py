@@ -189,6 +189,27 @@ def atomic_folder(folder: Path | str, files: Iterable[str]) -> Iterator[Path]:
         shutil.rmtree(older, ignore_errors=True)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `folder`, absent or empty, and rename it on success.
+
+    For many files, links among them: unlike `atomic_folder` it does not flush each one.
+
+    Raises:
+        StorageError: disk full or no permission; nothing remains of the folder.
+    """
+    temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+    with storage_errors(folder):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if folder.exists():
+                folder.rmdir()  # Windows renames only to a free name
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _files_below(folder: Path) -> set[str]:
     found = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return {path.relative_to(folder).as_posix() for path in found}

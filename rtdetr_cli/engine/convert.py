@@ -1,4 +1,4 @@
-"""`rtdetr convert`: write a checkpoint of any family in the format of another."""
+"""`rtdetr convert`: write weights or a data set in another format."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.backends.torch import shipped_states
-from rtdetr_cli.config.settings.modes import ConvertSettings
-from rtdetr_cli.core.console import result, say
+from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
+from rtdetr_cli.config.settings.convert import ConvertSettings
+from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.core.files import user_path
+from rtdetr_cli.core.files import new_folder, user_path
+from rtdetr_cli.data.collection import collect, group_by, keep_classes, split_anew
+from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.shapes import draw_shapes
+from rtdetr_cli.data.splits import ensure_present, load_data, open_split
+from rtdetr_cli.data.write import write_collection
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
 from rtdetr_cli.weights.reader import open_weights
@@ -32,7 +38,7 @@ _ENDINGS = {"rtdetr": ".pt", "official": ".pth", "hf": "-hf", "safetensors": ".s
 
 
 def convert(settings: ConvertSettings) -> Path:
-    """Write a checkpoint for deployment: float32, without training state.
+    """Convert weights (`model`) or a data set (`data`).
 
     Returns:
         The file or folder written.
@@ -40,18 +46,26 @@ def convert(settings: ConvertSettings) -> Path:
     Raises:
         WeightsError: the source cannot be opened or does not fit the network, or the other family
             has no such network.
-        UsageError: the default output exists, or `out` is the source.
+        DataError: the data set cannot be read, or not be written in this format.
+        UsageError: the default output exists, or `out` is the source, in it, or not empty.
+        StorageError: no space left or no permission; nothing is left of the output.
     """
-    source = resolve_weights(settings.model)
-    output = _output(source, settings)
+    output = _convert_data(settings) if settings.data else _convert_weights(settings)
+    result(str(output))
+    return output
+
+
+def _convert_weights(settings: ConvertSettings) -> Path:
+    """Write a checkpoint for deployment: float32, without training state."""
+    source, format = resolve_weights(str(settings.model)), settings.format or "rtdetr"
+    output = _output(source, settings.out, format)
     checkpoint = replace(open_weights(source), training=None)
     _check(checkpoint, source.name)
-    _WRITERS[settings.format](output, checkpoint)
+    _WRITERS[format](output, checkpoint)
     say(describe(source, checkpoint))
     licence = f"licence of the weights: {checkpoint.licence or 'not recorded in the file'}"
-    for note in (*checkpoint.notes, *_losses(settings.format, checkpoint), licence):
+    for note in (*checkpoint.notes, *_losses(format, checkpoint), licence):
         say(f"  {note}")
-    result(str(output))
     return output
 
 
@@ -73,21 +87,19 @@ def _check(checkpoint: Checkpoint, origin: str) -> None:
     check_fit(checkpoint.weights, network.state_dict(), origin, shipped)
 
 
-def _output(source: Path, settings: ConvertSettings) -> Path:
+def _output(source: Path, out: str | None, format: str) -> Path:
     """Path to write: as given, else the source's name with the ending of the format."""
-    ending = _ENDINGS[settings.format]
-    if settings.out is None:
+    ending = _ENDINGS[format]
+    if out is None:
         output = Path(f"{source.resolve().name if source.is_dir() else source.stem}{ending}")
         if output.exists():
             raise UsageError(f"{output} exists already; name what to write with out=")
         return output
-    output = user_path(settings.out)
-    if (output.suffix == ".safetensors") != (settings.format == "safetensors"):
-        raise UsageError(
-            f"out={settings.out} does not fit format={settings.format}, which writes *{ending}"
-        )
+    output = user_path(out)
+    if (output.suffix == ".safetensors") != (format == "safetensors"):
+        raise UsageError(f"out={out} does not fit format={format}, which writes *{ending}")
     if output.exists() and output.samefile(source):
-        raise UsageError(f"out={settings.out} is what is to be converted; name another one")
+        raise UsageError(f"out={out} is what is to be converted; name another one")
     return output
 
 
@@ -105,3 +117,74 @@ def _losses(format: str, checkpoint: Checkpoint) -> list[str]:
     if format in {"official", "hf"} and config.norm_eps != 1e-5:
         notes.append(f"variances moved from BatchNorm epsilon {config.norm_eps:g} to 1e-05")
     return notes
+
+
+def _convert_data(settings: ConvertSettings) -> Path:
+    """Write a data set into a new folder, which gets its name when it is complete."""
+    sources = [
+        _load(data, settings.download) for data in (str(settings.data), *(settings.merge or ()))
+    ]
+    output = _new_output(str(settings.out), sources)
+    parts, same = _read_splits(sources)
+    collection = collect(parts)
+    if settings.classes is not None:
+        collection = keep_classes(collection, settings.classes)
+    if settings.split is not None:
+        group_of, same = group_by(settings.group), {}
+        collection = split_anew(collection, settings.split, settings.seed, group_of)
+    with new_folder(output) as folder:
+        format = str(settings.format)
+        notes = write_collection(folder, collection, format, settings.images, same)
+    for split, images in collection.splits.items():
+        num_boxes = sum(len(image.boxes) for image in images)
+        say(f"{split}: {len(images)} images, {num_boxes} boxes")
+    say(f"classes: {', '.join(collection.names)}", *(f"  {note}" for note in notes))
+    return output
+
+
+def _load(data: str, download: bool | None) -> DatasetConfig:
+    config = load_data(data, download)
+    return draw_shapes(config.shapes, config.path) if config.shapes else config
+
+
+def _new_output(out: str, sources: list[DatasetConfig]) -> Path:
+    """The folder to write: absent or empty, and in no source."""
+    try:
+        output = user_path(out).resolve()
+        is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL, no permission
+        raise UsageError(f"out={out} cannot be a folder") from None
+    if not is_free:
+        raise UsageError(f"out={out} exists and is not an empty folder; name a new one")
+    for config in sources:
+        if output.is_relative_to(config.path.resolve()):
+            raise UsageError(
+                f"out={out} is in the folder of the data set, {config.path}; name one outside of it"
+            )
+    return output
+
+
+def _read_splits(
+    sources: list[DatasetConfig],
+) -> tuple[list[tuple[str, DetectionDataset]], dict[str, str]]:
+    """Open all splits of all sources.
+
+    Returns:
+        Pairs of a split and its content; and, of a single source, the splits that list the files
+        of another one, which is read once: a json without a YAML is both train and val.
+    """
+    parts: list[tuple[str, DetectionDataset]] = []
+    same: dict[str, str] = {}
+    for config in sources:
+        ensure_present(config)
+        entries = {split: found for split in SPLITS if (found := getattr(config, split))}
+        for split, found in entries.items():
+            first = next(one for one, other in entries.items() if other == found)
+            if first != split and len(sources) == 1:
+                same[split] = first
+                continue
+            dataset = open_split(config, split)
+            for note in dataset.notes:
+                warn(f"{split}: {note}")
+            parts.append((split, dataset))
+    return parts, same

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import errno
+import shutil
+
+import numpy as np
 import pytest
 import torch
 
-from rtdetr_cli.config.settings.modes import ConvertSettings
-from rtdetr_cli.core.errors import UsageError, WeightsError
+from rtdetr_cli.cli.main import run
+from rtdetr_cli.config.settings.convert import ConvertSettings
+from rtdetr_cli.core.errors import StorageError, UsageError, WeightsError
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.convert import convert
+from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 from rtdetr_cli.weights.reader import open_weights
@@ -88,3 +96,150 @@ def test_inconsistent_tensors_are_reported_and_nothing_is_written(foreign, tmp_p
     with pytest.raises(WeightsError, match=r"is \(9,\) .*\(nearest is rtdetr-n: \d+"):
         convert(ConvertSettings(model=str(path)))
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def cells(shared_data, tmp_path, monkeypatch):
+    """Every 20th image of bccd as YOLO: 640x480, three classes."""
+    monkeypatch.chdir(tmp_path)
+    source = shared_data / "bccd"
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / "bccd" / kind / split).mkdir(parents=True)
+            for path in sorted((source / kind / split).iterdir())[::20]:
+                shutil.copyfile(path, tmp_path / "bccd" / kind / split / path.name)
+    shutil.copyfile(source / "data.yaml", tmp_path / "bccd/data.yaml")
+    yaml = (tmp_path / "bccd/data.yaml").read_text("utf-8").replace("test: images/test\n", "")
+    (tmp_path / "bccd/data.yaml").write_text(yaml, "utf-8")
+    return tmp_path / "bccd"
+
+
+def convert_data(data, format, out, **keys):
+    return convert(ConvertSettings(data=str(data), format=format, out=str(out), **keys))
+
+
+def ap(dataset):
+    """AP of the same detections, some shifted and some wrong, against the given boxes."""
+    rng = np.random.default_rng(0)
+    evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
+    for record in dataset.records:
+        kept = rng.random(len(record.labels)) < 0.8
+        shift = rng.normal(0, 4, (kept.sum(), 4)).astype(np.float32)
+        wrong = np.array([[10, 10, 90, 80]], np.float32)
+        boxes = np.concatenate([record.boxes_xyxy[kept] + shift, wrong])
+        labels = np.append(record.labels[kept], 0)
+        scores = torch.from_numpy(rng.random(len(labels)))
+        found = Detections(torch.from_numpy(boxes), scores, torch.from_numpy(labels))
+        evaluator.update(record.image_id, found)
+    return evaluator.compute().box.stats
+
+
+def test_there_and_back_over_all_formats_loses_nothing(cells):
+    places = [cells]
+    for format in ("coco", "voc", "yolo"):
+        places.append(convert_data(places[-1], format, f"as-{format}"))
+    for split in ("train", "val"):
+        first, *others = (open_split(load_data(place), split) for place in places)
+        assert first.num_boxes > 50
+        for other in others:
+            assert other.names == first.names == {0: "RBC", 1: "WBC", 2: "Platelets"}
+            for record, expected in zip(other.records, first.records, strict=True):
+                assert record.path.name == expected.path.name
+                assert record.path.read_bytes() == expected.path.read_bytes()
+                assert record.size_hw == expected.size_hw
+                assert np.array_equal(record.labels, expected.labels)
+                assert np.array_equal(record.boxes_xyxy, expected.boxes_xyxy)  # to the last bit
+            assert ap(other) == ap(first)
+
+
+def test_one_json_is_train_and_val_and_written_once(cells, capsys):
+    coco = convert_data(cells, "coco", "coco")
+    out = convert_data(coco / "annotations/instances_val.json", "voc", "voc")
+    assert [path.name for path in (out / "ImageSets/Main").iterdir()] == ["train.txt"]
+    config = load_data(out)
+    assert config.train == config.val == ("ImageSets/Main/train.txt",)
+    assert "train: 5 images, " in capsys.readouterr().err
+
+
+def test_data_sets_are_merged_and_split(cells, capsys):
+    other = convert_data(cells, "coco", "other", classes=("Platelets", 0))
+    out = convert_data(
+        cells, "yolo", "both", merge=(str(other),), split=(0.5, 0.25, 0.25), seed=1, group=r"_(\d+)"
+    )
+    config = load_data(out)
+    assert config.names == {0: "RBC", 1: "WBC", 2: "Platelets"}
+    homes = {}
+    for split in ("train", "val", "test"):
+        for record in open_split(config, split).records:
+            homes.setdefault(record.path.stem.removesuffix("-2"), []).append(split)
+    assert all(len(found) == 2 and len({*found}) == 1 for found in homes.values())
+    assert len(homes) == 16
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [str(other), str(out)]
+    assert "images renamed: 16 (first: " in captured.err
+
+
+def test_drawn_shapes_are_written_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "source: shapes\nnum_train: 2\nnum_val: 1\nnum_test: 1\nsize: 64\n"
+    (tmp_path / "few.yaml").write_text(text, "utf-8")
+    out = convert_data("few.yaml", "voc", "voc", images="link")
+    assert len(open_split(load_data(out), "train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        ("bccd/new", "out=bccd/new is in the folder of the data set, "),
+        ("bccd", "out=bccd exists and is not an empty folder; name a new one"),
+        ("file", "out=file exists and is not an empty folder"),
+        ("a\0b", r"out=a\x00b cannot be a folder"),
+    ],
+)
+def test_a_folder_that_may_not_be_written_is_refused(out, sentence, cells, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as caught:
+        convert_data(cells, "coco", out)
+    assert sentence in str(caught.value)
+
+
+def test_an_empty_folder_is_filled(cells, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert (convert_data(cells, "coco", "empty") / "data.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "x"), "cannot write .*new: no space left on the device"),
+        (KeyboardInterrupt("stop"), "stop"),
+    ],
+)
+def test_nothing_half_written_stays(error, sentence, cells, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("rtdetr_cli.data.write.shutil.copyfileobj", fail)
+    before = {*tmp_path.iterdir()}
+    with pytest.raises((StorageError, KeyboardInterrupt), match=sentence):
+        convert_data(cells, "coco", "new")
+    assert {*tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ("data=bccd format=voc out=voc images=link", 0, "val: 5 images, "),
+        ("data=bccd format=voc", 2, "convert: data= needs out="),
+        ("data=bccd format=voc out=bccd", 2, "out=bccd exists and is not an empty folder"),
+        ("data=bccd format=voc out=voc classes=9", 2, "classes: 9 is neither a class"),
+        ("data=none.yaml format=voc out=voc", 2, "none.yaml"),
+        ("data=bccd format=voc out=voc split=0.9,0.1 group=(z)", 3, "group=(z) does not match"),
+    ],
+)
+def test_the_command(words, code, sentence, cells, tmp_path, capsys):
+    assert run(["convert", *words.split()]) == code
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.out == (f"{tmp_path / 'voc'}\n" if code == 0 else "")
+    assert (tmp_path / "voc").exists() is (code == 0)

@@ -6,10 +6,11 @@ Source of the command line, the Python API, cfg/*.yaml and docs/settings.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from rtdetr_cli.config.fields import BadImages, ImageSize, OneOf
+from rtdetr_cli.config.fields import BadImages, ImageSize
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.shared import Settings
@@ -30,22 +31,6 @@ class InfoSettings(Settings):
     """Input size for the GFLOPs; None: the model's own."""
     json: bool = False
     """Print as JSON."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertSettings(Settings):
-    """Convert a checkpoint to or from the rtdetr format."""
-
-    mode = "convert"
-    groups: ClassVar[dict[str, str]] = {"model": "Input", "format": "Output"}
-
-    model: str
-    """Checkpoint: rtdetr, official PyTorch, Ultralytics or Hugging Face."""
-
-    format: Annotated[str, OneOf(("rtdetr", "official", "hf", "safetensors"))] = "rtdetr"
-    """rtdetr: .pt; official: v2 .pth of lyuwenyu/RT-DETR; hf: transformers folder; safetensors."""
-    out: str | None = None
-    """Output file or folder; None: named after the model, in the current folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

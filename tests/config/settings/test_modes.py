@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rtdetr_cli.config.from_pairs import settings_from_pairs
-from rtdetr_cli.config.settings.modes import MODES, ConvertSettings, ExportSettings, size_hw
+from rtdetr_cli.config.settings.convert import ConvertSettings
+from rtdetr_cli.config.settings.modes import MODES, ExportSettings, size_hw
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
@@ -93,7 +94,7 @@ def test_lists(text: str) -> None:
     [
         (TrainSettings, {"model": "rtdetr-n.yaml"}, "train needs data="),
         (PredictSettings, {"source": None}, "predict needs source="),
-        (ConvertSettings, {}, "convert needs model="),
+        (ConvertSettings, {}, "convert: give model= "),
         (
             TrainSettings,
             {"data": "x", "epoch": 3},

@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -51,7 +52,7 @@ class Collection:
 
     Attributes:
         names: name of each class index.
-        category_ids: id of each class in a COCO json; None: no source has ids, or they differ.
+        category_ids: id of each class in a COCO json; None: no source is one.
         splits: images by split; none is empty.
         notes: sentences about what was left out, for the user.
     """
@@ -78,11 +79,11 @@ def collect(parts: Sequence[tuple[str, DetectionDataset]]) -> Collection:
     splits: dict[str, list[LabelledImage]] = {}
     for split, dataset in parts:
         splits.setdefault(split, []).extend(_labelled_images(dataset, names))
-    return Collection(names, _common_ids(parts, names), splits)
+    return Collection(names, _category_ids(parts, names), splits)
 
 
 def _repeated(items: Iterable[T]) -> list[T]:
-    return [item for item, count in Counter(items).items() if count > 1]
+    return [item for item, number in Counter(items).items() if number > 1]
 
 
 def _labelled_images(dataset: DetectionDataset, names: tuple[str, ...]) -> list[LabelledImage]:
@@ -94,6 +95,8 @@ def _labelled_images(dataset: DetectionDataset, names: tuple[str, ...]) -> list[
     }
     boxes_of = defaultdict(list)
     for entry in dataset.ground_truth()["annotations"]:
+        if entry["category_id"] not in class_of:  # of a class that `names` leaves out
+            continue
         box = Box(
             label=class_of[entry["category_id"]],
             xywh=tuple(entry["bbox"]),
@@ -113,19 +116,20 @@ def _labelled_images(dataset: DetectionDataset, names: tuple[str, ...]) -> list[
     ]
 
 
-def _common_ids(
+def _category_ids(
     parts: Sequence[tuple[str, DetectionDataset]], names: tuple[str, ...]
 ) -> tuple[int, ...] | None:
-    """Category ids on which all COCO json agree."""
-    pairs = {
-        (dataset.names[index], category_id)
-        for _, dataset in parts
-        if dataset.annotations is not None
-        for index, category_id in enumerate(dataset.category_ids)
-    }
-    id_of = dict(pairs)
-    agree = len(id_of) == len(pairs) == len(set(id_of.values())) == len(names)
-    return tuple(id_of[name] for name in names) if agree else None
+    """Ids of the classes: of the first COCO json that has the class, else unused ones."""
+    name_of: dict[int, str] = {}
+    for _, dataset in parts:
+        for index, category_id in enumerate(dataset.category_ids):
+            if dataset.annotations is not None:
+                name_of.setdefault(category_id, dataset.names[index])
+    if not name_of:
+        return None
+    id_of = {name: category_id for category_id, name in reversed(name_of.items())}
+    unused = count(max(name_of) + 1)
+    return tuple(id_of[name] if name in id_of else next(unused) for name in names)
 
 
 def keep_classes(collection: Collection, wanted: Sequence[int | str]) -> Collection:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,28 +151,29 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_coco(folder: Path, collection: Collection, named: dict[str, list[_Named]]) -> list[str]:
-    """Write a json for each split; ids of the source are kept if they are distinct."""
-    every = [image for files in named.values() for _, image in files]
-    boxes = [box for image in every for box in image.boxes]
-    image_ids = _ids([image.image_id for image in every], 0)
-    numbers = iter(_ids([box.number for box in boxes], 1))  # pycocotools cannot match the id 0
+    """Write a json for each split; ids of the source are kept if they are distinct in each."""
+    every = {split: [image for _, image in files] for split, files in named.items()}
+    image_ids = _ids({split: [one.image_id for one in of] for split, of in every.items()}, 0)
+    numbers = _ids(
+        {split: [box.number for one in of for box in one.boxes] for split, of in every.items()},
+        1,  # pycocotools never matches an annotation with id 0
+    )
     ids = collection.category_ids or tuple(range(1, len(collection.names) + 1))
     categories = [
         {"id": number, "name": name} for number, name in zip(ids, collection.names, strict=True)
     ]
     (folder / "annotations").mkdir()
-    id_of = iter(image_ids)
     for split, files in named.items():
         content: dict[str, Any] = {"info": {}, "licenses": [], "images": [], "annotations": []}
-        for name, image in files:
-            image_id = next(id_of)
+        number = iter(numbers[split])
+        for (name, image), image_id in zip(files, image_ids[split], strict=True):
             height, width = image.size_hw
             content["images"].append(
                 {"id": image_id, "file_name": name, "width": width, "height": height}
             )
             content["annotations"] += [
                 {
-                    "id": next(numbers),
+                    "id": next(number),
                     "image_id": image_id,
                     "category_id": ids[box.label],
                     "bbox": box.xywh,
@@ -183,16 +184,24 @@ def _write_coco(folder: Path, collection: Collection, named: dict[str, list[_Nam
             ]
         path = folder / _ENTRIES["coco"].format(split)
         path.write_text(json.dumps(content | {"categories": categories}), "utf-8")
-    known = [image.image_id for image in every]
-    is_new = any(number is not None for number in known) and known != image_ids
-    return ["image ids of several files repeat, so they are numbered anew"] if is_new else []
+    is_new = any(
+        one.image_id not in {None, image_id}
+        for split, of in every.items()
+        for one, image_id in zip(of, image_ids[split], strict=True)
+    )
+    return ["image ids repeat in a split, so all are numbered anew"] if is_new else []
 
 
-def _ids(known: Sequence[int | None], low: int) -> list[int]:
-    """The ids of the source if they are distinct and not below `low`, else 1, 2, 3..."""
-    kept = [number for number in known if number is not None and number >= low]
-    is_usable = len(set(kept)) == len(known)
-    return kept if is_usable else list(range(1, len(known) + 1))
+def _ids(known: dict[str, list[int | None]], low: int) -> dict[str, list[int]]:
+    """The ids of the source if they are distinct in each split, else 1, 2, 3... over all."""
+    kept = {
+        split: [one for one in ids if one is not None and one >= low]
+        for split, ids in known.items()
+    }
+    if all(len(set(kept[split])) == len(ids) for split, ids in known.items()):
+        return kept
+    numbers = count(1)
+    return {split: [next(numbers) for _ in ids] for split, ids in known.items()}
 
 
 def _write_yolo(folder: Path, named: dict[str, list[_Named]]) -> list[str]:
@@ -237,7 +246,7 @@ def _write_voc(folder: Path, names: tuple[str, ...], named: dict[str, list[_Name
             path.write_text(ElementTree.tostring(root, "unicode") + "\n", "utf-8", newline="\n")
         stems = "".join(f"{Path(name).stem}\n" for name, _ in files)
         (folder / _ENTRIES["voc"].format(split)).write_text(stems, "utf-8", newline="\n")
-    parts = _count(named, lambda box: any(edge != int(edge) for edge in box.xywh))
+    parts = _count(named, lambda box: any("." in _pixels(edge) for edge in box.xywh))
     note = f"boxes with parts of pixels, written as decimals: {parts}"
     return [*_losses("Pascal VOC", [], named), *([note] if parts else [])]
 
@@ -263,7 +272,8 @@ def _add(parent: ElementTree.Element, texts: dict[str, object]) -> None:
 
 
 def _pixels(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+    """All digits; whole pixels that came through YOLO text (1e-9 of the image) are whole again."""
+    return str(round(value)) if abs(value - round(value)) < 1e-6 else repr(float(value))
 
 
 def _clipped(image: LabelledImage) -> Iterator[tuple[Box, tuple[float, float, float, float]]]:

@@ -48,12 +48,13 @@ def test_two_classes_of_one_name_are_an_error():
     ("first", "second", "expected"),
     [
         ([3, 7], [3, 7], (3, 7)),
-        ([3, 7], [7, 3], None),  # cat is 3 here and 7 there
+        ([3, 7], [7, 3], (3, 7)),  # the first json wins; classes are matched by name
         ([3, 7], None, (3, 7)),  # YOLO has no ids of its own
+        (None, [3, 7], (3, 7)),
         (None, None, None),
     ],
 )
-def test_category_ids_are_kept_where_all_json_agree(first, second, expected):
+def test_category_ids_are_those_of_the_first_json(first, second, expected):
     parts = [
         (split, dataset(["cat", "dog"], {"a": [0]}, ids))
         for split, ids in (("train", first), ("val", second))
@@ -61,9 +62,12 @@ def test_category_ids_are_kept_where_all_json_agree(first, second, expected):
     assert collect(parts).category_ids == expected
 
 
-def test_a_class_without_an_id_leaves_none():
-    coco, yolo = dataset(["cat"], {"a": [0]}, [3]), dataset(["dog"], {"b": [0]})
-    assert collect([("train", coco), ("val", yolo)]).category_ids is None
+def test_a_class_without_a_free_id_gets_an_unused_one():
+    first, second = dataset(["cat"], {"a": [0]}, [3]), dataset(["emu", "dog"], {"b": [0]}, [3, 2])
+    yolo = dataset(["fox"], {"c": [0]})
+    found = collect([("train", first), ("train", second), ("train", yolo)])
+    assert found.names == ("cat", "emu", "dog", "fox")
+    assert found.category_ids == (3, 4, 2, 5)
 
 
 @pytest.mark.parametrize("wanted", [(2, 0), ("emu", "cat"), (2, "cat")])

@@ -92,18 +92,30 @@ def test_coco_keeps_ids_and_numbers_of_the_source(source, tmp_path):
     assert notes == []
 
 
-def test_coco_numbers_from_one_over_all_splits(source, tmp_path):
-    splits = {
-        split: [source(f"{split}.jpg", box(0, 1, 1, 2, 2, number=0), image_id=4)]
-        for split in ("train", "val")
-    }
-    out, notes = write(tmp_path, "coco", splits)
-    for number, split in enumerate(splits, start=1):
-        content = json.loads((out / f"annotations/instances_{split}.json").read_text("utf-8"))
-        (annotation,) = content["annotations"]
-        assert (annotation["id"], annotation["image_id"]) == (number, number)
-        assert [one["id"] for one in content["categories"]] == [1, 2]
-    assert notes == ["image ids of several files repeat, so they are numbered anew"]
+def written_ids(out, split):
+    content = json.loads((out / f"annotations/instances_{split}.json").read_text("utf-8"))
+    return [[entry["id"] for entry in content[key]] for key in ("images", "annotations")]
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "numbers", "train", "val", "notes"),
+    [
+        ((4, 0), (7, 9), [[4, 0], [7, 9]], [[4], [7]], 0),  # of each file, as COCO has them
+        ((4, 4), (7, 9), [[1, 2], [7, 9]], [[3], [7]], 1),  # two merged files
+        ((4, 0), (0, 9), [[4, 0], [1, 2]], [[4], [3]], 0),  # COCO never matches the id 0
+        ((None, None), (None, None), [[1, 2], [1, 2]], [[3], [3]], 0),
+    ],
+)
+def test_coco_ids_are_kept_or_numbered_from_one(
+    image_ids, numbers, train, val, notes, source, tmp_path
+):
+    first, second = (
+        source(name, box(0, 1, 1, 2, 2, number=number), image_id=image_id)
+        for name, number, image_id in zip(("a.jpg", "b.jpg"), numbers, image_ids, strict=True)
+    )
+    out, found = write(tmp_path, "coco", {"train": [first, second], "val": [first]})
+    assert (written_ids(out, "train"), written_ids(out, "val")) == (train, val)
+    assert found == ["image ids repeat in a split, so all are numbered anew"] * notes
 
 
 def test_yolo_text_has_six_decimals_where_these_are_exact(source, tmp_path):
@@ -116,7 +128,7 @@ def test_yolo_text_has_six_decimals_where_these_are_exact(source, tmp_path):
 
 
 def test_voc_counts_pixels_from_one(source, tmp_path):
-    image = source("a b.jpg", box(1, 0, 0, 60, 40), box(0, 2.5, 3, 4, 5))
+    image = source("a b.jpg", box(1, 3e-7, 0, 60, 40), box(0, 2.5, 3, 4, 5))
     out, notes = write(tmp_path, "voc", {"train": [image]})
     root = ElementTree.parse(out / "Annotations/a_b.xml").getroot()
     found = [[edge.text for edge in node] for node in root.iterfind("object/bndbox")]

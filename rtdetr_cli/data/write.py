@@ -9,11 +9,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import yaml
 
@@ -33,6 +33,32 @@ _ENTRIES = {
 }
 """Value of a split in data.yaml, by format."""
 _NOT_IN_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ANNOTATION = """\
+<annotation>
+  <folder>JPEGImages</folder>
+  <filename>{name}</filename>
+  <size>
+    <width>{width}</width>
+    <height>{height}</height>
+    <depth>3</depth>
+  </size>
+  <segmented>0</segmented>
+{objects}</annotation>
+"""
+_OBJECT = """\
+  <object>
+    <name>{name}</name>
+    <pose>Unspecified</pose>
+    <truncated>0</truncated>
+    <difficult>{difficult}</difficult>
+    <bndbox>
+      <xmin>{xmin}</xmin>
+      <ymin>{ymin}</ymin>
+      <xmax>{xmax}</xmax>
+      <ymax>{ymax}</ymax>
+    </bndbox>
+  </object>
+"""
 
 
 class _Named(NamedTuple):
@@ -238,12 +264,11 @@ def _write_voc(folder: Path, names: tuple[str, ...], named: dict[str, list[_Name
     for text in (*names, *(name for files in named.values() for name, _ in files)):
         if _NOT_IN_XML.search(text):
             raise DataError(f"{text}: has a character that XML cannot hold")
+    escaped = list(map(escape, names))
     for split, files in named.items():
         for name, image in files:
-            root = _annotation(name, image, names)
-            ElementTree.indent(root)
             path = (folder / "Annotations" / name).with_suffix(".xml")
-            path.write_text(ElementTree.tostring(root, "unicode") + "\n", "utf-8", newline="\n")
+            path.write_text(_annotation(name, image, escaped), "utf-8", newline="\n")
         stems = "".join(f"{Path(name).stem}\n" for name, _ in files)
         (folder / _ENTRIES["voc"].format(split)).write_text(stems, "utf-8", newline="\n")
     parts = _count(named, lambda box: any("." in _pixels(edge) for edge in box.xywh))
@@ -251,24 +276,23 @@ def _write_voc(folder: Path, names: tuple[str, ...], named: dict[str, list[_Name
     return [*_losses("Pascal VOC", [], named), *([note] if parts else [])]
 
 
-def _annotation(name: str, image: LabelledImage, names: tuple[str, ...]) -> ElementTree.Element:
-    root = ElementTree.Element("annotation")
+def _annotation(name: str, image: LabelledImage, names: Sequence[str]) -> str:
+    """The XML of an image; `names` are escaped."""
     height, width = image.size_hw
-    _add(root, {"folder": "JPEGImages", "filename": name})
-    _add(ElementTree.SubElement(root, "size"), {"width": width, "height": height, "depth": 3})
-    _add(root, {"segmented": 0})
-    for box, (left, top, right, bottom) in _clipped(image):
-        node = ElementTree.SubElement(root, "object")
-        _add(node, {"name": names[box.label], "pose": "Unspecified", "truncated": 0})
-        _add(node, {"difficult": int(box.crowd)})
-        edges = {"xmin": left + 1, "ymin": top + 1, "xmax": right, "ymax": bottom}
-        _add(ElementTree.SubElement(node, "bndbox"), {key: _pixels(edges[key]) for key in edges})
-    return root
-
-
-def _add(parent: ElementTree.Element, texts: dict[str, object]) -> None:
-    for key, text in texts.items():
-        ElementTree.SubElement(parent, key).text = str(text)
+    objects = [
+        _OBJECT.format(
+            name=names[box.label],
+            difficult=int(box.crowd),
+            xmin=_pixels(left + 1),
+            ymin=_pixels(top + 1),
+            xmax=_pixels(right),
+            ymax=_pixels(bottom),
+        )
+        for box, (left, top, right, bottom) in _clipped(image)
+    ]
+    return _ANNOTATION.format(
+        name=escape(name), width=width, height=height, objects="".join(objects)
+    )
 
 
 def _pixels(value: float) -> str:

@@ -232,6 +232,15 @@ def test_without_images_only_labels_are_written(source, tmp_path):
         write(tmp_path / "two", "voc", {"train": images}, images="none")
 
 
+def test_voc_names_are_escaped(source, tmp_path):
+    names = ("a<b", "&amp; {x}")
+    out, _ = write(tmp_path, "voc", {"train": [source("a&b.jpg", box(1, 1, 1, 9, 9))]}, names)
+    dataset = open_split(load_data(out), "train")
+    assert (tuple(dataset.names.values()), dataset.records[0].labels.tolist()) == (names, [1])
+    root = ElementTree.parse(out / "Annotations/a&b.xml").getroot()
+    assert root.findtext("filename") == "a&b.jpg"
+
+
 def test_what_a_format_has_no_place_for_is_an_error(source, tmp_path):
     with pytest.raises(DataError, match="has a character that XML cannot hold"):
         write(tmp_path, "voc", {"train": [source("a.jpg")]}, names=("a\x01", "b"))

@@ -27,6 +27,7 @@ _REASONS = {
     errno.EEXIST: "a file has the name of its folder",
     errno.ENOTDIR: "a file has the name of its folder",
     errno.EISDIR: "a folder has this name",
+    errno.ENOTEMPTY: "it holds other files",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "its links form a loop",
     errno.EIO: "the device failed",
@@ -200,7 +201,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
     with storage_errors(folder):
-        temporary.mkdir(parents=True)
+        try:
+            temporary.mkdir(parents=True)
+        except FileNotFoundError:
+            raise StorageError(_no_folders(folder)) from None
         try:
             yield temporary
             if folder.exists():
@@ -245,9 +249,11 @@ def new_run_dir(project: Path | str, name: str, exist_ok: bool = False) -> Path:
         with storage_errors(first):
             return _make_run_dir(first, exist_ok)
     except FileNotFoundError:
-        raise StorageError(
-            f"cannot write {first}: its file system does not support folders"
-        ) from None
+        raise StorageError(_no_folders(first)) from None
+
+
+def _no_folders(path: Path) -> str:
+    return f"cannot write {path}: its file system does not support folders"
 
 
 def _make_run_dir(first: Path, exist_ok: bool) -> Path:

@@ -219,8 +219,8 @@ def split_anew(
     }
     if len(groups) < len(target):
         raise DataError(
-            f"split: {len(images)} images in {len(groups)} groups are too few for "
-            f"{', '.join(target)}"
+            f"split: {', '.join(target)} need a group each, but {len(images)} images form "
+            f"{len(groups)}"
         )
     members = list(groups.values())
     shuffled = [members[index] for index in np.random.default_rng(seed).permutation(len(members))]

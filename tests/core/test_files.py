@@ -15,6 +15,7 @@ from rtdetr_cli.core.files import (
     atomic_folder,
     atomic_write,
     is_there,
+    new_folder,
     new_run_dir,
     refuse_special,
     rtdetr_home,
@@ -135,6 +136,44 @@ def test_no_space_left_for_real() -> None:
 def test_other_errors_pass_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), storage_errors(tmp_path):
         (tmp_path / "absent").read_text()
+
+
+@pytest.mark.parametrize("is_there_before", [False, True])
+def test_a_new_folder_gets_its_name_when_it_is_complete(
+    tmp_path: Path, is_there_before: bool
+) -> None:
+    folder = tmp_path / "new" / "out"
+    if is_there_before:
+        folder.mkdir(parents=True)
+    with new_folder(folder) as temporary:
+        (temporary / "a").write_text("1")
+        assert not (folder / "a").exists()
+    assert (folder / "a").read_text() == "1"
+    assert os.listdir(folder.parent) == ["out"]  # noqa: PTH208  (hidden files count)
+
+
+def test_a_new_folder_that_another_program_has_filled_is_left_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+
+    def write_late() -> None:
+        with new_folder(folder) as temporary:
+            (temporary / "a").write_text("ours")
+            folder.mkdir()
+            (folder / "a").write_text("theirs")
+
+    with pytest.raises(StorageError, match="out: it holds other files"):
+        write_late()
+    assert (folder / "a").read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208  (hidden files count)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system without folders")
+def test_a_new_folder_where_none_can_be_is_an_error() -> None:
+    with (
+        pytest.raises(StorageError, match="its file system does not support folders"),
+        new_folder(Path("/proc/out")),
+    ):
+        pass
 
 
 def test_run_folders_are_numbered(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.config.dataset import SPLITS, ShapesConfig
 from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.core.errors import StorageError, UsageError, WeightsError
 from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.convert import convert
 from rtdetr_cli.evaluation.coco import CocoEvaluator
@@ -99,19 +101,11 @@ def test_inconsistent_tensors_are_reported_and_nothing_is_written(foreign, tmp_p
 
 
 @pytest.fixture
-def cells(shared_data, tmp_path, monkeypatch):
-    """Every 20th image of bccd as YOLO: 640x480, three classes."""
+def drawn(tmp_path, monkeypatch):
+    """Six, four and two images of 96x96 pixels in shapes/: YOLO labels, three classes."""
     monkeypatch.chdir(tmp_path)
-    source = shared_data / "bccd"
-    for split in ("train", "val"):
-        for kind in ("images", "labels"):
-            (tmp_path / "bccd" / kind / split).mkdir(parents=True)
-            for path in sorted((source / kind / split).iterdir())[::20]:
-                shutil.copyfile(path, tmp_path / "bccd" / kind / split / path.name)
-    shutil.copyfile(source / "data.yaml", tmp_path / "bccd/data.yaml")
-    yaml = (tmp_path / "bccd/data.yaml").read_text("utf-8").replace("test: images/test\n", "")
-    (tmp_path / "bccd/data.yaml").write_text(yaml, "utf-8")
-    return tmp_path / "bccd"
+    draw_shapes(ShapesConfig(6, 4, 2, 96), tmp_path).path.rename("shapes")
+    return tmp_path / "shapes"
 
 
 def convert_data(data, format, out, **keys):
@@ -134,49 +128,75 @@ def ap(dataset):
     return evaluator.compute().box.stats
 
 
-def test_there_and_back_over_all_formats_loses_nothing(cells):
-    places = [cells]
+def assert_same_data(first, second):
+    """Require the same classes, files and sizes, and boxes equal to the last bit of float32."""
+    assert second.names == first.names
+    for record, expected in zip(second.records, first.records, strict=True):
+        assert record.path.read_bytes() == expected.path.read_bytes()
+        assert record.size_hw == expected.size_hw
+        assert np.array_equal(record.labels, expected.labels)
+        assert np.array_equal(record.boxes_xyxy, expected.boxes_xyxy)
+    assert ap(second) == ap(first)
+
+
+def there_and_back(source):
+    """YOLO -> COCO -> VOC -> YOLO; the data sets of each step by split."""
+    places = [source]
     for format in ("coco", "voc", "yolo"):
         places.append(convert_data(places[-1], format, f"as-{format}"))
-    for split in ("train", "val"):
-        first, *others = (open_split(load_data(place), split) for place in places)
-        assert first.num_boxes > 50
+    return {split: [open_split(load_data(one), split) for one in places] for split in SPLITS[:2]}
+
+
+def test_there_and_back_over_all_formats_loses_nothing(drawn):
+    for first, *others in there_and_back(drawn).values():
+        assert first.names == {0: "disc", 1: "square", 2: "triangle"}
+        assert first.num_boxes >= 8
         for other in others:
-            assert other.names == first.names == {0: "RBC", 1: "WBC", 2: "Platelets"}
-            for record, expected in zip(other.records, first.records, strict=True):
-                assert record.path.name == expected.path.name
-                assert record.path.read_bytes() == expected.path.read_bytes()
-                assert record.size_hw == expected.size_hw
-                assert np.array_equal(record.labels, expected.labels)
-                assert np.array_equal(record.boxes_xyxy, expected.boxes_xyxy)  # to the last bit
-            assert ap(other) == ap(first)
+            assert_same_data(first, other)
 
 
-def test_one_json_is_train_and_val_and_written_once(cells, capsys):
-    coco = convert_data(cells, "coco", "coco")
+def test_there_and_back_with_real_cells_loses_nothing(shared_data, tmp_path, monkeypatch):
+    """Every 20th image of bccd, 640x480 pixels; all of it gives the same (docs/datasets.md)."""
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / "bccd" / kind / split).mkdir(parents=True)
+            for path in sorted((shared_data / "bccd" / kind / split).iterdir())[::20]:
+                shutil.copyfile(path, tmp_path / "bccd" / kind / split / path.name)
+    yaml = (shared_data / "bccd/data.yaml").read_text("utf-8").replace("test: images/test\n", "")
+    (tmp_path / "bccd/data.yaml").write_text(yaml, "utf-8")
+    for first, *others in there_and_back(tmp_path / "bccd").values():
+        assert first.num_boxes > 50
+        assert 0.1 < ap(first)["AP"] < 0.9
+        for other in others:
+            assert_same_data(first, other)
+
+
+def test_one_json_is_train_and_val_and_written_once(drawn, capsys):
+    coco = convert_data(drawn, "coco", "coco")
     out = convert_data(coco / "annotations/instances_val.json", "voc", "voc")
     assert [path.name for path in (out / "ImageSets/Main").iterdir()] == ["train.txt"]
     config = load_data(out)
     assert config.train == config.val == ("ImageSets/Main/train.txt",)
-    assert "train: 5 images, " in capsys.readouterr().err
+    assert "train: 4 images, " in capsys.readouterr().err
 
 
-def test_data_sets_are_merged_and_split(cells, capsys):
-    other = convert_data(cells, "coco", "other", classes=("Platelets", 0))
+def test_data_sets_are_merged_and_split(drawn, capsys):
+    other = convert_data(drawn, "coco", "other", classes=("triangle", 0))
     out = convert_data(
-        cells, "yolo", "both", merge=(str(other),), split=(0.5, 0.25, 0.25), seed=1, group=r"_(\d+)"
+        drawn, "yolo", "both", merge=(str(other),), split=(0.5, 0.3, 0.2), seed=1, group=r"^(\d+)"
     )
     config = load_data(out)
-    assert config.names == {0: "RBC", 1: "WBC", 2: "Platelets"}
+    assert config.names == {0: "disc", 1: "square", 2: "triangle"}
     homes = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         for record in open_split(config, split).records:
-            homes.setdefault(record.path.stem.removesuffix("-2"), []).append(split)
-    assert all(len(found) == 2 and len({*found}) == 1 for found in homes.values())
-    assert len(homes) == 16
+            homes.setdefault(record.path.name[:4], []).append(split)
+    assert sorted(map(len, homes.values())) == [2, 2, 4, 4, 6, 6]  # 0000.jpg is in each split
+    assert all(len({*found}) == 1 for found in homes.values())
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [str(other), str(out)]
-    assert "images renamed: 16 (first: " in captured.err
+    assert "images renamed: 18 (first: " in captured.err
 
 
 def test_drawn_shapes_are_written_too(tmp_path, monkeypatch):
@@ -190,22 +210,22 @@ def test_drawn_shapes_are_written_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("out", "sentence"),
     [
-        ("bccd/new", "out=bccd/new is in the folder of the data set, "),
-        ("bccd", "out=bccd exists and is not an empty folder; name a new one"),
+        ("shapes/new", "out=shapes/new is in the folder of the data set, "),
+        ("shapes", "out=shapes exists and is not an empty folder; name a new one"),
         ("file", "out=file exists and is not an empty folder"),
         ("a\0b", r"out=a\x00b cannot be a folder"),
     ],
 )
-def test_a_folder_that_may_not_be_written_is_refused(out, sentence, cells, tmp_path):
+def test_a_folder_that_may_not_be_written_is_refused(out, sentence, drawn, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError) as caught:
-        convert_data(cells, "coco", out)
+        convert_data(drawn, "coco", out)
     assert sentence in str(caught.value)
 
 
-def test_an_empty_folder_is_filled(cells, tmp_path):
+def test_an_empty_folder_is_filled(drawn, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert (convert_data(cells, "coco", "empty") / "data.yaml").is_file()
+    assert (convert_data(drawn, "coco", "empty") / "data.yaml").is_file()
 
 
 @pytest.mark.parametrize(
@@ -215,29 +235,29 @@ def test_an_empty_folder_is_filled(cells, tmp_path):
         (KeyboardInterrupt("stop"), "stop"),
     ],
 )
-def test_nothing_half_written_stays(error, sentence, cells, tmp_path, monkeypatch):
+def test_nothing_half_written_stays(error, sentence, drawn, tmp_path, monkeypatch):
     def fail(*_):
         raise error
 
     monkeypatch.setattr("rtdetr_cli.data.write.shutil.copyfileobj", fail)
     before = {*tmp_path.iterdir()}
     with pytest.raises((StorageError, KeyboardInterrupt), match=sentence):
-        convert_data(cells, "coco", "new")
+        convert_data(drawn, "coco", "new")
     assert {*tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        ("data=bccd format=voc out=voc images=link", 0, "val: 5 images, "),
-        ("data=bccd format=voc", 2, "convert: data= needs out="),
-        ("data=bccd format=voc out=bccd", 2, "out=bccd exists and is not an empty folder"),
-        ("data=bccd format=voc out=voc classes=9", 2, "classes: 9 is neither a class"),
+        ("data=shapes format=voc out=voc images=link", 0, "val: 4 images, "),
+        ("data=shapes format=voc", 2, "convert: data= needs out="),
+        ("data=shapes format=voc out=shapes", 2, "out=shapes exists and is not an empty folder"),
+        ("data=shapes format=voc out=voc classes=9", 2, "classes: 9 is neither a class"),
         ("data=none.yaml format=voc out=voc", 2, "none.yaml"),
-        ("data=bccd format=voc out=voc split=0.9,0.1 group=(z)", 3, "group=(z) does not match"),
+        ("data=shapes format=voc out=voc split=0.9,0.1 group=(z)", 3, "group=(z) does not match"),
     ],
 )
-def test_the_command(words, code, sentence, cells, tmp_path, capsys):
+def test_the_command(words, code, sentence, drawn, tmp_path, capsys):
     assert run(["convert", *words.split()]) == code
     captured = capsys.readouterr()
     assert sentence in captured.err

@@ -70,16 +70,25 @@ def collect(parts: Sequence[tuple[str, DetectionDataset]]) -> Collection:
         parts: name of the split (several may have the same) and its content.
 
     Raises:
-        DataError: a data set has two classes of one name.
+        DataError: a data set has two classes of one name, or one without a name.
     """
-    for _, dataset in parts:
-        if twice := _repeated(dataset.names.values()):
-            raise DataError(f"two classes are named {twice[0]}; classes are matched by name")
+    parts = [(split, _with_plain_names(dataset)) for split, dataset in parts]
     names = tuple(dict.fromkeys(name for _, dataset in parts for name in dataset.names.values()))
     splits: dict[str, list[LabelledImage]] = {}
     for split, dataset in parts:
         splits.setdefault(split, []).extend(_labelled_images(dataset, names))
     return Collection(names, _category_ids(parts, names), splits)
+
+
+def _with_plain_names(dataset: DetectionDataset) -> DetectionDataset:
+    """Strip blanks around names, which VOC does not keep."""
+    names = {index: name.strip() for index, name in dataset.names.items()}
+    for index, name in names.items():
+        if not name:
+            raise DataError(f"class {index} has no name; classes are matched by name")
+    if twice := _repeated(names.values()):
+        raise DataError(f"two classes are named {twice[0]}; classes are matched by name")
+    return replace(dataset, names=names)
 
 
 def _repeated(items: Iterable[T]) -> list[T]:

@@ -39,9 +39,17 @@ def test_classes_of_several_data_sets_are_matched_by_name():
     assert labels(found, "val") == [["dog", "emu"]]
 
 
-def test_two_classes_of_one_name_are_an_error():
-    with pytest.raises(DataError, match="two classes are named cat"):
-        collect([("train", dataset(["cat", "cat"], {"a": [0, 1]}))])
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["cat", "cat"], "two classes are named cat"),
+        (["cat", " cat\n"], "two classes are named cat"),  # VOC does not keep the blanks
+        (["cat", " "], "class 1 has no name"),
+    ],
+)
+def test_classes_without_a_name_of_their_own_are_an_error(names, sentence):
+    with pytest.raises(DataError, match=sentence):
+        collect([("train", dataset(names, {"a": [0, 1]}))])
 
 
 @pytest.mark.parametrize(

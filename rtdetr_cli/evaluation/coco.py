@@ -40,13 +40,16 @@ class CocoEvaluator:
     Args:
         ground_truth: COCO json as a dict: `images`, `annotations` (crowd boxes too), `categories`.
         category_ids: the category id of each class index 0..K-1.
+
+    Attributes:
+        names: class index to name.
     """
 
     def __init__(self, ground_truth: dict[str, Any], category_ids: Sequence[int]) -> None:
         self._ground_truth = _bare(ground_truth)
         self._category_ids = np.asarray(category_ids, dtype=np.int64)
         names = {category["id"]: category["name"] for category in ground_truth["categories"]}
-        self._names = {index: names[number] for index, number in enumerate(category_ids)}
+        self.names = {index: names[number] for index, number in enumerate(category_ids)}
         self._image_ids = {image["id"] for image in ground_truth["images"]}
         self._rows: dict[int, NDArray[np.float64]] = {}
 
@@ -113,7 +116,7 @@ class CocoEvaluator:
 
         truth, found = self._truth(), self._found(rows)
         counted = keep_best_per_class(found, MAX_DETECTIONS)
-        curves = confidence_curves(counted, truth, match(counted, truth), len(self._names))
+        curves = confidence_curves(counted, truth, match(counted, truth), len(self.names))
         box = BoxMetrics(
             stats=dict(zip(STAT_NAMES, map(float, stats), strict=True)),
             ap_by_iou=precision.mean(axis=1).T,
@@ -121,14 +124,23 @@ class CocoEvaluator:
             by_confidence=curves,
         )
         return Metrics(
-            names=self._names,
+            names=self.names,
             box=box,
             num_images=len(self._image_ids),
             confusion_matrix=ConfusionMatrix(
-                confusion_matrix(found, truth, len(self._names)), self._names
+                confusion_matrix(found, truth, len(self.names)), self.names
             ),
             remarks=self._remarks(reads_id_0, int(curves.instances.sum())),
         )
+
+    def tables(self) -> tuple[Found, Truth]:
+        """Detections and boxes of the split as flat arrays, images in order of their ids."""
+        return self._found(self._all_rows()), self._truth()
+
+    @property
+    def image_ids(self) -> NDArray[np.int64]:
+        """All image ids of the split, ascending."""
+        return np.array(sorted(self._image_ids), dtype=np.int64)
 
     def _all_rows(self) -> NDArray[np.float64]:
         """(N, 7): image id, x, y, w, h, score, category id, images in order of their ids."""
@@ -150,6 +162,7 @@ class CocoEvaluator:
             classes=self._class_of(np.array([box["category_id"] for box in boxes], np.int64)),
             boxes_xywh=np.array([box["bbox"] for box in boxes], np.float64).reshape(-1, 4),
             crowd=np.array([box["iscrowd"] for box in boxes], dtype=np.bool_),
+            areas=np.array([box["area"] for box in boxes], dtype=np.float64),
         )
 
     def _found(self, rows: NDArray[np.float64]) -> Found:

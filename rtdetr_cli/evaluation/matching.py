@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,14 @@ class Truth:
         classes: (G,) class indices.
         boxes_xywh: (G, 4) corner and size in pixels.
         crowd: (G,) whether the box covers a group.
+        areas: (G,) of the object in pixels, which may be less than that of its box.
     """
 
     images: Ints
     classes: Ints
     boxes_xywh: Floats
     crowd: NDArray[np.bool_]
+    areas: Floats
 
 
 @dataclass(frozen=True)
@@ -128,17 +131,49 @@ def match(found: Found, truth: Truth, any_class: bool = False) -> Ints:
     Returns:
         (D,) index into `truth`; it may be a crowd box, then the detection counts for nothing.
     """
-    detections, boxes, ious = _overlapping_pairs(found, truth, any_class)
-    # Best score first; within one detection real boxes before crowds, then the largest IoU, and of
-    # equals the last, as in pycocotools.
-    order = np.lexsort((-boxes, -ious, truth.crowd[boxes], _rank(found)[detections]))
+    pairs = overlapping_pairs(found, truth, any_class)
+    return assign(pairs, found, truth.crowd, truth.crowd)
+
+
+class Pairs(NamedTuple):
+    """Detections and boxes of one image that overlap by IOU_THRESHOLD or more.
+
+    Attributes:
+        detections: (P,) indices of detections.
+        boxes: (P,) indices of boxes.
+        ious: (P,) their IoU.
+    """
+
+    detections: Ints
+    boxes: Ints
+    ious: Floats
+
+    def keep(self, mask: NDArray[np.bool_]) -> Pairs:
+        """Select pairs by a mask."""
+        return Pairs(self.detections[mask], self.boxes[mask], self.ious[mask])
+
+
+def assign(
+    pairs: Pairs, found: Found, crowd: NDArray[np.bool_], ignored: NDArray[np.bool_]
+) -> Ints:
+    """Index of the box that each detection takes among the pairs, or -1.
+
+    Args:
+        pairs: from `overlapping_pairs`.
+        found: D detections.
+        crowd: (G,) boxes that any number of detections may take.
+        ignored: (G,) boxes that a detection takes only if no other is free.
+    """
+    detections, boxes, ious = pairs
+    # Best score first; within one detection boxes that count before ignored ones, then the largest
+    # IoU, and of equals the last, as in pycocotools.
+    order = np.lexsort((-boxes, -ious, ignored[boxes], _rank(found)[detections]))
     matches = np.full(len(found.scores), -1, dtype=np.int64)
-    taken = np.zeros(len(truth.crowd), dtype=np.bool_)
-    pairs = zip(detections[order].tolist(), boxes[order].tolist(), strict=True)
-    for detection, box in pairs:
+    taken = np.zeros(len(crowd), dtype=np.bool_)
+    for detection, box in zip(detections[order].tolist(), boxes[order].tolist(), strict=True):
         if matches[detection] < 0 and not taken[box]:
             matches[detection] = box
-            taken[box] = not truth.crowd[box]
+            taken[box] = not crowd[box]
     return matches
 
 
@@ -205,8 +240,8 @@ def _group(images: Ints, classes: Ints) -> Ints:
     return places * (1 + int(classes.max(initial=0))) + classes
 
 
-def _overlapping_pairs(found: Found, truth: Truth, any_class: bool) -> tuple[Ints, Ints, Floats]:
-    """Indices of detection and box, and IoU, of all pairs of one image with IoU >= 0.5."""
+def overlapping_pairs(found: Found, truth: Truth, any_class: bool = False) -> Pairs:
+    """All pairs of one image (and one class, unless `any_class`) with IoU >= 0.5."""
     images = np.concatenate([found.images, truth.images])
     classes = np.concatenate([found.classes, truth.classes])
     groups = images if any_class else _group(images, classes)
@@ -220,7 +255,7 @@ def _overlapping_pairs(found: Found, truth: Truth, any_class: bool) -> tuple[Int
     ious = _iou(found.boxes_xywh[detections], truth.boxes_xywh[boxes], truth.crowd[boxes])
     close = ious >= IOU_THRESHOLD
     close &= ~truth.crowd[boxes] | (found.classes[detections] == truth.classes[boxes])
-    return detections[close], boxes[close], ious[close]
+    return Pairs(detections[close], boxes[close], ious[close])
 
 
 def _iou(found_xywh: Floats, truth_xywh: Floats, crowd: NDArray[np.bool_]) -> Floats:

@@ -24,6 +24,7 @@ def tables(split) -> tuple[Found, Truth]:
         classes=np.array([split.category_ids.index(box["category_id"]) for box in boxes]),
         boxes_xywh=np.array([box["bbox"] for box in boxes], dtype=np.float64),
         crowd=np.array([bool(box["iscrowd"]) for box in boxes]),
+        areas=np.array([box["area"] for box in boxes]),
     )
     rows = split.evaluator().predictions()
     found = Found(
@@ -43,7 +44,7 @@ def simple(rows: list[tuple[int, float, float]], crowd: list[int] | None = None)
     boxes = np.stack([table[:, 1], 0 * ones, 10 * ones, 10 * ones], axis=1)
     if crowd is None:
         return Found(images, classes, boxes, table[:, 2])
-    return Truth(images, classes, boxes, np.array(crowd, dtype=np.bool_))
+    return Truth(images, classes, boxes, np.array(crowd, dtype=np.bool_), 100 * ones)
 
 
 def test_matches_are_those_of_pycocotools(split, pycocotools_run):

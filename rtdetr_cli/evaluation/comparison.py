@@ -1,0 +1,220 @@
+"""Which of two detectors is better: differences of AP with bootstrap intervals over images.
+
+Images are drawn with replacement, the same for both detectors ("paired"), so that images which are
+hard for both do not widen the interval. resampling.py computes AP; engine/compare.py prints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from rtdetr_cli.evaluation.coco import MAX_DETECTIONS, CocoEvaluator
+from rtdetr_cli.evaluation.matching import (
+    Floats,
+    Ints,
+    confidence_curves,
+    keep_best_per_class,
+    match,
+)
+from rtdetr_cli.evaluation.resampling import METRICS, WeightedAP, nan_mean, summarize
+
+CONFIDENCE = 0.95
+"""Probability that an interval covers the true difference."""
+FEW_IMAGES = 20
+"""Below this number an interval from resampled images is too narrow to be trusted."""
+_CHUNK = 2**24
+"""Cells of weights at a time, 64 MB."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of both detectors, 0..1; nan where no box counts.
+
+    Attributes:
+        name: a metric, or a class.
+        a: of the first detector.
+        b: of the second.
+        difference: b - a.
+        low: lower end of the 95 % interval of the difference.
+        high: upper end.
+    """
+
+    name: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class ImageDifference:
+    """One image, each detector at its confidence with the best mean F1, IoU 0.5.
+
+    Attributes:
+        image_id: of the ground truth.
+        f1_a: F1 of the first detector; 1 in an image without boxes and detections.
+        f1_b: F1 of the second.
+        errors_a: missed boxes and false detections of the first.
+        errors_b: of the second.
+    """
+
+    image_id: int
+    f1_a: float
+    f1_b: float
+    errors_a: int
+    errors_b: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result of `rtdetr compare`; differences are b - a.
+
+    Attributes:
+        metrics: AP, AP50, AP75, APs, APm and APl.
+        per_class: AP of every class.
+        images: those that differ, largest difference of F1 first.
+        num_images: images in the split.
+        resamples: number of bootstrap resamples.
+    """
+
+    metrics: list[Difference]
+    per_class: list[Difference]
+    images: list[ImageDifference]
+    num_images: int
+    resamples: int
+
+    def verdict(self, a: str, b: str) -> str:
+        """Say in words which detector is better.
+
+        Args:
+            a: name of the first detector.
+            b: name of the second.
+        """
+        ap = self.metrics[0]
+        if math.isnan(ap.difference):
+            return "no difference can be shown: the split has no boxes, so AP is not defined"
+        interval = f"95 % {_points(ap.low)} to {_points(ap.high)}"
+        if self.num_images < FEW_IMAGES:
+            return (
+                f"no difference can be shown: {self.num_images} images are too few, at least "
+                f"{FEW_IMAGES} are needed ({b} - {a}: {_points(ap.difference)} AP)"
+            )
+        if ap.is_shown:
+            better, worse = (b, a) if ap.difference > 0 else (a, b)
+            low, high = sorted((abs(ap.low), abs(ap.high)))
+            gain = f"{_points(abs(ap.difference))} AP, 95 % {_points(low)} to {_points(high)}"
+            return f"{better} is better than {worse} by {gain}"
+        if ap.low == ap.high == 0:
+            return f"no difference can be shown: {a} and {b} score the same on every resample"
+        return (
+            f"no difference can be shown: {b} - {a} is {_points(ap.difference)} AP, {interval}; "
+            f"with {self.num_images} images only a difference of about "
+            f"{_points((ap.high - ap.low) / 2)} AP or more would show"
+        )
+
+
+def _points(value: float) -> str:
+    """AP in points, 0 to 100."""
+    return f"{100 * value:.1f}"
+
+
+def compare(a: CocoEvaluator, b: CocoEvaluator, resamples: int, seed: int) -> Comparison:
+    """Compare the detections of two detectors on the same split.
+
+    Args:
+        a: with the detections of the first detector.
+        b: with those of the second, for the same ground truth.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
+    """
+    values_a, values_b = _resampled([a, b], resamples, seed)
+    classes, count = list(a.names.values()), len(a.image_ids)
+    return Comparison(
+        metrics=_differences(METRICS, summarize(values_a), summarize(values_b), count),
+        per_class=_differences(classes, nan_mean(values_a[:, 0]), nan_mean(values_b[:, 0]), count),
+        images=_by_image(a, b),
+        num_images=count,
+        resamples=resamples,
+    )
+
+
+def _resampled(evaluators: list[CocoEvaluator], resamples: int, seed: int) -> list[Floats]:
+    """(1 + R, A, K, T) AP of each detector; the first entry is that of the split itself."""
+    count = len(evaluators[0].image_ids)
+    rng = np.random.default_rng(seed)
+    detectors = [WeightedAP(*one.tables(), one.image_ids, len(one.names)) for one in evaluators]
+    values = [[one(np.ones((1, count), np.int64))] for one in detectors]
+    step = max(1, min(200, _CHUNK // max(count, 1)))
+    for start in range(0, resamples, step):
+        weights = rng.multinomial(count, np.full(count, 1 / count), min(step, resamples - start))
+        for one, parts in zip(detectors, values, strict=True):
+            parts.append(one(weights))
+    return [np.concatenate(parts) for parts in values]
+
+
+def _differences(names: Sequence[str], a: Floats, b: Floats, num_images: int) -> list[Difference]:
+    """One entry per column of the (1 + R, N) values."""
+    rows = []
+    for name, mine, theirs in zip(names, a.T, b.T, strict=True):
+        change = theirs - mine
+        drawn = change[1:][~np.isnan(change[1:])]
+        is_known = len(drawn) and not math.isnan(change[0])
+        low, high = interval(drawn, num_images) if is_known else (math.nan, math.nan)
+        rows.append(Difference(name, *map(float, (mine[0], theirs[0], change[0], low, high))))
+    return rows
+
+
+def interval(drawn: Floats, num_images: int) -> tuple[float, float]:
+    """The expanded percentile interval of a statistic from its bootstrap resamples.
+
+    A resample of n images varies less than n images do, by (n - 1) / n, and has no t quantile; the
+    percentiles make up for both (Hesterberg 2015, "What teachers should know about the bootstrap",
+    section 3.3).
+    """
+    degrees = max(num_images - 1, 1)
+    quantile = stdtrit(degrees, (1 - CONFIDENCE) / 2)
+    tail = float(ndtr(quantile * math.sqrt(num_images / degrees)))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _by_image(a: CocoEvaluator, b: CocoEvaluator) -> list[ImageDifference]:
+    """The images whose numbers differ."""
+    (f1_a, errors_a), (f1_b, errors_b) = _image_scores(a), _image_scores(b)
+    gap = np.abs(f1_a - f1_b)
+    order = np.lexsort((-np.abs(errors_a - errors_b), -gap))
+    differs = (gap > 0) | (errors_a != errors_b)
+    table = zip(a.image_ids.tolist(), f1_a.tolist(), f1_b.tolist(), errors_a, errors_b, strict=True)
+    rows = [
+        ImageDifference(image, mine, theirs, int(wrong_a), int(wrong_b))
+        for image, mine, theirs, wrong_a, wrong_b in table
+    ]
+    return [rows[place] for place in order[differs[order]].tolist()]
+
+
+def _image_scores(evaluator: CocoEvaluator) -> tuple[Floats, Ints]:
+    """(I,) F1 and number of errors of each image at the confidence with the best mean F1."""
+    found, truth = evaluator.tables()
+    found = keep_best_per_class(found, MAX_DETECTIONS)
+    matches, ids = match(found, truth), evaluator.image_ids
+    best = confidence_curves(found, truth, matches, len(evaluator.names)).best_confidence
+    counts = (found.scores >= best) & ~np.append(truth.crowd, False)[matches]
+
+    def per_image(images: Ints) -> Ints:
+        return np.bincount(np.searchsorted(ids, images), minlength=len(ids))
+
+    hits = per_image(found.images[counts & (matches >= 0)])
+    total = per_image(found.images[counts]) + per_image(truth.images[~truth.crowd])
+    f1 = np.divide(2 * hits, total, out=np.ones(len(ids)), where=total > 0)
+    return f1, total - 2 * hits

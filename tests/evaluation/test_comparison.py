@@ -1,0 +1,99 @@
+"""Paired differences, their intervals and the verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.evaluation.coco import CocoEvaluator
+from rtdetr_cli.evaluation.comparison import compare, interval
+
+BOX = torch.tensor([[10.0, 10, 50, 50]])
+NO_CLASS = torch.zeros(1, dtype=torch.int64)
+
+
+def evaluator_of(found: list[bool], boxes: bool = True) -> CocoEvaluator:
+    """One box of the class cat an image; a perfect detection where `found`."""
+    ids = range(1, len(found) + 1)
+    box = {"category_id": 0, "bbox": [10, 10, 40, 40], "iscrowd": 0}
+    truth = {
+        "images": [{"id": number} for number in ids],
+        "annotations": [{"id": number, "image_id": number, **box} for number in ids if boxes],
+        "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+    }
+    evaluator = CocoEvaluator(truth, [0, 1])
+    for number in np.flatnonzero(found) + 1:
+        evaluator.update(int(number), Detections(BOX, torch.tensor([0.9]), NO_CLASS))
+    return evaluator
+
+
+def test_the_interval_of_a_mean_is_that_of_the_t_distribution():
+    """The bootstrap mean is normal with sd / sqrt(n) of the n values, divided by n."""
+    values = np.random.default_rng(0).normal(size=30)
+    draws = np.random.default_rng(1).normal(values.mean(), values.std() / 30**0.5, 400_000)
+    half = 2.045 * values.std(ddof=1) / 30**0.5  # t table, 29 degrees of freedom
+    assert interval(draws, 30) == pytest.approx(
+        (values.mean() - half, values.mean() + half), abs=0.005
+    )
+
+
+def test_a_detector_that_misses_a_third_of_the_boxes_is_worse():
+    a = evaluator_of([number % 3 > 0 for number in range(60)])
+    b = evaluator_of([True] * 60)
+    result = compare(a, b, 500, seed=0)
+    ap = result.metrics[0]
+    # Recall 2/3 reaches 67 of COCO's 101 recall steps.
+    assert (ap.a, ap.b) == pytest.approx((67 / 101, 1.0), abs=1e-12)
+    # A proportion of 1/3 of 60: standard error sqrt(1/3 * 2/3 / 60) = 0.061, t quantile 2.0.
+    assert (ap.low, ap.high) == pytest.approx((1 / 3 - 0.122, 1 / 3 + 0.122), abs=0.03)
+    verdict = result.verdict("a.pt", "b.pt")
+    assert verdict.startswith("b.pt is better than a.pt by 33.7 AP, 95 % ")
+    assert compare(b, a, 500, 0).verdict("a.pt", "b.pt") == (
+        verdict.replace("b.pt is better than a.pt", "a.pt is better than b.pt")
+    )
+    dog = result.per_class[1]
+    assert (dog.name, dog.is_shown) == ("dog", False)
+    assert np.isnan([dog.a, dog.b, dog.difference, dog.low, dog.high]).all()
+
+
+def test_images_that_differ_come_with_f1_and_errors_of_both():
+    a, b = evaluator_of([True, False, True]), evaluator_of([True, True, False])
+    boxes = torch.cat([BOX, BOX + 200])
+    b.update(2, Detections(boxes, torch.tensor([0.9, 0.95]), torch.zeros(2, dtype=torch.int64)))
+    images = compare(a, b, 10, 0).images
+    rows = [(one.image_id, one.f1_a, one.f1_b, one.errors_a, one.errors_b) for one in images]
+    assert rows == [(3, 1.0, 0.0, 0, 1), (2, 0.0, pytest.approx(2 / 3), 1, 1)]
+
+
+def test_a_detector_against_itself_shows_no_difference(split):
+    evaluator = split.evaluator()
+    result = compare(evaluator, evaluator, 50, 0)
+    assert {(one.difference, one.low, one.high) for one in result.metrics[:3]} == {(0, 0, 0)}
+    assert result.images == []
+    assert "6 images are too few" in result.verdict("a", "b")
+    alike = evaluator_of([number % 2 == 0 for number in range(30)])
+    assert compare(alike, alike, 50, 0).verdict("a", "b") == (
+        "no difference can be shown: a and b score the same on every resample"
+    )
+
+
+def test_a_small_difference_is_not_shown_and_the_verdict_says_what_would_be():
+    a = evaluator_of([number % 2 > 0 for number in range(40)])
+    b = evaluator_of([number % 2 == 0 or number == 1 for number in range(40)])
+    verdict = compare(a, b, 500, 0).verdict("a", "b")
+    assert verdict.startswith("no difference can be shown: b - a is ")
+    assert "with 40 images only a difference of about 3" in verdict
+
+
+def test_without_boxes_there_is_no_verdict():
+    nothing = evaluator_of([False] * 30, boxes=False)
+    result = compare(nothing, nothing, 5, 0)
+    assert "has no boxes" in result.verdict("a", "b")
+
+
+def test_the_seed_decides_the_interval():
+    a, b = evaluator_of([n % 3 > 0 for n in range(30)]), evaluator_of([True] * 30)
+    assert compare(a, b, 40, 1).metrics[0] == compare(a, b, 40, 1).metrics[0]
+    assert compare(a, b, 40, 1).metrics[0].low != compare(a, b, 40, 2).metrics[0].low

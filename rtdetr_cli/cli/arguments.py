@@ -29,6 +29,8 @@ def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, 
         argument = waiting.pop()
         if pair := _PAIR.fullmatch(argument):
             key, value = pair.groups()
+        elif (place := _place_of(cls, argument, pairs)) is not None:
+            key, value = place, argument
         elif (bare := _KEY.fullmatch(argument)) and not _is_stray(cls, argument):
             key = bare[2]
             value = _value_of(cls, _plain(key), waiting, dashed=bool(bare[1]))
@@ -40,6 +42,16 @@ def parse_arguments(cls: type[Settings], arguments: Sequence[str]) -> dict[str, 
         require_key(cls, key)
         pairs[key] = value
     return pairs
+
+
+def _place_of(cls: type[Settings], word: str, pairs: dict[str, str]) -> str | None:
+    """The key that a bare word is the value of, as `rtdetr compare a.pt b.pt`; None if it is none.
+
+    Only a file name is taken for a value, so that a misspelled key is still reported as one.
+    """
+    if word.startswith("-") or not (Path(word).suffix or is_there(word)):
+        return None
+    return next((key for key in cls.positional if key not in pairs), None)
 
 
 def _is_stray(cls: type[Settings], word: str) -> bool:

@@ -14,7 +14,18 @@ from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.files import asset_dir
 
 _COMMANDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg", "completion")
-_FILES = ("source", "data", "model", "cfg", "pretrained", "resume", "recipe", "out", "output")
+_FILES = (
+    "source",
+    "data",
+    "model",
+    "other",
+    "cfg",
+    "pretrained",
+    "resume",
+    "recipe",
+    "out",
+    "output",
+)
 """Keys whose value is a file or a folder."""
 _SHIPPED = {"data": "cfg/datasets", "model": "models", "recipe": "cfg/recipes"}
 """Folder of the YAML files that a key takes by name."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.modes import (
@@ -50,6 +51,13 @@ def _benchmark(settings: BenchmarkSettings) -> int:
     from rtdetr_cli.engine.benchmark import benchmark
 
     benchmark(settings)
+    return 0
+
+
+def _compare(settings: CompareSettings) -> int:
+    from rtdetr_cli.engine.compare import compare
+
+    compare(settings)
     return 0
 
 
@@ -126,6 +134,14 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
         (
             "rtdetr benchmark model=runs/train/weights/best.pt data=coco8.yaml",
             "rtdetr benchmark model=rtdetr-n.yaml formats=torch,onnx runs=20",
+        ),
+    ),
+    "compare": (
+        _compare,
+        (
+            "rtdetr compare a.pt b.pt data=my.yaml",
+            "rtdetr compare best.pt best.onnx data=my.yaml split=test",
+            "rtdetr compare runs/val/predictions.json runs/val2/predictions.json data=my.yaml",
         ),
     ),
     "info": (

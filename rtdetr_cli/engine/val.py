@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import all_gather, run_on_main
-from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
+from rtdetr_cli.core.files import new_run_dir, run_path
 from rtdetr_cli.core.status import Status
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
@@ -21,18 +22,17 @@ from rtdetr_cli.data.selection import match_classes, select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.prediction_file import write_predictions
 from rtdetr_cli.engine.remember import with_remembered
 from rtdetr_cli.engine.states import ValState
 from rtdetr_cli.engine.training.run_pictures import draw_validation
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
-from rtdetr_cli.weights.catalog import COCO_NAMES
 
 __all__ = ["Metrics", "draw_curves", "evaluate", "match_model", "print_metrics", "validate"]
 
 STAGES = ("preprocess", "inference", "loss", "postprocess")
 """Stages of a validation, under the names of Ultralytics; the loss is not computed and takes 0."""
-_NO_CATEGORIES_OF_COCO = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
 def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metrics:
@@ -56,11 +56,7 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     for note in dataset.notes:
         warn(note)
     dataset = select_classes(dataset, settings.classes, settings.single_cls)
-    detector = open_detector(settings)
-    dataset = match_model(dataset, detector)
-    preprocessing = preprocessing_for(detector, settings.imgsz)
-    say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
-    loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
+    dataset, detector, loader = open_model(settings, dataset)
     state = ValState(loader, callbacks or Callbacks(), settings)
     evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
     metrics = state.end(_score(evaluator, speed))
@@ -68,7 +64,7 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         metrics.save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
         write_skipped(metrics.save_dir, dataset.skipped)
         if settings.save_json:
-            _write_predictions(metrics.save_dir, dataset, evaluator.predictions())
+            write_predictions(metrics.save_dir, dataset, evaluator.predictions())
         if settings.plots:
             draw_curves(metrics.save_dir, metrics)
             draw_validation(metrics.save_dir, loader, detector)
@@ -78,6 +74,30 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     else:
         print_metrics(metrics)
     return metrics
+
+
+def open_model(
+    settings: ValSettings, dataset: DetectionDataset
+) -> tuple[DetectionDataset, Detector, EvalLoader]:
+    """Open a detector; number the classes of a split as it does, and read images as it needs."""
+    detector = open_detector(settings)
+    dataset = match_model(dataset, detector)
+    preprocessing = preprocessing_for(detector, settings.imgsz)
+    say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
+    loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
+    return dataset, detector, loader
+
+
+def detect(settings: ValSettings, dataset: DetectionDataset) -> CocoEvaluator:
+    """The detections of a model on a split, in the classes of the split; for `rtdetr compare`."""
+    matched, detector, loader = open_model(settings, dataset)
+    state = ValState(loader, Callbacks())
+    found = _detect(detector, matched, state, settings.conf, settings.max_det)[0].found
+    evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
+    evaluator.merge(
+        {image: rows[np.isin(rows[:, 6], dataset.category_ids)] for image, rows in found.items()}
+    )
+    return evaluator
 
 
 def evaluate(
@@ -165,46 +185,6 @@ def match_model(dataset: DetectionDataset, detector: Detector) -> DetectionDatas
     elif matched is not dataset:
         say("classes of the data set are matched to those of the model by name")
     return matched
-
-
-def _write_predictions(
-    run_dir: Path, dataset: DetectionDataset, found: list[dict[str, Any]]
-) -> None:
-    """Write predictions.json: COCO results, and the file name of each image."""
-    paths = {record.image_id: record.path for record in dataset.records}
-    rows = [{**_rounded(row), "file_name": paths[row["image_id"]].name} for row in found]
-    for row in rows:
-        row["image_id"] = dataset.image_texts.get(row["image_id"], row["image_id"])
-        row["category_id"] = dataset.category_texts.get(row["category_id"], row["category_id"])
-    if dataset.annotations is None:  # not a COCO json, whose ids are kept
-        image_ids = {number: _image_id(path) for number, path in paths.items()}
-        if len(set(image_ids.values())) < len(paths):
-            warn("predictions.json: images of the same name share an image_id; see file_name")
-        category_ids = _category_ids(dataset)
-        for row in rows:
-            row["image_id"] = image_ids[row["image_id"]]
-            row["category_id"] = category_ids[row["category_id"]]
-    with atomic_write(run_dir / "predictions.json") as path:
-        path.write_text(json.dumps(rows))
-
-
-def _image_id(path: Path) -> int | str:
-    """The stem of the file, as a number if it is one; the convention of Ultralytics."""
-    return int(path.stem) if path.stem.isdecimal() else path.stem
-
-
-def _category_ids(dataset: DetectionDataset) -> list[int]:
-    """COCO's own for its val2017, else counted from 1; the convention of Ultralytics."""
-    is_coco = {record.path.parent.name for record in dataset.records} == {"val2017"}
-    if is_coco and dataset.names == COCO_NAMES:
-        return [number for number in range(1, 91) if number not in _NO_CATEGORIES_OF_COCO]
-    return list(range(1, len(dataset.names) + 1))
-
-
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """A COCO result to a thousandth of a pixel and a millionth of the score."""
-    bbox = [round(value, 3) for value in row["bbox"]]
-    return {**row, "bbox": bbox, "score": round(row["score"], 6)}
 
 
 def draw_curves(run_dir: Path, metrics: Metrics) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +44,19 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_yaml(tiny_config: ModelConfig, tmp_path: Path) -> Path:
     """The tiny architecture as a file."""
     return write_architecture(tiny_config, tmp_path / "tiny.yaml")
+
+
+@pytest.fixture
+def checkpoint(tiny_config, tmp_path: Path) -> Path:
+    """Random weights whose boxes are spread over the image."""
+    torch.manual_seed(3)
+    network = RTDETRNetwork(tiny_config, num_classes=2)
+    for head in (network.decoder.enc_bbox_head, *network.decoder.dec_bbox_head):
+        torch.nn.init.normal_(head.layers[-1].weight, std=0.5)
+    names = {0: "green", 1: "red"}
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(path, Checkpoint(tiny_config, names, network.state_dict()))
+    return path
 
 
 def write_architecture(config: ModelConfig, path: Path) -> Path:

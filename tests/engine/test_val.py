@@ -6,38 +6,17 @@ import json
 import math
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rtdetr_cli.api import RTDETR
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.engine.val import _category_ids
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.catalog import COCO_NAMES
-from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
-
-
-@pytest.fixture
-def checkpoint(tiny_config, tmp_path: Path) -> Path:
-    """Random weights whose boxes are spread over the image."""
-    torch.manual_seed(3)
-    network = RTDETRNetwork(tiny_config, num_classes=2)
-    for head in (network.decoder.enc_bbox_head, *network.decoder.dec_bbox_head):
-        torch.nn.init.normal_(head.layers[-1].weight, std=0.5)
-    names = {0: "green", 1: "red"}
-    path = tmp_path / "tiny.pt"
-    save_checkpoint(path, Checkpoint(tiny_config, names, network.state_dict()))
-    return path
 
 
 def val(checkpoint: Path, data: Path, project: Path, *more: str) -> list[str]:
@@ -133,16 +112,6 @@ def test_images_of_the_same_name_are_said_to_share_an_id(checkpoint, squares, tm
     words = val(checkpoint, tmp_path / "set" / "data.yaml", tmp_path, "save_json", "plots=false")
     assert run(words) == 0
     assert "images of the same name share an image_id" in capsys.readouterr().err
-
-
-def test_coco_val2017_has_the_category_ids_of_coco(tmp_path):
-    image = Record(tmp_path / "val2017" / "1.jpg", (8, 8), 1, *[np.zeros((0, 4))] * 3)
-    coco = DetectionDataset(dict(COCO_NAMES), list(range(80)), [image])
-    ids = _category_ids(coco)
-    # person, bicycle, stop sign, toothbrush of instances_val2017.json
-    assert (ids[0], ids[1], ids[11], ids[79], len(ids)) == (1, 2, 13, 90, 80)
-    other = replace(coco, records=[replace(image, path=tmp_path / "val" / "1.jpg")])
-    assert _category_ids(other) == list(range(1, 81))
 
 
 def test_a_run_folder_holds_plots_and_three_batches_and_the_speed_is_printed(

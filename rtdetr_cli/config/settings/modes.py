@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from rtdetr_cli.config.fields import BadImages, ImageSize
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
@@ -80,6 +81,7 @@ MODES: dict[str, type[Settings]] = {
         PredictSettings,
         ExportSettings,
         BenchmarkSettings,
+        CompareSettings,
         InfoSettings,
         ConvertSettings,
         CheckSettings,

@@ -27,6 +27,8 @@ class Settings:
     mode: ClassVar[str]
     groups: ClassVar[dict[str, str]] = {}
     """Help page headings, by the first key below each; a class adds to those of its bases."""
+    positional: ClassVar[tuple[str, ...]] = ()
+    """Keys whose values may be given without `key=`, in this order."""
     given: frozenset[str] = field(
         default=frozenset(), repr=False, compare=False, metadata={"is_key": False}
     )

@@ -1,6 +1,7 @@
 """Errors that the user can fix.
 
 RTDETRError               exit code 1, never raised directly
+ ├─ QualityError          1  a metric meets a condition of fail_if
  ├─ UsageError            2  a key, a value or a settings file is wrong
  │   └─ ConfigError       2  a YAML file is missing, broken or inconsistent
  ├─ DataError             3  a data set, a label or an image
@@ -32,6 +33,10 @@ class RTDETRError(Exception):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(printable(sentence, 1000))
+
+
+class QualityError(RTDETRError):
+    """A metric of a validation meets a condition of `fail_if`."""
 
 
 class UsageError(RTDETRError):

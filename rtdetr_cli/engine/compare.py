@@ -20,10 +20,11 @@ from rtdetr_cli.data.workers import leave_if_importing_main
 from rtdetr_cli.engine.prediction_file import is_prediction_file, read_predictions
 from rtdetr_cli.engine.val import detect
 from rtdetr_cli.evaluation.coco import CocoEvaluator
-from rtdetr_cli.evaluation.comparison import Comparison, Difference
+from rtdetr_cli.evaluation.comparison import Comparison
 from rtdetr_cli.evaluation.comparison import compare as compare_detections
+from rtdetr_cli.evaluation.metrics import Difference
 
-COLUMNS = ("", "a", "b", "b - a", "95 % from", "to")
+COLUMNS = ("AP in points", "a", "b", "b - a", "95 % from", "to")
 IMAGE_COLUMNS = ("image", "F1 a", "F1 b", "errors a", "errors b")
 
 
@@ -87,9 +88,9 @@ def _print(
 ) -> None:
     """Print the tables in points of AP (0 to 100), the images and the verdict to stdout."""
     result(f"a: {settings.model}", f"b: {settings.other}")
-    table("", COLUMNS, [_row(one) for one in found.metrics])
+    table("", COLUMNS, [one.cells() for one in found.metrics])
     if len(found.per_class) > 1:
-        table("", ("AP of", *COLUMNS[1:]), [_row(one) for one in found.per_class])
+        table("", ("AP of", *COLUMNS[1:]), [one.cells() for one in found.per_class])
     paths = _paths(dataset)
     shown = found.images[: settings.images]
     rows = [
@@ -100,19 +101,6 @@ def _print(
         table("", IMAGE_COLUMNS, rows)
         say(f"{len(found.images)} of {found.num_images} images differ, {len(rows)} are listed")
     result(found.verdict(*names))
-
-
-def _row(one: Difference) -> tuple[str, ...]:
-    plain, signed = (one.a, one.b), (one.difference, one.low, one.high)
-    return (
-        one.name,
-        *(_text(value, ".1f") for value in plain),
-        *(_text(v, "+.1f") for v in signed),
-    )
-
-
-def _text(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(100 * value, form)
 
 
 def _paths(dataset: DetectionDataset) -> dict[int, str]:

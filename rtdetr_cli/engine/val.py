@@ -21,6 +21,7 @@ from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.data.selection import match_classes, select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
+from rtdetr_cli.engine.baseline import differences, print_differences, read_baseline, refuse_quality
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.prediction_file import write_predictions
 from rtdetr_cli.engine.remember import with_remembered
@@ -33,6 +34,8 @@ __all__ = ["Metrics", "draw_curves", "evaluate", "match_model", "print_metrics",
 
 STAGES = ("preprocess", "inference", "loss", "postprocess")
 """Stages of a validation, under the names of Ultralytics; the loss is not computed and takes 0."""
+
+ERROR_COLUMNS = ("type of error", "count", "costs AP50")
 
 
 def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metrics:
@@ -47,6 +50,7 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         DataError: the data set cannot be used.
         WeightsError: the model cannot be opened, or knows other classes.
         BackendError: its runtime or device is missing.
+        QualityError: a metric meets a condition of `fail_if`.
     """
     leave_if_importing_main()
     run_path(settings.project, settings.name)  # reports a bad name before the detector runs
@@ -57,9 +61,12 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         warn(note)
     dataset = select_classes(dataset, settings.classes, settings.single_cls)
     dataset, detector, loader = open_model(settings, dataset)
+    baseline = read_baseline(settings.baseline, dataset) if settings.baseline else None
     state = ValState(loader, callbacks or Callbacks(), settings)
     evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
     metrics = state.end(_score(evaluator, speed))
+    metrics.errors = evaluator.error_costs() if settings.errors else None
+    metrics.baseline = differences(baseline, metrics, evaluator) if baseline else None
     if settings.plots or settings.save_json or dataset.skipped:
         metrics.save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
         write_skipped(metrics.save_dir, dataset.skipped)
@@ -73,6 +80,8 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         result_json(json.dumps(metrics.to_dict()))
     else:
         print_metrics(metrics)
+    if settings.fail_if:
+        refuse_quality(settings.fail_if, metrics)
     return metrics
 
 
@@ -161,6 +170,11 @@ def print_metrics(metrics: Metrics) -> None:
     table("", TABLE_COLUMNS, metrics.table())
     numbers = [f"{name} {metrics.stats[name]:.4f}" for name in STAT_NAMES]
     result("  ".join(numbers[:6]), "  ".join(numbers[6:]))  # each fits 80 columns
+    if metrics.errors:
+        rows = [(one.kind, one.count, f"{one.cost:.4f}") for one in metrics.errors]
+        table("", ERROR_COLUMNS, rows)
+    if metrics.baseline:
+        print_differences(metrics.baseline)
     for remark in metrics.remarks:
         warn(remark)
     shown = (stage for stage in STAGES if stage != "loss")

@@ -20,6 +20,7 @@ from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.evaluation.box_metrics import BoxMetrics
 from rtdetr_cli.evaluation.confusion import ConfusionMatrix
+from rtdetr_cli.evaluation.errors import ErrorCost, error_costs
 from rtdetr_cli.evaluation.matching import (
     Found,
     Truth,
@@ -133,6 +134,10 @@ class CocoEvaluator:
             remarks=self._remarks(reads_id_0, int(curves.instances.sum())),
         )
 
+    def error_costs(self) -> list[ErrorCost]:
+        """What each type of error costs in AP50; see errors.py."""
+        return error_costs(_evaluated(self._ground_truth, self._all_rows()))
+
     def tables(self) -> tuple[Found, Truth]:
         """Detections and boxes of the split as flat arrays, images in order of their ids."""
         return self._found(self._all_rows()), self._truth()
@@ -212,12 +217,17 @@ def _bare(ground_truth: dict[str, Any]) -> dict[str, Any]:
 
 def _run_hotcoco(ground_truth: dict[str, Any], rows: NDArray[np.float64]) -> tuple[Any, Any]:
     """The twelve metrics and precision (T, R, K, areas, maxDets); bit-identical to pycocotools."""
-    truth = hotcoco.COCO(ground_truth)
-    run = hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
-    run.evaluate()
+    run = _evaluated(ground_truth, rows)
     run.accumulate()
     run.summary_lines()
     return run.stats, (run.eval or {})["precision"]
+
+
+def _evaluated(ground_truth: dict[str, Any], rows: NDArray[np.float64]) -> hotcoco.COCOeval:
+    truth = hotcoco.COCO(ground_truth)
+    run = hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
+    run.evaluate()
+    return run
 
 
 def _run_pycocotools(ground_truth: dict[str, Any], rows: NDArray[np.float64]) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ from rtdetr_cli.evaluation.matching import (
     keep_best_per_class,
     match,
 )
+from rtdetr_cli.evaluation.metrics import Difference
 from rtdetr_cli.evaluation.resampling import METRICS, WeightedAP, nan_mean, summarize
 
 CONFIDENCE = 0.95
@@ -29,32 +30,6 @@ FEW_IMAGES = 20
 """Below this number an interval from resampled images is too narrow to be trusted."""
 _CHUNK = 2**24
 """Cells of weights at a time, 64 MB."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One number of both detectors, 0..1; nan where no box counts.
-
-    Attributes:
-        name: a metric, or a class.
-        a: of the first detector.
-        b: of the second.
-        difference: b - a.
-        low: lower end of the 95 % interval of the difference.
-        high: upper end.
-    """
-
-    name: str
-    a: float
-    b: float
-    difference: float
-    low: float
-    high: float
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from rtdetr_cli.core.tables import Row, Table
 from rtdetr_cli.evaluation.box_metrics import BoxMetrics, Floats, Ints
 from rtdetr_cli.evaluation.confusion import ConfusionMatrix
+from rtdetr_cli.evaluation.errors import ErrorCost
 
 STAT_NAMES = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
@@ -30,7 +31,7 @@ SUMMARY_COLUMNS = (
 )
 """Names of Ultralytics for the columns of `Metrics.summary`."""
 
-TABLE_COLUMNS = ("class", "images", "instances", "precision", "recall", "AP50", "AP")
+TABLE_COLUMNS = ("class", "images", "instances", "precision", "recall", "AP50", "AP", "best conf")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ClassRow:
         recall: likewise.
         ap50: AP at IoU 0.5.
         ap: AP over IoU 0.50:0.95.
+        confidence: with the best F1 of this class alone, IoU 0.5.
     """
 
     name: str
@@ -54,6 +56,43 @@ class ClassRow:
     recall: float
     ap50: float
     ap: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of both detectors, 0..1; nan where no box counts.
+
+    Attributes:
+        name: a metric, or a class.
+        a: of the first detector.
+        b: of the second.
+        difference: b - a.
+        low: lower end of the 95 % interval of the difference.
+        high: upper end.
+    """
+
+    name: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    def cells(self) -> tuple[str, ...]:
+        """Name, a, b, difference and interval for a table, in points from 0 to 100."""
+        plain = [_points(value, ".1f") for value in (self.a, self.b)]
+        signed = [_points(value, "+.1f") for value in (self.difference, self.low, self.high)]
+        return (self.name, *plain, *signed)
+
+
+def _points(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(100 * value, form)
 
 
 @dataclass(repr=False)
@@ -69,6 +108,8 @@ class Metrics(Table):
         speed: milliseconds per image of preprocess, inference, loss (0) and postprocess, set by
             the engine.
         save_dir: the run folder; None if none is written.
+        errors: types of errors and their cost; None unless asked for.
+        baseline: differences from an earlier validation; None unless asked for.
     """
 
     names: dict[int, str]
@@ -78,6 +119,8 @@ class Metrics(Table):
     remarks: list[str] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
     save_dir: Path | None = None
+    errors: list[ErrorCost] | None = None
+    baseline: list[Difference] | None = None
 
     task = "detect"
     columns = SUMMARY_COLUMNS
@@ -161,6 +204,12 @@ class Metrics(Table):
         numbers = ", ".join(f"{name}={self.stats[name]:.4f}" for name in STAT_NAMES[:3])
         return f"Metrics({numbers}, {self.num_images} images, save_dir={self.save_dir})"
 
+    def value(self, name: str) -> float:
+        """One of the twelve COCO metrics, `precision` or `recall`; nan if undefined."""
+        means = {"precision": self.box.mp, "recall": self.box.mr}
+        value = means[name] if name in means else self.stats[name]
+        return math.nan if value < 0 else value
+
     @property
     def per_class(self) -> list[ClassRow]:
         """One row per class, with or without ground truth."""
@@ -174,6 +223,7 @@ class Metrics(Table):
                 recall=float(curves.recall[index, curves.best]),
                 ap50=float(self.box.ap_by_iou[index, 0]),
                 ap=float(self.box.ap_per_class[index]),
+                confidence=float(curves.best_confidence_per_class[index]),
             )
             for index, name in self.names.items()
         ]
@@ -181,14 +231,15 @@ class Metrics(Table):
     def table(self) -> list[tuple[str, ...]]:
         """Rows for TABLE_COLUMNS: all classes together, then each class that has boxes."""
         instances = int(self.nt_per_class.sum())
-        rows = [ClassRow("all", self.num_images, instances, *self.box.mean_results())]
+        best = self.box.by_confidence.best_confidence if instances else math.nan
+        rows = [ClassRow("all", self.num_images, instances, *self.box.mean_results(), best)]
         rows += [row for row in self.per_class if row.instances]
         return [
             (
                 row.name,
                 str(row.images),
                 str(row.instances),
-                *map(_text, (row.precision, row.recall, row.ap50, row.ap)),
+                *map(_text, (row.precision, row.recall, row.ap50, row.ap, row.confidence)),
             )
             for row in rows
         ]
@@ -205,6 +256,8 @@ class Metrics(Table):
             "speed_ms": self.speed,
             "remarks": self.remarks,
         }
+        more = {"errors": self.errors, "baseline": self.baseline}
+        plain |= {key: [asdict(one) for one in rows] for key, rows in more.items() if rows}
         result: dict[str, Any] = _without_nan(plain)
         return result
 

@@ -30,7 +30,7 @@ def test_results_dict_has_the_keys_of_ultralytics(metrics):
 
 
 def test_the_table_shows_all_and_the_classes_that_have_boxes(metrics):
-    numbers = ("1", "2", "1.000", "0.500", "0.505", "0.505")
+    numbers = ("1", "2", "1.000", "0.500", "0.505", "0.505", "0.000")
     assert metrics.table() == [("all", *numbers), ("cat", *numbers)]
     assert len(TABLE_COLUMNS) == len(metrics.table()[0])
 
@@ -52,7 +52,7 @@ def test_to_dict_is_strict_json(metrics):
 
 def test_without_ground_truth_the_table_shows_dashes(make_split):
     metrics = make_split([], FOUND).evaluator().compute()
-    assert metrics.table() == [("all", "1", "0", "-", "-", "-", "-")]
+    assert metrics.table() == [("all", "1", "0", "-", "-", "-", "-", "-")]
     assert (metrics.summary(), metrics.to_csv().count("\n")) == ([], 1)
     json.dumps(metrics.to_dict(), allow_nan=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from rtdetr_cli.config.conditions import parse_conditions
 from rtdetr_cli.config.fields import (
     BadImages,
     Batch,
@@ -50,7 +51,18 @@ class ValSettings(SpeedSettings, RunFolderSettings):
     name: str = "val"
     save_json: bool = False
     """Write the detections to predictions.json, as COCO results."""
+    errors: bool = False
+    """Print the types of errors and the AP50 that each costs (TIDE)."""
+    baseline: str | None = None
+    """Earlier result to compare with: the output of val json=true, or a predictions.json."""
+    fail_if: str | None = None
+    """Exit with code 1 if a metric meets a condition, e.g. AP<0.45 or AP50<0.6,recall<0.9."""
     plots: bool = True
     """Draw curves, confusion matrices and three batches into the run folder."""
     json: bool = False
     """Print the metrics as JSON."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fail_if is not None:
+            parse_conditions(self.fail_if)

@@ -232,7 +232,8 @@ class Metrics(Table):
         """Rows for TABLE_COLUMNS: all classes together, then each class that has boxes."""
         instances = int(self.nt_per_class.sum())
         best = self.box.by_confidence.best_confidence if instances else math.nan
-        rows = [ClassRow("all", self.num_images, instances, *self.box.mean_results(), best)]
+        precision, recall, ap50, ap = self.box.mean_results()
+        rows = [ClassRow("all", self.num_images, instances, precision, recall, ap50, ap, best)]
         rows += [row for row in self.per_class if row.instances]
         return [
             (

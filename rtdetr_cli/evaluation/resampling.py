@@ -102,7 +102,8 @@ def nan_mean(values: Floats) -> Floats:
     """Mean over the last axis of what is not nan; nan if nothing is left, without a warning."""
     is_known = ~np.isnan(values)
     count, total = is_known.sum(axis=-1), np.where(is_known, values, 0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    means: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return means
 
 
 def _events_of_area(

@@ -220,6 +220,7 @@ def test_every_mode_is_listed() -> None:
         "predict",
         "export",
         "benchmark",
+        "compare",
         "info",
         "convert",
         "check",

@@ -103,12 +103,15 @@ def write_collection(
         notes = _write_yolo(folder, named)
     else:
         notes = _write_voc(folder, collection.names, named)
-    _write_yaml(folder, collection, format, same)
-    more = [f"images renamed: {len(renamed)} (first: {renamed[0]})"] if renamed else []
+    entries = {split: [_ENTRIES[format].format(split)] for split in named}
+    if renamed:
+        notes.append(f"images renamed: {len(renamed)} (first: {renamed[0]})")
     if images == "none":
-        places = dict.fromkeys(IMAGE_FOLDERS[format].format(split) for split in named)
-        more.append(f"images are not written; they belong into {', '.join(places)}")
-    return [*collection.notes, *notes, *more]
+        notes += _leave_images(collection, format, entries)
+    _write_yaml(
+        folder, collection.names, entries | {split: entries[one] for split, one in same.items()}
+    )
+    return [*collection.notes, *notes]
 
 
 def _name_files(collection: Collection, format: str) -> tuple[dict[str, list[_Named]], list[str]]:
@@ -324,13 +327,31 @@ def _losses(noun: str, lost: list[str], named: dict[str, list[_Named]]) -> list[
     return [f"{noun} cannot hold, left out: {', '.join(lost)}"] if lost else []
 
 
-def _write_yaml(folder: Path, collection: Collection, format: str, same: dict[str, str]) -> None:
+def _leave_images(collection: Collection, format: str, entries: dict[str, list[str]]) -> list[str]:
+    """Name the folder of the source beside the json if it is one; else say where images belong."""
+    notes = []
+    for split, images in collection.splits.items():
+        folders = {str(image.path.parent.absolute()) for image in images}
+        if format == "coco" and len(folders) == 1:
+            entries[split] += folders
+            notes.append(f"images=none: images of {split} stay in {entries[split][1]}")
+        else:
+            place = IMAGE_FOLDERS[format].format(split)
+            notes.append(f"images=none: those of {split} belong into {place}")
+    return notes
+
+
+def _write_yaml(folder: Path, names: tuple[str, ...], entries: dict[str, list[str]]) -> None:
     """Write data.yaml; without `path`, every reader takes the folder of the file."""
-    splits = {split: split for split in collection.splits} | same
-    lines = [f"{split}: {_ENTRIES[format].format(written)}" for split, written in splits.items()]
-    quoted = (  # 1e3 and no are texts
-        yaml.safe_dump(name, default_style='"', allow_unicode=True, width=1 << 20).strip()
-        for name in collection.names
-    )
-    lines += ["names:", *(f"  {index}: {name}" for index, name in enumerate(quoted))]
+    lines = []
+    for split, places in entries.items():
+        several = f"[{', '.join(map(_quoted, places))}]"
+        lines.append(f"{split}: {several if len(places) > 1 else places[0]}")
+    lines += ["names:", *(f"  {index}: {_quoted(name)}" for index, name in enumerate(names))]
     (folder / "data.yaml").write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
+
+
+def _quoted(text: str) -> str:
+    """A YAML string; without quotes 1e3 is a number."""
+    written: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=1 << 20)
+    return written.strip()

@@ -225,7 +225,7 @@ def test_where_symbolic_links_need_a_privilege_hard_links_are_made(source, tmp_p
 def test_without_images_only_labels_are_written(source, tmp_path):
     out, notes = write(tmp_path, "voc", {"train": [source("a.jpg")]}, images="none")
     assert [*(out / "JPEGImages").iterdir()] == []
-    assert notes == ["images are not written; they belong into JPEGImages"]
+    assert notes == ["images=none: those of train belong into JPEGImages"]
     (tmp_path / "two").mkdir()
     images = [source("x/a.jpg"), source("y/a.jpg")]
     with pytest.raises(DataError, match=r"images=none: .*y/a\.jpg -> a-2\.jpg needs another name"):
@@ -239,6 +239,19 @@ def test_voc_names_are_escaped(source, tmp_path):
     assert (tuple(dataset.names.values()), dataset.records[0].labels.tolist()) == (names, [1])
     root = ElementTree.parse(out / "Annotations/a&b.xml").getroot()
     assert root.findtext("filename") == "a&b.jpg"
+
+
+def test_a_json_of_one_folder_finds_its_images_there(source, tmp_path):
+    image = source("a b.jpg", box(1, 1, 2, 3, 4))
+    splits = {"train": [image], "val": [source("x/a.jpg"), source("y/b.jpg")]}
+    out, notes = write(tmp_path, "coco", splits, images="none")
+    assert notes == [
+        f"images=none: images of train stay in {image.path.parent}",
+        "images=none: those of val belong into images/val",
+    ]
+    (record,) = open_split(load_data(out), "train").records
+    assert record.path == image.path
+    assert record.boxes_xyxy.tolist() == [[1, 2, 4, 6]]
 
 
 def test_what_a_format_has_no_place_for_is_an_error(source, tmp_path):

@@ -58,15 +58,24 @@ def read_coco(
         DataError: broken json, missing images, unknown ids, invalid boxes; all of them are listed.
     """
     names = names or class_names([json_path], json_path)
-    content, problems = load_json(json_path), Problems(bad_images)
+    problems = Problems(bad_images)
+    try:
+        return _dataset(json_path, image_folders, names, problems)
+    finally:
+        forget_json()
+
+
+def _dataset(
+    json_path: Path, folders: list[Path], names: dict[int, str], problems: Problems
+) -> DetectionDataset:
+    content = load_json(json_path)
     categories = _categories(content["categories"], problems)
     entries = _image_entries(content["images"], json_path, problems)
     problems.raise_if_any(f"{json_path}: ")  # with wrong ids, what follows has no meaning
-    images = _with_paths(entries, image_folders, json_path, problems)
+    images = _with_paths(entries, folders, json_path, problems)
     truth = _Truth(names, categories, images, problems)
     for number, entry in enumerate(content["annotations"]):
         truth.add(f"annotations[{number}]", entry)
-    forget_json()
     problems.raise_if_any(f"{json_path}: ")
     return truth.dataset()
 
@@ -163,10 +172,9 @@ def _find_images(names: list[str], folders: list[Path]) -> dict[str, Path]:
     found = {}
     for name in names:
         last = PurePosixPath(name).name
-        listed = [folder / name for folder in folders]
-        moved = [folder / last for folder in folders if last != name and bare[last] == 1]
-        path = next((path for path in listed + moved if _is_file(path)), listed[0])
-        found[name] = path
+        variants = [name, last] if last != name and bare[last] == 1 else [name]
+        places = (folder / variant for variant in variants for folder in folders)
+        path = found[name] = next(filter(_is_file, places), folders[0] / name)
         # The folder that had this one is tried first for the next.
         used = next((folder for folder in folders if path == folder / name), None)
         if used is not None and used != folders[0]:

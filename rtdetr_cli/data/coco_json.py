@@ -153,6 +153,8 @@ def parse_annotation(entry: object) -> Annotation:
 
 def as_id(value: Any) -> Id | None:  # noqa: ANN401  (any JSON value)
     """A number or a text as an id; None if it is none."""
+    if type(value) is int and -_TOO_LARGE < value < _TOO_LARGE:
+        return value
     if isinstance(value, str):
         whole = _WHOLE.fullmatch(value.strip())
         return as_id(int(whole[1])) if whole else _as_text(value)
@@ -182,8 +184,7 @@ def _expected(values: Json, key: str, noun: str) -> str:
 
 
 def _is_number(value: Any) -> bool:  # noqa: ANN401  (any JSON value)
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and abs(value) < _TOO_LARGE
+    return type(value) in {int, float} and abs(value) < _TOO_LARGE
 
 
 def _as_text(value: Any) -> str | None:  # noqa: ANN401

@@ -192,6 +192,24 @@ def test_classes_are_matched_by_name(checkpoint, squares, tmp_path, capsys):
     assert "classes of the data set are matched to those of the model by name" in printed.err
 
 
+def test_predictions_have_the_ids_of_the_json_also_where_they_are_texts(
+    checkpoint, squares, tmp_path
+):
+    """`AB` is no number, so that evaluation counts the image under one."""
+    content = {
+        "images": [{"id": "AB", "file_name": "0.png"}, {"id": "7", "file_name": "1.png"}],
+        "annotations": [{"image_id": 7, "category_id": "g", "bbox": [1, 1, 9, 9]}],
+        "categories": [{"id": "g", "name": "green"}],
+    }
+    (tmp_path / "images").symlink_to(squares / "images" / "train")
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    assert run(val(checkpoint, path, tmp_path, "save_json", "plots=false", "name=v")) == 0
+    rows = json.loads((tmp_path / "v" / "predictions.json").read_text())
+    assert {row["image_id"] for row in rows} == {"AB", 7}
+    assert {row["category_id"] for row in rows} == {"g", 2}  # red is not in the json
+
+
 def test_skipped_images_are_listed_in_the_run_folder(checkpoint, squares, tmp_path, capsys):
     shutil.copytree(squares, tmp_path / "data")
     images = sorted((tmp_path / "data/images/val").iterdir())

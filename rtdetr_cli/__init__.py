@@ -17,12 +17,16 @@ __all__ = ["RTDETR", "Results", "__version__"]
 _NETWORK = "only RTDETR: from rtdetr_cli import RTDETR"
 _PARTS = "RTDETR(...) has train, val and predict, and add_callback acts on them"
 _SETTINGS = "but keys of each call, or a file of them as cfg=FILE"
+_BENCHMARK = 'but a method: RTDETR("rtdetr-l.pt").benchmark(data="coco8.yaml")'
 _INSTEAD = {
     **dict.fromkeys(("YOLO", "YOLOE", "YOLOWorld", "NAS", "SAM", "FastSAM"), _NETWORK),
     **dict.fromkeys(("DetectionTrainer", "DetectionValidator", "DetectionPredictor"), _PARTS),
     **dict.fromkeys(("RTDETRTrainer", "RTDETRValidator", "RTDETRPredictor"), _PARTS),
     **dict.fromkeys(("settings", "SETTINGS"), _SETTINGS),
-    "benchmark": 'but a method: RTDETR("rtdetr-l.pt").benchmark(data="coco8.yaml")',
+    **dict.fromkeys(("benchmark", "ProfileModels"), _BENCHMARK),
+    "ThreadingLocked": "as each thread may open its own RTDETR",
+    "autosplit": "but `rtdetr train val_fraction=0.1` validates on a share of the train images",
+    "convert_coco": "as COCO json is read without a conversion, see docs/datasets.md",
     "checks": "but `rtdetr env` prints versions, devices and caches",
     "download": "weights and data sets are fetched when a run names them",
     "hub": "there is no account and no upload",

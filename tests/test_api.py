@@ -314,6 +314,7 @@ def test_python_adds_no_guess_to_a_reason(model):
     ("name", "reason"),
     [
         ("benchmark", r'but a method: RTDETR\("rtdetr-l.pt"\)'),
+        ("convert_coco", "as COCO json is read without a conversion"),
         ("DetectionTrainer", "RTDETR.* has train, val and predict"),
         ("settings", "but keys of each call, or a file"),
         ("checks", "but `rtdetr env` prints"),

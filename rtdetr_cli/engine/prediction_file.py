@@ -14,7 +14,7 @@ from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.data.coco import MAX_JSON_BYTES
+from rtdetr_cli.data.coco_json import MAX_JSON_BYTES
 from rtdetr_cli.data.dataset import DetectionDataset, read_text
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.weights.catalog import COCO_NAMES

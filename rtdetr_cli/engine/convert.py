@@ -170,8 +170,9 @@ def _read_splits(
     """Open all splits of all sources.
 
     Returns:
-        Pairs of a split and its content; and, of a single source, the splits that list the files
-        of another one, which is read once: a json without a YAML is both train and val.
+        Pairs of a split and its content; and splits that only list the files of another one, by
+        the name of that one: a json without a YAML is both train and val. Such files are taken
+        once, as boxes to train on must not come into the val split of a merged data set.
     """
     parts: list[tuple[str, DetectionDataset]] = []
     same: dict[str, str] = {}
@@ -180,11 +181,12 @@ def _read_splits(
         entries = {split: found for split in SPLITS if (found := getattr(config, split))}
         for split, found in entries.items():
             first = next(one for one, other in entries.items() if other == found)
-            if first != split and len(sources) == 1:
+            if first != split:
                 same[split] = first
                 continue
             dataset = open_split(config, split)
             for note in dataset.notes:
                 warn(f"{split}: {note}")
             parts.append((split, dataset))
-    return parts, same
+    filled = {split for split, _ in parts}
+    return parts, {split: first for split, first in same.items() if split not in filled}

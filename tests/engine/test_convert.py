@@ -181,6 +181,18 @@ def test_one_json_is_train_and_val_and_written_once(drawn, capsys):
     assert "train: 4 images, " in capsys.readouterr().err
 
 
+def test_a_merged_json_is_not_in_train_and_val(drawn):
+    """Without a YAML it is both splits; in a merged data set that would be a leak."""
+    coco = convert_data(drawn, "coco", "coco")
+    json = str(coco / "annotations/instances_test.json")
+    both = load_data(convert_data(json, "yolo", "both", merge=(json,)))
+    assert both.train == both.val
+    assert len(open_split(both, "train")) == 4
+    mixed = load_data(convert_data(drawn, "yolo", "mixed", merge=(json,)))
+    sizes = [len(open_split(mixed, split)) for split in SPLITS]
+    assert sizes == [6 + 2, 4, 2]
+
+
 def test_data_sets_are_merged_and_split(drawn, capsys):
     other = convert_data(drawn, "coco", "other", classes=("triangle", 0))
     out = convert_data(

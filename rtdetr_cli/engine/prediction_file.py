@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -60,19 +61,34 @@ def read_predictions(path: Path, dataset: DetectionDataset) -> CocoEvaluator:
     written = written_category_ids(dataset)
     label_of = {written[number]: label for label, number in enumerate(dataset.category_ids)}
     by_image: dict[int, list[list[float]]] = {}
+    others = Counter(row["category_id"] for row in rows if row["category_id"] not in label_of)
     for place, row in enumerate(rows):
-        for key, known in (("image_id", number_of), ("category_id", label_of)):
-            if row[key] not in known:
-                raise DataError(
-                    f"{path}: [{place}].{key} is {show(row[key])}, which the split does not have; "
-                    "give the data and split that the detections are of"
-                )
-        box = [*row["bbox"], row["score"], label_of[row["category_id"]]]
-        by_image.setdefault(number_of[row["image_id"]], []).append(box)
+        if row["image_id"] not in number_of:
+            raise DataError(
+                f"{path}: [{place}].image_id is {show(row['image_id'])}, which the split does not "
+                "have; give the data and split that the detections are of"
+            )
+        if row["category_id"] in label_of:
+            box = [*row["bbox"], row["score"], label_of[row["category_id"]]]
+            by_image.setdefault(number_of[row["image_id"]], []).append(box)
+    _report_others(path, others, len(rows))
     evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
     for number, boxes in by_image.items():
         evaluator.update(number, _detections(boxes))
     return evaluator
+
+
+def _report_others(path: Path, others: Counter[int | str], num_rows: int) -> None:
+    """Name the categories that the split does not have; if it has none of them, refuse the file."""
+    if not others:
+        return
+    shown = ", ".join(show(category) for category, _ in others.most_common(3))
+    if others.total() == num_rows:
+        raise DataError(f"{path}: the split has none of its categories ({shown})")
+    warn(
+        f"{path}: {others.total()} of {num_rows} detections are of categories that the split does "
+        f"not have ({shown}); they are left out"
+    )
 
 
 def is_prediction_file(model: str | Path) -> bool:

@@ -114,10 +114,14 @@ def compare(a: CocoEvaluator, b: CocoEvaluator, resamples: int, seed: int) -> Co
         seed: of the resamples.
     """
     values_a, values_b = _resampled([a, b], resamples, seed)
-    classes, count = list(a.names.values()), len(a.image_ids)
+    places = {name: place for place, name in b.names.items()}  # b may number them in another order
+    classes = {name: place for place, name in a.names.items() if name in places}
+    ap_a = nan_mean(values_a[:, 0, [*classes.values()]])
+    ap_b = nan_mean(values_b[:, 0, [places[name] for name in classes]])
+    count = len(a.image_ids)
     return Comparison(
         metrics=_differences(METRICS, summarize(values_a), summarize(values_b), count),
-        per_class=_differences(classes, nan_mean(values_a[:, 0]), nan_mean(values_b[:, 0]), count),
+        per_class=_differences([*classes], ap_a, ap_b, count),
         images=_by_image(a, b),
         num_images=count,
         resamples=resamples,

@@ -62,7 +62,7 @@ def test_coco_val2017_has_the_category_ids_of_coco(tmp_path):
         ([{**ROW, "score": 10**400}], "needs bbox = four finite numbers"),
         ([{**ROW, "image_id": [0]}], "neither a number nor a text"),
         ([{**ROW, "image_id": 77}], r"\[0\].image_id is 77, which the split does not have"),
-        ([{**ROW, "category_id": 3}], r"\[0\].category_id is 3, which the split does not have"),
+        ([{**ROW, "category_id": 3}], r"the split has none of its categories \(3\)"),
     ],
     ids=str,
 )
@@ -71,6 +71,21 @@ def test_a_file_with_something_else_is_refused_by_row(rows, complaint, dataset, 
     path.write_text(json.dumps(rows))
     with pytest.raises(DataError, match=complaint):
         read_predictions(path, dataset)
+
+
+def test_detections_of_other_classes_are_left_out_and_counted(dataset, tmp_path, capsys):
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([ROW, {**ROW, "category_id": 7}, {**ROW, "category_id": 7}]))
+    assert len(read_predictions(path, dataset).predictions()) == 1
+    assert "2 of 3 detections are of categories that the split does not have (7)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_categories_in_the_file_do_not_depend_on_the_order_of_the_classes(dataset):
+    """A model with the classes in another order keeps the category id of each."""
+    turned = replace(dataset, names={0: "red", 1: "green"}, category_ids=[1, 0])
+    assert written_category_ids(turned) == written_category_ids(dataset) == {0: 1, 1: 2}
 
 
 def test_a_file_that_is_absent_or_broken_is_refused(dataset, tmp_path):

@@ -18,7 +18,9 @@ BOX = torch.tensor([[10.0, 10, 50, 50]])
 NO_CLASS = torch.zeros(1, dtype=torch.int64)
 
 
-def evaluator_of(found: list[bool], boxes: bool = True) -> CocoEvaluator:
+def evaluator_of(
+    found: list[bool], boxes: bool = True, category_ids: tuple[int, int] = (0, 1)
+) -> CocoEvaluator:
     """One box of the class cat an image; a perfect detection where `found`."""
     ids = range(1, len(found) + 1)
     box = {"category_id": 0, "bbox": [10, 10, 40, 40], "iscrowd": 0}
@@ -27,9 +29,10 @@ def evaluator_of(found: list[bool], boxes: bool = True) -> CocoEvaluator:
         "annotations": [{"id": number, "image_id": number, **box} for number in ids if boxes],
         "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
     }
-    evaluator = CocoEvaluator(truth, [0, 1])
+    evaluator = CocoEvaluator(truth, category_ids)
+    cat = NO_CLASS + category_ids.index(0)
     for number in np.flatnonzero(found) + 1:
-        evaluator.update(int(number), Detections(BOX, torch.tensor([0.9]), NO_CLASS))
+        evaluator.update(int(number), Detections(BOX, torch.tensor([0.9]), cat))
     return evaluator
 
 
@@ -60,6 +63,14 @@ def test_a_detector_that_misses_a_third_of_the_boxes_is_worse():
     dog = result.per_class[1]
     assert (dog.name, dog.is_shown) == ("dog", False)
     assert np.isnan([dog.a, dog.b, dog.difference, dog.low, dog.high]).all()
+
+
+def test_classes_are_paired_by_name():
+    """A detector with the classes in another order: dog, cat."""
+    a, turned = evaluator_of([True] * 3), evaluator_of([True] * 3, category_ids=(1, 0))
+    cat, dog = compare(a, turned, 10, 0).per_class
+    assert (cat.name, cat.a, cat.difference) == ("cat", pytest.approx(1), 0)
+    assert (dog.name, np.isnan(dog.difference)) == ("dog", True)
 
 
 def test_images_that_differ_come_with_f1_and_errors_of_both():

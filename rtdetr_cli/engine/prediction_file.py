@@ -15,11 +15,12 @@ from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.structures import Detections
-from rtdetr_cli.data.coco_json import MAX_JSON_BYTES
 from rtdetr_cli.data.dataset import DetectionDataset, read_text
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.weights.catalog import COCO_NAMES
 
+MAX_BYTES = 8 << 30
+"""Limit for a file of detections; COCO's 5,000 images with 300 each take 200 MB."""
 _NO_CATEGORIES_OF_COCO = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _TOO_LARGE = 1e15
 """Limit of a coordinate or score; comparisons with NaN fail as well."""
@@ -135,7 +136,7 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, each with an image_id, a category_id, a bbox and a score."""
-    text = read_text(path, MAX_JSON_BYTES)
+    text = read_text(path, MAX_BYTES)
     if text is None:
         raise DataError(f"{path}: no such file")
     try:

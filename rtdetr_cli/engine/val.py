@@ -60,8 +60,8 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     for note in dataset.notes:
         warn(note)
     dataset = select_classes(dataset, settings.classes, settings.single_cls)
-    dataset, detector, loader = open_model(settings, dataset)
     baseline = read_baseline(settings.baseline, dataset) if settings.baseline else None
+    dataset, detector, loader = open_model(settings, dataset)
     state = ValState(loader, callbacks or Callbacks(), settings)
     evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
     metrics = state.end(_score(evaluator, speed))

@@ -41,8 +41,16 @@ ROOMS = {
 }
 """The rooms that the files of a room may import, besides their own."""
 FOLDERS = {
-    "engine": {"engine.training", "engine.exporting", "engine.benchmarking"},
-    "engine.training": set(),
+    "engine": {
+        "engine.training",
+        "engine.validating",
+        "engine.exporting",
+        "engine.benchmarking",
+        "engine.session",
+    },
+    "engine.session": set(),
+    "engine.training": {"engine.session"},
+    "engine.validating": set(),
     "engine.exporting": set(),
     "engine.benchmarking": {"engine.exporting"},  # it times the files that export writes
     "backends": {"backends.onnx", "backends.openvino", "backends.tensorrt"},  # load.py opens them

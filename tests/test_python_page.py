@@ -10,7 +10,7 @@ import pytest
 
 from rtdetr_cli import RTDETR
 from rtdetr_cli.core.callbacks import EVENTS
-from rtdetr_cli.engine.states import ExportState, PredictState, ValState
+from rtdetr_cli.engine.session.states import ExportState, PredictState, ValState
 from rtdetr_cli.engine.training.events import TrainState
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text("utf-8")

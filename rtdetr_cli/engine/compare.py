@@ -17,8 +17,8 @@ from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import leave_if_importing_main
-from rtdetr_cli.engine.prediction_file import is_prediction_file, read_predictions
 from rtdetr_cli.engine.val import detect
+from rtdetr_cli.engine.validating.prediction_file import is_prediction_file, read_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.comparison import Comparison
 from rtdetr_cli.evaluation.comparison import compare as compare_detections

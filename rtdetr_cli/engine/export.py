@@ -13,7 +13,7 @@ from rtdetr_cli.engine.exporting.kits import write_kit
 from rtdetr_cli.engine.exporting.onnx import export_onnx
 from rtdetr_cli.engine.exporting.openvino import export_openvino
 from rtdetr_cli.engine.exporting.tensorrt import export_engine
-from rtdetr_cli.engine.states import ExportState
+from rtdetr_cli.engine.session.states import ExportState
 from rtdetr_cli.weights.store import resolve_weights
 
 _EXPORTERS: dict[str, Callable[[ExportSettings], Path]] = {

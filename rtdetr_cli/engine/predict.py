@@ -26,7 +26,7 @@ from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
-from rtdetr_cli.engine.states import PredictState
+from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.source import Source, SourceImage, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter

@@ -27,7 +27,7 @@ from rtdetr_cli.core.distributed import (
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
-from rtdetr_cli.engine.remember import with_remembered
+from rtdetr_cli.engine.session.remember import with_remembered
 from rtdetr_cli.engine.training.early_stopping import Stopper
 from rtdetr_cli.engine.training.epoch_table import EpochTable
 from rtdetr_cli.engine.training.events import TrainEvents, TrainState

@@ -21,12 +21,17 @@ from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.data.selection import match_classes, select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
-from rtdetr_cli.engine.baseline import differences, print_differences, read_baseline, refuse_quality
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
-from rtdetr_cli.engine.prediction_file import write_predictions
-from rtdetr_cli.engine.remember import with_remembered
-from rtdetr_cli.engine.states import ValState
+from rtdetr_cli.engine.session.remember import with_remembered
+from rtdetr_cli.engine.session.states import ValState
 from rtdetr_cli.engine.training.run_pictures import draw_validation
+from rtdetr_cli.engine.validating.baseline import (
+    differences,
+    print_differences,
+    read_baseline,
+    refuse_quality,
+)
+from rtdetr_cli.engine.validating.prediction_file import write_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
 

@@ -13,7 +13,7 @@ from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine import predict as engine
-from rtdetr_cli.engine.states import PredictState
+from rtdetr_cli.engine.session.states import PredictState
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -13,7 +13,7 @@ from rtdetr_cli.core.console import say, table, warn
 from rtdetr_cli.core.errors import DataError, QualityError
 from rtdetr_cli.core.files import user_path
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.engine.prediction_file import read_predictions
+from rtdetr_cli.engine.validating.prediction_file import read_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.comparison import compare
 from rtdetr_cli.evaluation.metrics import Difference, Metrics

@@ -14,7 +14,7 @@ from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.engine.prediction_file import (
+from rtdetr_cli.engine.validating.prediction_file import (
     read_predictions,
     write_predictions,
     written_category_ids,

@@ -11,8 +11,8 @@ from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine import remember
-from rtdetr_cli.engine.remember import with_remembered
+from rtdetr_cli.engine.session import remember
+from rtdetr_cli.engine.session.remember import with_remembered
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 from tests.engine.test_train import command
 

@@ -1,0 +1,1 @@
+"""What calls share: the states that callbacks receive, and what val and train remember."""

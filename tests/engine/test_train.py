@@ -219,13 +219,13 @@ def test_patience_ends_the_run(tiny_yaml, squares, tmp_path, capsys):
 
 
 def test_without_validation_the_last_weights_are_the_best(tiny_yaml, squares, tmp_path, capsys):
-    more = ("epochs=2", "val=false", "plots=true", "time=0.0001")  # the time ends it after one
+    more = ("epochs=2", "val=false", "plots=true", "time=0.0000001")  # the time ends it after one
     words = command(tiny_yaml, squares, tmp_path, *more)
     words.remove("epochs=2")
     assert run(words) == 0
     printed = capsys.readouterr()
     assert "on, no validation, 2 classes" in printed.err
-    assert "time=0.0001 hours are over" in printed.err
+    assert "time=1e-07 hours are over" in printed.err
     assert "best.pt has the weights of the last epoch" in printed.err
     assert printed.out == ""
     folder = tmp_path / "train"

@@ -115,7 +115,7 @@ def test_a_folder_whose_outputs_differ_is_set_aside(
         return notes_of(exported)
 
     monkeypatch.setattr(module, "OpenVINODetector", Wrong)
-    monkeypatch.setattr(module, "write_onnx", lambda *_: 0)
+    monkeypatch.setattr(module, "write_onnx", lambda *_, **__: 0)
     monkeypatch.setattr(module, "write_openvino", write)
     output = tmp_path / "x_openvino_model"
     assert run(["export", f"model={weights}", "format=openvino", f"output={output}"]) == 5
@@ -148,7 +148,7 @@ def test_blocks_become_float_from_the_front_until_int8_passes(
         return replace(notes_of(exported), precision="int8")
 
     monkeypatch.setattr(module, "OpenVINODetector", Rounded)
-    monkeypatch.setattr(module, "write_onnx", lambda *_: 0)
+    monkeypatch.setattr(module, "write_onnx", lambda *_, **__: 0)
     monkeypatch.setattr(module, "int8_blocks", lambda _: ["a", "b", "c"])
     monkeypatch.setattr(module, "write_openvino", write)
     folder = tmp_path / "images"

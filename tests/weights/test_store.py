@@ -298,7 +298,7 @@ def test_pretrained_still_takes_a_checkpoint(published, tiny):
 
 BOTH = """
 import sys
-from rtdetr_cli.weights import catalog
+from rtdetr_cli.weights import catalog, store
 url, architecture = sys.argv[1:]
 catalog.STORAGE = url
 entry = catalog.Published("tiny.pt", architecture, "v0.1/tiny_official.pth", 50.0, 60.0)

@@ -69,8 +69,10 @@ def _as_value(cls: type[Settings], word: str) -> str:
     """The hint `; write source=bus.jpg` for a bare word; empty if it is no name of a file."""
     if word == "detect":
         return f"; write `rtdetr {cls.mode}` or `rtdetr detect {cls.mode}`"
-    if word.startswith("-") or not (Path(word).suffix or is_there(word)):
+    if word.startswith("-"):
         return ""
+    if not (Path(word).suffix or is_there(word)):
+        return "; there is no such file or folder" if "/" in word else ""
     suffix, keys = Path(word).suffix.lower(), field_types(cls)
     is_weights = suffix in {".pt", ".pth"} or is_exported(word) or word.startswith("rtdetr")
     likely = "model" if is_weights else "data" if suffix in {".yaml", ".yml"} else "source"

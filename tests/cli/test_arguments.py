@@ -58,6 +58,7 @@ def test_resume_takes_a_word_only_with_an_equals_sign() -> None:
             "detect is not key=value of predict; write `rtdetr predict` or `rtdetr detect predict`",
         ),
         (["-c=3"], "-c=3 is not key=value of predict"),
+        (["no/folder"], "no/folder is not key=value of predict; there is no such file or folder"),
         (["conf=1", "--conf=0"], "predict: conf is given twice"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The texts that a progress bar shows beside its position."""
+"""Texts of numbers: those that a progress bar shows beside its position, and counts of things."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ class Status(NamedTuple):
 def count(done: float, total: float | None) -> str:
     """`40/120`."""
     return f"{done:.0f}/{'?' if total is None else f'{total:.0f}'}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 image`, `4 images`; other plurals are given: `counted(2, "box", "boxes")`."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def duration(seconds: float) -> str:

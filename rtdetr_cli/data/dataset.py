@@ -180,12 +180,17 @@ def make_record(
 def read_sizes(images: list[Path], problems: Problems) -> list[tuple[int, int] | None]:
     """Read (height, width) of each upright image from its header; None if it cannot be read."""
 
-    def read(image: Path) -> tuple[int, int] | None:
+    def read(image: Path) -> tuple[int, int] | DataError:
         try:
             return read_image_size(image)
         except DataError as error:
-            problems.reject(image, str(error))
-            return None
+            return error
 
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(read, images))
+        found = list(pool.map(read, images))
+    sizes: list[tuple[int, int] | None] = []
+    for image, size in zip(images, found, strict=True):
+        if isinstance(size, DataError):  # reported here, in the order of the images
+            problems.reject(image, str(size))
+        sizes.append(None if isinstance(size, DataError) else size)
+    return sizes

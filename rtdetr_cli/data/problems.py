@@ -13,6 +13,7 @@ from pathlib import Path
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import is_turned
+from rtdetr_cli.core.status import counted
 
 MAX_LISTED = 1000
 """Errors that are kept; a damaged file may have millions."""
@@ -76,7 +77,7 @@ class Problems:
         if not self.count:
             return
         listed = [origin + sentence for sentence in self.errors]
-        more = f" (and {self.count - 1} more errors)" if self.count > 1 else ""
+        more = f" (and {counted(self.count - 1, 'more error')})" if self.count > 1 else ""
         if self.bad_images and self._of_images == self.count:
             more += "; bad_images=skip leaves such images out"
         error = DataError(listed[0] + more)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rtdetr_cli.core.errors import UsageError, nearest
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import Bools, DetectionDataset, Record
 
 SINGLE_NAME = "object"
@@ -129,8 +130,9 @@ def match_classes(dataset: DetectionDataset, model_names: dict[int, str]) -> Det
         if is_same or (has_repeats and len(names) == len(model_names)):
             return dataset
         shown = unknown or names
+        knows = counted(len(model_names), "class", "classes")
         raise UsageError(
-            f"the model knows {len(model_names)} classes ({_some(model_names)}) and the data set "
+            f"the model knows {knows} ({_some(model_names)}) and the data set "
             f"{len(names)} ({_some(dataset.names)}); {shown[0]} is not among those of the "
             f"model{nearest(shown[0], index_of)}"
         )

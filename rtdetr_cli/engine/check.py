@@ -9,6 +9,7 @@ from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
 from rtdetr_cli.config.settings.modes import CheckSettings
 from rtdetr_cli.core.console import progress, result_json, table, warn
 from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.image_cache import decode_record
 from rtdetr_cli.data.splits import ensure_present, load_data, open_split
@@ -35,7 +36,7 @@ def check(settings: CheckSettings) -> None:
     for problem in problems:
         warn(problem)
     if problems:
-        raise DataError(f"{settings.data}: {len(problems)} problems, named above")
+        raise DataError(f"{settings.data}: {counted(len(problems), 'problem')}, named above")
 
 
 def _open(config: DatasetConfig) -> tuple[dict[str, DetectionDataset], list[str]]:

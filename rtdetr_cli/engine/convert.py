@@ -15,6 +15,7 @@ from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import new_folder, user_path
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.collection import collect, group_by, keep_classes, split_anew
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.shapes import draw_shapes
@@ -137,7 +138,8 @@ def _convert_data(settings: ConvertSettings) -> Path:
         notes = write_collection(folder, collection, format, settings.images, same)
     for split, images in collection.splits.items():
         num_boxes = sum(len(image.boxes) for image in images)
-        say(f"{split}: {len(images)} images, {num_boxes} boxes")
+        boxes = counted(num_boxes, "box", "boxes")
+        say(f"{split}: {counted(len(images), 'image')}, {boxes}")
     say(f"classes: {', '.join(collection.names)}", *(f"  {note}" for note in notes))
     return output
 

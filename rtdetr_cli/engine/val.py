@@ -14,7 +14,7 @@ from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import all_gather, run_on_main
 from rtdetr_cli.core.files import new_run_dir, run_path
-from rtdetr_cli.core.status import Status
+from rtdetr_cli.core.status import Status, counted
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.problems import write_skipped
@@ -97,7 +97,10 @@ def open_model(
     detector = open_detector(settings)
     dataset = match_model(dataset, detector)
     preprocessing = preprocessing_for(detector, settings.imgsz)
-    say(f"{detector.description}; {len(dataset)} images, {dataset.num_boxes} boxes")
+    say(
+        f"{detector.description}; {counted(len(dataset), 'image')}, "
+        f"{counted(dataset.num_boxes, 'box', 'boxes')}"
+    )
     loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
     return dataset, detector, loader
 

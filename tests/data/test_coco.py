@@ -152,7 +152,7 @@ def test_other_json_is_refused(coco_json):
 
 def test_missing_images_are_counted(coco_json):
     images = [{"id": number, "file_name": f"{name}.png"} for number, name in enumerate("acd")]
-    with pytest.raises(DataError, match=r"c\.png: no such image \(and 1 more errors\)"):
+    with pytest.raises(DataError, match=r"c\.png: no such image \(and 1 more error\)"):
         read(coco_json(images=images, annotations=[]))
 
 

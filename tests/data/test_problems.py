@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.data.dataset import read_sizes
 from rtdetr_cli.data.problems import MAX_LISTED, SKIPPED, Problems, check_overhang, write_skipped
 
 
@@ -40,7 +42,7 @@ def test_only_errors_of_images_name_the_key_that_skips_them():
     with pytest.raises(DataError, match=r"^bad box; bad_images=skip leaves such images out$"):
         problems.raise_if_any()
     problems.add("bad ids")
-    with pytest.raises(DataError, match=r"^bad box \(and 1 more errors\)$"):
+    with pytest.raises(DataError, match=r"^bad box \(and 1 more error\)$"):
         problems.raise_if_any()
 
 
@@ -57,3 +59,15 @@ def test_skipped_images_are_listed_with_the_first_reason(tmp_path):
 def test_without_skipped_images_there_is_no_list(tmp_path):
     write_skipped(tmp_path, {})
     assert not (tmp_path / SKIPPED).exists()
+
+
+def test_images_that_cannot_be_read_are_listed_in_their_order(tmp_path, monkeypatch):
+    def slow_first(path: Path) -> tuple[int, int]:
+        time.sleep(0.05 * (path.name == "0.jpg"))
+        raise DataError(path.name)
+
+    monkeypatch.setattr("rtdetr_cli.data.dataset.read_image_size", slow_first)
+    problems = Problems("error")
+    images = [tmp_path / f"{number}.jpg" for number in range(4)]
+    assert read_sizes(images, problems) == [None] * 4
+    assert problems.errors == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]

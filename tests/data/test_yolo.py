@@ -118,7 +118,7 @@ def test_bad_images_are_left_out_and_the_rest_keeps_its_numbers(yolo_folder):
         ("3.png", 4),
     ]
     assert [path.name for path in dataset.skipped] == ["2.png", "0.png"]
-    with pytest.raises(DataError, match=r"\(and 1 more errors\); bad_images=skip leaves such"):
+    with pytest.raises(DataError, match=r"\(and 1 more error\); bad_images=skip leaves such"):
         read_yolo(images, NAMES, "error")
 
 

@@ -260,6 +260,7 @@ def test_check_names_every_problem(squares, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "a.txt" in error
     assert "7" in error
+    assert "2 problems, named above" in error
     (tmp_path / "labels" / "a.txt").write_text("7 0.5 0.5 0.2 0.2\n0 1\n1 nan 0 0 0\n")
     assert run(["check", f"data={tmp_path / 'data.yaml'}", "json"]) == 3
     problems = json.loads(capsys.readouterr().out)["problems"]

@@ -17,6 +17,7 @@ from rtdetr_cli.core.distributed import rank, run_on_all, run_on_main, world_siz
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.lock import claimed
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import check_unchanged, fingerprint
 from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, num_batches
@@ -194,7 +195,9 @@ def _print_start(run: Run) -> None:
     data = run.data
     validated = "no validation" if data.val is None else f"{len(data.val)} to validate"
     say_text(
-        f"{run.network.config.name} on {run.device}; {len(data.train)} images with "
-        f"{data.train.num_boxes} boxes to train on, {validated}, {len(data.train.names)} classes"
+        f"{run.network.config.name} on {run.device}; "
+        f"{counted(len(data.train), 'image')} with "
+        f"{counted(data.train.num_boxes, 'box', 'boxes')} to train on, {validated}, "
+        f"{counted(len(data.train.names), 'class', 'classes')}"
     )
     say_text(*run.recipe.describe(run.precision.describe()).splitlines())

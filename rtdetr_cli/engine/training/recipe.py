@@ -112,7 +112,7 @@ class Recipe:
         """
         augment = self.augment
         sizes = "one size"
-        if self.multi_scale:
+        if self.multi_scale and self.multi_scale[0] != self.multi_scale[-1]:
             sizes = f"{max(self.multi_scale[0])} to {max(self.multi_scale[-1])} px"
         last = f"{self.clean_epochs} epochs" if self.clean_epochs != 1 else "epoch"
         frozen = ", stem frozen" if self.freeze_stem else ""

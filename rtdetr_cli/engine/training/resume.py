@@ -160,7 +160,7 @@ def _stopped_run(
         key: value for key, value in primitives(settings).items() if key in given & CHANGEABLE
     }
     resumed = settings_from_pairs(TrainSettings, {**primitives(stored), **changes})
-    _print_position(folder, state, resumed.epochs)
+    _print_position(folder, state, resumed)
     return resumed
 
 
@@ -196,9 +196,11 @@ def given_keys(settings: TrainSettings) -> set[str]:
     return {*settings.given, *differ} - ({"data"} if settings.data is None else set())
 
 
-def _print_position(folder: Path, state: dict[str, Any], epochs: int) -> None:
+def _print_position(folder: Path, state: dict[str, Any], settings: TrainSettings) -> None:
+    epochs = settings.epochs
     if state["epoch"] >= epochs:
-        say(f"{_finished(folder, epochs)}; scoring its best weights again")
+        rest = "scoring its best weights again" if settings.val else "nothing is left to do"
+        say(f"{_finished(folder, epochs)}; {rest}")
     else:
         say(
             f"resuming {folder} after step {state['step']}: {state['epoch']} of {epochs} epochs "

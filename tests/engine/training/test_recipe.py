@@ -120,3 +120,9 @@ def test_the_default_recipe_has_neither_mosaic_nor_mixup():
     assert (recipe.augment.mosaic, recipe.augment.mixup, recipe.dense_epochs) == (0, 0, None)
     assert recipe.loss == "vfl"
     assert "mosaic" not in recipe.describe()
+
+
+@pytest.mark.parametrize(("imgsz", "sizes"), [(64, "one size"), (640, "480 to 800 px")])
+def test_input_sizes_that_are_all_the_same_are_one_size(imgsz, sizes):
+    recipe = resolve("rtdetr-n", 26, False, imgsz=imgsz, multi_scale=True)
+    assert f", {sizes}; off in the last" in recipe.describe()

@@ -25,6 +25,8 @@ from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.voc import is_voc_list, read_voc
 from rtdetr_cli.data.yolo import list_images, read_image_list, read_yolo
 
+VAL_IMAGES = "val_images.txt"
+"""List of the images that val_fraction holds out, in the run folder."""
 ROBOFLOW_JSON = "_annotations.coco.json"
 
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
-from rtdetr_cli.core.console import say
+from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.errors import RTDETRError, UsageError
 from rtdetr_cli.core.files import user_path
-from rtdetr_cli.data.splits import load_data
+from rtdetr_cli.data.splits import VAL_IMAGES, load_data
 from rtdetr_cli.weights.catalog import find_published
 from rtdetr_cli.weights.reader import read_trained_on
 from rtdetr_cli.weights.store import resolve_weights
@@ -42,6 +42,8 @@ def with_remembered(settings: S) -> S:
     changes = _changes(settings, record)
     shown = " ".join(f"{key}={_text(value)}" for key, value in changes.items())
     say(f"{shown} (from {Path(settings.model).name})")
+    if isinstance(settings, ValSettings) and settings.split == "val":
+        _report_held_out(settings.model, record.data)
     return replace(settings, **changes)
 
 
@@ -71,6 +73,18 @@ def _check_data(data: str, settings: TrainSettings | ValSettings) -> None:
             f"{settings.model} was trained on data={data}, which cannot be used here ({error}); "
             "give data="
         ) from None
+
+
+def _report_held_out(model: str, data: str) -> None:
+    """Say that the data set alone does not tell which images val_fraction has held out."""
+    if _is_published(model):
+        return
+    held_out = resolve_weights(model).parent.parent / VAL_IMAGES
+    if held_out.is_file():
+        warn(
+            f"val_fraction held out the images that {held_out} lists; all others of data={data} "
+            "were trained on, and an AP that includes them is too high"
+        )
 
 
 def _changes(settings: TrainSettings | ValSettings, record: TrainedOn) -> dict[str, Any]:

@@ -13,10 +13,8 @@ from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.selection import select_classes, take_fraction, take_images
-from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.data.splits import VAL_IMAGES, load_data, open_split
 
-VAL_IMAGES = "val_images.txt"
-"""List of the images that val_fraction holds out, in the run folder."""
 _HELD_OUT = 1
 """Stream of the seed, as take_fraction draws from the seed itself."""
 
@@ -45,8 +43,8 @@ def open_splits(settings: TrainSettings) -> tuple[DetectionDataset, DetectionDat
     )
     train_split = take_fraction(train_split, settings.fraction, settings.seed)
     if train_split.num_boxes == 0:
-        part = "what classes and fraction leave of " if settings.classes else ""
-        raise DataError(f"{settings.data}: {part}the training split has no boxes")
+        left = " of the chosen classes" if settings.classes is not None else ""
+        raise DataError(f"{settings.data}: the training split has no boxes{left}")
     return train_split, rest[0] if rest else None
 
 

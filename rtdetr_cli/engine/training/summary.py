@@ -6,22 +6,23 @@ import math
 import shlex
 from pathlib import Path
 
-from rtdetr_cli.core.status import duration
+from rtdetr_cli.core.status import counted, duration
+from rtdetr_cli.data.problems import SKIPPED
+from rtdetr_cli.data.splits import VAL_IMAGES
 from rtdetr_cli.engine.training.resume import DAMAGED, PREVIOUS
 from rtdetr_cli.engine.training.run import Run
 from rtdetr_cli.engine.training.run_log import Row
-from rtdetr_cli.engine.training.splits import VAL_IMAGES
 from rtdetr_cli.evaluation.metrics import Metrics
 
 NUM_WORST = 3
 SPARE = {PREVIOUS, DAMAGED}
-EXTRA_FILES = ("results.png", "results.csv", "args.yaml", VAL_IMAGES)
+EXTRA_FILES = ("results.png", "results.csv", "args.yaml", VAL_IMAGES, SKIPPED)
 
 
 def describe_end(run: Run, metrics: Metrics | None) -> list[str]:
     """Lines for the terminal; without metrics, those of a run with val=false."""
     rows = run.progress.rows
-    spent = f"{len(rows)} epoch{'s' * (len(rows) != 1)} in {duration(run.pace.elapsed)}"
+    spent = f"{counted(len(rows), 'epoch')} in {duration(run.pace.elapsed)}"
     if metrics is None:
         lines = [f"{spent}; nothing was validated: best.pt has the weights of the last epoch"]
     else:
@@ -49,7 +50,7 @@ def _files(run_dir: Path) -> list[str]:
     sizes = [f"weights/{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in sorted(kept)]
     others = [name for name in EXTRA_FILES if (run_dir / name).is_file()]
     images = len([*run_dir.glob("*.jpg"), *run_dir.glob("*.png")]) - ("results.png" in others)
-    more = [f"{images} images"] if images else []
+    more = [counted(images, "image")] if images else []
     return [f"files in {run_dir}:", f"  {', '.join(sizes)}", f"  {', '.join([*others, *more])}"]
 
 

@@ -11,6 +11,7 @@ from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.data.splits import VAL_IMAGES
 from rtdetr_cli.engine.session import remember
 from rtdetr_cli.engine.session.remember import with_remembered
 from rtdetr_cli.weights.checkpoint import load_checkpoint
@@ -79,3 +80,17 @@ def test_a_name_that_a_file_may_not_hold_is_not_recorded(tiny_yaml, squares, tmp
     assert run(command(tiny_yaml, data, tmp_path / "runs")) == 0
     best = tmp_path / "runs" / "train" / "weights" / "best.pt"
     assert load_checkpoint(best).trained_on is None
+
+
+def test_val_says_that_a_data_set_has_images_that_were_trained_on(trained, capsys):
+    weights, data = trained
+    held_out = weights.parent.parent / VAL_IMAGES
+    capsys.readouterr()
+    with_remembered(ValSettings(model=str(weights)))
+    assert "val_fraction" not in capsys.readouterr().err
+    held_out.touch()
+    with_remembered(ValSettings(model=str(weights)))
+    assert f"{held_out} lists; all others of data={data} were trained on" in capsys.readouterr().err
+    with_remembered(ValSettings(model=str(weights), split="train"))
+    with_remembered(TrainSettings(model=str(weights)))
+    assert "val_fraction" not in capsys.readouterr().err

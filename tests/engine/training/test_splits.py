@@ -10,8 +10,8 @@ import pytest
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.data.dataset import DetectionDataset
-from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.engine.training.splits import VAL_IMAGES, hold_out, open_splits, write_held_out
+from rtdetr_cli.data.splits import VAL_IMAGES, load_data, open_split
+from rtdetr_cli.engine.training.splits import hold_out, open_splits, write_held_out
 
 
 def names(dataset: DetectionDataset | None) -> list[str]:
@@ -115,3 +115,9 @@ def test_the_list_has_a_path_a_line(only_train: Path, squares: Path, tmp_path: P
     again = tmp_path / "again.yaml"  # the list is a val split
     again.write_text(f"path: {squares}\nval: {tmp_path / VAL_IMAGES}\nnames: [green, red]\n")
     assert names(open_split(load_data(again), "val")) == names(val_split)
+
+
+def test_classes_without_boxes_are_named_as_the_reason(squares: Path) -> None:
+    settings = TrainSettings(data=str(squares / "data.yaml"), classes=())
+    with pytest.raises(DataError, match=r"training split has no boxes of the chosen classes$"):
+        open_splits(settings)

@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> SimpleNamespace:
     (folder / "weights").mkdir(parents=True)
     (folder / "weights" / "best.pt").write_bytes(bytes(1_500_000))
     (folder / "weights" / "last-previous.pt").touch()
-    for name in ("results.csv", "results.png", "labels.jpg", "BoxPR_curve.png"):
+    for name in ("results.csv", "results.png", "skipped.txt", "labels.jpg", "BoxPR_curve.png"):
         (folder / name).touch()
     aps = (0.1, 0.5, 0.4)
     rows = [{"epoch": epoch, "metrics/AP": ap} for epoch, ap in enumerate(aps, start=1)]
@@ -42,7 +42,7 @@ def test_the_end_of_a_run(run) -> None:
     assert worst == "worst classes by AP: dog 0.100, bee 0.200, cow 0.300"
     assert files == f"files in {run.run_dir}:"
     assert weights == "  weights/best.pt (1.5 MB)"
-    assert others == "  results.png, results.csv, 2 images"
+    assert others == "  results.png, results.csv, skipped.txt, 2 images"
     assert following == "next:"
     model = f"'model={run.run_dir}/weights/best.pt'"  # quoted, as its folder has a space
     assert commands == [

@@ -41,6 +41,9 @@ REMEMBERED = ("data", "imgsz", "batch", "single_cls", "classes")
 _ABSENT = {
     "track": "tracking is not supported yet; model(frame) detects in one frame",
     "tune": "hyper-parameters are searched with another tool; docs/python.md has it with optuna",
+    "compare": "two models are compared by `rtdetr compare a.pt b.pt data=my.yaml`",
+    "check": "data sets are checked by `rtdetr check data=my.yaml`",
+    "convert": "model.save(file, format=...) writes weights, `rtdetr convert data=` data sets",
     "task_map": "there is one task, detect, and one class for it",
 }
 

@@ -41,7 +41,9 @@ def compare(settings: CompareSettings) -> Comparison:
         BackendError: its runtime or device is missing.
     """
     leave_if_importing_main()
-    dataset = open_split(load_data(settings.data, settings.download), settings.split)
+    dataset = open_split(
+        load_data(settings.data, settings.download, settings.bad_images), settings.split
+    )
     for note in dataset.notes:
         warn(note)
     dataset = select_classes(dataset, settings.classes, single_cls=False)

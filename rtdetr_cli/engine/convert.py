@@ -18,6 +18,7 @@ from rtdetr_cli.core.files import new_folder, user_path
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.collection import collect, group_by, keep_classes, split_anew
 from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.splits import ensure_present, load_data, open_split
 from rtdetr_cli.data.write import write_collection
@@ -122,9 +123,7 @@ def _losses(format: str, checkpoint: Checkpoint) -> list[str]:
 
 def _convert_data(settings: ConvertSettings) -> Path:
     """Write a data set into a new folder, which gets its name when it is complete."""
-    sources = [
-        _load(data, settings.download) for data in (str(settings.data), *(settings.merge or ()))
-    ]
+    sources = [_load(data, settings) for data in (str(settings.data), *(settings.merge or ()))]
     output = _new_output(str(settings.out), sources)
     parts, same = _read_splits(sources)
     collection = collect(parts)
@@ -136,6 +135,8 @@ def _convert_data(settings: ConvertSettings) -> Path:
     with new_folder(output) as folder:
         format = str(settings.format)
         notes = write_collection(folder, collection, format, settings.images, same)
+        skipped = {path: why for _, part in parts for path, why in part.skipped.items()}
+        write_skipped(folder, skipped)
     for split, images in collection.splits.items():
         num_boxes = sum(len(image.boxes) for image in images)
         boxes = counted(num_boxes, "box", "boxes")
@@ -144,8 +145,8 @@ def _convert_data(settings: ConvertSettings) -> Path:
     return output
 
 
-def _load(data: str, download: bool | None) -> DatasetConfig:
-    config = load_data(data, download)
+def _load(data: str, settings: ConvertSettings) -> DatasetConfig:
+    config = load_data(data, settings.download, settings.bad_images)
     return draw_shapes(config.shapes, config.path) if config.shapes else config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,13 @@ def test_wrong_calls_end_with_a_sentence(words, code, sentence, squares, capsys)
     words = [word.format(data=squares / "data.yaml") for word in words]
     assert run(["compare", *words]) == code
     assert sentence in capsys.readouterr().err
+
+
+def test_images_that_cannot_be_decoded_are_left_out(perfect, worse, squares, tmp_path, capsys):
+    shutil.copytree(squares, tmp_path / "data")
+    (tmp_path / "data" / "images" / "val" / "2.png").write_bytes(b"")
+    words = [str(worse), str(perfect), f"data={tmp_path / 'data' / 'data.yaml'}", "resamples=100"]
+    assert run(["compare", *words]) == 3
+    assert "bad_images=skip leaves such images out" in capsys.readouterr().err
+    assert run(["compare", *words, "bad_images=skip"]) == 0
+    assert "3 images are too few" in capsys.readouterr().out

@@ -275,3 +275,16 @@ def test_the_command(words, code, sentence, drawn, tmp_path, capsys):
     assert sentence in captured.err
     assert captured.out == (f"{tmp_path / 'voc'}\n" if code == 0 else "")
     assert (tmp_path / "voc").exists() is (code == 0)
+
+
+def test_images_that_cannot_be_used_are_left_out_and_listed(drawn, tmp_path, capsys):
+    first = sorted((drawn / "images" / "train").iterdir())[0]
+    first.write_bytes(first.read_bytes()[:200])
+    words = ["convert", f"data={drawn}", "format=coco", f"out={tmp_path / 'out'}"]
+    assert run(words) == 3
+    assert "bad_images=skip leaves such images out" in capsys.readouterr().err
+    assert run([*words, "bad_images=skip"]) == 0
+    assert "train: 5 images" in capsys.readouterr().err
+    assert len(open_split(load_data(tmp_path / "out"), "train")) == 5
+    (line,) = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    assert line.startswith(f"{first.absolute()}\t")

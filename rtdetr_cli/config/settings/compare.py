@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import Batch, Count, CountFromZero, OneOf, Range, Workers
+from rtdetr_cli.config.fields import BadImages, Batch, Count, CountFromZero, OneOf, Range, Workers
 from rtdetr_cli.config.model_path import is_exported
 from rtdetr_cli.config.settings.shared import InferenceSettings
 from rtdetr_cli.core.errors import UsageError
@@ -32,6 +32,8 @@ class CompareSettings(InferenceSettings):
     """Data set: a name (coco8), YAML, folder or COCO json."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
+    bad_images: BadImages = "error"
+    """error, or skip: leave out images that cannot be decoded or have a wrong label."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Split to evaluate: train, val or test."""
     classes: tuple[CountFromZero, ...] | None = None

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import CountFromZero, Fraction, OneOf
+from rtdetr_cli.config.fields import BadImages, CountFromZero, Fraction, OneOf
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
 _WEIGHT_FORMATS = ("rtdetr", "official", "hf", "safetensors")
 _DATA_FORMATS = ("coco", "yolo", "voc")
-_FOR_DATA = ("download", "images", "classes", "merge", "split", "group", "seed")
+_FOR_DATA = ("download", "bad_images", "images", "classes", "merge", "split", "group", "seed")
 """Keys that weights do not have."""
 
 
@@ -51,6 +51,8 @@ class ConvertSettings(Settings):
     """Random seed of `split`."""
     download: bool | None = None
     """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
+    bad_images: BadImages = "error"
+    """error, or skip: leave out images that cannot be decoded or have a wrong label."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

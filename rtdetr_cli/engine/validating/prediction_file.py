@@ -54,7 +54,8 @@ def read_predictions(path: Path, dataset: DetectionDataset) -> CocoEvaluator:
         DataError: a file that is not such a list, a row with other ids than those of the split, or
             images that share an id.
     """
-    rows = _rows(path)
+    left_out = {_image_id(image) for image in dataset.skipped}
+    rows = [row for row in _rows(path) if row["image_id"] not in left_out]
     number_of: dict[Hashable, int] = {}
     for number, name in written_image_ids(dataset).items():
         if number_of.setdefault(name, number) != number:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
@@ -230,7 +231,13 @@ class RTDETR(OpenedModel):
         return summarize(resolved, self._outline(), detailed, verbose)
 
     def save(self, filename: str | Path = "saved_model.pt", format: str = "rtdetr") -> str:
-        """Write the weights and return the path; `format` is that of `rtdetr convert`."""
+        """Write the weights and return the path; `format` is that of `rtdetr convert`.
+
+        Raises:
+            UsageError: the model is an architecture, which has no weights before `train`.
+        """
+        if is_architecture(self.ckpt_path):
+            raise UsageError(f"{self.ckpt_path} has no weights to save; train it first")
         from rtdetr_cli.engine.convert import convert
 
         pairs = {"model": self.ckpt_path, "format": format, "out": str(filename)}

@@ -330,3 +330,9 @@ def test_a_model_of_ultralytics_is_refused_in_one_sentence():
         from rtdetr_cli import YOLO  # noqa: F401
     with pytest.raises(ImportError, match="cannot import name 'Yolo'"):
         from rtdetr_cli import Yolo  # noqa: F401
+
+
+def test_an_architecture_has_no_weights_to_save(tmp_path):
+    with pytest.raises(UsageError, match="has no weights to save; train it first"):
+        RTDETR("rtdetr-n.yaml").reset_weights().save(tmp_path / "x.pt")
+    assert not [*tmp_path.iterdir()]

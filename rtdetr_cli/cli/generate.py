@@ -14,9 +14,9 @@ from rtdetr_cli.config.foreign_keys import (
     FOREIGN_KEYS,
     FOREIGN_MODES,
     TRACKING,
-    Answer,
     NoEffect,
     Renamed,
+    Rule,
     Same,
 )
 from rtdetr_cli.config.settings.modes import MODES
@@ -111,11 +111,11 @@ def _foreign_page() -> str:
             lines.append(f"{TRACKING[0].upper()}{TRACKING[1:]}.")
             continue
         lines += ["| key | here | |", "|---|---|---|"]
-        lines += [f"| `{key}` | {' | '.join(_answer(rows[key]))} |" for key in sorted(rows)]
+        lines += [f"| `{key}` | {' | '.join(_rule(rows[key]))} |" for key in sorted(rows)]
     return "\n".join(lines) + "\n"
 
 
-def _answer(row: Answer) -> tuple[str, str]:
+def _rule(row: Rule) -> tuple[str, str]:
     """What a key of Ultralytics does here, and why or how it differs."""
     if isinstance(row, Same):
         return "the same", row.difference

@@ -43,7 +43,7 @@ class Refused:
     neutral: tuple[object, ...] = ()
 
 
-Answer = Same | Renamed | NoEffect | Refused
+Rule = Same | Renamed | NoEffect | Refused
 
 FOREIGN_MODES = ("train", "val", "predict", "track", "export", "benchmark")
 TRACKING = "tracking is not supported yet; `rtdetr predict` detects objects in single images"
@@ -77,7 +77,7 @@ _LR = (
 _RESCALED = "batch= is used as given; accumulate= sums the gradients of several batches"
 _WARM_UP = "the warm-up raises all learning rates from 0 and keeps the momentum"
 
-_ROWS: tuple[tuple[str, str, Answer], ...] = (
+_ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("train val predict export benchmark", "model", Same()),
     ("train val export benchmark", "data", Same()),
     ("train val predict benchmark", "project", Same("the default is runs, not runs/detect")),
@@ -261,10 +261,10 @@ _ROWS: tuple[tuple[str, str, Answer], ...] = (
 )
 
 
-def _expanded() -> dict[tuple[str, str], Answer]:
-    table: dict[tuple[str, str], Answer] = {}
-    for modes, keys, answer in _ROWS:
-        table |= {(mode, key): answer for mode in modes.split() for key in keys.split()}
+def _expanded() -> dict[tuple[str, str], Rule]:
+    table: dict[tuple[str, str], Rule] = {}
+    for modes, keys, rule in _ROWS:
+        table |= {(mode, key): rule for mode in modes.split() for key in keys.split()}
     for mode in FOREIGN_MODES:
         table[mode, "mode"] = Refused(
             f"the command is {mode}; its first word is the mode", (mode, None)

@@ -59,7 +59,7 @@ _SWITCHES = {
 _MARKS = {"task", "mode", "lr0"}
 """Keys that only a settings file of Ultralytics has."""
 _OF_THE_RUN = {"mode", "cfg", "save_dir", "tracker"}
-"""Keys of such a file that tell what was run, not how to run it."""
+"""Keys of such a file that record what was run, not how to run it."""
 _STAGES = {2: "1", 4: "2", 8: "3", 10: "backbone"}
 """Leading layers of Ultralytics' rtdetr-l, and the value of `freeze` with the same parts."""
 _TENSORRT = {"tensorrt": "engine", "trt": "engine"}
@@ -129,12 +129,12 @@ def translate(mode: str, pairs: Pairs, context: Pairs, origin: str = "") -> dict
     origins: dict[str, str] = {}
     ignored: dict[str, list[str]] = {}
     for key, value in pairs.items():
-        answer = FOREIGN_KEYS.get((mode, key), Same())
-        if isinstance(answer, NoEffect):
-            ignored.setdefault(answer.why, []).append(key)
-        if isinstance(answer, NoEffect | Refused):
+        rule = FOREIGN_KEYS.get((mode, key), Same())
+        if isinstance(rule, NoEffect):
+            ignored.setdefault(rule.why, []).append(key)
+        if isinstance(rule, NoEffect | Refused):
             continue
-        change = _VALUES.get((mode, key), _same(answer.to if isinstance(answer, Renamed) else key))
+        change = _VALUES.get((mode, key), _same(rule.to if isinstance(rule, Renamed) else key))
         for name, new in change(value, context).items():
             if name in native:
                 both = f"{key} and {origins[name]}"
@@ -149,11 +149,11 @@ def _require_supported(mode: str, pairs: Pairs, origin: str) -> None:
     """Refuse values that would change the result: the first with its reason, others by name."""
     refused: dict[str, str] = {}
     for key, value in pairs.items():
-        answer, plain = FOREIGN_KEYS.get((mode, key)), _plain(value)
-        if isinstance(answer, NoEffect) and answer.only and not _is_among(plain, answer.only):
-            why = answer.otherwise
-        elif isinstance(answer, Refused) and not _is_among(plain, answer.neutral):
-            why = answer.why
+        rule, plain = FOREIGN_KEYS.get((mode, key)), _plain(value)
+        if isinstance(rule, NoEffect) and rule.only and not _is_among(plain, rule.only):
+            why = rule.otherwise
+        elif isinstance(rule, Refused) and not _is_among(plain, rule.neutral):
+            why = rule.why
         else:
             continue
         shown = show_key(plain) if isinstance(plain, str) else show(plain)

@@ -12,7 +12,7 @@ YES = "RTDETR_YES"
 
 
 def says_yes() -> bool:
-    """Whether the environment answers every question with yes (`RTDETR_YES=1`)."""
+    """Whether the environment agrees to every question (`RTDETR_YES=1`)."""
     return os.environ.get(YES, "").lower() not in {"", "0", "false"}
 
 
@@ -20,7 +20,7 @@ def ask(question: str) -> bool | None:
     """Ask a question on stderr; only y and yes agree.
 
     Returns:
-        The answer; None if nobody can answer: stdin or stderr is no terminal, or this is one of
+        The reply; None if nobody can reply: stdin or stderr is no terminal, or this is one of
         several workers.
     """
     if "RANK" in os.environ or sys.stdin is None:

@@ -1,4 +1,4 @@
-"""Data sets on their way to files: joined by class name, reduced to classes, split anew.
+"""Data sets on their way to files: joined by class name, reduced to classes, split again.
 
 Boxes keep the exact numbers of their source, and crowds and boxes without area stay; the records
 of dataset.py are float32 and for training. write.py writes a Collection.
@@ -205,7 +205,7 @@ def group_by(group: str | None) -> Callable[[Path], str]:
     return first_group
 
 
-def split_anew(
+def resplit(
     collection: Collection,
     fractions: Sequence[float],
     seed: int,

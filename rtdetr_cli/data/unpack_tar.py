@@ -32,19 +32,7 @@ def is_tar(path: Path) -> bool:
 
 
 def unpack_tar(archive: Path, folder: Path, strip: str = "", name: str = "") -> None:
-    """Unpack a tar archive without compression.
-
-    Args:
-        archive: the file.
-        folder: target; created if absent.
-        strip: name of a top-level folder that is removed if it contains the whole archive.
-        name: name of the archive in messages; its file name if empty.
-
-    Raises:
-        DataError: it is damaged or too large, or an entry is outside the folder, a link or a
-            duplicate.
-        StorageError: not enough disk space.
-    """
+    """Unpack a tar archive without compression; arguments and errors are those of `unpack`."""
     name = name or archive.name
     try:
         with _Bounded(archive) as file, tarfile.open(fileobj=file, mode="r:") as opened:

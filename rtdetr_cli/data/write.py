@@ -218,7 +218,7 @@ def _write_coco(folder: Path, collection: Collection, named: dict[str, list[_Nam
         for split, of in every.items()
         for one, image_id in zip(of, image_ids[split], strict=True)
     )
-    return ["image ids repeat in a split, so all are numbered anew"] if is_new else []
+    return ["image ids repeat in a split, so all are numbered again"] if is_new else []
 
 
 def _ids(known: dict[str, list[int | None]], low: int) -> dict[str, list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from rtdetr_cli.engine.validating.prediction_file import is_prediction_file, rea
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.comparison import Comparison
 from rtdetr_cli.evaluation.comparison import compare as compare_detections
-from rtdetr_cli.evaluation.metrics import Difference
+from rtdetr_cli.evaluation.metrics import without_nan
 
 COLUMNS = ("AP in points", "a", "b", "b - a", "95 % from", "to")
 IMAGE_COLUMNS = ("image", "F1 a", "F1 b", "errors a", "errors b")
@@ -125,16 +124,9 @@ def _to_dict(
         "num_images": found.num_images,
         "resamples": found.resamples,
         "seed": settings.seed,
-        "metrics": [_without_nan(one) for one in found.metrics],
-        "per_class": [_without_nan(one) for one in found.per_class],
+        "metrics": [without_nan(asdict(one)) for one in found.metrics],
+        "per_class": [without_nan(asdict(one)) for one in found.per_class],
         "images": [
             {"path": paths[one.image_id], **asdict(one)} for one in found.images[: settings.images]
         ],
-    }
-
-
-def _without_nan(one: Difference) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in asdict(one).items()
     }

@@ -16,7 +16,7 @@ from rtdetr_cli.core.console import result, say, warn
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import new_folder, user_path
 from rtdetr_cli.core.status import counted
-from rtdetr_cli.data.collection import collect, group_by, keep_classes, split_anew
+from rtdetr_cli.data.collection import collect, group_by, keep_classes, resplit
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.data.shapes import draw_shapes
@@ -131,7 +131,7 @@ def _convert_data(settings: ConvertSettings) -> Path:
         collection = keep_classes(collection, settings.classes)
     if settings.split is not None:
         group_of, same = group_by(settings.group), {}
-        collection = split_anew(collection, settings.split, settings.seed, group_of)
+        collection = resplit(collection, settings.split, settings.seed, group_of)
     with new_folder(output) as folder:
         format = str(settings.format)
         notes = write_collection(folder, collection, format, settings.images, same)

@@ -259,7 +259,7 @@ class Metrics(Table):
         }
         more = {"errors": self.errors, "baseline": self.baseline}
         plain |= {key: [asdict(one) for one in rows] for key, rows in more.items() if rows}
-        result: dict[str, Any] = _without_nan(plain)
+        result: dict[str, Any] = without_nan(plain)
         return result
 
 
@@ -267,9 +267,10 @@ def _text(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+def without_nan(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    """Replace NaN, which JSON lacks, by None, also inside lists and dicts."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -23,7 +23,7 @@ def num_columns(num_tiles: int) -> int:
 def join_tiles(tiles: list[Pixels], captions: list[str]) -> Pixels:
     """Join tiles (H, W, 3) uint8 BGR of one size into a grid, row by row.
 
-    A caption that is too long keeps its end, which tells file names apart.
+    A caption that is too long keeps its end, where file names differ.
     """
     height, width = tiles[0].shape[:2]
     font = load_font(None, max(9, width // 30))

@@ -76,12 +76,12 @@ def test_every_key_has_a_row(mode):
 
 @pytest.mark.parametrize(("mode", "key"), ROWS)
 def test_rows_of_our_keys_name_keys_of_ours(mode, key):
-    answer = FOREIGN_KEYS[mode, key]
+    rule = FOREIGN_KEYS[mode, key]
     own = {*field_types(MODES[mode]), "cfg", "val"}
-    if isinstance(answer, Same):
+    if isinstance(rule, Same):
         assert key in own
-    elif isinstance(answer, Renamed):
-        assert answer.to in own
+    elif isinstance(rule, Renamed):
+        assert rule.to in own
         assert key not in own
     else:
         assert key not in own - {"val"}
@@ -103,24 +103,24 @@ def test_no_value_is_answered_by_a_guess(mode, key):
     ("mode", "key"), [row for row in ROWS if isinstance(FOREIGN_KEYS[row], NoEffect)]
 )
 def test_a_key_without_effect_is_accepted_and_says_why(mode, key, capsys):
-    answer = FOREIGN_KEYS[mode, key]
+    rule = FOREIGN_KEYS[mode, key]
     needed = NEEDED.get(mode, {})
-    value = answer.only[0] if answer.only else 0.3
+    value = rule.only[0] if rule.only else 0.3
     expected = settings_from_pairs(MODES[mode], needed)
     assert settings_from_pairs(MODES[mode], {**needed, key: value}) == expected
-    assert capsys.readouterr().err == f"Note: {key} has no effect: {answer.why}\n"
-    if answer.only:
-        assert refusal(mode, key, 0.3).endswith(f"=0.3 is not supported: {answer.otherwise}")
+    assert capsys.readouterr().err == f"Note: {key} has no effect: {rule.why}\n"
+    if rule.only:
+        assert refusal(mode, key, 0.3).endswith(f"=0.3 is not supported: {rule.otherwise}")
 
 
 @pytest.mark.parametrize(
     ("mode", "key"), [row for row in ROWS if isinstance(FOREIGN_KEYS[row], Refused)]
 )
 def test_a_refused_key_says_why_and_takes_its_neutral_value_silently(mode, key, capsys):
-    answer = FOREIGN_KEYS[mode, key]
-    assert refusal(mode, key, 0.3) == f"{mode}: {key}=0.3 is not supported: {answer.why}"
+    rule = FOREIGN_KEYS[mode, key]
+    assert refusal(mode, key, 0.3) == f"{mode}: {key}=0.3 is not supported: {rule.why}"
     needed = NEEDED.get(mode, {})
-    for value in answer.neutral:
+    for value in rule.neutral:
         expected = settings_from_pairs(MODES[mode], needed)
         assert settings_from_pairs(MODES[mode], {**needed, key: value}) == expected
     assert capsys.readouterr().err == ""
@@ -138,9 +138,9 @@ def test_ultralytics_default_values_never_end_a_command_of_ours(mode, key):
 
 
 def test_all_keys_of_track_say_that_it_is_not_supported_yet():
-    answers = [answer for (mode, _), answer in FOREIGN_KEYS.items() if mode == "track"]
-    assert len(answers) > len(KEYS["track"].split())
-    assert set(answers) == {Refused(TRACKING)}
+    rules = [rule for (mode, _), rule in FOREIGN_KEYS.items() if mode == "track"]
+    assert len(rules) > len(KEYS["track"].split())
+    assert set(rules) == {Refused(TRACKING)}
 
 
 def test_a_key_of_another_mode_names_that_mode():

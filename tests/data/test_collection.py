@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rtdetr_cli.core.errors import DataError, UsageError
-from rtdetr_cli.data.collection import collect, group_by, keep_classes, split_anew
+from rtdetr_cli.data.collection import collect, group_by, keep_classes, resplit
 from rtdetr_cli.data.dataset import DetectionDataset, LabelledBox, make_record
 
 
@@ -111,7 +111,7 @@ def twenty(folder="x"):
 
 
 def split_names(collection, *, seed=0, group=None, fractions=(0.8, 0.1, 0.1)):
-    found = split_anew(collection, fractions, seed, group_by(group))
+    found = resplit(collection, fractions, seed, group_by(group))
     return {split: [image.path.name for image in of] for split, of in found.splits.items()}
 
 
@@ -154,7 +154,7 @@ def test_a_group_that_does_not_match_is_an_error():
 
 
 def test_an_image_of_several_splits_is_taken_once():
-    found = split_anew(
+    found = resplit(
         collect([("train", twenty()), ("val", twenty())]), (0.5, 0.5), 0, group_by(None)
     )
     assert [len(images) for images in found.splits.values()] == [10, 10]

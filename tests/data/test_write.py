@@ -115,7 +115,7 @@ def test_coco_ids_are_kept_or_numbered_from_one(
     )
     out, found = write(tmp_path, "coco", {"train": [first, second], "val": [first]})
     assert (written_ids(out, "train"), written_ids(out, "val")) == (train, val)
-    assert found == ["image ids repeat in a split, so all are numbered anew"] * notes
+    assert found == ["image ids repeat in a split, so all are numbered again"] * notes
 
 
 def test_yolo_text_has_six_decimals_where_these_are_exact(source, tmp_path):

@@ -243,9 +243,9 @@ def test_python_gets_no_metrics_without_validation(tiny_yaml, squares, tmp_path,
     assert model.ckpt_path == str(tmp_path / "train" / "weights" / "best.pt")
     resumed = RTDETR(tmp_path / "train" / "weights" / "last.pt", device="cpu")
     assert resumed.train(resume=True) is None
-    told = capsys.readouterr().err
-    assert "is finished, its epoch is done; nothing is left to do" in told
-    assert "scoring" not in told
+    printed = capsys.readouterr().err
+    assert "is finished, its epoch is done; nothing is left to do" in printed
+    assert "scoring" not in printed
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def _check_data(data: str, settings: TrainSettings | ValSettings) -> None:
 
 
 def _report_held_out(model: str, data: str) -> None:
-    """Say that the data set alone does not tell which images val_fraction has held out."""
+    """Warn that the data set alone does not show which images val_fraction has held out."""
     if _is_published(model):
         return
     held_out = resolve_weights(model).parent.parent / VAL_IMAGES

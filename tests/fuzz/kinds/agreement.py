@@ -50,13 +50,13 @@ def case(rng: random.Random, folder: Path) -> None:
     data = folder if write is _voc else folder / "data.yaml"
     refusals = {name: _refusal(run, data) for name, run in (("check", _check), ("train", _train))}
     val = _refusal(lambda data: _decode(open_split(load_data(data), "val")), data)
-    told = f"{mutation.__name__} of {write.__name__}: {refusals}, val: {val}"
-    assert bool(refusals["check"]) == bool(refusals["train"]), told
-    assert not val or refusals["check"], told
+    message = f"{mutation.__name__} of {write.__name__}: {refusals}, val: {val}"
+    assert bool(refusals["check"]) == bool(refusals["train"]), message
+    assert not val or refusals["check"], message
     if expected == "refused":
-        assert refusals["check"], told
+        assert refusals["check"], message
     if expected == "same":
-        assert not refusals["check"], told
+        assert not refusals["check"], message
         _compare(data, truth)
     if refusals["check"]:
         raise RTDETRError(refusals["check"])

@@ -116,7 +116,7 @@ def test_files_are_written_only_with_save(model, tmp_path):
         ({"imgsz": 0}, "must be at least 32"),
         ({"json": True}, r"use results\[0\]\.to_json"),
         ({"model": "x.pt"}, "model is set by RTDETR"),
-        ({"classes": [5]}, "classes=5 is no class of this model; it has 0 to 1"),
+        ({"classes": [5]}, "classes: 5 is neither a class of the model .* 0 to 1"),
     ],
 )
 def test_wrong_keys_are_refused_as_on_the_command_line(model, keys, sentence):

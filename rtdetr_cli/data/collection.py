@@ -17,7 +17,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from rtdetr_cli.config.dataset import SPLITS
-from rtdetr_cli.core.errors import DataError, UsageError, nearest
+from rtdetr_cli.core.class_names import class_indices
+from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.data.dataset import DetectionDataset
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ def keep_classes(collection: Collection, wanted: Sequence[int | str]) -> Collect
     Raises:
         UsageError: a class is unknown or named twice.
     """
-    indices = [_class_index(collection.names, one) for one in wanted]
+    indices = class_indices(wanted, dict(enumerate(collection.names)), "data set")
     if twice := _repeated(indices):
         raise UsageError(f"classes: {collection.names[twice[0]]} is named twice")
     label_of = {index: label for label, index in enumerate(indices)}
@@ -166,17 +167,6 @@ def keep_classes(collection: Collection, wanted: Sequence[int | str]) -> Collect
         names=tuple(collection.names[index] for index in indices),
         category_ids=ids and tuple(ids[index] for index in indices),
         splits={split: list(map(reduce, images)) for split, images in collection.splits.items()},
-    )
-
-
-def _class_index(names: tuple[str, ...], one: int | str) -> int:
-    if str(one) in names:
-        return names.index(str(one))
-    if isinstance(one, int) and 0 <= one < len(names):
-        return one
-    raise UsageError(
-        f"classes: {one} is neither a class of the data set nor an index from 0 to "
-        f"{len(names) - 1}{nearest(str(one), names)}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import Bools, DetectionDataset, Record
@@ -15,23 +16,21 @@ from rtdetr_cli.data.dataset import Bools, DetectionDataset, Record
 SINGLE_NAME = "object"
 
 
-def keep_classes(dataset: DetectionDataset, classes: tuple[int, ...]) -> DetectionDataset:
+def keep_classes(dataset: DetectionDataset, classes: Sequence[int | str]) -> DetectionDataset:
     """Drop the boxes of all other classes; indices, names and images are kept.
 
+    Args:
+        dataset: the split.
+        classes: names or indices.
+
     Raises:
-        UsageError: an index is not a class of the data set.
+        UsageError: one is no class of the data set.
     """
-    unknown = [index for index in classes if index not in dataset.names]
-    if unknown:
-        names = list(dataset.names.values())
-        raise UsageError(
-            f"classes: {unknown[0]} is not a class of the data set, whose indices are 0 to "
-            f"{len(names) - 1} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        )
-    records = [_filter(record, np.isin(record.labels, classes)) for record in dataset.records]
+    wanted = class_indices(classes, dataset.names, "data set")
+    records = [_filter(record, np.isin(record.labels, wanted)) for record in dataset.records]
     annotations = dataset.annotations
     if annotations is not None:
-        kept = {dataset.category_ids[index] for index in classes}
+        kept = {dataset.category_ids[index] for index in wanted}
         annotations = [box for box in annotations if box["category_id"] in kept]
     return replace(dataset, records=records, annotations=annotations)
 
@@ -53,7 +52,7 @@ def merge_classes(dataset: DetectionDataset) -> DetectionDataset:
 
 
 def select_classes(
-    dataset: DetectionDataset, classes: tuple[int, ...] | None, single_cls: bool
+    dataset: DetectionDataset, classes: Sequence[int | str] | None, single_cls: bool
 ) -> DetectionDataset:
     """Apply the keys `classes` and `single_cls` to a split."""
     if classes is not None:

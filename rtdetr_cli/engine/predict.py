@@ -9,6 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,8 +20,9 @@ from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.console import result, result_json, say, warn
-from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results
@@ -138,11 +140,9 @@ def _outcomes(
 ) -> Iterator[Results | SourceImage]:
     """Results, or the unreadable image itself, in the order of the source."""
     settings = state.args
-    for label in settings.classes or ():
-        if label not in detector.names:
-            raise UsageError(
-                f"classes={label} is no class of this model; it has 0 to {max(detector.names)}"
-            )
+    if settings.classes is not None:  # by index from here on
+        wanted = class_indices(settings.classes, detector.names, "model")
+        settings = replace(settings, classes=tuple(wanted))
     saves = settings.save or settings.save_txt or settings.save_crop
     writer: RunWriter | None = None
     images = iter(source)

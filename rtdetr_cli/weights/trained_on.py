@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rtdetr_cli.config.dataset import MAX_CLASSES
+from rtdetr_cli.config.dataset import MAX_CLASSES, MAX_NAME
 from rtdetr_cli.weights.plausible import MAX_COUNT, input_size
 from rtdetr_cli.weights.safe_pickle import Inert
 
@@ -27,7 +27,8 @@ class TrainedOn:
     """Height and width."""
     batch: int | None = None
     single_cls: bool = False
-    classes: tuple[int, ...] | None = None
+    classes: tuple[int | str, ...] | None = None
+    """Names or indices."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint stores them; `trained_on` is the inverse."""
@@ -67,11 +68,17 @@ def _size(imgsz: Inert) -> tuple[int, int] | None:
     return size
 
 
-def _classes(values: dict[Any, Any]) -> tuple[int, ...] | None:
+def _classes(values: dict[Any, Any]) -> tuple[int | str, ...] | None:
     classes = values.get("classes")
     if classes is None:
         return None
     is_list = isinstance(classes, list) and 0 < len(classes) <= MAX_CLASSES
-    if not is_list or not all(type(one) is int and 0 <= one < MAX_CLASSES for one in classes):
+    if not is_list or not all(map(_is_class, classes)):
         raise ValueError("invalid classes")
     return tuple(classes)
+
+
+def _is_class(one: Inert) -> bool:
+    if isinstance(one, str):
+        return len(one) <= MAX_NAME and one.isprintable()
+    return type(one) is int and 0 <= one < MAX_CLASSES

@@ -90,7 +90,7 @@ def test_kept_classes_are_numbered_in_the_given_order(wanted):
 @pytest.mark.parametrize(
     ("wanted", "sentence"),
     [
-        ((2,), "classes: 2 is neither a class of the data set nor an index from 0 to 1"),
+        ((2,), "classes: 2 is neither a class of the data set (cat, dog) nor an index from 0 to 1"),
         (("cats",), "did you mean cat?"),
         ((0, "cat"), "classes: cat is named twice"),
     ],

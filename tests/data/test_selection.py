@@ -41,8 +41,14 @@ def test_classes_keep_their_numbers_and_the_images_stay(split):
 
 
 def test_a_class_that_does_not_exist_is_named(split):
-    with pytest.raises(UsageError, match=r"classes: 7 is not a class of the data set.* 0 to 1"):
+    with pytest.raises(UsageError, match=r"classes: 7 is neither a class of the data set.* 0 to 1"):
         keep_classes(split, (0, 7))
+
+
+def test_classes_may_be_given_by_name(split):
+    kept, by_index = keep_classes(split, ("dog",)), keep_classes(split, (1,))
+    assert [record.labels.tolist() for record in kept.records] == [[1]] * 10
+    assert kept.annotations == by_index.annotations
 
 
 def test_all_classes_become_one(split):

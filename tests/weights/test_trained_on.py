@@ -14,7 +14,7 @@ from rtdetr_cli.weights.reader import read_trained_on
 from rtdetr_cli.weights.safetensors_file import read_safetensors, write_safetensors
 from rtdetr_cli.weights.trained_on import TrainedOn, trained_on
 
-RECORD = TrainedOn("my.yaml", (64, 96), 4, True, (0, 2))
+RECORD = TrainedOn("my.yaml", (64, 96), 4, True, (0, "cat"))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_the_record_survives_a_checkpoint_and_is_read_without_its_tensors(checkp
     assert load_checkpoint(path).trained_on == RECORD
     assert read_trained_on(path) == RECORD
     assert torch.load(path, weights_only=True)["trained_on"] == {
-        "data": "my.yaml", "imgsz": [64, 96], "batch": 4, "single_cls": True, "classes": [0, 2],
+        "data": "my.yaml", "imgsz": [64, 96], "batch": 4, "single_cls": True, "classes": [0, "cat"],
     }  # fmt: skip
     save_checkpoint(path, replace(checkpoint, trained_on=None))
     assert load_checkpoint(path).trained_on is read_trained_on(path) is None
@@ -69,7 +69,8 @@ def test_train_args_of_ultralytics_have_the_same_keys(tmp_path):
         {"data": None}, {"data": ""}, {"data": "a\nb"}, {"data": "x" * 5000}, {"data": ["a"]},
         {"data": "https://example.org/x.yaml"}, {"imgsz": -1}, {"imgsz": [64, 64, 64]},
         {"imgsz": 10**9}, {"batch": 0}, {"batch": True}, {"batch": 0.7}, {"single_cls": 1},
-        {"classes": []}, {"classes": [True]}, {"classes": [-1]}, {"classes": "0,1"},
+        {"classes": []}, {"classes": ["\x1b[2J"]}, {"classes": [True]},
+        {"classes": [-1]}, {"classes": "0,1"},
     ],
 )  # fmt: skip
 def test_values_that_no_training_has_are_rejected(change, checkpoint, tmp_path):

@@ -36,8 +36,8 @@ class CompareSettings(InferenceSettings):
     """error, or skip: leave out images that cannot be decoded or have a wrong label."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Split to evaluate: train, val or test."""
-    classes: tuple[CountFromZero, ...] | None = None
-    """Class indices to evaluate, e.g. 0,2,5; None: all."""
+    classes: tuple[int | str, ...] | None = None
+    """Classes to evaluate, names or indices, e.g. cat,dog or 0,2; None: all."""
 
     batch: Batch = 16
     """Images per batch."""

@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import (
     Batch,
-    CountFromZero,
     Fraction,
     Range,
 )
@@ -32,8 +31,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
 
     conf: Fraction = 0.25
     """Score threshold."""
-    classes: tuple[CountFromZero, ...] | None = None
-    """Class indices to keep, e.g. 0,2,5; None: all."""
+    classes: tuple[int | str, ...] | None = None
+    """Classes to keep, names or indices, e.g. person,car or 0,2; None: all."""
     batch: Batch = 1
     """Images per batch."""
 

@@ -58,8 +58,8 @@ class TrainSettings(RunFolderSettings):
     """Base settings: a name from cfg/recipes or a .yaml; other keys override it."""
     freeze: str | None = None
     """Parts to freeze: a number of leading backbone stages, backbone, or names; 0: nothing."""
-    classes: tuple[CountFromZero, ...] | None = None
-    """Class indices to train and validate on, e.g. 0,2,5; None: all."""
+    classes: tuple[int | str, ...] | None = None
+    """Classes to train and validate on, names or indices, e.g. cat,dog; None: all."""
     single_cls: bool = False
     """Merge all classes into one, named object."""
     fraction: Annotated[float, Range(0.001, 1)] = 1.0

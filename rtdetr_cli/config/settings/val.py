@@ -9,7 +9,6 @@ from rtdetr_cli.config.conditions import parse_conditions
 from rtdetr_cli.config.fields import (
     BadImages,
     Batch,
-    CountFromZero,
     Fraction,
     OneOf,
     Workers,
@@ -36,8 +35,8 @@ class ValSettings(SpeedSettings, RunFolderSettings):
     """error, or skip: leave out images that cannot be decoded or have a wrong label."""
     split: Annotated[str, OneOf(("train", "val", "test"))] = "val"
     """Split to evaluate: train, val or test."""
-    classes: tuple[CountFromZero, ...] | None = None
-    """Class indices to evaluate, e.g. 0,2,5; None: all."""
+    classes: tuple[int | str, ...] | None = None
+    """Classes to evaluate, names or indices, e.g. cat,dog or 0,2; None: all."""
     single_cls: bool = False
     """Merge all classes into one, as in training with single_cls."""
 

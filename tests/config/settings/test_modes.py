@@ -172,8 +172,16 @@ def test_lists(text: str) -> None:
             {"format": "onx"},
             "format must be one of onnx, engine, openvino, found 'onx'; did you",
         ),
-        (PredictSettings, {"source": "x", "classes": "a,b"}, "classes must be a list of whole n"),
-        (PredictSettings, {"source": "x", "classes": "-1"}, "classes[0] must be at least 0"),
+        (
+            TrainSettings,
+            {"data": "x", "dense_epochs": "a,b"},
+            "dense_epochs must be a list of 2 whole n",
+        ),
+        (
+            TrainSettings,
+            {"data": "x", "dense_epochs": "-1,3"},
+            "dense_epochs[0] must be at least 0",
+        ),
     ],
 )
 def test_mistakes_are_named(cls: Any, pairs: dict[str, object], sentence: str) -> None:

@@ -1,0 +1,36 @@
+"""Class indices for the names or indices that a user gives as `classes=`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rtdetr_cli.core.errors import UsageError, nearest
+
+
+def class_indices(wanted: Sequence[int | str], names: Mapping[int, str], owner: str) -> list[int]:
+    """Find classes by name or index; a class that is named like a number is found by its name.
+
+    Args:
+        wanted: names or indices.
+        names: class index to name.
+        owner: what has these classes, for the error, e.g. "data set".
+
+    Raises:
+        UsageError: one is neither a name nor an index.
+    """
+    index_of = {name: index for index, name in reversed(list(names.items()))}  # the first of two wins
+    return [_index(one, index_of, names, owner) for one in wanted]
+
+
+def _index(
+    one: int | str, index_of: Mapping[str, int], names: Mapping[int, str], owner: str
+) -> int:
+    if str(one) in index_of:
+        return index_of[str(one)]
+    if isinstance(one, int) and one in names:
+        return one
+    shown = ", ".join(list(names.values())[:3]) + (", ..." if len(names) > 3 else "")
+    raise UsageError(
+        f"classes: {one} is neither a class of the {owner} ({shown}) nor an index from 0 to "
+        f"{max(names, default=0)}{nearest(str(one), index_of)}"
+    )

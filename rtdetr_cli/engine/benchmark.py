@@ -129,7 +129,7 @@ def _report(settings: BenchmarkSettings, rows: list[Row], run_dir: Path, images:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    head = {"machine": machine(), "pictures": images.origin, "batch": settings.batch}
+    head = {"machine": machine(), "images": images.origin, "batch": settings.batch}
     values = {**head, "count": len(images.sources), "rows": [asdict(row) for row in rows]}
     with atomic_write(run_dir / "benchmark.json") as path:
         path.write_text(json.dumps(values, indent=2) + "\n")

@@ -208,7 +208,7 @@ def test_the_report_is_beside_the_file_and_the_verdict_in_it(exported, model):
         "passed",
         "fp32",
     )
-    assert report["agreement"]["pictures"] == 8
+    assert report["agreement"]["images"] == 8
     assert report["agreement"]["limits"]["matched"] == 0.99
     assert report["agreement"]["box_drift_px"]["max"] < 0.1
     assert OnnxDetector(exported, "cpu").notes.verdict == "passed"
@@ -259,7 +259,7 @@ def test_the_command_refuses_a_wrong_file(writes_nonsense, checkpoint, tmp_path,
     failed = onnx.load(tmp_path / "x.failed.onnx")
     assert [(one.key, one.value) for one in failed.metadata_props] == [("verdict", '"failed"')]
     report = json.loads((tmp_path / "x.failed.report.json").read_text())
-    assert (report["verdict"], report["agreement"]["pictures"]) == ("failed", 8)
+    assert (report["verdict"], report["agreement"]["images"]) == ("failed", 8)
 
 
 def test_the_command_warns_without_comparison(writes_nonsense, checkpoint, tmp_path, capsys):

@@ -43,7 +43,7 @@ class Report:
         """The report as JSON values, for the file at its final path."""
         compared = self.agreement.to_dict() if self.agreement else None
         facts = {"path": str(path), "megabytes": megabytes(path), **self.facts}
-        return {**facts, "verdict": self.verdict, "pictures": self.origin, "agreement": compared}
+        return {**facts, "verdict": self.verdict, "images": self.origin, "agreement": compared}
 
     def write(self, path: Path) -> Path:
         """Write the report beside the file at its final path; return its own path."""

@@ -205,7 +205,7 @@ def _build(
     engine = TensorRTDetector(plan, notes, onnx_path.with_suffix(".engine").name, gpu)
     agreement = compare(source, engine, images, LIMITS[precision])
     verdict = "passed" if agreement.passes else "failed"
-    compared = {"pictures": images.origin, "agreement": agreement.to_dict()}
+    compared = {"images": images.origin, "agreement": agreement.to_dict()}
     notes = replace(notes, verdict=verdict, extra={**notes.extra, **compared})
     return plan, notes, agreement
 

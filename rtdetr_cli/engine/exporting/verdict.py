@@ -75,7 +75,7 @@ LIMITS = {
     "int8": Limits(edge=8 / 640, score=0.1, matched=0.9, astray=0.1, ap=0.005, shift=2 / 640),
 }
 
-_REPORT_KEYS = {"num_images": "pictures", "raw_detections": "answers"}
+_REPORT_KEYS = {"num_images": "images"}
 """Attributes of Agreement whose key in the JSON report has another name."""
 
 
@@ -158,7 +158,7 @@ class Agreement:
                 ("score_drift", self.score_drift),
             )
         }
-        compared = "detections" if self.detections else "raw answers"
+        compared = "detections" if self.detections else "raw detections"
         values = {_REPORT_KEYS.get(key, key): value for key, value in asdict(self).items()}
         values |= {**drifts, "compared": compared}
         return {"passes": self.passes, "faults": self.faults, **values}

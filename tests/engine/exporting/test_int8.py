@@ -49,7 +49,7 @@ def test_int8_is_calibrated_judged_and_reports_what_stays_float(checkpoint, squa
     path = checkpoint.with_name("tiny_int8.onnx")
     report = json.loads(path.with_name("tiny_int8.report.json").read_text())
     assert (report["precision"], report["verdict"]) == ("int8", "passed")
-    assert (report["calibration_images"], report["agreement"]["pictures"]) == (9, 4)
+    assert (report["calibration_images"], report["agreement"]["images"]) == (9, 4)
     assert report["agreement"]["limits"]["ap"] == 0.005
     assert f"calibrating on 9 images of {squares}/data.yaml, train" in printed.err
 

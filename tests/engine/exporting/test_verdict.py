@@ -183,7 +183,7 @@ def test_untrained_weights_pass_with_a_warning(capsys):
     agreement = compare(untrained, untrained, images())
     assert agreement.passes
     assert (agreement.detections, agreement.raw_detections) == (0, 4 * 20)
-    assert agreement.to_dict()["compared"] == "raw answers"
+    assert agreement.to_dict()["compared"] == "raw detections"
     warn_if_unsure(agreement)
     assert "no detection reaches a score of 0.25 on these 4 images" in capsys.readouterr().err
     warn_if_unsure(compare(Detector(), Detector(), images()))

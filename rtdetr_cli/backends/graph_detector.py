@@ -22,6 +22,7 @@ from rtdetr_cli.backends.notes import ExportNotes, check_size
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
@@ -240,6 +241,6 @@ def _decode(
 def too_slow(file: str, count: int, timeout: float) -> BackendError:
     """The error of a run that exceeded its timeout."""
     return BackendError(
-        f"{file} did not finish {count} images in {count * timeout:g} s (timeout={timeout:g} "
-        "for each)"
+        f"{file} did not finish {counted(count, 'image')} in {count * timeout:g} s "
+        f"(timeout={timeout:g} for each)"
     )

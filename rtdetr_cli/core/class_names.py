@@ -18,7 +18,8 @@ def class_indices(wanted: Sequence[int | str], names: Mapping[int, str], owner: 
     Raises:
         UsageError: one is neither a name nor an index.
     """
-    index_of = {name: index for index, name in reversed(list(names.items()))}  # the first of two wins
+    backwards = reversed(list(names.items()))  # so that the first of two equal names wins
+    index_of = {name: index for index, name in backwards}
     return [_index(one, index_of, names, owner) for one in wanted]
 
 

@@ -30,6 +30,7 @@ from rtdetr_cli.core.errors import DataError, StorageError, printable
 from rtdetr_cli.core.files import rtdetr_home, storage_errors
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.core.places import fault
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.listed_images import (
     ListedImage,
     fetch_images,
@@ -109,7 +110,8 @@ def _fetch_listed(config: DatasetConfig, images: ListedImages) -> None:
     missing = [image for image in listed if not image.is_in(half)]
     url = _address(images.url, config)
     kept = f", {len(listed) - len(missing)} are there" if len(missing) < len(listed) else ""
-    say(f"{_name(config)}: downloading {len(missing)} images from {printable(url, 200)}{kept}")
+    few = counted(len(missing), "image")
+    say(f"{_name(config)}: downloading {few} from {printable(url, 200)}{kept}")
     reason = ""
     try:
         try:

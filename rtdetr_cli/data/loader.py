@@ -21,6 +21,7 @@ from rtdetr_cli.core.distributed import local_world_size, rank, world_size
 from rtdetr_cli.core.errors import DataError, RTDETRError
 from rtdetr_cli.core.image import Pixels, resize_image
 from rtdetr_cli.core.opencv import cv2
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.dataset import DetectionDataset, Ints, Record
 from rtdetr_cli.data.image_cache import open_images, read_record_image
@@ -123,7 +124,7 @@ class TrainLoader:
             raise DataError("the training split has no images")
         if len(dataset) < config.world_size:
             raise DataError(
-                f"the training split has {len(dataset)} images, too few for "
+                f"the training split has {counted(len(dataset), 'image')}, too few for "
                 f"{config.world_size} workers"
             )
         self._config = config

@@ -12,6 +12,7 @@ from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import result, result_json, say, table, warn
 from rtdetr_cli.core.files import user_path
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
@@ -47,7 +48,7 @@ def compare(settings: CompareSettings) -> Comparison:
         warn(note)
     dataset = select_classes(dataset, settings.classes, single_cls=False)
     a, b = (_detections(model, settings, dataset) for model in (settings.model, settings.other))
-    say(f"drawing {len(dataset)} images {settings.resamples} times")
+    say(f"drawing {counted(len(dataset), 'image')} {settings.resamples} times")
     found = compare_detections(a, b, settings.resamples, settings.seed)
     names = _short_names(settings.model, settings.other)
     if settings.json:

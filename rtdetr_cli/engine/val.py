@@ -150,7 +150,7 @@ def _detect(
 
     def status() -> Status:
         ms = 1000 * sum(seconds.values()) / num_images
-        return Status(beside=(f"{num_images} images", f"{ms:.1f} ms an image"))
+        return Status(beside=(counted(num_images, "image"), f"{ms:.1f} ms an image"))
 
     for batch in progress(loader, len(loader), "val", status):
         start = time.perf_counter()

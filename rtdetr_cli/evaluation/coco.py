@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from rtdetr_cli.core.errors import UsageError, WeightsError
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.evaluation.box_metrics import BoxMetrics
 from rtdetr_cli.evaluation.confusion import ConfusionMatrix
@@ -182,7 +183,8 @@ class CocoEvaluator:
         remarks = []
         if not instances:
             remarks.append(
-                f"no ground-truth box in {len(self._image_ids)} images, so AP is not defined"
+                f"no ground-truth box in {counted(len(self._image_ids), 'image')}, "
+                "so AP is not defined"
             )
         if reads_id_0:
             remarks.append(

@@ -75,7 +75,7 @@ def test_a_timeout_ends_the_command_with_exit_code_5(tmp_path, capsys):
     Image.new("RGB", (9, 9)).save(image)
     words = [f"model={path}", f"source={image}", "device=cpu", "save=false", "timeout=0.2"]
     assert run(["predict", *words]) == 5
-    assert "did not finish 1 images in 0.2 s" in capsys.readouterr().err
+    assert "did not finish 1 image in 0.2 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [PredictSettings, ValSettings])

@@ -454,7 +454,7 @@ def test_a_half_fetched_data_set_is_resumed(listed, server, capsys):
     server.paths.clear()
     assert open_split(listed, "val").num_boxes == 3
     assert server.paths == ["/val/2.png"]
-    assert "downloading 1 images from" in capsys.readouterr().err
+    assert "downloading 1 image from" in capsys.readouterr().err
 
 
 def test_what_a_killed_process_leaves_is_removed(listed, server):

@@ -105,7 +105,7 @@ def test_without_ground_truth_ap_is_undefined_with_a_remark(make_split):
     assert math.isnan(metrics.box.map)
     assert math.isnan(metrics.box.mp)
     assert np.isnan(metrics.box.maps).all()
-    assert metrics.remarks == ["no ground-truth box in 1 images, so AP is not defined"]
+    assert metrics.remarks == ["no ground-truth box in 1 image, so AP is not defined"]
 
 
 def test_a_false_alarm_in_an_empty_image_lowers_ap(make_split):

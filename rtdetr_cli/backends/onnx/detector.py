@@ -22,6 +22,7 @@ from rtdetr_cli.backends.onnx.external_data import check_file
 from rtdetr_cli.backends.onnx.session import open_session, runtime_errors
 from rtdetr_cli.core.bounded_text import parse_json
 from rtdetr_cli.core.errors import BackendError, WeightsError
+from rtdetr_cli.core.status import counted
 
 
 class OnnxDetector(GraphDetector):
@@ -62,7 +63,9 @@ class OnnxDetector(GraphDetector):
         count = len(feed[self._contract.image])
         try:
             with (
-                runtime_errors(BackendError, f"{self._path.name} failed on {count} images"),
+                runtime_errors(
+                    BackendError, f"{self._path.name} failed on {counted(count, 'image')}"
+                ),
                 _timer(self._timeout, count, options),
             ):
                 outputs: list[Any] = self._session.run(names, feed, options)

@@ -19,6 +19,7 @@ from rtdetr_cli.backends.onnx.int8 import blocks, plan, quantize
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import say
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.engine.exporting.images import Images, evenly, find_calibration
 from rtdetr_cli.engine.exporting.verdict import (
     LIMITS,
@@ -91,7 +92,7 @@ class _Bench:
     def calibrate(self, images: Images) -> None:
         """Measure all ranges once, and choose the percentile with the least drift."""
         count = len(images.sources)
-        say(f"calibrating on {count} images of {images.origin}")
+        say(f"calibrating on {counted(count, 'image')} of {images.origin}")
         observer = Observer(self.path, plan(self.model.graph).readers)
         exact = run_detector(observer, images, self.preprocessing, "calibrate")
         places = evenly(count, NUM_TRIALS)

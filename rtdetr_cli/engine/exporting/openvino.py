@@ -33,6 +33,7 @@ from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.console import result, result_json, say, warn
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.files import atomic_folder
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.engine.exporting.images import Images, find_calibration, prepare
 from rtdetr_cli.engine.exporting.report import Report
@@ -141,7 +142,10 @@ def _quantize(
     reasons: dict[str, str] = {}
     parts = int8_blocks(onnx_path)
     while True:
-        say(f"calibrating on {len(chosen.sources)} images of {chosen.origin}; this takes minutes")
+        say(
+            f"calibrating on {counted(len(chosen.sources), 'image')} of {chosen.origin}; "
+            "this takes minutes"
+        )
         notes = write_openvino(folder, onnx_path, settings.half, calibration, reasons)
         found = run_detector(OpenVINODetector(folder), images, reference.preprocessing)
         agreement = judge(expected, found, limits)

@@ -19,6 +19,7 @@ from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import progress, warn
 from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.selection import match_classes
 from rtdetr_cli.engine.exporting.images import Images, prepare
@@ -165,8 +166,8 @@ class Agreement:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.matched:.2%} of the raw detections on {self.num_images} images match; "
-            f"{self.detections} detections, {self.lost} lost, {self.new} new"
+            f"{self.matched:.2%} of the raw detections on {counted(self.num_images, 'image')} "
+            f"match; {self.detections} detections, {self.lost} lost, {self.new} new"
         ]
         lines += [f"box drift {self.box_drift_px} px"] if self.box_drift_px else []
         lines += [f"score drift {self.score_drift}"] if self.score_drift else []

@@ -139,7 +139,7 @@ def test_a_file_that_is_not_onnx_is_one_sentence(tmp_path):
 
 
 def test_an_image_of_another_size_is_one_sentence(toy):
-    with pytest.raises(BackendError, match=r"toy\.onnx failed on 1 images"):
+    with pytest.raises(BackendError, match=r"toy\.onnx failed on 1 image"):
         OnnxDetector(toy, "cpu").detect(torch.zeros(1, 3, 64, 64), [(1, 1)])
 
 

@@ -6,15 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
-from rtdetr_cli.config.settings.modes import (
-    CheckSettings,
-    EnvSettings,
-    InfoSettings,
-    ModelsSettings,
-)
+from rtdetr_cli.config.settings.modes import EnvSettings, InfoSettings, ModelsSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
@@ -76,9 +72,9 @@ def _convert(settings: ConvertSettings) -> int:
 
 
 def _check(settings: CheckSettings) -> int:
-    from rtdetr_cli.engine.check import check
+    from rtdetr_cli.engine.check import check, refuse
 
-    check(settings)
+    refuse(settings, check(settings))
     return 0
 
 

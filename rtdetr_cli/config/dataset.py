@@ -130,7 +130,7 @@ class DatasetConfig:
     may_download: bool | None = None
     """The setting `download`: whether to download without a question; None: up to 1 GB."""
     bad_images: str | None = None
-    """The setting `bad_images`: error or skip; None: error."""
+    """error, skip, report (of data/problems.py), or None: error."""
     keypoint_columns: int = 0
     """Numbers of keypoints behind each box of a pose data set, which are not used."""
     shapes: ShapesConfig | None = None

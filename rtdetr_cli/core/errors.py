@@ -20,6 +20,8 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 
+from rtdetr_cli.core.findings import Finding
+
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of control characters, bidi overrides, lone surrogates, line separators."""
 _JOINERS = "\u200c\u200d"
@@ -55,6 +57,8 @@ class DataError(RTDETRError):
     exit_code = 3
     problems: tuple[str, ...] = ()
     """All errors of a data set, if the message names the first of several."""
+    findings: tuple[Finding, ...] = ()
+    """The same by kind, and what was corrected, for `rtdetr check`."""
 
 
 class WeightsError(RTDETRError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,7 +34,14 @@ from rtdetr_cli.data.dataset import (
     make_record,
     read_sizes,
 )
-from rtdetr_cli.data.problems import CLIPPED, Problems, check_overhang, check_size
+from rtdetr_cli.data.problems import (
+    CLIPPED,
+    LabelError,
+    Problems,
+    check_overhang,
+    check_size,
+    unusable,
+)
 
 OUTSIDE_TOLERANCE_PIXELS = 1.0
 """Tolerated overhang of a box: published data sets round, and count from 0 or from 1."""
@@ -71,13 +78,14 @@ def _dataset(
     content = load_json(json_path)
     categories = _categories(content["categories"], problems)
     entries = _image_entries(content["images"], json_path, problems)
-    problems.raise_if_any(f"{json_path}: ")  # with wrong ids, what follows has no meaning
+    # With wrong ids, what follows has no meaning.
+    problems.raise_if_any(f"{json_path}: ", is_fatal=True)
     images = _with_paths(entries, folders, json_path, problems)
     truth = _Truth(names, categories, images, problems)
     for number, entry in enumerate(content["annotations"]):
         truth.add(f"annotations[{number}]", entry)
     problems.raise_if_any(f"{json_path}: ")
-    return truth.dataset()
+    return replace(truth.dataset(), findings=problems.findings(f"{json_path}: "))
 
 
 def class_names(jsons: Sequence[Path], own: Path) -> dict[int, str]:
@@ -120,33 +128,37 @@ def _categories(entries: list[Any], problems: Problems) -> dict[Id, str]:
     for number, entry in enumerate(entries):
         try:
             one = parse_category(entry)
-        except ValueError as error:
-            problems.add(f"categories[{number}]{error}")
+        except LabelError as error:
+            problems.add("category-malformed", f"categories[{number}]", str(error))
             continue
         if found.setdefault(one.id, one.name) != one.name:
-            problems.add(f"category id {one.id} is that of {found[one.id]} and of {one.name}")
+            what = f" is that of {found[one.id]} and of {one.name}"
+            problems.add("category-id-repeated", f"category id {one.id}", what)
     for name, count in Counter(found.values()).items():
         if count > 1:
-            problems.add(f"two categories have the same name, {name}")
+            what = f" have the same name, {name}"
+            problems.add("category-name-repeated", "two categories", what)
     return found
 
 
 def _image_entries(entries: list[Any], json_path: Path, problems: Problems) -> dict[Id, ImageEntry]:
     """Images by id."""
     if not entries:
-        raise DataError(f"{json_path}: lists no images")
+        raise unusable("split-empty", str(json_path), "lists no images")
     found: dict[Id, ImageEntry] = {}
     for number, entry in enumerate(entries):
         try:
             image = parse_image(entry)
-        except ValueError as error:
-            problems.add(f"images[{number}]{error}")
+        except LabelError as error:
+            problems.add("image-entry-malformed", f"images[{number}]", str(error))
             continue
         first = found.setdefault(image.id, image)
         if first.file_name != image.file_name:
-            problems.add(f"image id {image.id} is that of {first.file_name} and {image.file_name}")
+            what = f" is that of {first.file_name} and {image.file_name}"
+            problems.add("image-id-repeated", f"image id {image.id}", what)
         elif first is not image:
-            problems.mend(image.file_name, "images listed twice under one id taken once")
+            what = "images listed twice under one id taken once"
+            problems.mend("image-listed-twice", image.file_name, what)
     return found
 
 
@@ -158,11 +170,13 @@ def _with_paths(
     images = {key: (image, places[image.file_name]) for key, image in entries.items()}
     for path, count in Counter(path for _, path in images.values()).items():
         if count > 1:
-            problems.mend(str(path), "files listed under several image ids")
+            what = "files listed under several image ids"
+            problems.mend("image-under-several-ids", str(path), what)
     if not any(_is_file(path) for _, path in images.values()):
         looked = ", ".join(map(str, folders))
         name = next(iter(entries.values())).file_name
-        raise DataError(f"{json_path}: its first image {name} is in none of {looked}")
+        what = f"its first image {name} is in none of {looked}"
+        raise unusable("images-missing", str(json_path), what)
     return images
 
 
@@ -208,7 +222,8 @@ class _Truth:
         for key, size in self._size_of.items():
             entry, path = self.images[key]
             if entry.size_hw is None:
-                self.problems.mend(entry.file_name, "sizes that are not stated, from the image")
+                what = "sizes that are not stated, from the image"
+                self.problems.mend("image-size-absent", entry.file_name, what)
             check_size(path, entry.size_hw, size, self.problems)
         self._boxes_of: dict[Id, list[LabelledBox]] = defaultdict(list)
         self._listed: dict[tuple[object, ...], None] = {}
@@ -220,29 +235,33 @@ class _Truth:
         """Add one annotation."""
         try:
             self._add(where, parse_annotation(entry))
-        except ValueError as error:
+        except LabelError as error:
             key = as_id(entry.get("image_id")) if isinstance(entry, dict) else None
             if key in self.images:
                 image = self.images[key][1]
-                self.problems.reject(image, f"{where}{error} ({image.name})")
+                self.problems.reject(image, error.kind, where, f"{error} ({image.name})")
             else:
-                self.problems.add(f"{where}{error}")
+                self.problems.add(error.kind, where, str(error))
 
     def _add(self, where: str, found: Annotation) -> None:
         if found.image_id not in self.images:
-            raise ValueError(f": image_id {found.image_id} is not among the images")
+            what = f": image_id {found.image_id} is not among the images"
+            raise LabelError(what, "annotation-without-image")
         name = self.categories.get(found.category_id)
         if name is None:
-            raise ValueError(f": category_id {found.category_id} is not in categories")
+            what = f": category_id {found.category_id} is not in categories"
+            raise LabelError(what, "class-unknown")
         label = self._label_of.get(name)
         if label is None:
-            raise ValueError(f": class {name} is not among names{nearest(name, self._label_of)}")
+            hint = nearest(name, self._label_of)
+            raise LabelError(f": class {name} is not among names{hint}", "class-unknown")
         size_hw = self._size_of.get(found.image_id)
         if size_hw is None or self._is_repeated(where, found):
             return
         width, height = found.bbox[2:]
         if width == 0 or height == 0:
-            self.problems.mend(where, "boxes without area ignored in training")
+            what = "boxes without area ignored in training"
+            self.problems.mend("box-without-area", where, what)
             box = found.bbox
         else:
             corners, box = self._inside(where, found.bbox, size_hw)
@@ -267,12 +286,13 @@ class _Truth:
         verdict = check_overhang(corners, size_hw, OUTSIDE_TOLERANCE_PIXELS)
         if verdict == "outside":
             shown = ", ".join(f"{edge:.5g}" for edge in corners)
-            raise ValueError(
+            raise LabelError(
                 f": box outside the image of {size_hw[1]}x{size_hw[0]} "
-                f"(left, top, right, bottom = {shown})"
+                f"(left, top, right, bottom = {shown})",
+                "box-outside-image",
             )
         if verdict == "clipped":
-            self.problems.mend(where, CLIPPED)
+            self.problems.mend("box-clipped", where, CLIPPED)
             box = _clipped(corners, size_hw)
         return corners, box
 
@@ -282,17 +302,19 @@ class _Truth:
             return False
         key = (*found[:3], *found.bbox, found.iscrowd)
         if key in self._listed:
-            self.problems.mend(where, "annotations listed twice under one id taken once")
+            what = "annotations listed twice under one id taken once"
+            self.problems.mend("box-repeated", where, what)
             return True
         self._listed[key] = None
         return False
 
     def dataset(self) -> DetectionDataset:
         """The split of all images that are not left out."""
-        skipped, records = self.problems.skipped, []
-        for key, (_, path) in self.images.items():
-            if path not in skipped:
-                records.append(self._record(key, path))
+        records = [
+            self._record(key, path)
+            for key, (_, path) in self.images.items()
+            if self.problems.keeps(path)
+        ]
         kept = {record.image_id for record in records}
         annotations = [one for one in self.annotations if one["image_id"] in kept]
         _number_annotations(annotations, self.problems)
@@ -302,7 +324,7 @@ class _Truth:
             records,
             self.problems.notes(),
             annotations,
-            skipped,
+            self.problems.skipped,
             _texts(self._image_number),
             _texts(self._category_number),
         )
@@ -355,7 +377,7 @@ def _number_annotations(annotations: list[Json], problems: Problems) -> None:
         repeated = next(id_ for id_, count in Counter(known).items() if count > 1)
         count = len(known) - len(set(known))
         note = "annotation ids that repeat, so all are numbered again"
-        problems.mended[note] = (f"id {repeated}", count)
+        problems.mend("annotation-id-repeated", f"id {repeated}", note, count)
         known = []
         for one in annotations:
             one["id"] = None

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rtdetr_cli.core.bounded_text import parse_large_json
-from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.data.dataset import read_text
+from rtdetr_cli.data.problems import LabelError, unusable
 
 Json = dict[str, Any]
 Id = int | str
@@ -77,10 +77,12 @@ def _load(path: Path, changed_ns: int) -> Json:
     try:
         content: Json = parse_large_json(read_text(path, MAX_JSON_BYTES) or "")
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: broken json, {error.msg}") from error
+        raise unusable(
+            "json-broken", f"{path}:{error.lineno}", f"broken json, {error.msg}"
+        ) from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f"{path}: is not a COCO json, it has no list of {key}")
+            raise unusable("json-broken", str(path), f"is not a COCO json, it has no list of {key}")
     return content
 
 
@@ -104,7 +106,7 @@ def _class_list(path: Path, changed_ns: int) -> ClassList:
     for entry in content["categories"]:
         try:
             categories.append(parse_category(entry))
-        except ValueError:
+        except LabelError:
             continue
     entries = (entry for entry in content["annotations"] if isinstance(entry, dict))
     used = {as_id(entry.get("category_id")) for entry in entries}
@@ -112,29 +114,29 @@ def _class_list(path: Path, changed_ns: int) -> ClassList:
 
 
 def parse_image(entry: object) -> ImageEntry:
-    """Parse an entry of `images`; ValueError with the end of a sentence."""
+    """Parse an entry of `images`; LabelError with the end of a sentence."""
     values = _mapping(entry, ("id", "file_name"))
     name = _as_text(values["file_name"])
     if name is None:
-        raise ValueError(_expected(values, "file_name", "a text"))
+        raise LabelError(_expected(values, "file_name", "a text"))
     height, width = (_as_side(values.get(key)) for key in ("height", "width"))
     size_hw = (height, width) if height and width else None
     return ImageEntry(_id(values, "id"), name.replace("\\", "/"), size_hw)
 
 
 def parse_category(entry: object) -> Category:
-    """Parse an entry of `categories`; ValueError with the end of a sentence."""
+    """Parse an entry of `categories`; LabelError with the end of a sentence."""
     values = _mapping(entry, ("id", "name"))
     name = _as_name(values["name"])
     if name is None:
-        raise ValueError(_expected(values, "name", "a text"))
+        raise LabelError(_expected(values, "name", "a text"))
     parent = values.get("supercategory")
     id_ = _id(values, "id")
     return Category(id_, name, parent if isinstance(parent, str) else None)
 
 
 def parse_annotation(entry: object) -> Annotation:
-    """Parse an entry of `annotations`; ValueError with the end of a sentence.
+    """Parse an entry of `annotations`; LabelError with the end of a sentence.
 
     A missing bbox is that of the polygons; their area is not computed.
     """
@@ -165,17 +167,17 @@ def as_id(value: Any) -> Id | None:  # noqa: ANN401  (any JSON value)
 
 def _mapping(entry: object, needed: tuple[str, ...]) -> Json:
     if not isinstance(entry, dict):
-        raise ValueError(" is not a mapping of keys")  # noqa: TRY004
+        raise LabelError(" is not a mapping of keys")
     missing = next((key for key in needed if key not in entry), None)
     if missing:
-        raise ValueError(f" has no {missing}")
+        raise LabelError(f" has no {missing}")
     return entry
 
 
 def _id(values: Json, key: str) -> Id:
     found = as_id(values[key])
     if found is None:
-        raise ValueError(_expected(values, key, "a whole number or a text"))
+        raise LabelError(_expected(values, key, "a whole number or a text"))
     return found
 
 
@@ -213,11 +215,20 @@ def _bbox(values: Json) -> list[float]:
         return _bounds(polygons)
     if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
         if "bbox" not in values:
-            raise ValueError(" has no bbox")
-        raise ValueError(f": bbox {reprlib.repr(box)} is not four finite numbers x, y, w, h")
+            raise LabelError(" has no bbox")
+        raise LabelError(
+            f": bbox {reprlib.repr(box)} is not four finite numbers x, y, w, h",
+            "box-not-finite" if _are_numbers(box) else "label-malformed",
+        )
     if box[2] < 0 or box[3] < 0:
-        raise ValueError(f": bbox {reprlib.repr(box)} has a negative width or height")
+        raise LabelError(
+            f": bbox {reprlib.repr(box)} has a negative width or height", "box-negative"
+        )
     return box
+
+
+def _are_numbers(box: object) -> bool:
+    return isinstance(box, list) and len(box) == 4 and {*map(type, box)} <= {int, float}
 
 
 def _bounds(polygons: list[Any]) -> list[float]:
@@ -226,7 +237,7 @@ def _bounds(polygons: list[Any]) -> list[float]:
     for polygon in flat:
         is_flat = isinstance(polygon, list) and all(map(_is_number, polygon))
         if not is_flat or len(polygon) < 4 or len(polygon) % 2:
-            raise ValueError(" has no bbox, and its segmentation is not polygons")
+            raise LabelError(" has no bbox, and its segmentation is not polygons")
     xs = [x for polygon in flat for x in polygon[0::2]]
     ys = [y for polygon in flat for y in polygon[1::2]]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import reason_of, refuse_special
+from rtdetr_cli.core.findings import Finding
 from rtdetr_cli.core.image import read_image_size
 from rtdetr_cli.data.problems import Problems
 
@@ -64,6 +65,7 @@ class DetectionDataset:
         skipped: images left out by bad_images=skip, and the reason.
         image_texts: ids in the COCO json of images whose id is a text, by image_id.
         category_texts: likewise of categories.
+        findings: what was corrected, and with bad_images=report the errors of images.
     """
 
     names: dict[int, str]
@@ -74,6 +76,7 @@ class DetectionDataset:
     skipped: dict[Path, str] = field(default_factory=dict)
     image_texts: dict[int, str] = field(default_factory=dict)
     category_texts: dict[int, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -191,6 +194,7 @@ def read_sizes(images: list[Path], problems: Problems) -> list[tuple[int, int] |
     sizes: list[tuple[int, int] | None] = []
     for image, size in zip(images, found, strict=True):
         if isinstance(size, DataError):  # reported here, in the order of the images
-            problems.reject(image, str(size))
+            kind = "image-unreadable" if image.exists() else "image-missing"
+            problems.reject(image, kind, str(image), str(size).removeprefix(f"{image}: "))
         sizes.append(None if isinstance(size, DataError) else size)
     return sizes

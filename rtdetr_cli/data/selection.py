@@ -10,8 +10,10 @@ import numpy as np
 
 from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.errors import UsageError, nearest
+from rtdetr_cli.core.findings import Example
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import Bools, DetectionDataset, Record
+from rtdetr_cli.data.kinds import make_finding, merge
 
 SINGLE_NAME = "object"
 
@@ -96,6 +98,7 @@ def concatenate(parts: Sequence[DetectionDataset]) -> DetectionDataset:
             }
             annotations.append({**box, **changed})
     note = f"{len(parts)} jsons read as one split, with image ids from 1 to {len(records)}"
+    joined = make_finding("jsons-joined", (), [Example(note)])
     return DetectionDataset(
         first.names,
         first.category_ids,
@@ -103,6 +106,7 @@ def concatenate(parts: Sequence[DetectionDataset]) -> DetectionDataset:
         [note, *(note for part in parts for note in part.notes)],
         annotations,
         {path: reason for part in parts for path, reason in part.skipped.items()},
+        findings=merge([joined, *(one for part in parts for one in part.findings)]),
     )
 
 

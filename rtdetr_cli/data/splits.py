@@ -19,7 +19,8 @@ from rtdetr_cli.data.coco import class_names, read_coco
 from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.download import fetch
 from rtdetr_cli.data.image_cache import decode_record
-from rtdetr_cli.data.problems import Problems
+from rtdetr_cli.data.kinds import merge
+from rtdetr_cli.data.problems import Problems, unusable
 from rtdetr_cli.data.selection import concatenate, take_images
 from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.voc import is_voc_list, read_voc
@@ -83,7 +84,8 @@ def open_split(config: DatasetConfig, split: str) -> DetectionDataset:
     if config.bad_images == "skip":
         dataset = _without_undecodable(dataset)
     if not dataset.records:
-        raise DataError(f"{_origin(config)}: {split}: none of its images can be used")
+        what = f"{split}: none of its images can be used"
+        raise unusable("split-empty", _origin(config), what, dataset.findings)
     return dataset
 
 
@@ -103,10 +105,10 @@ def _read(config: DatasetConfig, split: str) -> DetectionDataset:
     if all(map(is_voc_list, paths)):
         return read_voc(paths, config.names, config.bad_images)
     if config.names is None:
-        raise DataError(f"{_origin(config)}: names is missing; list the classes")
+        raise unusable("names-missing", _origin(config), "names is missing; list the classes")
     images = [image for path in paths for image in _images(path, config.path)]
     if not images:
-        raise DataError(f"{paths[0]}: no images in it")
+        raise unusable("split-empty", str(paths[0]), "no images in it")
     return read_yolo(images, config.names, config.bad_images, config.keypoint_columns)
 
 
@@ -147,11 +149,14 @@ def _without_undecodable(dataset: DetectionDataset) -> DetectionDataset:
     if not skipped:
         return dataset
     kept = [number for number, text in enumerate(reasons) if text is None]
-    problems = Problems("skip", skipped=skipped)
+    problems = Problems("skip")
+    for path, text in skipped.items():
+        problems.reject(path, "image-damaged", str(path), text.removeprefix(f"{path}: "))
     return replace(
         take_images(dataset, kept),
         notes=[*dataset.notes, *problems.notes()],
         skipped={**dataset.skipped, **skipped},
+        findings=merge([*dataset.findings, *problems.findings()]),
     )
 
 
@@ -198,11 +203,11 @@ def _find(config: DatasetConfig, split: str, entry: str) -> list[Path]:
         return found
     missing = config.path / entry
     if glob.has_magic(entry):
-        raise DataError(f"{_origin(config)}: {split}: the pattern {missing} matches nothing")
-    siblings = [path.name for path in missing.parent.glob("*")]
-    raise DataError(
-        f"{_origin(config)}: {split}: {missing} does not exist{nearest(missing.name, siblings)}"
-    )
+        what = f"{split}: the pattern {missing} matches nothing"
+    else:
+        siblings = [path.name for path in missing.parent.glob("*")]
+        what = f"{split}: {missing} does not exist{nearest(missing.name, siblings)}"
+    raise unusable("split-missing", _origin(config), what)
 
 
 def _matches(root: Path, entry: str) -> list[Path]:

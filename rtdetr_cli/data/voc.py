@@ -18,7 +18,14 @@ from rtdetr_cli.data.dataset import (
     read_sizes,
     read_text,
 )
-from rtdetr_cli.data.problems import CLIPPED, Problems, check_overhang, check_size
+from rtdetr_cli.data.problems import (
+    CLIPPED,
+    LabelError,
+    Problems,
+    check_overhang,
+    check_size,
+    unusable,
+)
 
 OUTSIDE_TOLERANCE_PIXELS = 2.0
 """Tolerated overhang of a box: tools count from 0 or from 1, and round."""
@@ -54,9 +61,9 @@ def read_voc(
     stems = list(dict.fromkeys(listed))
     if len(stems) < len(listed):
         note = "images listed more than once taken once"
-        problems.mended[note] = (str(lists[0]), len(listed) - len(stems))
+        problems.mend("image-listed-twice", str(lists[0]), note, len(listed) - len(stems))
     if not stems:
-        raise DataError(f"{lists[0]}: lists no images")
+        raise unusable("split-empty", str(lists[0]), "lists no images")
     names = names or _all_names({root for root, _ in stems})
     images = _image_paths(stems)
     index_of = {name: index for index, name in names.items()}
@@ -65,11 +72,16 @@ def read_voc(
         root, stem = stems[number]
         image = _Annotated(images[number], root / "Annotations" / f"{stem}.xml", size_hw or (1, 1))
         boxes = _read_boxes(image, index_of, problems) if size_hw else []
-        if image.path not in problems.skipped:
+        if problems.keeps(image.path):
             records.append(make_record(number + 1, image.path, image.size_hw, boxes))
     problems.raise_if_any()
     return DetectionDataset(
-        names, list(range(len(names))), records, problems.notes(), skipped=problems.skipped
+        names,
+        list(range(len(names))),
+        records,
+        problems.notes(),
+        skipped=problems.skipped,
+        findings=problems.findings(),
     )
 
 
@@ -132,7 +144,9 @@ def _read_boxes(
     try:
         root = _parse(image.xml)
     except DataError as error:
-        problems.reject(image.path, str(error))
+        kind = "label-unreadable" if image.xml.exists() else "label-missing"
+        what = str(error).removeprefix(f"{image.xml}: ")
+        problems.reject(image.path, kind, str(image.xml), what)
         return []
     check_size(image.path, _stated_size(root), image.size_hw, problems)
     boxes: dict[tuple[object, ...], LabelledBox] = {}
@@ -140,20 +154,21 @@ def _read_boxes(
         where = f"{image.xml}: object {number}"
         name = node.findtext("name", "").strip()
         edges = [node.findtext(f"bndbox/{key}", "") for key in ("xmin", "ymin", "xmax", "ymax")]
-        wrong = _what_is_wrong(name, edges, index_of)
-        if wrong:
-            problems.reject(image.path, f"{where}: {wrong}")
+        try:
+            _check_values(name, edges, index_of)
+        except LabelError as error:
+            problems.reject(image.path, error.kind, where, str(error))
             continue
         left, top, right, bottom = map(float, edges)
         if right <= left or bottom <= top:
-            problems.mend(str(image.xml), "boxes without area dropped")
+            problems.mend("box-without-area", str(image.xml), "boxes without area dropped")
             continue
         difficult = node.findtext("difficult", "0").strip() == "1"
         # VOC names the first and the last pixel, counted from 1 (as Detectron2 reads it).
         box = LabelledBox(index_of[name], [left - 1, top - 1, right, bottom], difficult)
         key = (name, *box.corners)
         if key in boxes:
-            problems.mend(where, "objects that repeat dropped")
+            problems.mend("box-repeated", where, "objects that repeat dropped")
         elif _is_inside(box.corners, edges, where, image, problems):
             boxes[key] = box
     return list(boxes.values())
@@ -172,19 +187,20 @@ def _is_inside(
     verdict = check_overhang(corners, image.size_hw, OUTSIDE_TOLERANCE_PIXELS)
     if verdict == "outside":
         height, width = image.size_hw
-        problems.reject(image.path, f"{where}: box {edges} outside the image of {width}x{height}")
+        what = f"box {edges} outside the image of {width}x{height}"
+        problems.reject(image.path, "box-outside-image", where, what)
     elif verdict:
-        problems.mend(where, CLIPPED)
+        problems.mend("box-clipped", where, CLIPPED)
     return verdict != "outside"
 
 
-def _what_is_wrong(name: str, edges: list[str], index_of: dict[str, int]) -> str | None:
+def _check_values(name: str, edges: list[str], index_of: dict[str, int]) -> None:
     if name not in index_of:
-        return f"class {name} is not among names{nearest(name, index_of)}"
+        hint = nearest(name, index_of)
+        raise LabelError(f"class {name} is not among names{hint}", "class-unknown")
     try:
-        left, top, right, bottom = map(float, edges)
+        numbers = [float(edge) for edge in edges]
     except ValueError:
-        return f"bndbox {edges} is not four numbers"
-    if not all(map(math.isfinite, (left, top, right, bottom))):
-        return f"bndbox {edges} has NaN or infinity"
-    return None
+        raise LabelError(f"bndbox {edges} is not four numbers") from None
+    if not all(map(math.isfinite, numbers)):
+        raise LabelError(f"bndbox {edges} has NaN or infinity", "box-not-finite")

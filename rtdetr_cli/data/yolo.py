@@ -18,7 +18,7 @@ from rtdetr_cli.data.dataset import (
     read_sizes,
     read_text,
 )
-from rtdetr_cli.data.problems import CLIPPED, Problems, check_overhang
+from rtdetr_cli.data.problems import CLIPPED, LabelError, Problems, check_overhang, unusable
 
 OUTSIDE_TOLERANCE = 1e-3
 """Tolerated overhang of a box, as a fraction of the image."""
@@ -51,11 +51,16 @@ def read_yolo(
     parser = _Parser(len(names), keypoint_columns, problems)
     for number, size_hw in enumerate(read_sizes(images, problems)):
         boxes = parser.read(images[number], label_paths[number], size_hw or (1, 1))
-        if images[number] not in problems.skipped:
+        if problems.keeps(images[number]):
             records.append(make_record(number + 1, images[number], size_hw or (1, 1), boxes))
     problems.raise_if_any()
     return DetectionDataset(
-        names, list(range(len(names))), records, problems.notes(), skipped=problems.skipped
+        names,
+        list(range(len(names))),
+        records,
+        problems.notes(),
+        skipped=problems.skipped,
+        findings=problems.findings(),
     )
 
 
@@ -64,7 +69,7 @@ def _without_repeats(images: list[Path], problems: Problems) -> list[Path]:
     if len(counts) < len(images):
         first = next(str(path) for path, count in counts.items() if count > 1)
         note = "images listed more than once taken once"
-        problems.mended[note] = (first, len(images) - len(counts))
+        problems.mend("image-listed-twice", first, note, len(images) - len(counts))
     return list(counts)
 
 
@@ -104,10 +109,8 @@ def _label_paths(images: list[Path]) -> list[Path]:
     paths = [_label_file(image) for image in images]
     if any(path.is_file() for path in paths):
         return paths
-    raise DataError(
-        f"{images[0].parent}: none of the {len(images)} images has a label file; "
-        f"expected for example {paths[0]}"
-    )
+    what = f"none of the {len(images)} images has a label file; expected for example {paths[0]}"
+    raise unusable("labels-missing", str(images[0].parent), what)
 
 
 def _label_file(image: Path) -> Path:
@@ -134,14 +137,14 @@ class _Parser:
                 continue
             try:
                 label, box = self._parse(values, where)
-            except ValueError as error:
-                self.problems.reject(image, f"{where}: {error}")
+            except LabelError as error:
+                self.problems.reject(image, error.kind, where, str(error))
                 continue
             left, top, right, bottom = box
             if right <= left or bottom <= top:
-                self.problems.mend(where, "boxes without area dropped")
+                self.problems.mend("box-without-area", where, "boxes without area dropped")
             elif (key := (label, *box)) in found:
-                self.problems.mend(where, "rows that repeat dropped")
+                self.problems.mend("box-repeated", where, "rows that repeat dropped")
             else:
                 corners = [left * width, top * height, right * width, bottom * height]
                 found[key] = LabelledBox(label, corners)
@@ -151,29 +154,29 @@ class _Parser:
         try:
             return (read_text(path) or "").splitlines()
         except DataError as error:
-            self.problems.reject(image, str(error))
+            what = str(error).removeprefix(f"{path}: ")
+            self.problems.reject(image, "label-unreadable", str(path), what)
             return []
 
     def _parse(self, values: list[str], where: str) -> tuple[int, list[float]]:
-        """Parse class index and corners in fractions; ValueError with the reason."""
+        """Parse class index and corners in fractions; LabelError with the reason."""
         if self.keypoint_columns and len(values) == 5 + self.keypoint_columns:
-            self.problems.mend(where, "keypoints not used")
+            self.problems.mend("keypoints-unused", where, "keypoints not used")
             values = values[:5]
         if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-            raise ValueError(f"{len(values)} columns, expected 5: class cx cy w h")
+            raise LabelError(f"{len(values)} columns, expected 5: class cx cy w h")
         try:
             numbers = [float(value) for value in values]
         except ValueError:
-            raise ValueError(f"`{' '.join(values[:6])}` are not all numbers") from None
+            raise LabelError(f"`{' '.join(values[:6])}` are not all numbers") from None
         if not all(map(math.isfinite, numbers)):
-            raise ValueError("NaN or infinity")
+            raise LabelError("NaN or infinity", "box-not-finite")
         if numbers[0] != int(numbers[0]) or not 0 <= numbers[0] < self.num_classes:
-            raise ValueError(
-                f"class {values[0]} is out of range, expected 0..{self.num_classes - 1}"
-            )
+            expected = f"expected 0..{self.num_classes - 1}"
+            raise LabelError(f"class {values[0]} is out of range, {expected}", "class-unknown")
         box = _corners(numbers[1:])
         if len(values) > 5:
-            self.problems.mend(where, "polygons converted to boxes")
+            self.problems.mend("polygon-to-box", where, "polygons converted to boxes")
         self._check_overhang(box, where)
         return int(numbers[0]), box
 
@@ -183,12 +186,13 @@ class _Parser:
         else:
             verdict = check_overhang(box, (1, 1), OUTSIDE_TOLERANCE)
         if verdict == "outside":
-            raise ValueError(
+            raise LabelError(
                 f"box outside the image (left, top, right, bottom = "
-                f"{', '.join(f'{edge:.4g}' for edge in box)}); expected fractions in 0..1"
+                f"{', '.join(f'{edge:.4g}' for edge in box)}); expected fractions in 0..1",
+                "box-outside-image",
             )
         if verdict:
-            self.problems.mend(where, CLIPPED)
+            self.problems.mend("box-clipped", where, CLIPPED)
 
 
 def _corners(numbers: list[float]) -> list[float]:
@@ -197,5 +201,5 @@ def _corners(numbers: list[float]) -> list[float]:
         return [min(xs), min(ys), max(xs), max(ys)]
     cx, cy, width, height = numbers
     if width < 0 or height < 0:
-        raise ValueError("negative width or height")
+        raise LabelError("negative width or height", "box-negative")
     return [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from pathlib import Path
@@ -242,26 +241,3 @@ def test_a_file_trained_by_ultralytics_keeps_its_ap(split, ap, ap50, shared_data
     stats = json.loads(capsys.readouterr().out)["stats"]
     assert stats["AP"] == pytest.approx(ap, abs=0.003)
     assert stats["AP50"] == pytest.approx(ap50, abs=0.003)
-
-
-def test_check_names_every_problem(squares, tmp_path, capsys):
-    assert run(["check", f"data={squares / 'data.yaml'}", "json"]) == 0
-    counts = json.loads(capsys.readouterr().out)["splits"]
-    assert counts["train"]["pictures"] == 9
-    assert counts["train"]["boxes"] == {"green": 9, "red": 4}
-    assert not math.isnan(counts["val"]["background"])
-    broken = tmp_path / "images"
-    broken.mkdir()
-    (tmp_path / "labels").mkdir()
-    (broken / "a.png").write_bytes(next((squares / "images" / "val").iterdir()).read_bytes())
-    (tmp_path / "labels" / "a.txt").write_text("7 0.5 0.5 0.2 0.2\n")
-    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [green, red]\n")
-    assert run(["check", f"data={tmp_path / 'data.yaml'}"]) == 3
-    error = capsys.readouterr().err
-    assert "a.txt" in error
-    assert "7" in error
-    assert "2 problems, named above" in error
-    (tmp_path / "labels" / "a.txt").write_text("7 0.5 0.5 0.2 0.2\n0 1\n1 nan 0 0 0\n")
-    assert run(["check", f"data={tmp_path / 'data.yaml'}", "json"]) == 3
-    problems = json.loads(capsys.readouterr().out)["problems"]
-    assert [one.partition("a.txt:")[2][0] for one in problems] == ["1", "2", "3"] * 2

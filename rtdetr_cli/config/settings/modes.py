@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rtdetr_cli.config.fields import BadImages, ImageSize
+from rtdetr_cli.config.fields import ImageSize
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
+from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
@@ -32,23 +33,6 @@ class InfoSettings(Settings):
     """Input size for the GFLOPs; None: the model's own."""
     json: bool = False
     """Print as JSON."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckSettings(Settings):
-    """Check a data set for problems."""
-
-    mode = "check"
-    groups: ClassVar[dict[str, str]] = {"data": "Data"}
-
-    data: str
-    """Data set: a name (coco8), YAML, folder or COCO json."""
-    download: bool | None = None
-    """Download the data set if absent: true without a question, false never; None: up to 1 GB."""
-    bad_images: BadImages = "error"
-    """error, or skip: leave out images that cannot be decoded or have a wrong label."""
-    json: bool = False
-    """Print the findings as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from rtdetr_cli.config.settings.modes import CheckSettings
+from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import RTDETRError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.image_cache import read_record_image
 from rtdetr_cli.data.splits import load_data, open_split
-from rtdetr_cli.engine.check import check
+from rtdetr_cli.engine.check import check, refuse
 from rtdetr_cli.engine.training.splits import open_splits
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 
@@ -71,7 +71,8 @@ def _refusal(run: Callable[[Path], None], data: Path) -> str:
 
 
 def _check(data: Path) -> None:
-    check(CheckSettings(data=str(data)))
+    settings = CheckSettings(data=str(data))
+    refuse(settings, check(settings))
 
 
 def _train(data: Path) -> None:

@@ -1,0 +1,1 @@
+"""Checks of opened splits, one file per subject; each returns findings."""

@@ -19,6 +19,9 @@ CONFIDENCES = np.linspace(0.0, 1.0, 1001)
 CONFUSION_MIN_SCORE = 0.25
 """Minimum score in the confusion matrix; the default of `rtdetr predict`."""
 
+_CANDIDATES = 2**18
+"""Pairs to compute at a time, about 40 MB."""
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -165,9 +168,9 @@ def assign(
         ignored: (G,) boxes that a detection takes only if no other is free.
     """
     detections, boxes, ious = pairs
-    # Best score first; within one detection boxes that count before ignored ones, then the largest
-    # IoU, and of equals the last, as in pycocotools.
-    order = np.lexsort((-boxes, -ious, ignored[boxes], _rank(found)[detections]))
+    # Best score first, ties in order of appearance; within one detection boxes that count before
+    # ignored ones, then the largest IoU, and of equals the last, as in pycocotools.
+    order = np.lexsort((-boxes, -ious, ignored[boxes], detections, -found.scores[detections]))
     matches = np.full(len(found.scores), -1, dtype=np.int64)
     taken = np.zeros(len(crowd), dtype=np.bool_)
     for detection, box in zip(detections[order].tolist(), boxes[order].tolist(), strict=True):
@@ -191,14 +194,15 @@ def confidence_curves(found: Found, truth: Truth, matches: Ints, num_classes: in
     seen = np.unique(np.stack([truth.images[real], truth.classes[real]]), axis=1)[1]
     precision = np.full((num_classes, len(CONFIDENCES)), np.nan)
     recall = precision.copy()
-    counts = ~_excused(truth, matches)
+    counted = np.flatnonzero(~_excused(truth, matches))
+    counted = counted[np.lexsort((-found.scores[counted], found.classes[counted]))]
+    ends = np.cumsum(np.append(0, np.bincount(found.classes[counted], minlength=num_classes)))
     for index in np.flatnonzero(instances):
-        mine = counts & (found.classes == index)
-        order = np.argsort(-found.scores[mine], kind="stable")
-        hits = np.concatenate([[0], np.cumsum(matches[mine][order] >= 0)])
-        kept = np.searchsorted(-found.scores[mine][order], -CONFIDENCES, side="right")
+        mine = counted[ends[index] : ends[index + 1]]
+        hits = np.concatenate([[0], np.cumsum(matches[mine] >= 0)])
+        kept = np.searchsorted(-found.scores[mine], -CONFIDENCES, side="right")
         recall[index] = hits[kept] / instances[index]
-        nothing_kept = 1.0 if mine.any() else 0.0
+        nothing_kept = 1.0 if len(mine) else 0.0
         precision[index] = np.where(kept > 0, hits[kept] / np.maximum(kept, 1), nothing_kept)
     return Curves(precision, recall, instances, np.bincount(seen, minlength=num_classes))
 
@@ -227,13 +231,6 @@ def _excused(truth: Truth, matches: Ints) -> NDArray[np.bool_]:
     return np.append(truth.crowd, False)[matches]
 
 
-def _rank(found: Found) -> Ints:
-    """(D,) rank of each detection by score; ties in order of appearance."""
-    rank = np.empty(len(found.scores), dtype=np.int64)
-    rank[np.argsort(-found.scores, kind="stable")] = np.arange(len(rank))
-    return rank
-
-
 def _group(images: Ints, classes: Ints) -> Ints:
     """A number for each pair of image and class."""
     _, places = np.unique(images, return_inverse=True)
@@ -249,9 +246,22 @@ def overlapping_pairs(found: Found, truth: Truth, any_class: bool = False) -> Pa
     order = np.argsort(found_groups, kind="stable")
     first = np.searchsorted(found_groups, truth_groups, side="left", sorter=order)
     counts = np.searchsorted(found_groups, truth_groups, side="right", sorter=order) - first
-    boxes = np.repeat(np.arange(len(counts)), counts)
-    offsets = np.arange(len(boxes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    detections = order[np.repeat(first, counts) + offsets]
+    # Some boxes at a time, because the candidates of a split take more memory than its detections.
+    cuts = np.flatnonzero(np.diff(np.cumsum(counts) // _CANDIDATES)) + 1
+    parts = [
+        _close_pairs(found, truth, boxes, order, (first[boxes], counts[boxes]))
+        for boxes in np.split(np.arange(len(counts)), cuts)
+    ]
+    return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _close_pairs(
+    found: Found, truth: Truth, boxes: Ints, order: Ints, candidates: tuple[Ints, Ints]
+) -> Pairs:
+    """The pairs of some boxes: `order[first : first + count]` are the candidates of each."""
+    first, counts = candidates
+    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    detections, boxes = order[np.repeat(first, counts) + offsets], np.repeat(boxes, counts)
     ious = _iou(found.boxes_xywh[detections], truth.boxes_xywh[boxes], truth.crowd[boxes])
     close = ious >= IOU_THRESHOLD
     close &= ~truth.crowd[boxes] | (found.classes[detections] == truth.classes[boxes])

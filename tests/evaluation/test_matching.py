@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from rtdetr_cli.evaluation import matching
 from rtdetr_cli.evaluation.matching import (
     CONFIDENCES,
     Found,
@@ -47,7 +50,9 @@ def simple(rows: list[tuple[int, float, float]], crowd: list[int] | None = None)
     return Truth(images, classes, boxes, np.array(crowd, dtype=np.bool_), 100 * ones)
 
 
-def test_matches_are_those_of_pycocotools(split, pycocotools_run):
+@pytest.mark.parametrize("candidates", [matching._CANDIDATES, 7])
+def test_matches_are_those_of_pycocotools(split, pycocotools_run, monkeypatch, candidates):
+    monkeypatch.setattr(matching, "_CANDIDATES", candidates)
     found, truth = tables(split)
     counted = keep_best_per_class(found, 100)
     matches = match(counted, truth)
@@ -131,3 +136,21 @@ def test_only_the_best_100_of_a_class_and_image_count():
     kept = keep_best_per_class(found, 100)
     assert len(kept.scores) == 101
     assert kept.scores[:100].min() == pytest.approx(50 / 200)
+
+
+def test_crowded_images_take_no_more_memory_than_their_detections():
+    """60 images of one class with 300 detections and 100 boxes each: 1.8 million candidates."""
+    rng = np.random.default_rng(0)
+
+    def boxes(count: int) -> np.ndarray:
+        return np.concatenate([rng.uniform(0, 600, (count, 2)), rng.uniform(20, 60, (count, 2))], 1)
+
+    found_in, boxes_in = np.repeat(np.arange(60), 300), np.repeat(np.arange(60), 100)
+    found = Found(found_in, 0 * found_in, boxes(18_000), rng.random(18_000))
+    truth = Truth(boxes_in, 0 * boxes_in, boxes(6000), np.zeros(6000, np.bool_), np.ones(6000))
+    tracemalloc.start()
+    match(found, truth)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All candidates at once take 280 MB; 2**18 of them at a time and their result take 40.
+    assert peak < 80e6

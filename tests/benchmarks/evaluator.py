@@ -123,22 +123,7 @@ def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 def run_contestant(name: str, path: Path) -> None:
     """Read the split, evaluate once, and print seconds, memory and the twelve numbers."""
     split = dict(np.load(path))
-    rows = zip(split["images"], split["classes"], split["boxes_xywh"].tolist(), strict=True)
-    truth = {
-        "images": [{"id": 1 + index} for index in range(len(split["found_scores"]))],
-        "categories": [{"id": 1 + index, "name": str(index)} for index in range(CLASSES)],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": int(image),
-                "category_id": 1 + int(label),
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": 0,
-            }
-            for number, (image, label, box) in enumerate(rows, start=1)
-        ],
-    }
+    truth = as_truth(split)
     evaluate = globals()[f"prepare_{name}"](truth, split)
     before, start, cpu = peak_mb(), time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -188,7 +173,7 @@ def prepare_hotcoco(truth: dict[str, Any], split: dict[str, np.ndarray]) -> Stat
 
     def evaluate() -> list[float]:
         known = hotcoco.COCO(truth)
-        run = hotcoco.COCOeval(known, known.load_res(_rows(split)), "bbox")
+        run = hotcoco.COCOeval(known, known.load_res(as_rows(split)), "bbox")
         run.run()
         return run.stats
 
@@ -215,7 +200,7 @@ def _pycocotools_like(coco: Any, coco_eval: Any, truth: Any, split: Any) -> Stat
         known = coco()
         known.dataset = truth
         known.createIndex()
-        run = coco_eval(known, known.loadRes(_rows(split)), "bbox")
+        run = coco_eval(known, known.loadRes(as_rows(split)), "bbox")
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -224,7 +209,27 @@ def _pycocotools_like(coco: Any, coco_eval: Any, truth: Any, split: Any) -> Stat
     return evaluate
 
 
-def _rows(split: dict[str, np.ndarray]) -> np.ndarray:
+def as_truth(split: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The ground truth in COCO's format."""
+    rows = zip(split["images"], split["classes"], split["boxes_xywh"].tolist(), strict=True)
+    return {
+        "images": [{"id": 1 + index} for index in range(len(split["found_scores"]))],
+        "categories": [{"id": 1 + index, "name": str(index)} for index in range(CLASSES)],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": int(image),
+                "category_id": 1 + int(label),
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
+            for number, (image, label, box) in enumerate(rows, start=1)
+        ],
+    }
+
+
+def as_rows(split: dict[str, np.ndarray]) -> np.ndarray:
     """(N, 7): image id, x, y, w, h, score, category id; sizes from corners, as ours."""
     low, size = np.split(split["found_boxes_xywh"], 2, axis=-1)
     boxes = np.concatenate([low.astype(np.float64), (low + size).astype(np.float64) - low], -1)

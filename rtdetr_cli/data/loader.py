@@ -158,7 +158,8 @@ class TrainLoader:
 class EvalLoader:
     """All images of a split once, in order, without augmentation.
 
-    With W processes, each gets every W-th batch.
+    With W processes, each gets every W-th batch. The images are sent to `device` as bytes, a
+    quarter of the floats, and become float32 there; None: the CPU.
     """
 
     def __init__(
@@ -167,7 +168,9 @@ class EvalLoader:
         batch: int,
         preprocessing: Preprocessing,
         workers: int | None = 0,
+        device: torch.device | None = None,
     ) -> None:
+        self._device = device
         batches = [
             list(range(start, min(start + batch, len(dataset))))
             for start in range(rank() * batch, len(dataset), world_size() * batch)
@@ -181,7 +184,7 @@ class EvalLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        return _checked(self._loader)
+        return _checked(self._loader, self._device)
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -313,13 +316,17 @@ def _collate(samples: list[Sample | RTDETRError]) -> Batch | RTDETRError:
     )
 
 
-def _checked(loader: DataLoader[Sample | RTDETRError]) -> Iterator[Batch]:
-    """Raise the errors of workers; convert uint8 to float32 in 0..1."""
+def _checked(
+    loader: DataLoader[Sample | RTDETRError], device: torch.device | None = None
+) -> Iterator[Batch]:
+    """Raise the errors of workers; convert uint8 to float32 in 0..1 on the device."""
     batch: Batch | RTDETRError
+    # A tensor, because CUDA multiplies by the reciprocal of a number, which rounds differently.
+    levels = torch.tensor(255.0, device=device)
     for batch in loader:
         if isinstance(batch, RTDETRError):
             raise batch
         start = perf_counter()
-        batch.images = batch.images.float().div_(255)
+        batch.images = batch.images.to(device).float().div_(levels)
         batch.preprocess_s += perf_counter() - start
         yield batch

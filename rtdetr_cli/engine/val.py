@@ -101,7 +101,7 @@ def open_model(
         f"{detector.description}; {counted(len(dataset), 'image')}, "
         f"{counted(dataset.num_boxes, 'box', 'boxes')}"
     )
-    loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers)
+    loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers, detector.device)
     return dataset, detector, loader
 
 

@@ -210,3 +210,16 @@ def test_evaluation_reads_every_image_once_in_order(dataset, antialias):
     expected = to_tensor(resize_image(image, (32, 64), antialias))
     assert torch.equal(batches[1].images[1], expected)
     np.testing.assert_allclose(batches[1].targets[1].boxes_cxcywh, [[25 / 60, 0.5, 0.5, 0.5]])
+
+
+def test_evaluation_images_go_to_the_device_as_bytes(dataset, monkeypatch):
+    """The meta device stands in for a GPU; float images would be four times the bytes."""
+    sent = []
+    to = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, *a: sent.append(self.dtype) or to(self, *a)
+    )
+    loader = EvalLoader(dataset, 5, Preprocessing((32, 64)), device=torch.device("meta"))
+    (batch,) = loader
+    assert (batch.images.device.type, batch.images.dtype) == ("meta", torch.float32)
+    assert sent == [torch.uint8]

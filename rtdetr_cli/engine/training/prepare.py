@@ -80,7 +80,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
         settings=settings,
         device=device,
         recipe=recipe,
-        data=_load(settings, recipe, train_split, val_split),
+        data=_load(settings, recipe, (train_split, val_split), device),
         network=network,
         preprocessing=preprocessing,
         precision=precision,
@@ -134,16 +134,19 @@ def _check_given(settings: TrainSettings) -> None:
 def _load(
     settings: TrainSettings,
     recipe: Recipe,
-    train_split: DetectionDataset,
-    val_split: DetectionDataset | None,
+    splits: tuple[DetectionDataset, DetectionDataset | None],
+    device: torch.device,
 ) -> Data:
+    train_split, val_split = splits
     data = Data(train_split, TrainLoader(train_split, _loader_config(settings, recipe)))
     described = {"train": train_split}
     if val_split is not None:
         per_worker = settings.batch // world_size()
         preprocessing = Preprocessing(size_hw(settings.imgsz))
         data.val = val_split
-        data.val_batches = EvalLoader(val_split, per_worker, preprocessing, settings.workers)
+        data.val_batches = EvalLoader(
+            val_split, per_worker, preprocessing, settings.workers, device
+        )
         described["val"] = val_split
     data.fingerprint = fingerprint(described)
     return data

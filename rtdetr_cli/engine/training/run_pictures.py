@@ -56,7 +56,9 @@ def _mosaic(
     path: Path, batch: Batch, found: list[Detections], names: dict[int, str], with_scores: bool
 ) -> None:
     """Up to sixteen images in a square grid, resized first, so that labels are small on each."""
-    images = (batch.images[:MOSAIC_IMAGES] * 255).byte().permute(0, 2, 3, 1).numpy()[..., ::-1]
+    images = (
+        (batch.images[:MOSAIC_IMAGES] * 255).byte().cpu().permute(0, 2, 3, 1).numpy()[..., ::-1]
+    )
     scale = _tile_scale(len(images), images.shape[1:3])
     style = DrawStyle(conf=with_scores, line_width=2, font_size=11)
     tiles = []

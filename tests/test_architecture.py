@@ -23,6 +23,7 @@ ROOMS = {
         "data",
         "media",
         "evaluation",
+        "report",
         "weights",
         "config",
         "core",
@@ -34,6 +35,7 @@ ROOMS = {
     "weights": {"config", "core"},
     "media": {"core"},
     "evaluation": {"core"},
+    "report": {"core"},
     "config": {"core"},
     "core": set(),
     "__init__": {"api", "core"},  # the public names, resolved lazily

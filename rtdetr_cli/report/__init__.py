@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: one file without scripts that loads nothing, and its parts."""

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from rtdetr_cli.evaluation.coco import MAX_DETECTIONS, CocoEvaluator
-from rtdetr_cli.evaluation.matching import (
-    Floats,
-    Ints,
-    confidence_curves,
-    keep_best_per_class,
-    match,
-)
+from rtdetr_cli.evaluation.coco import CocoEvaluator
+from rtdetr_cli.evaluation.image_scores import score_images
+from rtdetr_cli.evaluation.matching import Floats
 from rtdetr_cli.evaluation.metrics import Difference
 from rtdetr_cli.evaluation.resampling import METRICS, WeightedAP, nan_mean, summarize
 
@@ -170,7 +165,8 @@ def interval(drawn: Floats, num_images: int) -> tuple[float, float]:
 
 def _by_image(a: CocoEvaluator, b: CocoEvaluator) -> list[ImageDifference]:
     """The images whose numbers differ."""
-    (f1_a, errors_a), (f1_b, errors_b) = _image_scores(a), _image_scores(b)
+    of_a, of_b = score_images(a), score_images(b)
+    f1_a, f1_b, errors_a, errors_b = of_a.f1, of_b.f1, of_a.errors, of_b.errors
     gap = np.abs(f1_a - f1_b)
     order = np.lexsort((-np.abs(errors_a - errors_b), -gap))
     differs = (gap > 0) | (errors_a != errors_b)
@@ -180,20 +176,3 @@ def _by_image(a: CocoEvaluator, b: CocoEvaluator) -> list[ImageDifference]:
         for image, mine, theirs, wrong_a, wrong_b in table
     ]
     return [rows[place] for place in order[differs[order]].tolist()]
-
-
-def _image_scores(evaluator: CocoEvaluator) -> tuple[Floats, Ints]:
-    """(I,) F1 and number of errors of each image at the confidence with the best mean F1."""
-    found, truth = evaluator.tables()
-    found = keep_best_per_class(found, MAX_DETECTIONS)
-    matches, ids = match(found, truth), evaluator.image_ids
-    best = confidence_curves(found, truth, matches, len(evaluator.names)).best_confidence
-    counts = (found.scores >= best) & ~np.append(truth.crowd, False)[matches]
-
-    def per_image(images: Ints) -> Ints:
-        return np.bincount(np.searchsorted(ids, images), minlength=len(ids))
-
-    hits = per_image(found.images[counts & (matches >= 0)])
-    total = per_image(found.images[counts]) + per_image(truth.images[~truth.crowd])
-    f1 = np.divide(2 * hits, total, out=np.ones(len(ids)), where=total > 0)
-    return f1, total - 2 * hits

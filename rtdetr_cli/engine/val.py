@@ -31,6 +31,7 @@ from rtdetr_cli.engine.validating.baseline import (
     read_baseline,
     refuse_quality,
 )
+from rtdetr_cli.engine.validating.page import write_report
 from rtdetr_cli.engine.validating.prediction_file import write_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
@@ -70,9 +71,9 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     state = ValState(loader, callbacks or Callbacks(), settings)
     evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
     metrics = state.end(_score(evaluator, speed))
-    metrics.errors = evaluator.error_costs() if settings.errors else None
+    metrics.errors = evaluator.error_costs() if settings.errors or settings.report else None
     metrics.baseline = differences(baseline, metrics, evaluator) if baseline else None
-    if settings.plots or settings.save_json or dataset.skipped:
+    if settings.plots or settings.save_json or settings.report or dataset.skipped:
         metrics.save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
         write_skipped(metrics.save_dir, dataset.skipped)
         if settings.save_json:
@@ -80,6 +81,8 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         if settings.plots:
             draw_curves(metrics.save_dir, metrics)
             draw_validation(metrics.save_dir, loader, detector)
+        if settings.report:
+            write_report(settings, detector.description, dataset, evaluator, metrics)
         say(f"saved to {metrics.save_dir}")
     if settings.json:
         result_json(json.dumps(metrics.to_dict()))

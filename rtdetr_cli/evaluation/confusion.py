@@ -93,8 +93,12 @@ class ConfusionMatrix(Table):
             StorageError: no space left or no permission.
         """
         path = Path(save_dir) / f"confusion_matrix{'_normalized' * normalize}.png"
-        save_figure(path, _draw(self, normalize))
+        save_figure(path, self.figure(normalize))
         return path
+
+    def figure(self, normalize: bool = True) -> Figure:
+        """What `plot` writes."""
+        return _draw(self, normalize)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.matrix, dtype) if copy else np.asarray(self.matrix, dtype)

@@ -19,6 +19,15 @@ KINDS = {
     "Miss": "missed: a box that nothing above explains",
 }
 """Name of hotcoco and meaning of each type, in the order of the paper."""
+ADVICE = (
+    "more examples of the classes that the confusion matrix mixes up",
+    "tighter labels, larger imgsz",
+    "as for both above",
+    "longer training, all decoder layers",
+    "images without objects, missing labels (rtdetr check)",
+    "more examples, larger imgsz",
+)
+"""What often helps against each type, in the same order."""
 
 
 @dataclass(frozen=True)

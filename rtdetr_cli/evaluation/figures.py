@@ -6,6 +6,7 @@ no global state are touched.
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,10 +60,22 @@ def save_figure(path: Path, figure: Figure, dpi: int = 150) -> None:
     Raises:
         StorageError: no space left or no permission.
     """
-    with warnings.catch_warnings(), atomic_write(path) as temporary:
+    with atomic_write(path) as temporary:
+        _save(figure, temporary, dpi)
+
+
+def figure_as_png(figure: Figure, dpi: int = 120) -> bytes:
+    """A figure, as `save_figure` writes it, for a page of report/."""
+    stream = io.BytesIO()
+    _save(figure, stream, dpi)
+    return stream.getvalue()
+
+
+def _save(figure: Figure, target: Path | io.BytesIO, dpi: int) -> None:
+    with warnings.catch_warnings():
         # Class names in a script that the font of matplotlib lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        figure.savefig(temporary, dpi=dpi)
+        figure.savefig(target, dpi=dpi)
 
 
 def short_name(name: str) -> str:

@@ -50,16 +50,22 @@ def save_plots(run_dir: Path, metrics: Metrics) -> list[Path]:
     Raises:
         StorageError: no space left or no permission.
     """
-    figures = {
-        "BoxPR_curve.png": _draw_curves(_precision_recall(metrics), metrics),
-        "BoxF1_curve.png": _draw_curves(_by_confidence("F1", metrics), metrics),
-        "BoxP_curve.png": _draw_curves(_by_confidence("Precision", metrics), metrics),
-        "BoxR_curve.png": _draw_curves(_by_confidence("Recall", metrics), metrics),
-    }
+    figures = curve_figures(metrics)
     for name, figure in figures.items():
-        save_figure(run_dir / name, figure)
+        save_figure(run_dir / f"{name}.png", figure)
     matrices = [metrics.confusion_matrix.plot(normalize, run_dir) for normalize in (False, True)]
-    return [*(run_dir / name for name in figures), *matrices]
+    return [*(run_dir / f"{name}.png" for name in figures), *matrices]
+
+
+def curve_figures(metrics: Metrics, size: tuple[float, float] = (9, 5.5)) -> dict[str, Figure]:
+    """The four curves by the name of their file, without its suffix; size in inches."""
+    plots = {
+        "BoxPR_curve": _precision_recall(metrics),
+        "BoxF1_curve": _by_confidence("F1", metrics),
+        "BoxP_curve": _by_confidence("Precision", metrics),
+        "BoxR_curve": _by_confidence("Recall", metrics),
+    }
+    return {name: _draw_curves(plot, metrics, size) for name, plot in plots.items()}
 
 
 def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: str) -> None:
@@ -116,10 +122,10 @@ def _by_confidence(name: str, metrics: Metrics) -> _CurvePlot:
     return _CurvePlot(("Confidence", name), CONFIDENCES, lines, notes, mean_note, curves.best)
 
 
-def _draw_curves(plot: _CurvePlot, metrics: Metrics) -> Figure:
+def _draw_curves(plot: _CurvePlot, metrics: Metrics, size: tuple[float, float]) -> Figure:
     from matplotlib import colormaps
 
-    figure, axes = canvas(9, 5.5)
+    figure, axes = canvas(*size)
     _set_up(axes, plot.axes)
     if not len(plot.lines):
         axes.text(0.5, 0.5, "no ground truth", ha="center", va="center", color=MUTED)

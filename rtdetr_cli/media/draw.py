@@ -1,10 +1,10 @@
-"""Draw boxes and labels; passed to Results as the drawing function."""
+"""Draw boxes and labels; passed to Results as the drawing function, used by thumbnails.py."""
 
 from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -41,8 +41,32 @@ def draw_boxes(
     readable in a crowd. Boxes are clipped to the image; labels are omitted in very small images.
     A label that finds no free place covers others; without `every_label` it is omitted.
     """
+    return _draw(image_bgr, _marks(boxes, names, style), style, every_label)
+
+
+class Mark(NamedTuple):
+    """One box to draw.
+
+    Attributes:
+        frame: its first and last pixel, left, top, right, bottom.
+        text: label; empty for none.
+        colour: red, green, blue.
+        is_thin: a line without its dark edges, if wide then half as wide.
+    """
+
+    frame: Frame
+    text: str
+    colour: Colour
+    is_thin: bool = False
+
+
+def draw_marks(image_bgr: Pixels, marks: Sequence[Mark]) -> Pixels:
+    """Draw marks on a copy of (H, W, 3) uint8 BGR; the first is drawn last and labelled first."""
+    return _draw(image_bgr, marks, DrawStyle(), every_label=True)
+
+
+def _draw(image_bgr: Pixels, marks: Sequence[Mark], style: DrawStyle, every_label: bool) -> Pixels:
     canvas = Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
-    marks = _marks(boxes, names, style)
     pen = ImageDraw.Draw(canvas, "RGBA")
     if style.boxes:
         width = style.line_width or _fitting(canvas.size, 280, 140, least=2)
@@ -50,19 +74,12 @@ def draw_boxes(
             _draw_frame(pen, mark, width)
     if style.labels:
         size = style.font_size or _fitting(canvas.size, 45, 25, least=11)
-        _write_labels(pen, canvas.size, marks, load_font(style.font, size), every_label)
+        labelled = [mark for mark in marks if mark.text]
+        _write_labels(pen, canvas.size, labelled, load_font(style.font, size), every_label)
     return np.ascontiguousarray(np.asarray(canvas)[..., ::-1])
 
 
-class _Mark(NamedTuple):
-    """One box to draw: its first and last pixel, text and color."""
-
-    frame: Frame
-    text: str
-    colour: Colour
-
-
-def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[_Mark]:
+def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[Mark]:
     marks = []
     for row, (*corners, score, label) in enumerate(boxes.clipped().numpy().data.tolist()):
         if not np.isfinite(corners).all():
@@ -71,12 +88,15 @@ def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[_Ma
         name = printable(" ".join(names.get(int(label), str(int(label))).split()))
         text = f"{name} {score:.2f}" if style.conf else name
         colour = class_color(row if style.color_mode == "instance" else int(label))
-        marks.append(_Mark((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), text, colour))
+        marks.append(Mark((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), text, colour))
     return marks
 
 
-def _draw_frame(pen: ImageDraw.ImageDraw, mark: _Mark, width: int) -> None:
+def _draw_frame(pen: ImageDraw.ImageDraw, mark: Mark, width: int) -> None:
     """A frame inside its box, and a thin dark edge on both sides of it."""
+    if mark.is_thin:
+        pen.rectangle(mark.frame, outline=mark.colour, width=max(2, width // 2))
+        return
     x1, y1, x2, y2 = mark.frame
     edge = max(1, width // 3)
     pen.rectangle((x1 - edge, y1 - edge, x2 + edge, y2 + edge), outline=_EDGE, width=edge)
@@ -89,7 +109,7 @@ def _draw_frame(pen: ImageDraw.ImageDraw, mark: _Mark, width: int) -> None:
 def _write_labels(
     pen: ImageDraw.ImageDraw,
     size_wh: tuple[int, int],
-    marks: list[_Mark],
+    marks: Sequence[Mark],
     font: ImageFont.FreeTypeFont,
     every_label: bool,
 ) -> None:

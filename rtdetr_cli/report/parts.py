@@ -102,10 +102,10 @@ def table(
     return Html(f'<div class="scroll">{written}</div>{note}')
 
 
-def charts(images: Sequence[tuple[str, ImageData]]) -> Html:
-    """Charts with their names, as many in a row as fit."""
+def charts(images: Sequence[tuple[str, ImageData]], wide: bool = False) -> Html:
+    """Charts with their names, as many in a row as fit, or with `wide` one."""
     figures = (f"<figure>{_image(image, name)}</figure>" for name, image in images)
-    return Html(f'<div class="charts">{"".join(figures)}</div>')
+    return Html(f'<div class="charts{" wide" * wide}">{"".join(figures)}</div>')
 
 
 def gallery(cards: Sequence[Card], small: bool = False) -> Html:

@@ -56,6 +56,8 @@ class ValSettings(SpeedSettings, RunFolderSettings):
     """Earlier result to compare with: the output of val json=true, or a predictions.json."""
     fail_if: str | None = None
     """Exit with code 1 if a metric meets a condition, e.g. AP<0.45 or AP50<0.6,recall<0.9."""
+    report: bool = False
+    """Write report.html: all numbers, curves and the worst images in one file, to be mailed."""
     plots: bool = True
     """Draw curves, confusion matrices and three batches into the run folder."""
     json: bool = False

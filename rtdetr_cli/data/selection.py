@@ -115,23 +115,18 @@ def match_classes(dataset: DetectionDataset, model_names: dict[int, str]) -> Det
 
     The split may have fewer classes than the model, in any order. With as many, of which those
     that both have are at the same places, the others are taken to be the same under another name.
+    Boxes of classes that the model does not know are dropped; see `unknown_classes`.
 
     Raises:
-        UsageError: classes that the model does not know.
+        UsageError: the model knows none of the classes, or several of one side have one name.
     """
-    if dataset.names == model_names:
+    if _is_same(dataset.names, model_names):
         return dataset
     index_of = {name: index for index, name in model_names.items()}
     names = list(dataset.names.values())
-    unknown = [name for name in names if name not in index_of]
+    unknown = unknown_classes(dataset, model_names)
     has_repeats = len(index_of) < len(model_names) or len(set(names)) < len(names)
-    if unknown or has_repeats:
-        is_same = len(names) == len(model_names) and all(
-            model_names[index] == name or name not in index_of
-            for index, name in dataset.names.items()
-        )
-        if is_same or (has_repeats and len(names) == len(model_names)):
-            return dataset
+    if has_repeats or len(unknown) == len(names):
         shown = unknown or names
         knows = counted(len(model_names), "class", "classes")
         raise UsageError(
@@ -139,7 +134,44 @@ def match_classes(dataset: DetectionDataset, model_names: dict[int, str]) -> Det
             f"{len(names)} ({_some(dataset.names)}); {shown[0]} is not among those of the "
             f"model{nearest(shown[0], index_of)}"
         )
-    return _renumber(dataset, model_names, [index_of[name] for name in names])
+    if unknown:
+        dataset = _drop_classes(
+            dataset, [i for i, name in dataset.names.items() if name in unknown]
+        )
+    return _renumber(dataset, model_names, [index_of[name] for name in dataset.names.values()])
+
+
+def unknown_classes(dataset: DetectionDataset, model_names: dict[int, str]) -> list[str]:
+    """Classes of a split that a model does not know; none if they are the same by their places."""
+    known = set(model_names.values())
+    if _is_same(dataset.names, model_names):
+        return []
+    return [name for name in dataset.names.values() if name not in known]
+
+
+def _is_same(names: dict[int, str], model_names: dict[int, str]) -> bool:
+    """Whether each class has the index of the model, if some under another name."""
+    if len(names) != len(model_names):
+        return False
+    known = set(model_names.values())
+    has_repeats = len(known) < len(model_names) or len(set(names.values())) < len(names)
+    return has_repeats or all(
+        model_names[index] == name or name not in known for index, name in names.items()
+    )
+
+
+def _drop_classes(dataset: DetectionDataset, dropped: list[int]) -> DetectionDataset:
+    """Drop classes with their boxes; the others are numbered from 0 in the same order."""
+    kept = [index for index in dataset.names if index not in dropped]
+    dataset = keep_classes(dataset, kept)
+    table = np.zeros(len(dataset.names), np.int64)
+    table[kept] = np.arange(len(kept))
+    return replace(
+        dataset,
+        names={place: dataset.names[index] for place, index in enumerate(kept)},
+        category_ids=[dataset.category_ids[index] for index in kept],
+        records=[replace(one, labels=table[one.labels]) for one in dataset.records],
+    )
 
 
 def _renumber(

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from rtdetr_cli.backends.load import Detector, preprocessing_for
+from rtdetr_cli.backends.single_class import SingleClassDetector
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callbacks
+from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.console import progress, result, result_json, say, table, warn
 from rtdetr_cli.core.distributed import all_gather, run_on_main
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import new_run_dir, run_path
 from rtdetr_cli.core.status import Status, counted
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.problems import write_skipped
-from rtdetr_cli.data.selection import match_classes, select_classes
+from rtdetr_cli.data.selection import (
+    SINGLE_NAME,
+    match_classes,
+    merge_classes,
+    select_classes,
+    unknown_classes,
+)
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
@@ -26,6 +37,7 @@ from rtdetr_cli.engine.session.remember import with_remembered
 from rtdetr_cli.engine.session.states import ValState
 from rtdetr_cli.engine.training.run_pictures import draw_validation
 from rtdetr_cli.engine.validating.baseline import (
+    Baseline,
     differences,
     print_differences,
     read_baseline,
@@ -65,12 +77,13 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     dataset = open_split(config, settings.split)
     for note in dataset.notes:
         warn(note)
-    dataset = select_classes(dataset, settings.classes, settings.single_cls)
-    baseline = read_baseline(settings.baseline, dataset) if settings.baseline else None
+    dataset = select_classes(replace(dataset, notes=[]), settings.classes, single_cls=False)
+    baseline = _baseline(settings, dataset)
     dataset, detector, loader = open_model(settings, dataset)
     state = ValState(loader, callbacks or Callbacks(), settings)
     evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
     metrics = state.end(_score(evaluator, speed))
+    metrics.remarks += dataset.notes
     metrics.errors = evaluator.error_costs() if settings.errors or settings.report else None
     metrics.baseline = differences(baseline, metrics, evaluator) if baseline else None
     if settings.plots or settings.save_json or settings.report or dataset.skipped:
@@ -98,6 +111,9 @@ def open_model(
 ) -> tuple[DetectionDataset, Detector, EvalLoader]:
     """Open a detector; number the classes of a split as it does, and read images as it needs."""
     detector = open_detector(settings)
+    if settings.single_cls:
+        detector = _single_class(detector, dataset, settings.classes)
+        dataset = merge_classes(dataset)
     dataset = match_model(dataset, detector)
     preprocessing = preprocessing_for(detector, settings.imgsz)
     say(
@@ -108,9 +124,31 @@ def open_model(
     return dataset, detector, loader
 
 
+def _single_class(
+    detector: Detector, dataset: DetectionDataset, classes: Sequence[int | str] | None
+) -> Detector:
+    """Merge the classes of a detector; those of `classes`, found by name, if these are given."""
+    if len(detector.names) == 1:
+        return detector
+    wanted = class_indices(classes or (), dataset.names, "data set")
+    names = {dataset.names[index] for index in wanted}
+    kept = [index for index, name in detector.names.items() if name in names]
+    if classes is not None and not kept:
+        raise UsageError(f"classes: the model knows none of {', '.join(sorted(names))}")
+    return SingleClassDetector(detector, SINGLE_NAME, None if classes is None else kept)
+
+
+def _baseline(settings: ValSettings, dataset: DetectionDataset) -> Baseline | None:
+    if settings.baseline is None:
+        return None
+    return read_baseline(settings.baseline, select_classes(dataset, None, settings.single_cls))
+
+
 def detect(settings: ValSettings, dataset: DetectionDataset) -> CocoEvaluator:
     """The detections of a model on a split, in the classes of the split; for `rtdetr compare`."""
-    matched, detector, loader = open_model(settings, dataset)
+    matched, detector, loader = open_model(settings, replace(dataset, notes=[]))
+    for note in matched.notes:
+        warn(note)
     state = ValState(loader, Callbacks())
     found = _detect(detector, matched, state, settings.conf, settings.max_det)[0].found
     evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
@@ -194,12 +232,15 @@ def print_metrics(metrics: Metrics) -> None:
 
 
 def match_model(dataset: DetectionDataset, detector: Detector) -> DetectionDataset:
-    """The data set with the classes of the detector, found by name.
+    """The data set with the classes of the detector, found by name, and without the others.
+
+    A note says which these are.
 
     Raises:
-        UsageError: the detector does not know a class.
+        UsageError: the detector knows none of the classes.
     """
     matched = match_classes(dataset, detector.names)
+    unknown = unknown_classes(dataset, detector.names)
     other = [i for i, name in matched.names.items() if detector.names[i] != name]
     if other:
         index = other[0]
@@ -208,8 +249,18 @@ def match_model(dataset: DetectionDataset, detector: Detector) -> DetectionDatas
             f"{dataset.names[index]!r} in the data set; classes are compared by number"
         )
     elif matched is not dataset:
-        say("classes of the data set are matched to those of the model by name")
-    return matched
+        common = len(dataset.names) - len(unknown)
+        say(
+            f"classes of the data set are matched to those of the model by name: {common} of "
+            f"{len(dataset.names)}, of {len(detector.names)} that the model has"
+        )
+    if not unknown:
+        return matched
+    num_boxes = counted(dataset.num_boxes - matched.num_boxes, "box", "boxes")
+    remark = (
+        f"the model does not know {', '.join(unknown)}; {num_boxes} of the data set are not counted"
+    )
+    return replace(matched, notes=[*matched.notes, remark])
 
 
 def draw_curves(run_dir: Path, metrics: Metrics) -> None:

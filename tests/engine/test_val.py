@@ -165,13 +165,73 @@ def test_fewer_decoder_layers_and_queries_run(checkpoint, squares, tmp_path, cap
     assert "3 decoder layers" in capsys.readouterr().err
 
 
-def test_a_model_with_different_classes_is_rejected(checkpoint, squares, tmp_path, capsys):
+def test_a_model_that_knows_no_class_is_rejected(checkpoint, squares, tmp_path, capsys):
     other = tmp_path / "other.yaml"
-    other.write_text(f"path: {squares}\nval: images/val\nnames: [blue, green, red]\n")
+    other.write_text(f"path: {squares}\nval: images/val\nnames: [blue, white, black]\n")
     assert run(val(checkpoint, other, tmp_path)) == 2
     error = capsys.readouterr().err
     assert "the model knows 2 classes (green, red)" in error
-    assert "the data set 3 (blue, green, red)" in error
+    assert "the data set 3 (blue, white, black)" in error
+
+
+def test_classes_that_the_model_does_not_know_are_listed_and_not_counted(
+    checkpoint, squares, tmp_path, capsys
+):
+    """Green boxes get a name that the model lacks: what is left is the AP of red alone."""
+    other = tmp_path / "other.yaml"
+    other.write_text(f"path: {squares}\nval: images/val\nnames: [blue, red, black]\n")
+    keys = ("json", "plots=false")
+    assert run(val(checkpoint, squares / "data.yaml", tmp_path, "classes=red", *keys)) == 0
+    red = json.loads(capsys.readouterr().out)
+    assert run(val(checkpoint, other, tmp_path, *keys)) == 0
+    shown = capsys.readouterr()
+    printed = json.loads(shown.out)
+    assert printed["stats"] == red["stats"]
+    assert printed["stats"]["AR100"] > 0
+    remark = "the model does not know blue, black; 4 boxes of the data set are not counted"
+    assert printed["remarks"] == [remark]
+    assert "by name: 1 of 3, of 2 that the model has" in shown.err
+    assert run(val(checkpoint, other, tmp_path, "plots=false")) == 0
+    assert capsys.readouterr().err.count(remark) == 1
+
+
+def test_a_model_of_several_classes_is_measured_as_one_of_a_single_class(
+    checkpoint, squares, tmp_path, capsys
+):
+    """Against pycocotools on the detections of both classes, each box once, as one class."""
+    data, keys = squares / "data.yaml", ("json", "plots=false", "save_json")
+    assert run(val(checkpoint, data, tmp_path, *keys)) == 0
+    capsys.readouterr()
+    assert run(val(checkpoint, data, tmp_path, "single_cls", *keys)) == 0
+    printed = json.loads(capsys.readouterr().out)
+    rows = json.loads((tmp_path / "val" / "predictions.json").read_text())
+    best: dict[tuple[object, ...], dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: -row["score"]):
+        best.setdefault((row["image_id"], *row["bbox"]), {**row, "category_id": 1})
+    assert len(best) < len(rows)  # some boxes have both classes
+    merged = tmp_path / "merged.json"
+    for row in best.values():
+        row["image_id"] += 1
+    merged.write_text(json.dumps([*best.values()]))
+    truth = open_split(load_data(data), "val").ground_truth()
+    for box in truth["annotations"]:
+        box["category_id"] = 1
+    truth["categories"] = [{"id": 1, "name": "object"}]
+    expected = stats_of(truth, merged)
+    assert list(printed["stats"].values()) == pytest.approx(expected, abs=1e-3)
+    assert expected[8] > 0.01
+    assert [row["name"] for row in printed["per_class"]] == ["object"]
+
+
+def test_single_cls_with_classes_counts_detections_of_these_alone(
+    checkpoint, squares, tmp_path, capsys
+):
+    stats = []
+    for keys in (("classes=red",), ("classes=red", "single_cls")):
+        assert run(val(checkpoint, squares / "data.yaml", tmp_path, *keys, "json")) == 0
+        stats.append(json.loads(capsys.readouterr().out)["stats"])
+    assert stats[0] == stats[1]
+    assert stats[0]["AR100"] > 0
 
 
 def test_classes_are_matched_by_name(checkpoint, squares, tmp_path, capsys):

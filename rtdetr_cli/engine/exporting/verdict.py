@@ -348,7 +348,7 @@ def _drift(values: Tensor) -> Drift | None:
 
 
 def _ap(images: Images, names: dict[int, str], found: list[Detections]) -> float | None:
-    """AP, of 1; None without labels, or with labels of classes that the detector does not know."""
+    """AP, of 1; None without labels, or if the detector knows none of their classes."""
     if images.truth is None:
         return None
     try:

@@ -11,20 +11,20 @@ from rtdetr_cli.config.model_path import is_exported
 from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import result, result_json, say, table, warn
-from rtdetr_cli.core.files import user_path
+from rtdetr_cli.core.files import new_run_dir, run_path, user_path
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import leave_if_importing_main
 from rtdetr_cli.engine.val import detect
+from rtdetr_cli.engine.validating.comparison_page import COLUMNS, Pair, write_comparison
 from rtdetr_cli.engine.validating.prediction_file import is_prediction_file, read_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.comparison import Comparison
 from rtdetr_cli.evaluation.comparison import compare as compare_detections
 from rtdetr_cli.evaluation.metrics import without_nan
 
-COLUMNS = ("AP in points", "a", "b", "b - a", "95 % from", "to")
 IMAGE_COLUMNS = ("image", "F1 a", "F1 b", "errors a", "errors b")
 
 
@@ -41,6 +41,7 @@ def compare(settings: CompareSettings) -> Comparison:
         BackendError: its runtime or device is missing.
     """
     leave_if_importing_main()
+    run_path(settings.project, settings.name)  # reports a bad name before a detector runs
     dataset = open_split(
         load_data(settings.data, settings.download, settings.bad_images), settings.split
     )
@@ -51,6 +52,10 @@ def compare(settings: CompareSettings) -> Comparison:
     say(f"drawing {counted(len(dataset), 'image')} {settings.resamples} times")
     found = compare_detections(a, b, settings.resamples, settings.seed)
     names = _short_names(settings.model, settings.other)
+    if settings.report:
+        run_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
+        write_comparison(run_dir, settings, dataset, found, Pair(names, (a, b)))
+        say(f"saved to {run_dir}")
     if settings.json:
         result_json(json.dumps(_to_dict(found, settings, names, dataset)))
     else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rtdetr_cli.evaluation.image_scores import ImageScores, JudgedBox, Verdict
+from rtdetr_cli.evaluation.image_scores import JudgedBox, Verdict
 from rtdetr_cli.media.draw import Colour
 from rtdetr_cli.media.thumbnails import Outline, Thumbnail, thumbnail
 from rtdetr_cli.report.images import jpeg
 from rtdetr_cli.report.parts import Card, Html, Panel, legend
+
+Names = Mapping[int, str]
 
 SIDE = 640
 """Length of the longer side of an image, pixels."""
@@ -39,35 +41,24 @@ def verdict_legend() -> Html:
 
 
 def judged_card(
-    caption: str,
-    path: Path,
-    detectors: Sequence[tuple[str, ImageScores]],
-    image_id: int,
-    names: Mapping[int, str],
+    caption: str, path: Path, panels: Sequence[tuple[str, Sequence[JudgedBox]]], names: Names
 ) -> Card:
-    """The ground truth of an image beside the detections of one or more detectors.
+    """An image once for each set of boxes, side by side.
 
     Args:
         caption: below the images.
         path: the image.
-        detectors: name and scores of each; verdicts on ground truth are those of the first.
-        image_id: of the ground truth.
+        panels: title and boxes of each.
         names: class index to name.
 
     Raises:
         DataError: the image cannot be decoded.
     """
     small = thumbnail(path, SIDE)
-    truth, _ = detectors[0][1].boxes(image_id)
-    panels = [_panel("Ground truth", small, truth, names)]
-    for name, scores in detectors:
-        panels.append(_panel(name, small, scores.boxes(image_id)[1], names))
-    return Card(caption, tuple(panels))
+    return Card(caption, tuple(_panel(title, small, boxes, names) for title, boxes in panels))
 
 
-def _panel(
-    title: str, small: Thumbnail, boxes: Sequence[JudgedBox], names: Mapping[int, str]
-) -> Panel:
+def _panel(title: str, small: Thumbnail, boxes: Sequence[JudgedBox], names: Names) -> Panel:
     outlines = [
         Outline(one.corners, _caption(one, names), COLORS[one.verdict], _is_context(one))
         for one in boxes
@@ -79,7 +70,7 @@ def _is_context(box: JudgedBox) -> bool:
     return box.verdict in _WITHOUT_CAPTION
 
 
-def _caption(box: JudgedBox, names: Mapping[int, str]) -> str:
+def _caption(box: JudgedBox, names: Names) -> str:
     if _is_context(box):
         return ""
     return names[box.label] if box.score is None else f"{names[box.label]} {box.score:.2f}"

@@ -173,8 +173,9 @@ def _worst(scores: ImageScores, dataset: DetectionDataset, names: dict[int, str]
             f"{short_path(paths[image_id])}: {scores.missed[at]} missed, "
             f"{scores.false[at]} false, F1 {scores.f1[at]:.2f}"
         )
-        detector = [("Detections", scores)]
-        cards.append(judged_card(caption, paths[image_id], detector, image_id, names))
+        truth, found = scores.boxes(image_id)
+        panels = [("Ground truth", truth), ("Detections", found)]
+        cards.append(judged_card(caption, paths[image_id], panels, names))
     if cards:
         yield gallery(cards)
 

@@ -23,3 +23,11 @@ def test_a_time_limit_needs_an_exported_file():
 def test_too_few_resamples_for_an_interval_are_refused():
     with pytest.raises(UsageError, match="resamples must be at least 100"):
         CompareSettings(model="a.pt", other="b.pt", data="my.yaml", resamples=10)
+
+
+@pytest.mark.parametrize("key", [{"name": "x"}, {"project": "x"}, {"exist_ok": True}])
+def test_a_run_folder_needs_a_report(key):
+    keys = {"model": "a.pt", "other": "b.pt", "data": "my.yaml"} | key
+    assert CompareSettings(report=True, **keys).report
+    with pytest.raises(UsageError, match=f"{next(iter(key))} has no effect without report=true"):
+        CompareSettings(**keys)

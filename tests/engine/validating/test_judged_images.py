@@ -48,7 +48,9 @@ def test_missed_and_found_are_left_false_and_right_are_right(white):
     )
     found = torch.tensor([[20.0, 150, 220, 350], [540, 20, 630, 100]])
     evaluator.update(7, Detections(found, torch.tensor([0.9, 0.95]), torch.zeros(2).long()))
-    card = judged_card("caption", white, [("b.pt", score_images(evaluator))], 7, NAMES)
+    boxes, detections = score_images(evaluator).boxes(7)
+    panels = [("Ground truth", boxes), ("b.pt", detections)]
+    card = judged_card("caption", white, panels, NAMES)
     truth, detections = card.panels
     assert (truth.title, detections.title, card.caption) == ("Ground truth", "b.pt", "caption")
     assert {one for one in Verdict if shows(truth, one)} == {Verdict.RIGHT, Verdict.MISSED}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import torch
@@ -76,10 +76,57 @@ class TorchDetector:
     @torch.inference_mode()
     def forward(self, images: Tensor) -> ModelOutput:
         """Logits and boxes of all queries for (B, 3, H, W) float RGB in 0..1."""
-        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-            output: ModelOutput = self._runner(images)
+        with self._precision():
+            output: ModelOutput = self._runner(self._to_input(images))
         return output
+
+    def set_speed(self, decoder_layers: int | None = None, num_queries: int | None = None) -> None:
+        """Run fewer decoder layers or queries from the next call on; None leaves them.
+
+        Raises:
+            UsageError: the network has fewer layers.
+        """
+        for network in (self.network, self._runner):
+            network.set_speed(decoder_layers, num_queries)
+
+    @torch.inference_mode()
+    def detect_at_every_speed(
+        self,
+        images: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        num_queries: Iterable[int],
+        max_det: int = 300,
+    ) -> dict[tuple[int, int], list[Detections]]:
+        """What `detect` returns with each number of decoder layers in use and of queries.
+
+        Backbone and encoder run once, the decoder once per number of queries.
+
+        Args:
+            images: as in `detect`.
+            sizes_hw: likewise.
+            num_queries: numbers of queries; the last one stays in use.
+            max_det: most detections per image.
+
+        Returns:
+            Detections per image, on the CPU, by (decoder layers, queries).
+        """
+        found, decoder = {}, self._runner.decoder
+        with self._precision():
+            maps = self._runner.encoder(self._runner.backbone(self._to_input(images)))
+            memory = decoder.project(maps)
+            for queries in num_queries:
+                self.set_speed(num_queries=queries)
+                for depth, output in enumerate(decoder.at_every_depth(*memory), start=1):
+                    ranked = top_detections(ModelOutput(*output), sizes_hw, max_det)
+                    found[depth, queries] = [one.to("cpu") for one in ranked]
+        return found
+
+    def _to_input(self, images: Tensor) -> Tensor:
+        return images.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _precision(self) -> torch.autocast:
+        """Autocast to 16 bits, if chosen."""
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
 
 
 def build_network(

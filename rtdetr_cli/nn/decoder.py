@@ -81,13 +81,31 @@ class RTDETRDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor], targets: list[Target] | None = None) -> ModelOutput:
         """Three maps (B, C_in, H, W) to predictions; `targets` add denoising in training."""
+        memory, sizes_hw = self.project(maps)
+        queries = self.select_queries(memory, sizes_hw)
+        if self.training:
+            return self._train(queries, memory, sizes_hw, targets)
+        content, boxes = self._infer(queries, memory, sizes_hw)[-1]
+        return ModelOutput(self.dec_score_head[self.eval_layers - 1](content), boxes)
+
+    def at_every_depth(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> list[Prediction]:
+        """What `forward` outputs with 1, 2, ... `eval_layers` decoder layers (section 4.4).
+
+        The layers of a shallower decoder are the first ones of a deeper decoder, each with its own
+        heads, so one pass has the outputs of all. In eval mode only.
+        """
+        layers = self._infer(self.select_queries(memory, sizes_hw), memory, sizes_hw)
+        heads = self.dec_score_head[: self.eval_layers]
+        return [
+            Prediction(head(content), boxes)
+            for head, (content, boxes) in zip(heads, layers, strict=True)
+        ]
+
+    def project(self, maps: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Three maps (B, C_in, H, W) to the memory (B, N, C), and the height and width of each."""
         projected = [project(x) for project, x in zip(self.input_proj, maps, strict=True)]
         sizes_hw = [(x.shape[-2], x.shape[-1]) for x in projected]
-        memory = torch.cat([x.flatten(2).transpose(1, 2) for x in projected], dim=1)  # (B, N, C)
-        queries = self.select_queries(memory, sizes_hw)
-        if not self.training:
-            return self._infer(queries, memory, sizes_hw)
-        return self._train(queries, memory, sizes_hw, targets)
+        return torch.cat([x.flatten(2).transpose(1, 2) for x in projected], dim=1), sizes_hw
 
     def select_queries(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> Queries:
         """Select the cells with the best class score as queries (RT-DETR section 4.3).
@@ -108,12 +126,15 @@ class RTDETRDecoder(nn.Module):
 
     def _infer(
         self, queries: Queries, memory: Tensor, sizes_hw: list[tuple[int, int]]
-    ) -> ModelOutput:
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Content (B, Q, C) and boxes (B, Q, 4) after each of the layers in use."""
+        layers = []
         content, boxes = queries.content, queries.boxes_logit.sigmoid()
         for index in range(self.eval_layers):
             content = self._decode(index, content, boxes, memory, sizes_hw)
             boxes = refine(self.dec_bbox_head[index](content), boxes)
-        return ModelOutput(self.dec_score_head[self.eval_layers - 1](content), boxes)
+            layers.append((content, boxes))
+        return layers
 
     def _train(
         self,

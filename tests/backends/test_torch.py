@@ -52,3 +52,24 @@ def test_devices_are_parsed():
     count = torch.cuda.device_count()
     with pytest.raises(BackendError, match=f"PyTorch sees {count} CUDA devices"):
         choose_device(str(count))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_detections_at_every_speed_are_those_of_each_speed_alone(tiny_config, set_cpu, half):
+    """Bit for bit: every setting computes the same operations on the same shapes."""
+    set_cpu("avx512_bf16")
+    torch.manual_seed(0)
+    weights = RTDETRNetwork(tiny_config, 2).state_dict()
+    checkpoint = Checkpoint(tiny_config, NAMES, weights)
+    images, sizes_hw = torch.rand(2, 3, 64, 96), [(10, 20), (64, 96)]
+    detector = torch_detector(checkpoint, "cpu", half=half)
+    found = detector.detect_at_every_speed(images, sizes_hw, (4, 20), max_det=30)
+    assert found.keys() == {(layers, queries) for layers in (1, 2, 3) for queries in (4, 20)}
+    for (layers, queries), together in found.items():
+        detector.set_speed(layers, queries)
+        alone = detector.detect(images, sizes_hw, max_det=30)
+        for one, other in zip(together, alone, strict=True):
+            assert len(one) == min(2 * queries, 30)
+            assert torch.equal(one.boxes_xyxy, other.boxes_xyxy)
+            assert torch.equal(one.scores, other.scores)
+            assert torch.equal(one.labels, other.labels)

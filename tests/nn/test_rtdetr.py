@@ -209,3 +209,16 @@ def test_denoising_leaves_the_real_queries_untouched(network, images):
     with_targets, without = network(images, targets), network(images)
     torch.testing.assert_close(with_targets.pred_boxes, without.pred_boxes, rtol=0, atol=1e-12)
     torch.testing.assert_close(with_targets.pred_logits, without.pred_logits, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("queries", [3, 20, 500])
+def test_one_pass_has_the_outputs_of_every_depth(network, images, queries):
+    network.set_speed(num_queries=queries)
+    memory = network.decoder.project(network.encoder(network.backbone(images)))
+    depths = network.decoder.at_every_depth(*memory)
+    assert len(depths) == 3
+    for layers, (logits, boxes) in enumerate(depths, start=1):
+        network.set_speed(decoder_layers=layers)
+        alone = network(images)
+        assert torch.equal(logits, alone.pred_logits)
+        assert torch.equal(boxes, alone.pred_boxes)

@@ -20,6 +20,7 @@ from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.modes import MODES, InfoSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.shared import Settings
+from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callback, Callbacks
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from rtdetr_cli.engine.benchmarking.rows import Row
     from rtdetr_cli.engine.summary import Summary
+    from rtdetr_cli.engine.tradeoff import Tradeoff
     from rtdetr_cli.engine.training.events import TrainState
     from rtdetr_cli.engine.val import Metrics
 
@@ -212,6 +214,13 @@ class RTDETR(OpenedModel):
 
         pairs = self._pairs(BenchmarkSettings, settings)
         return benchmark(settings_from_pairs(BenchmarkSettings, pairs))
+
+    def tradeoff(self, **settings: object) -> Tradeoff:
+        """Measure decoder layers, queries and sizes and choose; keys of `rtdetr tradeoff`."""
+        from rtdetr_cli.engine.tradeoff import tradeoff
+
+        pairs = self._pairs(TradeoffSettings, settings)
+        return tradeoff(settings_from_pairs(TradeoffSettings, pairs))
 
     def info(self, detailed: bool = False, verbose: bool = True, **settings: object) -> Summary:
         """Print and return layers, parameters, gradients and GFLOPs; keys of `rtdetr info`.

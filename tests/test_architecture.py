@@ -49,6 +49,7 @@ FOLDERS = {
         "engine.exporting",
         "engine.benchmarking",
         "engine.checking",
+        "engine.tradeoffs",
         "engine.session",
     },
     "engine.session": set(),
@@ -57,6 +58,7 @@ FOLDERS = {
     "engine.validating": set(),
     "engine.exporting": set(),
     "engine.benchmarking": {"engine.exporting"},  # it times the files that export writes
+    "engine.tradeoffs": {"engine.benchmarking"},  # it times in the same worker processes
     "backends": {"backends.onnx", "backends.openvino", "backends.tensorrt"},  # load.py opens them
     "backends.onnx": {"backends"},
     # Both are built from an ONNX graph: FORMAT_VERSION and TOP_PAIRS are those of the graph, and

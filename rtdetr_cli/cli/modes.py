@@ -12,6 +12,7 @@ from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.modes import EnvSettings, InfoSettings, ModelsSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
 
@@ -54,6 +55,13 @@ def _compare(settings: CompareSettings) -> int:
     from rtdetr_cli.engine.compare import compare
 
     compare(settings)
+    return 0
+
+
+def _tradeoff(settings: TradeoffSettings) -> int:
+    from rtdetr_cli.engine.tradeoff import tradeoff
+
+    tradeoff(settings)
     return 0
 
 
@@ -138,6 +146,14 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
             "rtdetr compare a.pt b.pt data=my.yaml",
             "rtdetr compare best.pt best.onnx data=my.yaml split=test",
             "rtdetr compare runs/val/predictions.json runs/val2/predictions.json data=my.yaml",
+        ),
+    ),
+    "tradeoff": (
+        _tradeoff,
+        (
+            "rtdetr tradeoff model=best.pt data=my.yaml",
+            "rtdetr tradeoff model=best.pt data=my.yaml imgsz=320,480 max_ms=20 export",
+            "rtdetr tradeoff model=best.pt data=my.yaml backend=onnx,openvino device=cpu",
         ),
     ),
     "info": (

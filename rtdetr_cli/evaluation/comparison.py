@@ -7,7 +7,7 @@ hard for both do not widen the interval. resampling.py computes AP; engine/compa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.image_scores import score_images
 from rtdetr_cli.evaluation.matching import Floats
 from rtdetr_cli.evaluation.metrics import Difference
-from rtdetr_cli.evaluation.resampling import METRICS, WeightedAP, nan_mean, summarize
+from rtdetr_cli.evaluation.resampling import AREAS, METRICS, WeightedAP, nan_mean, summarize
 
 CONFIDENCE = 0.95
 """Probability that an interval covers the true difference."""
@@ -125,16 +125,36 @@ def compare(a: CocoEvaluator, b: CocoEvaluator, resamples: int, seed: int) -> Co
 
 def _resampled(evaluators: list[CocoEvaluator], resamples: int, seed: int) -> list[Floats]:
     """(1 + R, A, K, T) AP of each detector; the first entry is that of the split itself."""
-    count = len(evaluators[0].image_ids)
-    rng = np.random.default_rng(seed)
     detectors = [WeightedAP(*one.tables(), one.image_ids, len(one.names)) for one in evaluators]
-    values = [[one(np.ones((1, count), np.int64))] for one in detectors]
-    step = max(1, min(200, _CHUNK // max(count, 1)))
-    for start in range(0, resamples, step):
-        weights = rng.multinomial(count, np.full(count, 1 / count), min(step, resamples - start))
+    values: list[list[Floats]] = [[] for _ in detectors]
+    for weights in _draw(len(evaluators[0].image_ids), resamples, seed):
         for one, parts in zip(detectors, values, strict=True):
             parts.append(one(weights))
     return [np.concatenate(parts) for parts in values]
+
+
+def resampled_ap(evaluator: CocoEvaluator, resamples: int, seed: int) -> Floats:
+    """AP of the split itself, then of each resample; nan where no box counts.
+
+    The same seed draws the same images, so that two detectors can be compared draw by draw.
+
+    Returns:
+        (1 + R,).
+    """
+    ids, num_classes = evaluator.image_ids, len(evaluator.names)
+    detector = WeightedAP(*evaluator.tables(), ids, num_classes, AREAS[:1])
+    parts = [detector(weights) for weights in _draw(len(ids), resamples, seed)]
+    values = np.concatenate(parts)
+    return nan_mean(values.reshape(len(values), -1))
+
+
+def _draw(count: int, resamples: int, seed: int) -> Iterator[Ints]:
+    """Weights of the images, some resamples at a time; the first is the split itself."""
+    rng = np.random.default_rng(seed)
+    yield np.ones((1, count), np.int64)
+    step = max(1, min(200, _CHUNK // max(count, 1)))
+    for start in range(0, resamples, step):
+        yield rng.multinomial(count, np.full(count, 1 / count), min(step, resamples - start))
 
 
 def _differences(names: Sequence[str], a: Floats, b: Floats, num_images: int) -> list[Difference]:

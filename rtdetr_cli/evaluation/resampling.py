@@ -7,6 +7,7 @@ K classes, A areas, T IoU thresholds, D detections, E detections that match a bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,14 @@ class Events(NamedTuple):
 class WeightedAP:
     """COCO's AP of one detector as a function of the weights of the images."""
 
-    def __init__(self, found: Found, truth: Truth, image_ids: Ints, num_classes: int) -> None:
+    def __init__(
+        self,
+        found: Found,
+        truth: Truth,
+        image_ids: Ints,
+        num_classes: int,
+        areas: Sequence[tuple[float, float]] = AREAS,
+    ) -> None:
         """Match the detections.
 
         Args:
@@ -65,12 +73,13 @@ class WeightedAP:
             truth: the boxes.
             image_ids: (I,) ascending.
             num_classes: K.
+            areas: limits of the A areas.
         """
         found = keep_best_per_class(found, MAX_DETECTIONS)
         pairs = overlapping_pairs(found, truth)
         self.num_images, self.num_classes = len(image_ids), num_classes
         self._events = [
-            _events_of_area(found, truth, pairs, area, image_ids, num_classes) for area in AREAS
+            _events_of_area(found, truth, pairs, area, image_ids, num_classes) for area in areas
         ]
 
     def __call__(self, weights: Ints) -> Floats:
@@ -83,7 +92,7 @@ class WeightedAP:
             (R, A, K, T), nan where no box counts.
         """
         per_image = np.ascontiguousarray(weights.T, dtype=np.int32)
-        shape = (len(weights), len(AREAS), self.num_classes, len(IOU_THRESHOLDS))
+        shape = (len(weights), len(self._events), self.num_classes, len(IOU_THRESHOLDS))
         values = np.full(shape, np.nan)
         for area, classes in enumerate(self._events):
             for index, events in enumerate(classes):

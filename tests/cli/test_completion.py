@@ -47,7 +47,7 @@ def candidates(tmp_path, capsys):
 def test_bash_completes_modes_keys_values_and_files(candidates):
     assert set(candidates("rtdetr", "")) == {"detect", "checks", *MODES, *COMMANDS}
     assert candidates("rtdetr", "pr") == ["predict"]
-    assert candidates("rtdetr", "detect", "tr") == ["train"]
+    assert candidates("rtdetr", "detect", "trai") == ["train"]
     assert set(candidates("rtdetr", "val", "")) == {
         f"{k}=" for k in [*field_types(MODES["val"]), "cfg"]
     }

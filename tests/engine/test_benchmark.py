@@ -16,6 +16,7 @@ from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.engine.benchmarking import rows
+from rtdetr_cli.engine.benchmarking import worker as worker_module
 from rtdetr_cli.engine.benchmarking.rows import Row, chosen_formats
 from rtdetr_cli.engine.benchmarking.timing import Worker
 from rtdetr_cli.engine.benchmarking.worker import serve
@@ -88,6 +89,23 @@ def test_a_worker_opens_a_file_and_serves_requests(tiny_yaml):
     assert ready["ready"].startswith("tiny, PyTorch")
     assert [len(one["times_ms"]) for one in timed] == [3, 1]
     assert all(time > 0 for one in timed for time in one["times_ms"])
+
+
+def test_a_worker_changes_size_and_speed_on_request(tiny_yaml, monkeypatch):
+    seen = []
+
+    def time_calls(detector, images, calls):
+        decoder = detector._runner.decoder
+        seen.append((tuple(images.shape), decoder.eval_layers, decoder.num_queries))
+        return [1.0] * calls
+
+    monkeypatch.setattr(worker_module, "time_calls", time_calls)
+    one = {"batch": 1, "calls": 1}
+    requests = [{**OPENED, "model": str(tiny_yaml), "size_hw": None}]
+    requests += [one | {"size_hw": [32, 64], "speed": [2, 7]}, one | {"size_hw": [64, 64]}]
+    lines = "".join(json.dumps(request) + "\n" for request in requests)
+    serve(io.StringIO(lines), io.StringIO())
+    assert seen == [((1, 3, 32, 64), 2, 7), ((1, 3, 64, 64), 2, 7)]
 
 
 def test_a_worker_that_cannot_open_its_file_reports_why(tmp_path):

@@ -12,7 +12,7 @@ import torch
 
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.evaluation.coco import CocoEvaluator
-from rtdetr_cli.evaluation.comparison import compare, interval
+from rtdetr_cli.evaluation.comparison import compare, interval, resampled_ap
 
 BOX = torch.tensor([[10.0, 10, 50, 50]])
 NO_CLASS = torch.zeros(1, dtype=torch.int64)
@@ -123,3 +123,16 @@ def test_the_interval_covers_the_true_difference_in_95_of_100_trials():
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     share = float(printed.split(": ")[1].split(" %")[0])
     assert 91 < share < 99
+
+
+def test_resampled_ap_has_the_draws_of_compare():
+    """The same seed draws the same images for each detector, in `compare` and alone."""
+    a = evaluator_of([number % 3 > 0 for number in range(60)])
+    b = evaluator_of([True] * 60)
+    drawn_a, drawn_b = (resampled_ap(one, 300, seed=5) for one in (a, b))
+    assert drawn_a.shape == (301,)
+    assert drawn_a[0] == pytest.approx(a.compute().stats["AP"], abs=1e-12)
+    found = compare(a, b, 300, seed=5).metrics[0]
+    change = drawn_b - drawn_a
+    assert (change[0], *interval(change[1:], 60)) == (found.difference, found.low, found.high)
+    assert np.isnan(resampled_ap(evaluator_of([False] * 9, boxes=False), 100, seed=0)).all()

@@ -6,10 +6,6 @@ runs worker.py.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -18,6 +14,7 @@ import numpy as np
 
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.core.console import progress
+from rtdetr_cli.engine.benchmarking.process import WorkerProcess
 from rtdetr_cli.engine.benchmarking.rows import Row
 
 CALLS_PER_TURN = 5
@@ -80,12 +77,7 @@ class Worker:
         self.peak_bytes: int | None = None
         if row.reason:
             return
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "rtdetr_cli.engine.benchmarking.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process = WorkerProcess()
         self._request(
             {
                 "model": row.path,
@@ -106,18 +98,11 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         if hasattr(self, "_process"):
-            self._process.communicate()
+            self._process.close()
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request and wait for its reply; a failure becomes the row's reason."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin
-        assert stdout
-        with suppress(BrokenPipeError):  # then the reply is empty too
-            stdin.write(json.dumps(request) + "\n")
-            stdin.flush()
-        line = stdout.readline()
-        reply: dict[str, Any] = json.loads(line) if line else {"error": "its process died"}
+        reply = self._process.ask(request)
         if "error" in reply:
             self.row = replace(self.row, reason=reply["error"])
         return reply

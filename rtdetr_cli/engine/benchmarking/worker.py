@@ -1,8 +1,9 @@
-"""A worker process of `rtdetr benchmark`: opens one file and times it on request.
+"""A worker process of `rtdetr benchmark` and `tradeoff`: opens one file and times it on request.
 
 `python -m rtdetr_cli.engine.benchmarking.worker` reads one line of JSON (model, device, half,
 timeout, size_hw) and writes `{"ready": ...}`; for each further line `{"batch": B, "calls": N}` it
-writes N times and its peak memory. timing.py sends the requests.
+writes N times and its peak memory. A line may have another `size_hw`, and for weights
+`"speed": [decoder_layers, num_queries]`. process.py sends the requests.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import IO, Any
 import torch
 
 from rtdetr_cli.backends.load import Detector, load_detector
+from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.errors import RTDETRError
 from rtdetr_cli.core.memory import peak_memory
 
@@ -45,7 +47,10 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
     generator = torch.Generator().manual_seed(0)
     for line in requests:
         request = json.loads(line)
-        images = torch.rand(request["batch"], 3, *first["size_hw"], generator=generator)
+        size_hw = request.get("size_hw", first["size_hw"])
+        images = torch.rand(request["batch"], 3, *size_hw, generator=generator)
+        if "speed" in request and isinstance(detector, TorchDetector):
+            detector.set_speed(*request["speed"])
         try:
             times_ms = time_calls(detector, images, request["calls"])
         except RTDETRError as error:

@@ -229,6 +229,7 @@ def test_every_mode_is_listed() -> None:
         "export",
         "benchmark",
         "compare",
+        "tradeoff",
         "info",
         "convert",
         "check",

@@ -1,0 +1,1 @@
+"""Everything that `rtdetr tradeoff` needs: settings and rows, AP, latency."""

@@ -13,6 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,12 +76,32 @@ def read_image(path: str | Path) -> Pixels:
         return to_rgb(image)
 
 
-def read_image_size(path: str | Path) -> tuple[int, int]:
-    """Read (height, width) of the upright image from its header alone."""
+class ImageHeader(NamedTuple):
+    """What the header of an image says.
+
+    Attributes:
+        format: as Pillow names it: JPEG, PNG, MPO...
+        size_hw: height and width of the upright image, pixels.
+        orientation: of EXIF, 1 is upright.
+    """
+
+    format: str
+    size_hw: tuple[int, int]
+    orientation: int
+
+
+def read_header(path: str | Path) -> ImageHeader:
+    """Read the header of an image, without its pixels; raises as `read_image`."""
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
-        return (width, height) if turned else (height, width)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        size_hw = (width, height) if orientation in _TURNED else (height, width)
+        return ImageHeader(image.format or "", size_hw, orientation)
+
+
+def read_image_size(path: str | Path) -> tuple[int, int]:
+    """Read (height, width) of the upright image from its header alone."""
+    return read_header(path).size_hw
 
 
 def is_animated(path: str | Path) -> bool:
@@ -94,8 +115,7 @@ def is_animated(path: str | Path) -> bool:
 
 def is_turned(path: str | Path) -> bool:
     """Whether the EXIF data of an image exchange its width and height."""
-    with _opened(path) as image:
-        return image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
+    return read_header(path).orientation in _TURNED
 
 
 def to_rgb(image: Image.Image) -> Pixels:

@@ -81,9 +81,9 @@ def _dataset(
     # With wrong ids, what follows has no meaning.
     problems.raise_if_any(f"{json_path}: ", is_fatal=True)
     images = _with_paths(entries, folders, json_path, problems)
-    truth = _Truth(names, categories, images, problems)
+    truth = _Truth(names, categories, images, problems, f"{json_path}: annotations[")
     for number, entry in enumerate(content["annotations"]):
-        truth.add(f"annotations[{number}]", entry)
+        truth.add(number, entry)
     problems.raise_if_any(f"{json_path}: ")
     return replace(truth.dataset(), findings=problems.findings(f"{json_path}: "))
 
@@ -211,6 +211,7 @@ class _Truth:
     categories: dict[Id, str]
     images: dict[Id, tuple[ImageEntry, Path]]
     problems: Problems
+    source: str
     annotations: list[Json] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -231,10 +232,11 @@ class _Truth:
         self._category_number = _numbers(self.categories)
         self._label_of = {name: index for index, name in self.names.items()}
 
-    def add(self, where: str, entry: object) -> None:
+    def add(self, number: int, entry: object) -> None:
         """Add one annotation."""
+        where = f"annotations[{number}]"
         try:
-            self._add(where, parse_annotation(entry))
+            self._add(number, parse_annotation(entry))
         except LabelError as error:
             key = as_id(entry.get("image_id")) if isinstance(entry, dict) else None
             if key in self.images:
@@ -243,7 +245,8 @@ class _Truth:
             else:
                 self.problems.add(error.kind, where, str(error))
 
-    def _add(self, where: str, found: Annotation) -> None:
+    def _add(self, number: int, found: Annotation) -> None:
+        where = f"annotations[{number}]"
         if found.image_id not in self.images:
             what = f": image_id {found.image_id} is not among the images"
             raise LabelError(what, "annotation-without-image")
@@ -265,7 +268,8 @@ class _Truth:
             box = found.bbox
         else:
             corners, box = self._inside(where, found.bbox, size_hw)
-            self._boxes_of[found.image_id].append(LabelledBox(label, corners, found.iscrowd))
+            one = LabelledBox(label, corners, found.iscrowd, number)
+            self._boxes_of[found.image_id].append(one)
         self.annotations.append(
             {
                 "id": found.id,
@@ -310,11 +314,10 @@ class _Truth:
 
     def dataset(self) -> DetectionDataset:
         """The split of all images that are not left out."""
-        records = [
-            self._record(key, path)
-            for key, (_, path) in self.images.items()
-            if self.problems.keeps(path)
-        ]
+        skipped, records = self.problems.skipped, []
+        for key, (_, path) in self.images.items():
+            if path not in skipped:
+                records.append(self._record(key, path))
         kept = {record.image_id for record in records}
         annotations = [one for one in self.annotations if one["image_id"] in kept]
         _number_annotations(annotations, self.problems)
@@ -324,14 +327,18 @@ class _Truth:
             records,
             self.problems.notes(),
             annotations,
-            self.problems.skipped,
+            skipped,
             _texts(self._image_number),
             _texts(self._category_number),
         )
 
     def _record(self, key: Id, path: Path) -> Record:
         return make_record(
-            self._image_number[key], path, self._size_of[key], self._boxes_of.get(key, [])
+            self._image_number[key],
+            path,
+            self._size_of[key],
+            self._boxes_of.get(key, []),
+            self.source,
         )
 
     def _category_ids(self) -> list[int]:

@@ -5,6 +5,7 @@ The readers are yolo.py, coco.py, voc.py and shapes.py; splits.py chooses one.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +42,8 @@ class Record:
         boxes_xyxy: (N, 4) float32 pixels, inside the image, with an area.
         labels: (N,) int64, class indices 0..K-1.
         iscrowd: (N,) bool, regions with many objects, not trained on.
+        places: (N,) int64, line, object or annotation of each box.
+        source: text before a place: `labels/7.txt:`, `7.xml: object `, `a.json: annotations[`.
     """
 
     path: Path
@@ -49,6 +52,12 @@ class Record:
     boxes_xyxy: Floats
     labels: Ints
     iscrowd: Bools
+    places: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    source: str = ""
+
+    def place_of(self, box: int) -> str:
+        """Where a box was read, e.g. `labels/7.txt:3`."""
+        return f"{self.source}{self.places[box]}{']' * self.source.endswith('[')}"
 
 
 @dataclass(frozen=True)
@@ -157,15 +166,20 @@ def read_text(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> str | None:
 
 
 class LabelledBox(NamedTuple):
-    """One box: class index, (left, top, right, bottom) in pixels, and whether it is a crowd."""
+    """One box: class index, (left, top, right, bottom) in pixels, whether it is a crowd, place."""
 
     label: int
     corners: list[float]
     crowd: bool = False
+    place: int = 0
 
 
 def make_record(
-    image_id: int, path: Path, size_hw: tuple[int, int], boxes: list[LabelledBox]
+    image_id: int,
+    path: Path,
+    size_hw: tuple[int, int],
+    boxes: list[LabelledBox],
+    source: str = "",
 ) -> Record:
     """Make the record of an image; its boxes are clipped to it."""
     height, width = size_hw
@@ -177,6 +191,8 @@ def make_record(
         boxes_xyxy=corners.clip(0, [width, height, width, height]).astype(np.float32),
         labels=np.array([box.label for box in boxes], np.int64),
         iscrowd=np.array([box.crowd for box in boxes], bool),
+        places=np.array([box.place for box in boxes], np.int64),
+        source=source,
     )
 
 
@@ -194,7 +210,8 @@ def read_sizes(images: list[Path], problems: Problems) -> list[tuple[int, int] |
     sizes: list[tuple[int, int] | None] = []
     for image, size in zip(images, found, strict=True):
         if isinstance(size, DataError):  # reported here, in the order of the images
-            kind = "image-unreadable" if image.exists() else "image-missing"
+            exists = os.path.exists(image)  # noqa: PTH110  (never raises, whatever the name)
+            kind = "image-unreadable" if exists else "image-missing"
             problems.reject(image, kind, str(image), str(size).removeprefix(f"{image}: "))
         sizes.append(None if isinstance(size, DataError) else size)
     return sizes

@@ -7,6 +7,7 @@ has the table of all ids.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rtdetr_cli.core.findings import MAX_EXAMPLES, Example, Finding, Severity
@@ -62,6 +63,16 @@ def merge(findings: Iterable[Finding]) -> list[Finding]:
         )
         for (kind, severity, splits), parts in joined.items()
     ]
+
+
+def ranked(findings: Iterable[Finding]) -> list[Finding]:
+    """The worst first; one finding for splits that have the same in the same files."""
+    splits: dict[Finding, tuple[str, ...]] = {}
+    for one in findings:
+        key = replace(one, splits=())
+        splits[key] = tuple(dict.fromkeys((*splits.get(key, ()), *one.splits)))
+    joined = [replace(key, splits=where) for key, where in splits.items()]
+    return sorted(joined, key=lambda one: list(Severity).index(one.severity))
 
 
 _ERROR, _WARNING, _NOTE = Severity

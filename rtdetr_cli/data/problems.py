@@ -62,7 +62,7 @@ class Problems:
         errors: the first MAX_LISTED errors.
         count: number of errors.
         mended: corrected problems: first location and count.
-        skipped: images left out by bad_images=skip, and the reason.
+        skipped: images left out, and the reason.
     """
 
     bad_images: str | None = None
@@ -71,7 +71,6 @@ class Problems:
     mended: dict[str, tuple[str, int]] = field(default_factory=dict)
     skipped: dict[Path, str] = field(default_factory=dict)
     _of_images: int = 0
-    _not_opened: set[Path] = field(default_factory=set)
     _places: defaultdict[str, _Places] = field(default_factory=lambda: defaultdict(_Places))
 
     def add(self, kind: str, where: str, what: str, image: Path | None = None) -> None:
@@ -97,12 +96,8 @@ class Problems:
             return
         self.add(kind, where, what, None if kind in _NOT_OPENED else image)
         self._of_images += 1
-        if kind in _NOT_OPENED:
-            self._not_opened.add(image)
-
-    def keeps(self, image: Path) -> bool:
-        """Whether an image is to be used, as far as is known."""
-        return image not in self.skipped and image not in self._not_opened
+        if kind in _NOT_OPENED and self.bad_images == "report":
+            self.skipped[image] = _sentence(where, what)
 
     def mend(self, kind: str, where: str, what: str, count: int = 1) -> None:
         """Record a corrected problem; `what` is the note on all of its kind."""

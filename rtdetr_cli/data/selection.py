@@ -201,4 +201,5 @@ def _filter(record: Record, kept: Bools) -> Record:
         boxes_xyxy=record.boxes_xyxy[kept],
         labels=record.labels[kept],
         iscrowd=record.iscrowd[kept],
+        places=record.places[kept],
     )

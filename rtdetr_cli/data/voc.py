@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -72,8 +73,10 @@ def read_voc(
         root, stem = stems[number]
         image = _Annotated(images[number], root / "Annotations" / f"{stem}.xml", size_hw or (1, 1))
         boxes = _read_boxes(image, index_of, problems) if size_hw else []
-        if problems.keeps(image.path):
-            records.append(make_record(number + 1, image.path, image.size_hw, boxes))
+        if image.path not in problems.skipped:
+            records.append(
+                make_record(number + 1, image.path, image.size_hw, boxes, f"{image.xml}: object ")
+            )
     problems.raise_if_any()
     return DetectionDataset(
         names,
@@ -144,7 +147,8 @@ def _read_boxes(
     try:
         root = _parse(image.xml)
     except DataError as error:
-        kind = "label-unreadable" if image.xml.exists() else "label-missing"
+        exists = os.path.exists(image.xml)  # noqa: PTH110  (never raises, whatever the name)
+        kind = "label-unreadable" if exists else "label-missing"
         what = str(error).removeprefix(f"{image.xml}: ")
         problems.reject(image.path, kind, str(image.xml), what)
         return []
@@ -165,7 +169,7 @@ def _read_boxes(
             continue
         difficult = node.findtext("difficult", "0").strip() == "1"
         # VOC names the first and the last pixel, counted from 1 (as Detectron2 reads it).
-        box = LabelledBox(index_of[name], [left - 1, top - 1, right, bottom], difficult)
+        box = LabelledBox(index_of[name], [left - 1, top - 1, right, bottom], difficult, number)
         key = (name, *box.corners)
         if key in boxes:
             problems.mend("box-repeated", where, "objects that repeat dropped")

@@ -51,8 +51,12 @@ def read_yolo(
     parser = _Parser(len(names), keypoint_columns, problems)
     for number, size_hw in enumerate(read_sizes(images, problems)):
         boxes = parser.read(images[number], label_paths[number], size_hw or (1, 1))
-        if problems.keeps(images[number]):
-            records.append(make_record(number + 1, images[number], size_hw or (1, 1), boxes))
+        if images[number] not in problems.skipped:
+            records.append(
+                make_record(
+                    number + 1, images[number], size_hw or (1, 1), boxes, f"{label_paths[number]}:"
+                )
+            )
     problems.raise_if_any()
     return DetectionDataset(
         names,
@@ -147,7 +151,7 @@ class _Parser:
                 self.problems.mend("box-repeated", where, "rows that repeat dropped")
             else:
                 corners = [left * width, top * height, right * width, bottom * height]
-                found[key] = LabelledBox(label, corners)
+                found[key] = LabelledBox(label, corners, place=number)
         return list(found.values())
 
     def _lines(self, image: Path, path: Path) -> list[str]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from rtdetr_cli.config.settings.check import CheckSettings
+from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.findings import Finding, Severity
+from rtdetr_cli.data.checks.files import check_images, check_label_files
+from rtdetr_cli.data.checks.labels import check_labels
+from rtdetr_cli.data.checks.splits import check_splits
+from rtdetr_cli.data.kinds import ranked
 from rtdetr_cli.engine.checking.opened import open_all
 from rtdetr_cli.engine.checking.output import print_json, print_text, summary
 
@@ -22,8 +27,11 @@ def check(settings: CheckSettings) -> list[Finding]:
         DataError: the data set is not found or cannot be downloaded.
     """
     splits, findings = open_all(settings)
-    order = list(Severity)
-    findings.sort(key=lambda finding: order.index(finding.severity))
+    findings += check_images(splits)
+    findings += check_label_files(splits)
+    findings += check_labels(splits, size_hw(settings.imgsz), settings.num_queries)
+    findings += check_splits(splits)
+    findings = ranked(findings)
     if settings.json:
         print_json(settings.data, splits, findings)
     else:

@@ -109,7 +109,7 @@ def test_with_report_only_fatal_errors_are_raised_and_images_that_open_are_kept(
     problems.reject(Path("a.png"), "class-unknown", "a.txt:3", "class 7")
     problems.reject(Path("b.png"), "image-unreadable", "b.png", "empty")
     problems.raise_if_any()
-    assert (problems.keeps(Path("a.png")), problems.keeps(Path("b.png"))) == (True, False)
+    assert problems.skipped == {Path("b.png"): "b.png: empty"}
     with pytest.raises(DataError, match=r"^a\.txt:3: class 7 \(and 1 more error\)") as caught:
         problems.raise_if_any(is_fatal=True)
     assert [one.id for one in caught.value.findings] == ["class-unknown", "image-unreadable"]

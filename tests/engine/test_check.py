@@ -39,9 +39,9 @@ def test_every_error_is_printed_with_its_place_and_the_command_fails(broken, cap
     assert run(["check", f"data={broken}"]) == 3
     printed = capsys.readouterr()
     for line, kind in ((1, "class-unknown"), (2, "label-malformed"), (3, "box-not-finite")):
-        assert f"Error {kind} (train): 1. " in printed.out
+        assert f"Error {kind} (train, val): 1. " in printed.out
         assert f"a.txt:{line}: " in printed.out
-    assert printed.err.startswith(f"Error: {broken}: 6 errors, ")
+    assert printed.err.startswith(f"Error: {broken}: 3 errors, ")
 
 
 def test_json_has_all_findings_the_worst_first(broken, capsys):
@@ -51,7 +51,9 @@ def test_json_has_all_findings_the_worst_first(broken, capsys):
     assert [order.index(one["severity"]) for one in findings] == sorted(
         order.index(one["severity"]) for one in findings
     )
-    (one,) = (one for one in findings if (one["id"], one["splits"]) == ("class-unknown", ["train"]))
+    (one,) = (
+        one for one in findings if (one["id"], one["splits"]) == ("class-unknown", ["train", "val"])
+    )
     assert one["count"] == 1
     assert one["examples"][0]["where"].endswith("labels/a.txt:1")
     assert one["examples"][0]["what"] == "class 7 is out of range, expected 0..1"

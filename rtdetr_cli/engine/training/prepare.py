@@ -25,6 +25,7 @@ from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.training.compiled import compile_network
 from rtdetr_cli.engine.training.initial_weights import initial_network
+from rtdetr_cli.engine.training.label_warnings import warn_of_labels
 from rtdetr_cli.engine.training.launch import check_shares, worker_device
 from rtdetr_cli.engine.training.loggers import Loggers
 from rtdetr_cli.engine.training.precision import choose_precision
@@ -71,6 +72,9 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     torch.manual_seed(settings.seed)
     network, is_pretrained, licence = initial_network(settings, train_split.names, stopped)
     check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
+    splits = {"train": train_split, "val": val_split}
+    num_queries = network.config.decoder.num_queries
+    warn_of_labels(settings.data or "", splits, preprocessing.size_hw, num_queries)
     settings = with_batch(settings, network, is_pretrained, train_split, device)
     steps = num_groups(
         num_batches(len(train_split), settings.batch, world_size()), settings.accumulate

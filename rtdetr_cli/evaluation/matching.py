@@ -44,6 +44,16 @@ class Truth:
     crowd: NDArray[np.bool_]
     areas: Floats
 
+    def keep(self, index: Ints | NDArray[np.bool_]) -> Truth:
+        """Select boxes by a mask or by indices."""
+        return Truth(
+            self.images[index],
+            self.classes[index],
+            self.boxes_xywh[index],
+            self.crowd[index],
+            self.areas[index],
+        )
+
 
 @dataclass(frozen=True)
 class Found:
@@ -139,7 +149,7 @@ def match(found: Found, truth: Truth, any_class: bool = False) -> Ints:
 
 
 class Pairs(NamedTuple):
-    """Detections and boxes of one image that overlap by IOU_THRESHOLD or more.
+    """Detections and boxes of one image that overlap.
 
     Attributes:
         detections: (P,) indices of detections.
@@ -237,8 +247,10 @@ def _group(images: Ints, classes: Ints) -> Ints:
     return places * (1 + int(classes.max(initial=0))) + classes
 
 
-def overlapping_pairs(found: Found, truth: Truth, any_class: bool = False) -> Pairs:
-    """All pairs of one image (and one class, unless `any_class`) with IoU >= 0.5."""
+def overlapping_pairs(
+    found: Found, truth: Truth, any_class: bool = False, min_iou: float = IOU_THRESHOLD
+) -> Pairs:
+    """All pairs of one image (and one class, unless `any_class`) with this IoU or more."""
     images = np.concatenate([found.images, truth.images])
     classes = np.concatenate([found.classes, truth.classes])
     groups = images if any_class else _group(images, classes)
@@ -263,7 +275,7 @@ def _close_pairs(
     offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     detections, boxes = order[np.repeat(first, counts) + offsets], np.repeat(boxes, counts)
     ious = _iou(found.boxes_xywh[detections], truth.boxes_xywh[boxes], truth.crowd[boxes])
-    close = ious >= IOU_THRESHOLD
+    close = ious >= min_iou
     close &= ~truth.crowd[boxes] | (found.classes[detections] == truth.classes[boxes])
     return Pairs(detections[close], boxes[close], ious[close])
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.config.settings.modes import size_hw
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.config.settings.val import ValSettings
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.findings import Finding, Severity
 from rtdetr_cli.data.checks.files import check_images, check_label_files
 from rtdetr_cli.data.checks.labels import check_labels
 from rtdetr_cli.data.checks.splits import check_splits
 from rtdetr_cli.data.kinds import ranked
+from rtdetr_cli.data.workers import leave_if_importing_main
+from rtdetr_cli.engine.checking.label_suspects import Suspect, as_findings, find_suspects, usable
 from rtdetr_cli.engine.checking.opened import open_all
-from rtdetr_cli.engine.checking.output import print_json, print_text, summary
+from rtdetr_cli.engine.checking.output import Splits, print_json, print_text, summary
+
+DEFAULT_SPLITS = ("val", "test")
+"""Splits whose labels a model searches: it has not learned them."""
 
 
 def check(settings: CheckSettings) -> list[Finding]:
@@ -26,17 +33,61 @@ def check(settings: CheckSettings) -> list[Finding]:
     Raises:
         DataError: the data set is not found or cannot be downloaded.
     """
+    leave_if_importing_main()
     splits, findings = open_all(settings)
     findings += check_images(splits)
     findings += check_label_files(splits)
     findings += check_labels(splits, size_hw(settings.imgsz), settings.num_queries)
     findings += check_splits(splits)
+    suspects = _search_labels(settings, splits, findings) if settings.model else []
     findings = ranked(findings)
     if settings.json:
-        print_json(settings.data, splits, findings)
+        print_json(settings.data, splits, findings, suspects)
     else:
         print_text(splits, findings)
     return findings
+
+
+def _search_labels(
+    settings: CheckSettings, splits: Splits, findings: list[Finding]
+) -> list[Suspect]:
+    """Run a model over the chosen splits, and add what it finds about their labels.
+
+    Raises:
+        UsageError: the data set has none of the splits.
+        WeightsError: the model cannot be opened.
+        BackendError: its runtime or device is missing.
+    """
+    from rtdetr_cli.engine.exporting.runtime_cache import open_detector  # slow to import
+    from rtdetr_cli.engine.val import run_detector
+
+    chosen = [
+        one for one in ((settings.split,) if settings.split else DEFAULT_SPLITS) if one in splits
+    ]
+    if not chosen:
+        raise UsageError(
+            f"check: {settings.data} has no split {' or '.join(wanted)}; model can search "
+            f"{', '.join(f'split={split}' for split in splits) or 'none'}"
+        )
+    inference = ValSettings(
+        model=settings.model,
+        imgsz=settings.imgsz if "imgsz" in settings.given else None,
+        device=settings.device,
+        batch=settings.batch,
+        workers=settings.workers,
+    )
+    detector = open_detector(inference)
+    say(f"{detector.description}; searching the labels of {' and '.join(chosen)}")
+    suspects: list[Suspect] = []
+    for split in chosen:
+        dataset = usable(splits[split], split, findings)
+        found = run_detector(inference, detector, dataset)
+        more, differing = find_suspects(split, dataset, found, detector.names)
+        suspects += more
+        findings += differing
+    suspects.sort(key=lambda one: -one.score)
+    findings += as_findings(suspects)
+    return suspects
 
 
 def refuse(settings: CheckSettings, findings: list[Finding]) -> None:

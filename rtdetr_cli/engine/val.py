@@ -46,6 +46,7 @@ from rtdetr_cli.engine.validating.baseline import (
 from rtdetr_cli.engine.validating.page import write_report
 from rtdetr_cli.engine.validating.prediction_file import write_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
+from rtdetr_cli.evaluation.matching import Found
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
 
 __all__ = ["Metrics", "draw_curves", "evaluate", "match_model", "print_metrics", "validate"]
@@ -156,6 +157,17 @@ def detect(settings: ValSettings, dataset: DetectionDataset) -> CocoEvaluator:
         {image: rows[np.isin(rows[:, 6], dataset.category_ids)] for image, rows in found.items()}
     )
     return evaluator
+
+
+def run_detector(settings: ValSettings, detector: Detector, dataset: DetectionDataset) -> Found:
+    """The detections in the images of a split, in the classes of the model; for `rtdetr check`."""
+    unlabelled = replace(
+        dataset, names=detector.names, category_ids=list(detector.names), annotations=[]
+    )
+    preprocessing = preprocessing_for(detector, settings.imgsz)
+    loader = EvalLoader(unlabelled, settings.batch, preprocessing, settings.workers)
+    found, _ = _detect(detector, unlabelled, ValState(loader, Callbacks()))[0].tables()
+    return found
 
 
 def evaluate(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import BadImages, ImageSize, Queries
+from rtdetr_cli.config.fields import BadImages, Batch, ImageSize, OneOf, Queries, Workers
+from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.shared import Settings
+from rtdetr_cli.core.errors import UsageError
+
+_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +18,12 @@ class CheckSettings(Settings):
     """Check a data set for problems."""
 
     mode = "check"
-    groups: ClassVar[dict[str, str]] = {"data": "Data", "imgsz": "Training", "strict": "Output"}
+    groups: ClassVar[dict[str, str]] = {
+        "data": "Data",
+        "imgsz": "Training",
+        "model": "Suspected label errors",
+        "strict": "Output",
+    }
 
     data: str
     """Data set: a name (coco8), YAML, folder or COCO json."""
@@ -28,7 +37,28 @@ class CheckSettings(Settings):
     num_queries: Queries = 300
     """Queries of the model that you want to train: images with more boxes are found."""
 
+    model: str | None = None
+    """Trained weights (.pt), a run folder or an exported file that searches for wrong labels."""
+    split: Annotated[str, OneOf(("train", "val", "test"))] | None = None
+    """Split that model searches; None: val and test, as a model agrees with what it learned."""
+    device: str | None = None
+    """Where model runs: cpu, cuda, cuda:1, mps or 0; None: cuda, then mps, then cpu."""
+    batch: Batch = _BATCH
+    """Images per batch of model; its input size is its own, or imgsz if that is given."""
+    workers: Workers | None = None
+    """Data loading processes for model, 0: none; None: one per core, at most 4."""
+
     strict: bool = False
     """Fail on warnings too, with exit code 3."""
     json: bool = False
     """Print all findings as JSON."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model is None:
+            defaults = {"split": None, "device": None, "batch": _BATCH, "workers": None}
+            unused = [key for key, value in defaults.items() if getattr(self, key) != value]
+            if unused:
+                raise UsageError(f"check: {unused[0]} has no effect without model")
+        elif is_architecture(self.model):
+            raise UsageError(f"check: {self.model} is an architecture; model needs trained weights")

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from rtdetr_cli.core.console import result, result_json, table
 from rtdetr_cli.core.findings import Example, Finding, Severity
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.engine.checking.label_suspects import Suspect
 
 Splits = dict[str, DetectionDataset]
 _NUM_SHOWN = {Severity.ERROR: 20, Severity.WARNING: 5, Severity.NOTE: 3}
 """Examples in the text output; JSON has all that a finding keeps."""
 
 
-def print_json(data: str, splits: Splits, findings: list[Finding]) -> None:
-    """Print the counts of each split and all findings to stdout."""
+def print_json(
+    data: str, splits: Splits, findings: list[Finding], suspects: Sequence[Suspect] = ()
+) -> None:
+    """Print the counts of each split, all findings and all suspected label errors to stdout."""
     content = {
         "data": data,
         "splits": {split: _counts(dataset) for split, dataset in splits.items()},
         "findings": [_as_dict(one) for one in findings],
+        "suspected_label_errors": [
+            {"id": one.kind.value, "score": one.score, "split": one.split}
+            | _example_as_dict(one.example)
+            for one in suspects
+        ],
         **{f"{one.value}s": _number(findings, one) for one in Severity},
     }
     result_json(json.dumps(content))

@@ -61,9 +61,8 @@ def _search_labels(
     from rtdetr_cli.engine.exporting.runtime_cache import open_detector  # slow to import
     from rtdetr_cli.engine.val import run_detector
 
-    chosen = [
-        one for one in ((settings.split,) if settings.split else DEFAULT_SPLITS) if one in splits
-    ]
+    wanted = (settings.split,) if settings.split else DEFAULT_SPLITS
+    chosen = [split for split in wanted if split in splits]
     if not chosen:
         raise UsageError(
             f"check: {settings.data} has no split {' or '.join(wanted)}; model can search "

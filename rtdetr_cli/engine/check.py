@@ -69,7 +69,7 @@ def _search_labels(
             f"{', '.join(f'split={split}' for split in splits) or 'none'}"
         )
     inference = ValSettings(
-        model=settings.model,
+        model=settings.model or "",
         imgsz=settings.imgsz if "imgsz" in settings.given else None,
         device=settings.device,
         batch=settings.batch,

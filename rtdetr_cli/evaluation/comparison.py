@@ -15,7 +15,7 @@ from scipy.special import ndtr, stdtrit
 
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.image_scores import score_images
-from rtdetr_cli.evaluation.matching import Floats
+from rtdetr_cli.evaluation.matching import Floats, Ints
 from rtdetr_cli.evaluation.metrics import Difference
 from rtdetr_cli.evaluation.resampling import AREAS, METRICS, WeightedAP, nan_mean, summarize
 

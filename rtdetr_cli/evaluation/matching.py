@@ -261,14 +261,19 @@ def overlapping_pairs(
     # Some boxes at a time, because the candidates of a split take more memory than its detections.
     cuts = np.flatnonzero(np.diff(np.cumsum(counts) // _CANDIDATES)) + 1
     parts = [
-        _close_pairs(found, truth, boxes, order, (first[boxes], counts[boxes]))
+        _close_pairs(found, truth, boxes, order, (first[boxes], counts[boxes]), min_iou)
         for boxes in np.split(np.arange(len(counts)), cuts)
     ]
     return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _close_pairs(
-    found: Found, truth: Truth, boxes: Ints, order: Ints, candidates: tuple[Ints, Ints]
+    found: Found,
+    truth: Truth,
+    boxes: Ints,
+    order: Ints,
+    candidates: tuple[Ints, Ints],
+    min_iou: float,
 ) -> Pairs:
     """The pairs of some boxes: `order[first : first + count]` are the candidates of each."""
     first, counts = candidates

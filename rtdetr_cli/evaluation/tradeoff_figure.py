@@ -75,8 +75,15 @@ def save_tradeoff_figure(path: Path, points: Sequence[TradeoffPoint], condition:
     _draw_front(axes, sorted((one for one in points if one.is_best), key=lambda o: o.latency_ms))
     for point in points:
         if point.is_chosen:
-            ring = {"s": 190, "facecolors": "none", "edgecolors": ACCENT, "linewidths": 1.8}
-            axes.scatter(point.latency_ms, point.ap, **ring, zorder=4, label="chosen")
+            axes.scatter(
+                *(point.latency_ms, point.ap),
+                s=190,
+                facecolors="none",
+                edgecolors=ACCENT,
+                linewidths=1.8,
+                zorder=4,
+                label="chosen",
+            )
     axes.margins(0.1)
     axes.set_xlim(left=0)
     axes.legend(loc="lower right", frameon=False, labelcolor=INK)
@@ -88,8 +95,15 @@ def _draw_front(axes: Axes, best: Sequence[TradeoffPoint]) -> None:
     latencies_ms, aps = [point.latency_ms for point in best], [point.ap for point in best]
     axes.step(latencies_ms, aps, where="post", color=ACCENT, linewidth=1, alpha=0.6)
     below, above = [p.ap - p.low for p in best], [p.high - p.ap for p in best]
-    bars = {"fmt": "none", "ecolor": ACCENT, "elinewidth": 0.8, "alpha": 0.35}
-    axes.errorbar(latencies_ms, aps, yerr=[below, above], **bars)
+    axes.errorbar(
+        latencies_ms,
+        aps,
+        yerr=[below, above],
+        fmt="none",
+        ecolor=ACCENT,
+        elinewidth=0.8,
+        alpha=0.35,
+    )
     for place, point in enumerate(best):
         axes.annotate(
             point.name,

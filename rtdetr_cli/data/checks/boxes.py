@@ -17,14 +17,14 @@ class Boxes(NamedTuple):
 
     Attributes:
         record: (N,) position of the record.
-        index: (N,) position in the record.
+        position: (N,) place in the record.
         corners: (N, 4) left, top, right, bottom in pixels.
         labels: (N,) class indices.
         size_hw: (N, 2) height and width of the image.
     """
 
     record: Ints
-    index: Ints
+    position: Ints
     corners: Floats
     labels: Ints
     size_hw: Ints
@@ -103,5 +103,5 @@ def box_example(
         )
         for position in positions
     )
-    place = record.place_of(int(boxes.index[positions[0]]))
+    place = record.place_of(int(boxes.position[positions[0]]))
     return Example(place, what, (record.path,), marked)

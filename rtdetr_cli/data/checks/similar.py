@@ -122,7 +122,8 @@ def _spectra(thumbnails: Pixels) -> tuple[Floats, Floats]:
         dctn(part.astype(np.float32), axes=(1, 2))[:, :_FREQUENCIES, :_FREQUENCIES]
         for part in np.array_split(thumbnails, len(thumbnails) // _COLUMNS + 1)
     ]
-    spectra: Floats = np.concatenate(parts) * np.hypot(count, count[:, None]).astype(np.float32)
+    weights = np.hypot(count, count[:, None]).astype(np.float32)
+    spectra: Floats = np.concatenate(parts, dtype=np.float32) * weights
     spectra /= np.maximum(np.linalg.norm(spectra, axis=(1, 2), keepdims=True), 1e-6)
     spectra[thumbnails.std(axis=(1, 2)) < _MIN_CONTRAST] = 0
     shape = (len(spectra), _FREQUENCIES * _FREQUENCIES // 2)

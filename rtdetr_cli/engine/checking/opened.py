@@ -43,5 +43,5 @@ def open_all(settings: CheckSettings) -> tuple[dict[str, DetectionDataset], list
 
 def _has(config: DatasetConfig, split: str) -> bool:
     if config.shapes is not None:
-        return getattr(config.shapes, f"num_{split}") > 0
+        return bool(getattr(config.shapes, f"num_{split}"))
     return bool(getattr(config, split))

@@ -6,7 +6,6 @@ What check calls an error, training or validation refuses; what it passes, they 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import DataError

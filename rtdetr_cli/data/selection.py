@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,7 +99,11 @@ def concatenate(parts: Sequence[DetectionDataset]) -> DetectionDataset:
             }
             annotations.append({**box, **changed})
     note = f"{len(parts)} jsons read as one split, with image ids from 1 to {len(records)}"
-    joined = make_finding("jsons-joined", (), [Example(note)])
+    joined = [make_finding("jsons-joined", (), [Example(note)])]
+    paths = Counter(path for part in parts for path in {one.path for one in part.records})
+    if twice := [path for path, count in paths.items() if count > 1]:
+        examples = [Example(str(path), images=(path,)) for path in twice]
+        joined.append(make_finding("image-under-several-ids", (), examples))
     return DetectionDataset(
         first.names,
         first.category_ids,
@@ -106,7 +111,7 @@ def concatenate(parts: Sequence[DetectionDataset]) -> DetectionDataset:
         [note, *(note for part in parts for note in part.notes)],
         annotations,
         {path: reason for part in parts for path, reason in part.skipped.items()},
-        findings=merge([joined, *(one for part in parts for one in part.findings)]),
+        findings=merge([*joined, *(one for part in parts for one in part.findings)]),
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from rtdetr_cli.core.console import progress
 from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.findings import Example, Finding
+from rtdetr_cli.core.findings import Example, Finding, Severity
 from rtdetr_cli.core.image import Pixels, has_image_name, read_header
 from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.image_cache import decode_record
@@ -20,7 +20,7 @@ from rtdetr_cli.data.kinds import make_finding
 MIN_SIDE = 32
 """Pixels; the smallest input of a network, where it sees one cell of the coarsest feature map."""
 HUGE_PIXELS = 25e6
-"""Pixels of an image; decoding takes about a quarter of a second, in every epoch."""
+"""Pixels of an image: decoding a JPEG of this size took half a second, in every epoch."""
 _SAME_FORMATS = [{"JPEG", "MPO"}, {"BMP", "DIB"}, {"PPM", "PFM"}]
 """Formats that share their suffixes."""
 MAX_FIRST_LINE = 10_000
@@ -47,8 +47,11 @@ def check_images(splits: Splits) -> list[Finding]:
     findings = []
     for split, dataset in splits.items():
         examples: defaultdict[str, list[Example]] = defaultdict(list)
+        wrong = _with_errors(dataset)
         for record in dataset.records:
             for kind, what in _problems(record, facts[record.path]):
+                if kind == "image-rotated" and record.path in wrong:
+                    continue
                 shown = () if kind == "image-damaged" else (record.path,)
                 examples[kind].append(Example(str(record.path), what, shown))
         findings += [make_finding(kind, (split,), found) for kind, found in examples.items()]
@@ -115,14 +118,21 @@ def check_label_files(splits: Splits) -> list[Finding]:
 def _without_boxes(split: str, dataset: DetectionDataset) -> list[Finding]:
     """Images without boxes; an image in YOLO format may have no label file at all."""
     examples: defaultdict[str, list[Example]] = defaultdict(list)
+    wrong = _with_errors(dataset)
     if dataset.num_boxes:  # else it is boxes-missing
         for record in dataset.records:
-            if not len(record.labels):
+            if not len(record.labels) and record.path not in wrong:
                 is_yolo = record.source.endswith(".txt:")
                 has_file = not is_yolo or Path(record.source[:-1]).is_file()
                 kind = "image-without-boxes" if has_file else "image-without-labels"
                 examples[kind].append(Example(str(record.path), images=(record.path,)))
     return [make_finding(kind, (split,), found) for kind, found in examples.items()]
+
+
+def _with_errors(dataset: DetectionDataset) -> set[Path]:
+    """Images of which a label was rejected on reading."""
+    errors = (one for one in dataset.findings if one.severity is Severity.ERROR)
+    return {path for one in errors for example in one.examples for path in example.images}
 
 
 def _if_image(path: Path) -> tuple[Path, ...]:
@@ -153,6 +163,7 @@ def _labels_alone(dataset: DetectionDataset, seen: set[Path]) -> list[Path]:
             for path in images.iterdir()
             if has_image_name(path)
         }
+        stems |= {path.stem for path in dataset.skipped}
         labels = (path for path in sorted(folder.iterdir()) if path.stem not in stems)
         found += [path for path in labels if _is_label(path)]
     return found

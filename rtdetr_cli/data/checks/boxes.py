@@ -17,14 +17,14 @@ class Boxes(NamedTuple):
 
     Attributes:
         record: (N,) position of the record.
-        position: (N,) place in the record.
+        inner: (N,) position in the record.
         corners: (N, 4) left, top, right, bottom in pixels.
         labels: (N,) class indices.
         size_hw: (N, 2) height and width of the image.
     """
 
     record: Ints
-    position: Ints
+    inner: Ints
     corners: Floats
     labels: Ints
     size_hw: Ints
@@ -35,12 +35,12 @@ def boxes_of(dataset: DetectionDataset) -> Boxes:
     records = dataset.records
     counts = np.array([len(one.labels) for one in records], np.int64)
     record = np.repeat(np.arange(len(records)), counts)
-    index = np.arange(len(record)) - np.repeat(np.cumsum(counts) - counts, counts)
+    inner = np.arange(len(record)) - np.repeat(np.cumsum(counts) - counts, counts)
     sizes = np.array([one.size_hw for one in records], np.int64).reshape(-1, 2)
     corners = np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes_xyxy for one in records)])
     labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in records)])
     kept = ~np.concatenate([np.zeros(0, bool), *(one.iscrowd for one in records)])
-    return Boxes(record[kept], index[kept], corners[kept], labels[kept], sizes[record][kept])
+    return Boxes(record[kept], inner[kept], corners[kept], labels[kept], sizes[record][kept])
 
 
 class Pairs(NamedTuple):
@@ -103,5 +103,5 @@ def box_example(
         )
         for position in positions
     )
-    place = record.place_of(int(boxes.position[positions[0]]))
+    place = record.place_of(int(boxes.inner[positions[0]]))
     return Example(place, what, (record.path,), marked)

@@ -47,7 +47,7 @@ def _near_identical(split: str, dataset: DetectionDataset, boxes: Boxes) -> list
             pair = sorted([int(pairs.first[one]), int(pairs.second[one])], reverse=True)
             record = dataset.records[int(boxes.record[pair[0]])]
             names = [dataset.names[int(boxes.labels[position])] for position in pair]
-            other = record.place_of(int(boxes.position[pair[1]])).removeprefix(record.source)
+            other = record.place_of(int(boxes.inner[pair[1]])).removeprefix(record.source)
             what = f"{names[0]}, IoU {pairs.iou[one]:.3f} with {names[1]} at {other.strip(']')}"
             examples.append(box_example(dataset, boxes, pair, what))
         if examples:

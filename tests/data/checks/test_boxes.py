@@ -26,7 +26,7 @@ def test_crowds_are_left_out_and_positions_are_kept():
         dataset([crowd, LabelledBox(1, [1, 2, 3, 4])], [], [LabelledBox(0, [0, 0, 5, 5])])
     )
     assert boxes.record.tolist() == [0, 2]
-    assert boxes.index.tolist() == [1, 0]
+    assert boxes.inner.tolist() == [1, 0]
     assert boxes.corners.tolist() == [[1, 2, 3, 4], [0, 0, 5, 5]]
     assert boxes.labels.tolist() == [1, 0]
     assert boxes.size_hw.tolist() == [[100, 200]] * 2

@@ -285,7 +285,7 @@ _BOXES = {
     "box-tiny": Kind(
         _WARNING,
         "Boxes are below two pixels at the input size, too small to be found.",
-        "Remove them, or train with a larger imgsz or on tiles.",
+        "Train with a larger imgsz or on tiles, or remove them.",
     ),
 }
 _CLASSES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from rtdetr_cli.core.findings import MAX_EXAMPLES, Example, Severity
 from rtdetr_cli.data.kinds import KINDS, MAX_LISTED, make_finding, merge
@@ -36,3 +37,9 @@ def test_findings_of_one_kind_are_joined():
     assert [(one.id, one.count) for one in joined] == [("box-clipped", 7), ("class-unknown", 1)]
     assert joined[0].examples == tuple(EXAMPLES[:2])
     assert joined[0].severity is Severity.NOTE
+
+
+def test_the_documentation_lists_every_kind_with_its_severity_and_message():
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text("utf-8")
+    for kind, (severity, message, _) in KINDS.items():
+        assert f"| `{kind}` | {severity.value} | {message} |\n" in page

@@ -330,6 +330,7 @@ class _Truth:
             skipped,
             _texts(self._image_number),
             _texts(self._category_number),
+            listed=frozenset(self.categories.values()),
         )
 
     def _record(self, key: Id, path: Path) -> Record:

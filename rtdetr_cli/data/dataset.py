@@ -75,6 +75,7 @@ class DetectionDataset:
         image_texts: ids in the COCO json of images whose id is a text, by image_id.
         category_texts: likewise of categories.
         findings: what was corrected, and with bad_images=report the errors of images.
+        listed: classes that a COCO json lists itself; None: the format has no such list.
     """
 
     names: dict[int, str]
@@ -86,6 +87,7 @@ class DetectionDataset:
     image_texts: dict[int, str] = field(default_factory=dict)
     category_texts: dict[int, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    listed: frozenset[str] | None = None
 
     def __len__(self) -> int:
         return len(self.records)

@@ -93,11 +93,6 @@ _SPLITS = {
     "names-missing": Kind(
         _ERROR, "The data set has no list of its classes.", "Add names: [...] to the YAML."
     ),
-    "names-differ": Kind(
-        _ERROR,
-        "Splits have different lists of classes.",
-        "Give one list for all splits: names: [...] in the YAML.",
-    ),
     "json-broken": Kind(
         _ERROR, "A json is damaged, or is not a COCO json.", "Export or copy the file again."
     ),
@@ -314,6 +309,11 @@ _CLASSES = {
         _NOTE,
         "Some classes have far more boxes than others.",
         "Look at AP per class; add examples of the rare ones if it is low.",
+    ),
+    "names-differ": Kind(
+        _NOTE,
+        "The jsons of the splits list different classes, which are matched by name.",
+        "Nothing if a split only lacks a class; else give each class one name.",
     ),
     "class-names-similar": Kind(
         _WARNING,

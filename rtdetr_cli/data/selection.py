@@ -111,6 +111,7 @@ def concatenate(parts: Sequence[DetectionDataset]) -> DetectionDataset:
         [note, *(note for part in parts for note in part.notes)],
         annotations,
         {path: reason for part in parts for path, reason in part.skipped.items()},
+        listed=frozenset(name for part in parts for name in part.listed or ()),
         findings=merge([*joined, *(one for part in parts for one in part.findings)]),
     )
 

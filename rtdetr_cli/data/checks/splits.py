@@ -52,17 +52,14 @@ def _without_boxes(splits: Splits) -> list[Finding]:
 
 
 def _other_names(splits: Splits) -> list[Finding]:
-    """Lists of classes that differ from the first: VOC splits of several folders without names."""
-    first = next(iter(splits), "")
-    findings = []
-    for split, dataset in splits.items():
-        if dataset.names != splits[first].names:
-            names, others = (set(splits[one].names.values()) for one in (first, split))
-            examples = [Example(name, f"only in {first}") for name in sorted(names - others)]
-            examples += [Example(name, f"only in {split}") for name in sorted(others - names)]
-            examples = examples or [Example(split, "the same classes in another order")]
-            findings.append(make_finding("names-differ", (first, split), examples))
-    return findings
+    """Classes that only some of the jsons list."""
+    listed = {split: one.listed for split, one in splits.items() if one.listed is not None}
+    examples = []
+    for name in _names(splits):
+        having = [split for split, names in listed.items() if name in names]
+        if 0 < len(having) < len(listed):
+            examples.append(Example(name, f"only in {' and '.join(having)}"))
+    return _if_any("names-differ", listed, examples)
 
 
 def _similar_names(splits: Splits) -> list[Finding]:

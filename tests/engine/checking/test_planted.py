@@ -253,7 +253,7 @@ COCO: dict[str, Plant] = {
     "category-id-repeated": values("categories", 1, id=1),
     "category-name-repeated": values("categories", 1, name="cat"),
     "class-unknown": values("annotations", 1, category_id=99),
-    "class-unused": lambda root: (
+    "names-differ": lambda root: (
         entry("categories", 1, id=9, name="bird")(root),
         (root / "data.yaml").write_text((root / "data.yaml").read_text().partition("names")[0]),
     ),
@@ -341,8 +341,8 @@ def test_a_planted_fault_is_found_under_its_id_and_nothing_else(layout, kind, cl
     root = shutil.copytree(clean[layout], tmp_path / "set")
     {"yolo": YOLO, "coco": COCO, "voc": VOC}[layout][kind](root)
     found = found_in(root / "data.yaml")
-    assert found.keys() == {kind}
-    (one,) = found.values()
+    assert found.keys() == {kind} | ({"class-unused"} if kind == "names-differ" else set())
+    one = found[kind]
     assert one.count >= 1
     assert one.examples
     assert one.splits

@@ -165,7 +165,7 @@ def _read_boxes(
             continue
         left, top, right, bottom = map(float, edges)
         if right <= left or bottom <= top:
-            problems.mend("box-without-area", str(image.xml), "boxes without area dropped")
+            problems.mend("box-without-area", where, "boxes without area dropped")
             continue
         difficult = node.findtext("difficult", "0").strip() == "1"
         # VOC names the first and the last pixel, counted from 1 (as Detectron2 reads it).

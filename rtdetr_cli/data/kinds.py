@@ -321,5 +321,32 @@ _CLASSES = {
         "If they are one class, give them one name.",
     ),
 }
-KINDS = {**_SPLITS, **_IMAGES, **_LABELS, **_BOXES, **_CLASSES}
-"""All of them by id, but those of duplicates and of suspected label errors."""
+_DUPLICATES = {
+    "image-leaked": Kind(
+        _WARNING,
+        "Images of the second split are copies of images of the first, so its scores are too good.",
+        "Remove them from the first split, or write a cleaned copy with fix=out_dir.",
+    ),
+    "image-leaked-nearly": Kind(
+        _WARNING,
+        "Images of the second split look like images of the first, so its scores are too good.",
+        "Remove them from the first split, or write a cleaned copy with fix=out_dir.",
+    ),
+    "image-identical": Kind(
+        _WARNING,
+        "Images have the same pixels as an earlier one of the split, and count twice.",
+        "Keep one of each, or write a cleaned copy with fix=out_dir.",
+    ),
+    "image-near-identical": Kind(
+        _WARNING,
+        "Images look like an earlier one of the split: saved again, resized, brighter or mirrored.",
+        "Keep one of each, unless it is augmentation or the frames of a video.",
+    ),
+    "label-conflict": Kind(
+        _WARNING,
+        "Images that repeat another one have other labels than it.",
+        "Look at both, and give both the right labels.",
+    ),
+}
+KINDS = {**_SPLITS, **_IMAGES, **_LABELS, **_BOXES, **_CLASSES, **_DUPLICATES}
+"""All of them by id, but those of suspected label errors."""

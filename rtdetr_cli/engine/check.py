@@ -8,6 +8,7 @@ from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.findings import Finding, Severity
+from rtdetr_cli.data.checks.duplicates import check_duplicates
 from rtdetr_cli.data.checks.files import check_images, check_label_files
 from rtdetr_cli.data.checks.labels import check_labels
 from rtdetr_cli.data.checks.splits import check_splits
@@ -35,7 +36,9 @@ def check(settings: CheckSettings) -> list[Finding]:
     """
     leave_if_importing_main()
     splits, findings = open_all(settings)
-    findings += check_images(splits)
+    of_images, signatures = check_images(splits)
+    findings += of_images
+    findings += check_duplicates(splits, signatures)
     findings += check_label_files(splits)
     findings += check_labels(splits, size_hw(settings.imgsz), settings.num_queries)
     findings += check_splits(splits)

@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 
 from rtdetr_cli.backends.torch import shipped_states
-from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
+from rtdetr_cli.config.dataset import DatasetConfig
 from rtdetr_cli.config.settings.convert import ConvertSettings
-from rtdetr_cli.core.console import result, say, warn
+from rtdetr_cli.core.console import result, say
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import new_folder, user_path
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.collection import collect, group_by, keep_classes, resplit
-from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.data.shapes import draw_shapes
-from rtdetr_cli.data.splits import ensure_present, load_data, open_split
+from rtdetr_cli.data.sources import new_output, read_splits
+from rtdetr_cli.data.splits import load_data
 from rtdetr_cli.data.write import write_collection
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
@@ -124,8 +124,8 @@ def _losses(format: str, checkpoint: Checkpoint) -> list[str]:
 def _convert_data(settings: ConvertSettings) -> Path:
     """Write a data set into a new folder, which gets its name when it is complete."""
     sources = [_load(data, settings) for data in (str(settings.data), *(settings.merge or ()))]
-    output = _new_output(str(settings.out), sources)
-    parts, same = _read_splits(sources)
+    output = new_output("out", str(settings.out), sources)
+    parts, same = read_splits(sources)
     collection = collect(parts)
     if settings.classes is not None:
         collection = keep_classes(collection, settings.classes)
@@ -148,48 +148,3 @@ def _convert_data(settings: ConvertSettings) -> Path:
 def _load(data: str, settings: ConvertSettings) -> DatasetConfig:
     config = load_data(data, settings.download, settings.bad_images)
     return draw_shapes(config.shapes, config.path) if config.shapes else config
-
-
-def _new_output(out: str, sources: list[DatasetConfig]) -> Path:
-    """The folder to write: absent or empty, and in no source."""
-    try:
-        output = user_path(out).resolve()
-        is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL, no permission
-        raise UsageError(f"out={out} cannot be a folder") from None
-    if not is_free:
-        raise UsageError(f"out={out} exists and is not an empty folder; name a new one")
-    for config in sources:
-        if output.is_relative_to(config.path.resolve()):
-            raise UsageError(
-                f"out={out} is in the folder of the data set, {config.path}; name one outside of it"
-            )
-    return output
-
-
-def _read_splits(
-    sources: list[DatasetConfig],
-) -> tuple[list[tuple[str, DetectionDataset]], dict[str, str]]:
-    """Open all splits of all sources.
-
-    Returns:
-        Pairs of a split and its content; and splits that only list the files of another one, by
-        the name of that one: a json without a YAML is both train and val. Such files are taken
-        once, as boxes to train on must not come into the val split of a merged data set.
-    """
-    parts: list[tuple[str, DetectionDataset]] = []
-    same: dict[str, str] = {}
-    for config in sources:
-        ensure_present(config)
-        entries = {split: found for split in SPLITS if (found := getattr(config, split))}
-        for split, found in entries.items():
-            first = next(one for one, other in entries.items() if other == found)
-            if first != split:
-                same[split] = first
-                continue
-            dataset = open_split(config, split)
-            for note in dataset.notes:
-                warn(f"{split}: {note}")
-            parts.append((split, dataset))
-    filled = {split for split, _ in parts}
-    return parts, {split: first for split, first in same.items() if split not in filled}

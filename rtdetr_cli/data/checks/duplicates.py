@@ -5,6 +5,7 @@ similar.py compares the images; each is decoded once for all checks, by files.py
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import accumulate
@@ -17,50 +18,17 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
-from rtdetr_cli.core.findings import MAX_EXAMPLES, Example, Finding, MarkedBox, Severity
+from rtdetr_cli.core.findings import Example, Finding, MarkedBox
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.checks.similar import Signature, similar_pairs
 from rtdetr_cli.data.dataset import DetectionDataset, Record
+from rtdetr_cli.data.kinds import make_finding
 
 Splits = Mapping[str, DetectionDataset]
 Signatures = Mapping[Path, Signature]
 
 _SAME_OBJECT_IOU = 0.5
 """IoU from which boxes of one class are taken to label the same object."""
-_LEAK_ADVICE = "Remove those of the first split; fix=out_dir does it in a copy."
-_KINDS = {
-    "split-repeated": (
-        Severity.NOTE,
-        "A split has the same images as another one, so that its scores say nothing of new images.",
-        "Name other images, or split them: rtdetr convert split=0.8,0.2.",
-    ),
-    "image-leaked": (
-        Severity.WARNING,
-        "Images of one split are in another one too, whose scores are therefore too good.",
-        _LEAK_ADVICE,
-    ),
-    "image-leaked-nearly": (
-        Severity.WARNING,
-        "Images of one split look like images of another one, whose scores are therefore too good.",
-        _LEAK_ADVICE,
-    ),
-    "image-identical": (
-        Severity.WARNING,
-        "Images repeat an earlier one of the split, pixel by pixel.",
-        "Keep one of each; fix=out_dir does it in a copy.",
-    ),
-    "image-near-identical": (
-        Severity.WARNING,
-        "Images look like an earlier one of the split: saved again, resized, or mirrored.",
-        "Keep one of each, unless you augmented your data on purpose.",
-    ),
-    "label-conflict": (
-        Severity.WARNING,
-        "Images that repeat another one have other labels.",
-        "Look at both, and keep the right labels.",
-    ),
-}
-"""Severity, message and advice by id."""
 
 
 class Place(NamedTuple):
@@ -88,38 +56,30 @@ def check_duplicates(splits: Splits, signatures: Signatures) -> list[Finding]:
         splits: opened, train first.
         signatures: of the images that can be decoded.
     """
-    found: dict[tuple[str, tuple[str, ...]], list[Example]] = defaultdict(list)
-    for split, other in repeated_splits(splits).items():
-        paths = [record.path for record in splits[split].records]
-        found["split-repeated", (other, split)] = [Example(str(path)) for path in paths]
-    seen = set()
+    found: dict[tuple[str, tuple[str, ...]], dict[Place, Example]] = defaultdict(dict)
     for repeat in find_repeats(splits, signatures):
+        first, second = (record_at(splits, place).path for place in repeat[:2])
+        if os.path.abspath(first) == os.path.abspath(second):  # noqa: PTH100  (image-in-two-splits)
+            continue
         between = tuple(dict.fromkeys(place.split for place in repeat[:2]))
-        key = (_kind(repeat), between)
-        if (key, repeat.second) not in seen:  # an image counts once
-            found[key].append(_example(splits, repeat))
-        seen.add((key, repeat.second))
+        manner = "copy of" if repeat.identical else "mirrored" if repeat.mirrored else "looks like"
+        example = Example(str(second), f"{manner} {first}", (second, first))
+        found[_kind(repeat), between].setdefault(repeat.second, example)  # an image counts once
         if conflict := _conflict(splits, repeat):
-            found["label-conflict", between].append(conflict)
+            found["label-conflict", between].setdefault(repeat.second, conflict)
     return [
-        _finding(kind, between, found[kind, between])
-        for kind in _KINDS
-        for between in sorted(one[1] for one in found if one[0] == kind)
+        make_finding(kind, between, [*examples.values()])
+        for (kind, between), examples in found.items()
     ]
-
-
-def _finding(kind: str, between: tuple[str, ...], examples: list[Example]) -> Finding:
-    severity, message, advice = _KINDS[kind]
-    shown = tuple(examples[:MAX_EXAMPLES])
-    return Finding(kind, severity, between, message, len(examples), shown, advice)
 
 
 def repeated_splits(splits: Splits) -> dict[str, str]:
     """Splits with the same images as an earlier one: a COCO json alone is both train and val."""
-    first_of: dict[frozenset[Path], str] = {}
+    first_of: dict[frozenset[str], str] = {}
     repeated = {}
     for split, dataset in splits.items():
-        first = first_of.setdefault(frozenset(record.path for record in dataset.records), split)
+        files = frozenset(os.path.abspath(record.path) for record in dataset.records)  # noqa: PTH100
+        first = first_of.setdefault(files, split)
         if first != split:
             repeated[split] = first
     return repeated
@@ -185,12 +145,6 @@ def _kind(repeat: Repeat) -> str:
     return "image-identical" if repeat.identical else "image-near-identical"
 
 
-def _example(splits: Splits, repeat: Repeat) -> Example:
-    first, second = (record_at(splits, place).path for place in repeat[:2])
-    manner = "same as" if repeat.identical else "mirrored" if repeat.mirrored else "looks like"
-    return Example(str(second), f"{manner} {first}", (second, first))
-
-
 class _Labels(NamedTuple):
     """The labels of an image: class names, and (N, 4) corners as fractions of the image."""
 
@@ -228,6 +182,6 @@ def _conflict(splits: Splits, repeat: Repeat) -> Example | None:
         for labels, chosen, ending in ((second, extra, ""), (first, missing, " of the other"))
         for at in chosen
     ]
-    boxes_here = counted(len(extra), "box", "boxes")
-    what = f"{boxes_here} without a match in {paths[1]}, and {len(missing)} of it without one here"
+    here, there = (counted(len(one), "box", "boxes") for one in (extra, missing))
+    what = f"{here} only here, {there} only in {paths[1]}"
     return Example(str(paths[0]), what, paths, tuple(boxes))

@@ -13,6 +13,7 @@ from rtdetr_cli.core.console import progress
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.findings import Example, Finding, Severity
 from rtdetr_cli.core.image import Pixels, has_image_name, read_header
+from rtdetr_cli.data.checks.similar import Signature, image_signature
 from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.image_cache import decode_record
 from rtdetr_cli.data.kinds import make_finding
@@ -30,16 +31,21 @@ Splits = dict[str, DetectionDataset]
 
 
 class _Facts(NamedTuple):
-    """What decoding an image showed: why it failed, whether it has one color, and its header."""
+    """What decoding an image showed: why it failed, its signature, and what its header says."""
 
     failure: str | None
+    signature: Signature | None = None
     is_blank: bool = False
     format: str = ""
     is_rotated: bool = False
 
 
-def check_images(splits: Splits) -> list[Finding]:
-    """Decode every image, in threads; a file of several splits once."""
+def check_images(splits: Splits) -> tuple[list[Finding], dict[Path, Signature]]:
+    """Decode every image, in threads; a file of several splits once.
+
+    Returns:
+        What was found, and the signatures of the images that can be decoded, for duplicates.py.
+    """
     records = {record.path: record for one in splits.values() for record in one.records}
     with ThreadPoolExecutor() as pool:
         results = progress(pool.map(_inspect, records.values()), len(records), "images")
@@ -55,7 +61,8 @@ def check_images(splits: Splits) -> list[Finding]:
                 shown = () if kind == "image-damaged" else (record.path,)
                 examples[kind].append(Example(str(record.path), what, shown))
         findings += [make_finding(kind, (split,), found) for kind, found in examples.items()]
-    return findings
+    signatures = {path: one.signature for path, one in facts.items() if one.signature}
+    return findings, signatures
 
 
 def _inspect(record: Record) -> _Facts:
@@ -63,7 +70,10 @@ def _inspect(record: Record) -> _Facts:
         pixels, header = decode_record(record), read_header(record.path)
     except DataError as error:
         return _Facts(str(error).removeprefix(f"{record.path}: "))
-    return _Facts(None, _is_blank(pixels), header.format, header.orientation in range(2, 9))
+    signature = image_signature(pixels)
+    return _Facts(
+        None, signature, _is_blank(pixels), header.format, header.orientation in range(2, 9)
+    )
 
 
 def _is_blank(pixels: Pixels) -> bool:

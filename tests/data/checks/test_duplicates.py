@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,9 @@ def test_images_that_repeat_another_are_found_within_and_between_splits(make):
         ("image-identical", "val"): ["val/i"],
         ("image-near-identical", "test"): ["test/l darker"],
     }
-    one = check_duplicates(splits, signatures)[0]
+    one = {one.id: one for one in check_duplicates(splits, signatures)}["image-leaked"]
     assert (one.count, one.severity) == (2, Severity.WARNING)
-    assert one.examples[0].what == "same as train/d"
+    assert one.examples[0].what == "copy of train/d"
     assert one.examples[0].images == (Path("val/h"), Path("train/d"))
 
 
@@ -72,14 +73,17 @@ def test_an_image_without_a_signature_is_left_out(make):
     assert found(splits, {}) == {}
 
 
-def test_a_split_with_the_images_of_another_is_one_note(make):
+def test_a_file_that_two_splits_list_is_not_a_copy(make):
+    """It is reported as image-in-two-splits, by splits.py."""
     splits, signatures = make({"train": {"a": (0, []), "b": (1, []), "c": (1, [])}})
     splits["val"] = splits["train"]
+    assert found(splits, signatures) == {("image-identical", "train"): ["train/c"]}
+    splits["val"] = replace(splits["train"], records=splits["train"].records[1:])
     assert found(splits, signatures) == {
-        ("split-repeated", "train", "val"): ["train/a", "train/b", "train/c"],
         ("image-identical", "train"): ["train/c"],
+        ("image-identical", "val"): ["train/c"],
+        ("image-leaked", "train", "val"): ["train/c"],  # of b
     }
-    assert check_duplicates(splits, signatures)[0].severity is Severity.NOTE
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Used by `rtdetr convert` and `rtdetr check fix=`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
@@ -36,9 +37,13 @@ def new_output(key: str, out: str, sources: list[DatasetConfig]) -> Path:
 
 
 def read_splits(
-    sources: list[DatasetConfig],
+    sources: list[DatasetConfig], decode: bool = True
 ) -> tuple[list[tuple[str, DetectionDataset]], dict[str, str]]:
     """Open all splits of all sources.
+
+    Args:
+        sources: the data sets.
+        decode: whether bad_images=skip leaves out the images that cannot be decoded.
 
     Returns:
         Pairs of a split and its content; and splits that only list the files of another one, by
@@ -55,9 +60,18 @@ def read_splits(
             if first != split:
                 same[split] = first
                 continue
-            dataset = open_split(config, split)
+            dataset = open_split(config, split, decode)
             for note in dataset.notes:
                 warn(f"{split}: {note}")
             parts.append((split, dataset))
     filled = {split for split, _ in parts}
     return parts, {split: first for split, first in same.items() if split not in filled}
+
+
+def format_of(datasets: Iterable[DetectionDataset]) -> str:
+    """Return the format that the splits of a data set were read from: coco, voc or yolo."""
+    datasets = list(datasets)
+    if any(one.annotations is not None for one in datasets):
+        return "coco"
+    is_voc = all(".xml:" in one.records[0].source for one in datasets)
+    return "voc" if is_voc else "yolo"

@@ -72,8 +72,13 @@ def _load(data: str | Path) -> DatasetConfig:
 
 
 @_reading()
-def open_split(config: DatasetConfig, split: str) -> DetectionDataset:
+def open_split(config: DatasetConfig, split: str, decode: bool = True) -> DetectionDataset:
     """Read one split of a data set.
+
+    Args:
+        config: the data set.
+        split: train, val or test.
+        decode: whether bad_images=skip also leaves out the images that cannot be decoded.
 
     Raises:
         DataError: the split or a file of it is missing, or its labels are wrong.
@@ -81,7 +86,7 @@ def open_split(config: DatasetConfig, split: str) -> DetectionDataset:
     if config.shapes:
         config = draw_shapes(config.shapes, config.path)
     dataset = _read(config, split)
-    if config.bad_images == "skip":
+    if config.bad_images == "skip" and decode:
         dataset = _without_undecodable(dataset)
     if not dataset.records:
         what = f"{split}: none of its images can be used"

@@ -14,6 +14,7 @@ from rtdetr_cli.data.checks.labels import check_labels
 from rtdetr_cli.data.checks.splits import check_splits
 from rtdetr_cli.data.kinds import ranked
 from rtdetr_cli.data.workers import leave_if_importing_main
+from rtdetr_cli.engine.checking.fix import open_source, write_fixed
 from rtdetr_cli.engine.checking.label_suspects import Suspect, as_findings, find_suspects, usable
 from rtdetr_cli.engine.checking.opened import open_all
 from rtdetr_cli.engine.checking.output import Splits, print_json, print_text, summary
@@ -35,6 +36,7 @@ def check(settings: CheckSettings) -> list[Finding]:
         DataError: the data set is not found or cannot be downloaded.
     """
     leave_if_importing_main()
+    copy = open_source(settings) if settings.fix else None
     splits, findings = open_all(settings)
     of_images, signatures = check_images(splits)
     findings += of_images
@@ -48,6 +50,8 @@ def check(settings: CheckSettings) -> list[Finding]:
         print_json(settings.data, splits, findings, suspects)
     else:
         print_text(splits, findings)
+    if copy:
+        write_fixed(*copy, settings.images, signatures)
     return findings
 
 
@@ -93,12 +97,12 @@ def _search_labels(
 
 
 def refuse(settings: CheckSettings, findings: list[Finding]) -> None:
-    """Fail if there are errors; with `strict` on warnings too.
+    """Fail if there are errors; with `strict` on warnings too. A copy by `fix` has no errors.
 
     Raises:
         DataError: the data set fails.
     """
-    found = {finding.severity for finding in findings}
+    found = set() if settings.fix else {finding.severity for finding in findings}
     if Severity.ERROR in found or (settings.strict and Severity.WARNING in found):
         strict = ", and strict=true" if Severity.ERROR not in found else ""
         raise DataError(f"{settings.data}: {summary(findings)}{strict}; all are named above")

@@ -22,6 +22,7 @@ class CheckSettings(Settings):
         "data": "Data",
         "imgsz": "Training",
         "model": "Suspected label errors",
+        "fix": "Cleaned copy",
         "strict": "Output",
     }
 
@@ -47,6 +48,10 @@ class CheckSettings(Settings):
     """Images per batch of model; its input size is its own, or imgsz if that is given."""
     workers: Workers | None = None
     """Data loading processes for model, 0: none; None: one per core, at most 4."""
+    fix: str | None = None
+    """New folder for a cleaned copy, with a list of the changes; None: none is written."""
+    images: Annotated[str, OneOf(("copy", "link"))] = "copy"
+    """copy: into the folder `fix`; link: links to the files of the source."""
 
     strict: bool = False
     """Fail on warnings too, with exit code 3."""
@@ -62,3 +67,5 @@ class CheckSettings(Settings):
                 raise UsageError(f"check: {unused[0]} has no effect without model")
         elif is_architecture(self.model):
             raise UsageError(f"check: {self.model} is an architecture; model needs trained weights")
+        if self.fix is None and ("images" in self.given or self.images != "copy"):
+            raise UsageError("check: images has no effect without fix=, the folder of a copy")

@@ -65,7 +65,7 @@ def check_duplicates(splits: Splits, signatures: Signatures) -> list[Finding]:
         manner = "copy of" if repeat.identical else "mirrored" if repeat.mirrored else "looks like"
         example = Example(str(second), f"{manner} {first}", (second, first))
         found[_kind(repeat), between].setdefault(repeat.second, example)  # an image counts once
-        if conflict := _conflict(splits, repeat):
+        if conflict := find_conflict(splits, repeat):
             found["label-conflict", between].setdefault(repeat.second, conflict)
     return [
         make_finding(kind, between, [*examples.values()])
@@ -162,7 +162,7 @@ def _labels(splits: Splits, place: Place, mirrored: bool = False) -> _Labels:
     return _Labels([names[label] for label in record.labels[~record.iscrowd].tolist()], corners)
 
 
-def _conflict(splits: Splits, repeat: Repeat) -> Example | None:
+def find_conflict(splits: Splits, repeat: Repeat) -> Example | None:
     """An example if the labels differ; drawn on the second image are those that only one has."""
     first = _labels(splits, repeat.first, repeat.mirrored)
     second = _labels(splits, repeat.second)

@@ -128,9 +128,9 @@ YOLO: dict[str, Plant] = {
     "image-missing": (lambda root: list_val(root, "images/val/gone.jpg")),
     "image-damaged": (lambda root: cut(image(root))),
     "image-tiny": (lambda root: draw(image(root), 303, size=30)),
-    "image-huge": (lambda root: draw(image(root), 3, size=1100)),
+    "image-huge": (lambda root: draw(image(root), 304, size=1100)),
     "image-blank": (lambda root: Image.new("RGB", (96, 96), "red").save(image(root))),
-    "image-rotated": (lambda root: draw(image(root), 3, rotation=6)),
+    "image-rotated": (lambda root: draw(image(root), 305, rotation=6)),
     "image-suffix-differs": (lambda root: as_png(image(root))),
     "image-in-two-splits": (
         lambda root: change(

@@ -73,7 +73,21 @@ class Suspicion:
     detection: int | None
 
 
-def label_errors(found: Found, truth: Truth) -> list[Suspicion]:
+@dataclass(frozen=True)
+class LabelErrors:
+    """What a detector says about the labels of a split.
+
+    Attributes:
+        suspicions: with a score of MIN_SUSPICION or more, the most suspicious first.
+        share_found: share of the boxes that the detector finds with e >= 0.5, where labels and
+            detector agree; 1 without boxes. If it is low, the detector is no judge of these labels.
+    """
+
+    suspicions: list[Suspicion]
+    share_found: float
+
+
+def label_errors(found: Found, truth: Truth) -> LabelErrors:
     """Rank the suspected label errors of a split, most suspicious first.
 
     Each score is how confident the detector contradicts the label, times how often it agrees with
@@ -95,19 +109,16 @@ def label_errors(found: Found, truth: Truth) -> list[Suspicion]:
     Args:
         found: all detections of the detector, also those with low scores.
         truth: G boxes.
-
-    Returns:
-        Suspicions with a score of MIN_SUSPICION or more; none if the detector finds no box at all.
     """
     excused = _inside_crowds(found, truth)
     real = np.flatnonzero(~truth.crowd)
     split = _Split(found, truth.keep(real), excused)
     if not split.confidence.is_known:
-        return []
+        return LabelErrors([], 0.0 if len(real) else 1.0)
     suspicions = [*_of_boxes(split, real), *_missing(split)]
-    return sorted(
-        (one for one in suspicions if one.score >= MIN_SUSPICION), key=lambda one: -one.score
-    )
+    listed = [one for one in suspicions if one.score >= MIN_SUSPICION]
+    share_found = float((split.confidence.of_box >= 0.5).mean())
+    return LabelErrors(sorted(listed, key=lambda one: -one.score), share_found)
 
 
 class _Split:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,44 @@ def test_strict_fails_on_warnings(squares, tmp_path, capsys):
     assert "Warning val-missing (val): 1. There is no val split." in capsys.readouterr().out
     assert run(["check", f"data={tmp_path / 'data.yaml'}", "strict"]) == 3
     assert "strict=true" in capsys.readouterr().err
+
+
+def test_a_model_searches_val_and_test_unless_told_otherwise(squares, checkpoint, capsys):
+    words = [f"data={squares / 'data.yaml'}", f"model={checkpoint}", "device=cpu", "workers=0"]
+    assert run(["check", *words, "imgsz=64", "json"]) == 0
+    printed = capsys.readouterr()
+    assert "searching the labels of val" in printed.err
+    assert isinstance(json.loads(printed.out)["suspected_label_errors"], list)
+
+    assert run(["check", *words, "split=test"]) == 2
+    assert "has no split test; model can search split=train, split=val" in capsys.readouterr().err
+
+
+def test_a_trained_model_finds_spoiled_labels(shared_data, tmp_path, capsys):
+    """Twelve of bccd's test images; a white cell is labelled red."""
+    source = shared_data / "bccd"
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "test").mkdir(parents=True)
+    for image in sorted((source / "images" / "test").iterdir())[:12]:
+        shutil.copy(image, tmp_path / "images" / "test")
+        shutil.copy(source / "labels" / "test" / f"{image.stem}.txt", tmp_path / "labels" / "test")
+    label = sorted((tmp_path / "labels" / "test").iterdir())[0]
+    rows = label.read_text().splitlines()
+    white = next(number for number, row in enumerate(rows) if row.startswith("1 "))
+    rows[white] = "0" + rows[white][1:]
+    label.write_text("\n".join(rows))
+    (tmp_path / "data.yaml").write_text("test: images/test\nnames: [RBC, WBC, Platelets]\n")
+    model = shared_data / "weights" / "ultralytics_n_bccd.pt"
+
+    words = [f"data={tmp_path / 'data.yaml'}", f"model={model}", "device=cpu", "workers=0"]
+    run(["check", *words, "imgsz=320", "json"])
+    printed = json.loads(capsys.readouterr().out)
+    swaps = [
+        one for one in printed["suspected_label_errors"] if one["id"] == "suspected-class-swap"
+    ]
+    assert swaps[0]["where"] == f"{label}:{white + 1}"
+    scores = [one["score"] for one in printed["suspected_label_errors"]]
+    assert scores == sorted(scores, reverse=True)
+    (finding,) = (one for one in printed["findings"] if one["id"] == "suspected-class-swap")
+    assert finding["examples"][0]["where"] == swaps[0]["where"]
+    assert finding["severity"] == "warning"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rtdetr_cli.evaluation import label_errors as module
-from rtdetr_cli.evaluation.label_errors import Kind, label_errors
+from rtdetr_cli.evaluation.label_errors import Kind, LabelErrors, label_errors
 from rtdetr_cli.evaluation.matching import Found, Truth
 
 SIDE = 40.0
@@ -35,7 +35,7 @@ class Planted:
         return Found(images, classes, np.stack([x, 0 * x, side, side], axis=1), scores)
 
     def suspicions(self) -> list[tuple[Kind, float, int | None, int | None]]:
-        found = label_errors(self.found(), self.truth())
+        found = label_errors(self.found(), self.truth()).suspicions
         return [(one.kind, round(one.score, 6), one.box, one.detection) for one in found]
 
 
@@ -130,6 +130,7 @@ def test_indices_of_boxes_count_crowds_before_them(planted):
 def test_a_label_of_a_class_that_is_seldom_found_is_no_suspicion(planted):
     planted.labels += [(image, 2, 500.0, SIDE) for image in range(10)]
     assert planted.suspicions() == []
+    assert label_errors(planted.found(), planted.truth()).share_found == 40 / 50
 
 
 def test_a_label_of_a_size_that_is_seldom_found_is_no_suspicion(planted):
@@ -139,7 +140,7 @@ def test_a_label_of_a_size_that_is_seldom_found_is_no_suspicion(planted):
 
 def test_nothing_is_suspected_if_the_detector_finds_nothing(planted):
     nothing = planted.found().keep(np.zeros(0, np.int64))
-    assert label_errors(nothing, planted.truth()) == []
+    assert label_errors(nothing, planted.truth()) == LabelErrors([], 0.0)
     planted.detections = [
         (image, label, x + 2000, side, score) for image, label, x, side, score in planted.detections
     ]
@@ -148,7 +149,7 @@ def test_nothing_is_suspected_if_the_detector_finds_nothing(planted):
 
 def test_nothing_is_suspected_without_labels(planted):
     nothing = planted.truth().keep(np.zeros(0, np.int64))
-    assert label_errors(planted.found(), nothing) == []
+    assert label_errors(planted.found(), nothing) == LabelErrors([], 1.0)
 
 
 def test_images_are_compared_in_parts_with_the_same_result(planted, monkeypatch):
@@ -159,5 +160,5 @@ def test_images_are_compared_in_parts_with_the_same_result(planted, monkeypatch)
     found = replace(found, images=found.images * 7 + 1)
     whole = label_errors(found, truth)
     monkeypatch.setattr(module, "IMAGES_AT_ONCE", 3)
-    assert len(whole) == 2
+    assert len(whole.suspicions) == 2
     assert label_errors(found, truth) == whole

@@ -37,6 +37,8 @@ TEXTS = {
     ),
 }
 """Message and advice of the finding of each kind."""
+MIN_SHARE_FOUND = 0.5
+"""A model that finds less than this share of the labels is no judge of them."""
 _ORDER = "The most suspicious come first; json=true lists all of them in one order."
 
 
@@ -61,15 +63,19 @@ def find_suspects(
         model_names: class index to name in the model.
 
     Returns:
-        The suspects, and a finding if names of the data set are not those of the model. Labels of
-        classes that the model does not know are left alone, and so is what it finds there.
+        The suspects, and findings if names of the data set are not those of the model, or if it
+        finds few of the labels. Labels of classes that the model does not know are left alone, and
+        so is what it finds there.
     """
     index_in_model = _match(dataset, model_names)
     findings = _differing_names(split, dataset, model_names, index_in_model)
     truth = _truth(dataset, index_in_model)
     found = found.keep(np.isin(found.classes, index_in_model))
     describe = _Places(split, dataset, truth, found, index_in_model)
-    return [describe(one) for one in label_errors(found, truth)], findings
+    errors = label_errors(found, truth)
+    if errors.share_found < MIN_SHARE_FOUND:
+        findings.append(_disagrees(split, errors.share_found))
+    return [describe(one) for one in errors.suspicions], findings
 
 
 def as_findings(suspects: Sequence[Suspect]) -> list[Finding]:
@@ -140,6 +146,20 @@ def _differing_names(
             "Use a model that was trained on these classes, or rename those that are the same.",
         )
     ]
+
+
+def _disagrees(split: str, share_found: float) -> Finding:
+    what = f"the model agrees with {share_found:.0%} of the labels"
+    return Finding(
+        "model-finds-few",
+        Severity.WARNING,
+        (split,),
+        "The model does not find most of the labels, so that its suspicions are mostly its own "
+        "errors.",
+        1,
+        (Example(split, what),),
+        "Use a better model; if it is good, check that names are in the order of the class ids.",
+    )
 
 
 def _truth(dataset: DetectionDataset, index_in_model: Ints) -> Truth:

@@ -16,3 +16,16 @@ def test_a_data_set_is_enough():
 def test_an_input_size_of_no_model_is_refused():
     with pytest.raises(UsageError, match="imgsz must be a multiple of 32"):
         CheckSettings(data="my.yaml", imgsz=650)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"split": "val"}, "split has no effect without model"),
+        ({"batch": 2}, "batch has no effect without model"),
+        ({"model": "rtdetr-n.yaml"}, "rtdetr-n.yaml is an architecture"),
+    ],
+)
+def test_keys_of_the_model_need_a_trained_one(keys, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        CheckSettings(data="my.yaml", **keys)

@@ -22,7 +22,6 @@ from rtdetr_cli.evaluation.matching import (
     Floats,
     Found,
     Ints,
-    Pairs,
     Truth,
     overlapping_pairs,
 )
@@ -43,8 +42,6 @@ PRIOR = 5
 """Weight of all classes together in the statistics of one, in boxes; for classes with few."""
 SIZE_WINDOW = 20
 """Least number of boxes of about one size that say how often the detector finds such boxes."""
-IMAGES_AT_ONCE = 256
-"""Images whose pairs are compared at once, which bounds the memory."""
 
 
 class Kind(Enum):
@@ -135,7 +132,7 @@ class _Split:
 
     def __init__(self, found: Found, truth: Truth, excused: Bools) -> None:
         self.found, self.truth, self.excused = found, truth, excused
-        self.pairs = pairs = _pairs(found, truth)
+        self.pairs = pairs = overlapping_pairs(found, truth, any_class=True, min_iou=NEAR)
         self.same = found.classes[pairs.detections] == truth.classes[pairs.boxes]
         self.nearest = np.zeros(len(found.scores))
         np.maximum.at(self.nearest, pairs.detections, pairs.ious)
@@ -292,26 +289,10 @@ def _share_below(values: Floats, of_class: Floats, of_all: Floats) -> Floats:
 def _inside_crowds(found: Found, truth: Truth) -> Bools:
     """(D,) whether at least half of a detection is inside a crowd or difficult box of any class."""
     crowds = truth.keep(truth.crowd)
-    pairs = _pairs(  # there, a crowd box takes detections of its own class only; so all are of one
+    # A crowd box only takes detections of its own class there, so all are of one class.
+    pairs = overlapping_pairs(
         replace(found, classes=0 * found.classes), replace(crowds, classes=0 * crowds.classes)
     )
     inside = np.zeros(len(found.scores), dtype=np.bool_)
-    inside[pairs.detections[pairs.ious >= IOU_THRESHOLD]] = True
+    inside[pairs.detections] = True
     return inside
-
-
-def _pairs(found: Found, truth: Truth) -> Pairs:
-    """All pairs of a detection and a box of one image, of any class, with IoU >= NEAR."""
-    images = np.unique(truth.images)
-    parts = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    by_image = np.argsort(found.images, kind="stable")
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        some = images[start : start + IMAGES_AT_ONCE]
-        first, last = np.searchsorted(found.images, [some[0], some[-1] + 1], sorter=by_image)
-        detections = by_image[first:last]
-        boxes = np.flatnonzero((truth.images >= some[0]) & (truth.images <= some[-1]))
-        part = overlapping_pairs(
-            found.keep(detections), truth.keep(boxes), any_class=True, min_iou=NEAR
-        )
-        parts.append(Pairs(detections[part.detections], boxes[part.boxes], part.ious))
-    return Pairs(*map(np.concatenate, zip(*parts, strict=True)))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from rtdetr_cli.evaluation import label_errors as module
 from rtdetr_cli.evaluation.label_errors import Kind, LabelErrors, label_errors
 from rtdetr_cli.evaluation.matching import Found, Truth
 
@@ -150,15 +147,3 @@ def test_nothing_is_suspected_if_the_detector_finds_nothing(planted):
 def test_nothing_is_suspected_without_labels(planted):
     nothing = planted.truth().keep(np.zeros(0, np.int64))
     assert label_errors(planted.found(), nothing) == LabelErrors([], 1.0)
-
-
-def test_images_are_compared_in_parts_with_the_same_result(planted, monkeypatch):
-    planted.detections.append((3, 1, 900.0, SIDE, 0.9))
-    planted.labels.append((2, 0, 700.0, SIDE))
-    found, truth = planted.found(), planted.truth()
-    truth = replace(truth, images=truth.images * 7 + 1)
-    found = replace(found, images=found.images * 7 + 1)
-    whole = label_errors(found, truth)
-    monkeypatch.setattr(module, "IMAGES_AT_ONCE", 3)
-    assert len(whole.suspicions) == 2
-    assert label_errors(found, truth) == whole

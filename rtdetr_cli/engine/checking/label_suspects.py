@@ -114,12 +114,15 @@ def usable(dataset: DetectionDataset, split: str, findings: Iterable[Finding]) -
 
 def _match(dataset: DetectionDataset, model_names: dict[int, str]) -> Ints:
     """(K,) index in the model of each class of the data set; -1: the model does not know it."""
+    bare = replace(dataset, records=[], annotations=None)
     try:
-        matched = match_classes(replace(dataset, records=[], annotations=None), model_names)
-    except UsageError:
-        index_of = {name: index for index, name in model_names.items()}
-        return np.array([index_of.get(name, -1) for name in dataset.names.values()], np.int64)
-    return np.array([matched.category_ids.index(one) for one in dataset.category_ids], np.int64)
+        is_by_number = match_classes(bare, model_names) is bare
+    except UsageError:  # it knows none of them, and no label is judged
+        is_by_number = False
+    if is_by_number:
+        return np.arange(len(dataset.names), dtype=np.int64)
+    index_of = {name: index for index, name in model_names.items()}
+    return np.array([index_of.get(name, -1) for name in dataset.names.values()], np.int64)
 
 
 def _differing_names(

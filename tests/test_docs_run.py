@@ -59,6 +59,8 @@ SMALL = {"epochs": "1", "imgsz": "64", "batch": "2", "workers": "0", "plots": "f
 """Values that replace those of `rtdetr train`."""
 QUICK = {"workers": "0", "plots": "false"}
 """Keys that `rtdetr val`, and `train` and `val` of Python, get unless they are given."""
+FEW = {**QUICK, "runs": "1", "resamples": "100", "half": "false"}
+"""Keys that `rtdetr tradeoff` gets unless they are given."""
 SMALLER = {
     r"\bepochs=\d+": "epochs=1",
     r"\bbatch=\d+": "batch=2",
@@ -203,7 +205,9 @@ def small(words: list[str]) -> list[str]:
         words += [f"{key}={value}" for key, value in SMALL.items()]
     if "val" in words:
         words = [*words, *(f"{key}={QUICK[key]}" for key in QUICK if key not in keys)]
-    takes_device = {"train", "val", "predict", "benchmark"} & set(words)
+    if "tradeoff" in words:
+        words = [*words, *(f"{key}={value}" for key, value in FEW.items() if key not in keys)]
+    takes_device = {"train", "val", "predict", "benchmark", "tradeoff"} & set(words)
     return [*words, "device=cpu"] if takes_device and "device" not in keys else words
 
 

@@ -76,7 +76,8 @@ def save_tradeoff_figure(path: Path, points: Sequence[TradeoffPoint], condition:
     for point in points:
         if point.is_chosen:
             axes.scatter(
-                *(point.latency_ms, point.ap),
+                point.latency_ms,
+                point.ap,
                 s=190,
                 facecolors="none",
                 edgecolors=ACCENT,

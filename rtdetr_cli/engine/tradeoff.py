@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rtdetr_cli.backends.autocast import half_dtype
-from rtdetr_cli.backends.load import load_detector
+from rtdetr_cli.backends.load import load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
@@ -27,6 +27,7 @@ from rtdetr_cli.core.errors import BackendError, DataError, UsageError
 from rtdetr_cli.core.files import atomic_write, new_run_dir, run_path
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.data.dataset import DetectionDataset
+from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.data.selection import select_classes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import leave_if_importing_main
@@ -109,7 +110,10 @@ def tradeoff(settings: TradeoffSettings) -> Tradeoff:
     detector = detectors[False]
     grid = make_grid(settings, detector.network, detector.preprocessing.size_hw, (*detectors,))
     detector.set_speed(decoder_layers=max(grid.decoder_layers))  # refuses more than there are
+    for size_hw in grid.sizes_hw:
+        preprocessing_for(detector, size_hw)  # refuses sizes that need too much memory
     save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
+    write_skipped(save_dir, dataset.skipped)
     say(
         f"{detector.description}; {counted(len(dataset), 'image')}, "
         f"{counted(len(grid.settings), 'setting')}; {machine()}"
@@ -118,17 +122,7 @@ def tradeoff(settings: TradeoffSettings) -> Tradeoff:
     if settings.backend:
         _add_runtimes(measured, grid, dataset, save_dir, settings)
     rows = marked(measured.rows(grid.reference, len(dataset)), settings)
-    found = Tradeoff(rows, save_dir)
-    _write(found, len(dataset), settings)
-    if settings.export and found.chosen:
-        found = replace(found, file=_export(found.chosen, save_dir, settings))
-    if settings.json:
-        result_json(json.dumps(_to_dict(found, len(dataset), settings)))
-    else:
-        _print(found, settings)
-    if len(dataset) < FEW_IMAGES:
-        warn(f"{len(dataset)} images are too few for the intervals; give {FEW_IMAGES} or more")
-    say(f"saved to {save_dir}")
+    found = _report(Tradeoff(rows, save_dir), len(dataset), settings)
     if found.chosen is None:
         raise refusal(rows, settings)
     return found
@@ -211,7 +205,9 @@ def _export_file(setting: Setting, save_dir: Path, settings: TradeoffSettings) -
     height, width = setting.size_hw
     format_ = "openvino" if setting.backend == "openvino" else "onnx"
     ending = "_openvino_model" if format_ == "openvino" else ".onnx"
-    stem = f"{Path(settings.model).stem}_{height}x{width}_{setting.decoder_layers}_layers"
+    stem = (
+        f"{resolve_weights(settings.model).stem}_{height}x{width}_{setting.decoder_layers}_layers"
+    )
     stem += f"_{setting.num_queries}_queries{'_half' if setting.half else ''}"
     with redirect_stdout(sys.stderr):  # the result of an export is log output here
         return export_file(
@@ -234,6 +230,23 @@ def _export(row: Row, save_dir: Path, settings: TradeoffSettings) -> Path:
     if row.setting.is_exported:
         return Path(row.file)
     return _export_file(row.setting, save_dir, settings)
+
+
+def _report(found: Tradeoff, num_images: int, settings: TradeoffSettings) -> Tradeoff:
+    """Write and print the rows and the choice; export it if wanted, and return it with its file."""
+    _write(found, num_images, settings)
+    if not settings.json:
+        _print_best(found)
+    if num_images < FEW_IMAGES:
+        warn(f"{num_images} images are too few for the intervals; give {FEW_IMAGES} or more")
+    if settings.export and found.chosen:
+        found = replace(found, file=_export(found.chosen, found.save_dir, settings))
+    say(f"saved to {found.save_dir}")
+    if settings.json:
+        result_json(json.dumps(_to_dict(found, num_images, settings)))
+    elif found.chosen:
+        _print_choice(found, found.chosen, settings)
+    return found
 
 
 def _write(found: Tradeoff, num_images: int, settings: TradeoffSettings) -> None:
@@ -281,22 +294,23 @@ def _to_dict(found: Tradeoff, num_images: int, settings: TradeoffSettings) -> di
     }
 
 
-def _print(found: Tradeoff, settings: TradeoffSettings) -> None:
-    """Print the front and the reference in points of AP, the choice, and its command."""
+def _print_best(found: Tradeoff) -> None:
+    """Print the front and the reference in points of AP."""
     shown = [row for row in found.rows if row.is_best or row.is_reference]
     table("", COLUMNS, [_cells(row) for row in shown])
     say(f"{len(found.rows)} settings measured, the best ones are listed; all are in tradeoff.csv")
-    chosen, reference = found.chosen, next(row for row in shown if row.is_reference)
-    if chosen is None:
-        return
+
+
+def _print_choice(found: Tradeoff, chosen: Row, settings: TradeoffSettings) -> None:
+    """Print the choice, and the command that runs it."""
+    own = next(row for row in found.rows if row.is_reference)
     result(
         f"chosen: {' '.join(chosen.setting.keys)}, {100 * chosen.ap:.1f} AP in "
-        f"{chosen.p50_ms:.1f} ms, {reference.p50_ms / chosen.p50_ms:.2f} times as fast as the "
+        f"{chosen.p50_ms:.1f} ms, {own.p50_ms / chosen.p50_ms:.2f} times as fast as the "
         f"model's own setting with {100 * chosen.difference:+.1f} AP"
     )
-    is_file = found.file or chosen.setting.is_exported
-    words = [f"model={found.file or chosen.file}"] if is_file else [f"model={settings.model}"]
-    words += [] if is_file else chosen.setting.keys
+    file = found.file or (chosen.file if chosen.setting.is_exported else None)
+    words = [f"model={file}"] if file else [f"model={settings.model}", *chosen.setting.keys]
     result(shlex.join(["rtdetr", "predict", *words, "source=your.jpg"]))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.engine.validating.judged_images import judged_card, verdict_legend
-from rtdetr_cli.engine.validating.page import PAGE, run_facts, short_path
+from rtdetr_cli.engine.validating.page import PAGE, difference_rows, run_facts, short_path
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.comparison import Comparison
 from rtdetr_cli.evaluation.image_scores import ImageScores, JudgedBox, Verdict, score_images
@@ -65,10 +65,10 @@ def write_comparison(
 
 def _tables(found: Comparison) -> Iterator[Html]:
     yield heading("Differences")
-    yield table(COLUMNS, [one.cells() for one in found.metrics])
+    yield table(COLUMNS, difference_rows(found.metrics))
     if len(found.per_class) > 1:
         yield heading("Classes")
-        yield table(("AP of", *COLUMNS[1:]), [one.cells() for one in found.per_class])
+        yield table(("AP of", *COLUMNS[1:]), difference_rows(found.per_class))
     yield paragraph(
         "A difference whose interval contains 0 may be chance; of 20 classes without a true "
         "difference, one has an interval without 0 on average.",

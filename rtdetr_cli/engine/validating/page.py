@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.errors import ADVICE
 from rtdetr_cli.evaluation.figures import figure_as_png
 from rtdetr_cli.evaluation.image_scores import ImageScores, score_images
-from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
+from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Difference, Metrics
 from rtdetr_cli.evaluation.report import curve_figures
 from rtdetr_cli.report.images import png
 from rtdetr_cli.report.page import write_page
 from rtdetr_cli.report.parts import (
+    Cell,
     Html,
     charts,
     facts,
@@ -116,13 +117,23 @@ def short_path(path: Path) -> str:
     return "/".join(path.parts[-2:])
 
 
+def difference_rows(found: Sequence[Difference]) -> list[list[str | Cell]]:
+    """Rows of a table, with a color for a difference whose interval excludes 0."""
+    rows = []
+    for one in found:
+        name, a, b, difference, *interval = one.cells()
+        shown = Cell(difference, "note") if one.is_shown else difference
+        rows.append([name, a, b, shown, *interval])
+    return rows
+
+
 def _numbers(metrics: Metrics) -> Iterator[Html]:
     yield heading("COCO metrics")
     rows = [(name, _number(metrics.value(name)), _MEANING[name]) for name in STAT_NAMES]
     yield table(("metric", "value", "meaning"), rows, text_columns=(0, 2))
     if metrics.baseline:
         yield heading("Difference from the baseline")
-        yield table(BASELINE_COLUMNS, [one.cells() for one in metrics.baseline])
+        yield table(BASELINE_COLUMNS, difference_rows(metrics.baseline))
         yield paragraph("A difference whose interval contains 0 may be chance.", "muted")
     yield heading("Classes")
     yield table(TABLE_COLUMNS, metrics.table())

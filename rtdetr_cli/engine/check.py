@@ -7,6 +7,7 @@ from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.files import run_path
 from rtdetr_cli.core.findings import Finding, Severity
 from rtdetr_cli.data.checks.duplicates import check_duplicates
 from rtdetr_cli.data.checks.files import check_images, check_label_files
@@ -18,6 +19,7 @@ from rtdetr_cli.engine.checking.fix import open_source, write_fixed
 from rtdetr_cli.engine.checking.label_suspects import Suspect, as_findings, find_suspects, usable
 from rtdetr_cli.engine.checking.opened import open_all
 from rtdetr_cli.engine.checking.output import Splits, print_json, print_text, summary
+from rtdetr_cli.engine.checking.page import write_report
 
 DEFAULT_SPLITS = ("val", "test")
 """Splits whose labels a model searches: it has not learned them."""
@@ -37,6 +39,7 @@ def check(settings: CheckSettings) -> list[Finding]:
     """
     leave_if_importing_main()
     copy = open_source(settings) if settings.fix else None
+    run_path(settings.project, settings.name)  # reports a bad name before the work
     splits, findings = open_all(settings)
     of_images, signatures = check_images(splits)
     findings += of_images
@@ -52,6 +55,8 @@ def check(settings: CheckSettings) -> list[Finding]:
         print_text(splits, findings)
     if copy:
         write_fixed(*copy, settings.images, signatures)
+    if settings.report:
+        write_report(settings, splits, findings)
     return findings
 
 

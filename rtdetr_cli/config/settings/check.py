@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import BadImages, Batch, ImageSize, OneOf, Queries, Workers
 from rtdetr_cli.config.model_path import is_architecture
-from rtdetr_cli.config.settings.shared import Settings
+from rtdetr_cli.config.settings.shared import ReportSettings
 from rtdetr_cli.core.errors import UsageError
 
 _BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckSettings(Settings):
+class CheckSettings(ReportSettings):
     """Check a data set for problems."""
 
     mode = "check"
@@ -57,6 +57,7 @@ class CheckSettings(Settings):
     """Fail on warnings too, with exit code 3."""
     json: bool = False
     """Print all findings as JSON."""
+    name: str = "check"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import BadImages, Batch, Count, CountFromZero, OneOf, Range, Workers
 from rtdetr_cli.config.model_path import is_exported
-from rtdetr_cli.config.settings.shared import InferenceSettings, RunFolderSettings
+from rtdetr_cli.config.settings.shared import InferenceSettings, ReportSettings
 from rtdetr_cli.core.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings(InferenceSettings, RunFolderSettings):
+class CompareSettings(InferenceSettings, ReportSettings):
     """Say which of two detectors is better, with 95 % intervals over the images."""
 
     mode = "compare"
@@ -56,17 +56,8 @@ class CompareSettings(InferenceSettings, RunFolderSettings):
     json: bool = False
     """Print the comparison as JSON."""
     name: str = "compare"
-    report: bool = False
-    """Write report.html into a run folder: the tables, and the images with the boxes of both."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.timeout is not None and not (is_exported(self.model) or is_exported(self.other)):
             raise UsageError("compare: timeout has no effect, neither model is an exported file")
-        if not self.report:
-            self._refuse_run_folder()
-
-    def _refuse_run_folder(self) -> None:
-        for key in ("project", "name", "exist_ok"):
-            if getattr(self, key) != getattr(CompareSettings, key):
-                raise UsageError(f"compare: {key} has no effect without report=true")

@@ -58,6 +58,21 @@ class RunFolderSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings(RunFolderSettings):
+    """Keys of modes that write a run folder only for their report."""
+
+    report: bool = False
+    """Write report.html into a run folder: all that is printed, and images, in one file to mail."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        keys = ("project", "name", "exist_ok")
+        unused = [key for key in keys if getattr(self, key) != getattr(type(self), key)]
+        if unused and not self.report:
+            raise UsageError(f"{self.mode}: {unused[0]} has no effect without report=true")
+
+
+@dataclass(frozen=True, kw_only=True)
 class InferenceSettings(Settings):
     """Keys of modes that run a detector."""
 

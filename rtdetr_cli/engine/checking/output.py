@@ -38,18 +38,22 @@ def print_json(
 
 def print_text(splits: Splits, findings: list[Finding]) -> None:
     """Print a table of images and boxes, and the findings in their order."""
-    counts = [_counts(dataset) for dataset in splits.values()]
-    rows: list[list[object]] = [
-        ["images", *(one["images"] for one in counts)],
-        ["without boxes", *(one["images_without_boxes"] for one in counts)],
-    ]
-    names = dict.fromkeys(name for one in counts for name in one["boxes"])
-    rows += [[name, *(one["boxes"].get(name, "") for one in counts)] for name in names]
     if splits:
-        table("", ["", *splits], rows)
+        table("", ["", *splits], count_rows(splits))
     for finding in findings:
         result("", *_lines(finding))
     result("", summary(findings))
+
+
+def count_rows(splits: Splits) -> list[list[str]]:
+    """Rows of a table: images, images without boxes, and boxes of each class, of each split."""
+    counts = [_counts(dataset) for dataset in splits.values()]
+    rows = [
+        ["images", *(str(one["images"]) for one in counts)],
+        ["without boxes", *(str(one["images_without_boxes"]) for one in counts)],
+    ]
+    names = dict.fromkeys(name for one in counts for name in one["boxes"])
+    return rows + [[name, *(str(one["boxes"].get(name, "")) for one in counts)] for name in names]
 
 
 def summary(findings: list[Finding]) -> str:

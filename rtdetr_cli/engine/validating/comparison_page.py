@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rtdetr_cli.config.settings.command import as_command
 from rtdetr_cli.config.settings.compare import CompareSettings
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.engine.validating.judged_images import judged_card, verdict_legend
-from rtdetr_cli.engine.validating.page import PAGE, difference_rows, run_facts, short_path
+from rtdetr_cli.engine.validating.page import difference_rows
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.comparison import Comparison
 from rtdetr_cli.evaluation.image_scores import ImageScores, JudgedBox, Verdict, score_images
 from rtdetr_cli.report.page import write_page
 from rtdetr_cli.report.parts import Html, facts, gallery, heading, paragraph, table
+from rtdetr_cli.report.run import PAGE, run_facts, short_path
 
 COLUMNS = ("AP in points", "a", "b", "b - a", "95 % from", "to")
 MAX_IMAGES = 24
@@ -52,7 +54,7 @@ def write_comparison(
         ("b", settings.other),
         ("data", f"{settings.data}, split {settings.split}"),
         ("images", f"{found.num_images:,}, drawn {found.resamples:,} times with replacement"),
-        *run_facts(settings),
+        *run_facts(as_command(settings)),
     ]
     parts = [
         paragraph(found.verdict(*pair.names), "verdict"),

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
-import torch
-
 from rtdetr_cli.config.settings.command import as_command
-from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.config.settings.val import ValSettings
-from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.engine.validating.baseline import COLUMNS as BASELINE_COLUMNS
 from rtdetr_cli.engine.validating.judged_images import judged_card, verdict_legend
@@ -36,8 +30,8 @@ from rtdetr_cli.report.parts import (
     table,
     tiles,
 )
+from rtdetr_cli.report.run import PAGE, run_facts, short_path
 
-PAGE = "report.html"
 WORST_IMAGES = 24
 _CURVE_SIZE = (7.0, 4.3)
 """Inches; smaller than in the run folder, so that two beside each other can be read."""
@@ -86,7 +80,7 @@ def write_report(
         ("data", f"{settings.data}, split {settings.split}"),
         ("images", f"{metrics.num_images:,} with {int(metrics.nt_per_class.sum()):,} boxes"),
         ("speed", _speed(metrics)),
-        *run_facts(settings),
+        *run_facts(as_command(settings)),
     ]
     parts = [
         tiles([(name, _number(metrics.value(name))) for name in _TILES]),
@@ -98,23 +92,6 @@ def write_report(
     ]
     title = f"{Path(settings.model).name} on {short_path(Path(settings.data or ''))}"
     write_page((metrics.save_dir or Path()) / PAGE, f"Validation of {title}", parts)
-
-
-def run_facts(settings: Settings) -> list[tuple[str, str]]:
-    """When and with what a mode was run."""
-    return [
-        ("date", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")),
-        (
-            "versions",
-            f"rtdetr {VERSION}, PyTorch {torch.__version__}, Python {platform.python_version()}",
-        ),
-        ("command", as_command(settings)),
-    ]
-
-
-def short_path(path: Path) -> str:
-    """The last folder and the name of an image: a page may leave the house."""
-    return "/".join(path.parts[-2:])
 
 
 def difference_rows(found: Sequence[Difference]) -> list[list[str | Cell]]:

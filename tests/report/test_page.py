@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import subprocess
+import threading
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from rtdetr_cli.core.errors import StorageError
 from rtdetr_cli.report import parts
 from rtdetr_cli.report.images import jpeg
 from rtdetr_cli.report.page import write_page
-from rtdetr_cli.report.parts import Card, Panel
+from rtdetr_cli.report.parts import Card, Html, Panel
 
 
 @pytest.fixture
@@ -77,3 +81,47 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         write_page(tmp_path / "file" / "report.html", "title", [])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_requests_the_page_alone_even_with_foreign_markup_in_it(tmp_path):
+    """Through a proxy that sees every request; those of the browser itself are to other hosts."""
+    image = jpeg(np.zeros((4, 6, 3), np.uint8))
+    foreign = Html('<img src="/x.png"><script src="/x.js"></script><link rel=stylesheet href=/x>')
+    parts_of_page = [parts.gallery([Card("caption", (Panel(image),))]), foreign]
+    write_page(tmp_path / "report.html", "title", parts_of_page)
+    seen: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            content = (tmp_path / "report.html").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        words = [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+        ]
+        words += [f"--user-data-dir={tmp_path / 'profile'}", f"--proxy-server={address}"]
+        words += [f"--screenshot={tmp_path / 'page.png'}", f"http://{address}/report.html"]
+        browser = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        server.shutdown()
+    assert (tmp_path / "page.png").stat().st_size > 1000
+    assert [path for path in seen if path.startswith("/")] == ["/report.html"]
+    messages = [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+    assert len(messages) == 3  # one for each foreign element: its policy refuses it
+    assert all("Content Security Policy" in line for line in messages)

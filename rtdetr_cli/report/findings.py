@@ -13,7 +13,8 @@ MAX_CARDS = 12
 """Examples of one finding that are shown with images; the others are listed."""
 MAX_IMAGES = 150
 """Images of a page."""
-_COLUMNS = ("severity", "finding", "splits", "places", "what was found")
+_LARGE = "large-screen"
+_COLUMNS = ("severity", "finding", "splits", "places", Cell("what was found", _LARGE))
 
 Draw = Callable[[Example], list[ImageData]]
 """From an example to its images with marked boxes; an empty list if there is nothing to show."""
@@ -27,7 +28,7 @@ def findings_parts(findings: Sequence[Finding], draw: Draw) -> Iterator[Html]:
         draw: makes the images of an example.
     """
     rows = [
-        (_severity(one), one.id, ", ".join(one.splits), f"{one.count:,}", one.message)
+        (_severity(one), one.id, ", ".join(one.splits), f"{one.count:,}", Cell(one.message, _LARGE))
         for one in findings
     ]
     yield table(_COLUMNS, rows, text_columns=(0, 1, 2, 4))

@@ -21,7 +21,10 @@ MAX_ROWS = 2000
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table with a style of page.css: error, warning, note or muted."""
+    """A cell of a table with a style of page.css: error, warning, note, or large-screen.
+
+    A column of large-screen, head included, is left out on a phone.
+    """
 
     text: str
     style: str
@@ -81,7 +84,9 @@ def tiles(pairs: Sequence[tuple[str, str]]) -> Html:
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], text_columns: Sequence[int] = (0,)
+    columns: Sequence[str | Cell],
+    rows: Sequence[Sequence[str | Cell]],
+    text_columns: Sequence[int] = (0,),
 ) -> Html:
     """A table.
 
@@ -91,10 +96,7 @@ def table(
         text_columns: positions of the columns that are left-aligned.
     """
     styles = ["text" if place in text_columns else "" for place in range(len(columns))]
-    head = "".join(
-        f"<th{_class(style)}>{plain(name)}</th>"
-        for name, style in zip(columns, styles, strict=True)
-    )
+    head = "".join(_cell(name, style, "th") for name, style in zip(columns, styles, strict=True))
     body = "\n".join(f"<tr>{''.join(map(_cell, row, styles))}</tr>" for row in rows[:MAX_ROWS])
     written = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
     more = len(rows) - MAX_ROWS
@@ -132,9 +134,9 @@ def _class(style: str) -> str:
     return f' class="{escape(style)}"' if style else ""
 
 
-def _cell(cell: str | Cell, style: str) -> str:
+def _cell(cell: str | Cell, style: str, tag: str = "td") -> str:
     text, more = (cell.text, cell.style) if isinstance(cell, Cell) else (cell, "")
-    return f"<td{_class(f'{style} {more}'.strip())}>{plain(text)}</td>"
+    return f"<{tag}{_class(f'{style} {more}'.strip())}>{plain(text)}</{tag}>"
 
 
 def _panel(panel: Panel) -> str:

@@ -77,6 +77,19 @@ class ConfusionMatrix(Table):
             for name, row in zip(columns, values.tolist(), strict=True)
         ]
 
+    def most_mixed(self, limit: int) -> list[tuple[str, str, int]]:
+        """True class, predicted class and count of the pairs of classes that are mixed up most."""
+        wrong = self.matrix[:-1, :-1].copy()
+        np.fill_diagonal(wrong, 0)
+        order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
+        names = list(self.names.values())
+        pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+        return [
+            (names[true], names[predicted], int(wrong[predicted, true]))
+            for predicted, true in pairs
+            if wrong[predicted, true]
+        ]
+
     def print(self) -> None:
         """Print the counts, one row per predicted class."""
         for row in self.matrix.tolist():

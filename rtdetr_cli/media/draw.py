@@ -61,8 +61,11 @@ class Mark(NamedTuple):
 
 
 def draw_marks(image_bgr: Pixels, marks: Sequence[Mark]) -> Pixels:
-    """Draw marks on a copy of (H, W, 3) uint8 BGR; the first is drawn last and labelled first."""
-    return _draw(image_bgr, marks, DrawStyle(), every_label=True)
+    """Draw marks on a copy of (H, W, 3) uint8 BGR; the first is drawn last and labelled first.
+
+    A label that finds no free place is omitted.
+    """
+    return _draw(image_bgr, marks, DrawStyle(), every_label=False)
 
 
 def _draw(image_bgr: Pixels, marks: Sequence[Mark], style: DrawStyle, every_label: bool) -> Pixels:

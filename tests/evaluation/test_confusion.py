@@ -75,3 +75,12 @@ def test_the_drawing_has_the_orientation_of_the_matrix(monkeypatch, tmp_path):
     numbers = {text.get_position(): text.get_text() for text in axes.texts}
     assert numbers[0, 2] == "5"  # missed cats: true cat (x), predicted background (y)
     assert numbers[2, 0] == "2"  # false cats
+
+
+def test_pairs_that_are_mixed_up_most_come_first_without_the_background():
+    counts = [[9, 1, 4, 50], [3, 9, 0, 50], [4, 7, 9, 50], [50, 50, 50, 0]]
+    matrix = ConfusionMatrix(np.array(counts), {0: "cat", 1: "dog", 2: "cow"})
+    expected = [("dog", "cow", 7), ("cow", "cat", 4), ("cat", "cow", 4), ("cat", "dog", 3)]
+    assert matrix.most_mixed(4) == expected
+    assert len(matrix.most_mixed(99)) == 5
+    assert confusion().most_mixed(9) == [("dog", "cat", 1)]

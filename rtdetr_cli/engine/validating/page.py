@@ -37,6 +37,7 @@ _CURVE_SIZE = (7.0, 4.3)
 """Inches; smaller than in the run folder, so that two beside each other can be read."""
 _NAMED_CLASSES = 12
 """Above this number of classes one confusion matrix has the whole width."""
+_MIXED_PAIRS = 10
 _TILES = ("AP", "AP50", "AP75", "precision", "recall")
 _MEANING = {
     "AP": "mean over IoU 0.50 to 0.95 and over the classes",
@@ -141,6 +142,11 @@ def _charts(metrics: Metrics) -> Iterator[Html]:
     matrices = {"shares of each true class": True} | ({} if is_large else {"counts": False})
     drawn = [(name, png(figure_as_png(matrix.figure(one)))) for name, one in matrices.items()]
     yield charts(drawn, wide=is_large)
+    mixed = matrix.most_mixed(_MIXED_PAIRS)
+    if mixed:
+        yield heading("Classes that are mixed up", level=3)
+        rows = [(true, predicted, str(count)) for true, predicted, count in mixed]
+        yield table(("true class", "detected as", "boxes"), rows, text_columns=(0, 1))
 
 
 def _worst(scores: ImageScores, dataset: DetectionDataset, names: dict[int, str]) -> Iterator[Html]:

@@ -38,7 +38,7 @@ class ValSettings(SpeedSettings, RunFolderSettings):
     classes: tuple[int | str, ...] | None = None
     """Classes to evaluate, names or indices, e.g. cat,dog or 0,2; None: all."""
     single_cls: bool = False
-    """Merge all classes into one, as in training with single_cls."""
+    """Merge all classes of data and model into one; with classes, these."""
 
     batch: Batch = 16
     """Images per batch."""

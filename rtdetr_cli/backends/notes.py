@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from rtdetr_cli.config.fields import MAX_SIDE, FieldError, OneOf, Range, convert, field_types
 from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.weights.calibration import Calibration, parse_calibration
 from rtdetr_cli.weights.plausible import MAX_COUNT, class_names
 
 T = TypeVar("T")
@@ -66,6 +67,8 @@ class ExportNotes:
     """Fixed batch size, None if free; for an engine its smallest, tuned and largest batch."""
     licence: str | None = None
     """Of the weights: name, by whom and where it is stated."""
+    calibration: Calibration | None = None
+    """How to read the scores, and thresholds; None unless the weights had it."""
     verdict: str | None = None
     """`passed`, `failed`, or why the file was not compared with PyTorch."""
     floats: Annotated[str, OneOf(("f32", "bf16"))] | None = None
@@ -101,6 +104,7 @@ def _recorded(notes: ExportNotes | PreprocessingNotes) -> dict[str, Any]:
     values = {key: value for key, value in vars(notes).items() if key != "extra"}
     if isinstance(notes, ExportNotes):
         values["preprocessing"] = _recorded(notes.preprocessing) or None
+        values["calibration"] = notes.calibration and notes.calibration.to_dict()
     known = {key: value for key, value in values.items() if value is not None or key in _NULLABLE}
     return {**known, **notes.extra}
 
@@ -128,6 +132,7 @@ def parse_notes(values: Mapping[str, Any], origin: str) -> ExportNotes:
         WeightsError: a value has the wrong type or is out of range.
     """
     values = {key: value for key, value in values.items() if key != _FORMAT_KEY}
+    calibration: Any = values.pop("calibration", None)
     try:
         nested: Any = convert("preprocessing", values.pop("preprocessing", {}), dict)
         preprocessing = PreprocessingNotes(**_typed(PreprocessingNotes, nested, "preprocessing."))
@@ -141,7 +146,11 @@ def parse_notes(values: Mapping[str, Any], origin: str) -> ExportNotes:
         raise WeightsError(
             f"{origin} has damaged metadata: names must map the classes 0, 1, 2... to texts"
         )
-    return replace(notes, names=names)
+    try:
+        found = None if calibration is None else parse_calibration(calibration, len(names))
+    except ValueError as error:
+        raise WeightsError(f"{origin} has damaged metadata: {error}") from None
+    return replace(notes, names=names, calibration=found)
 
 
 def _typed(cls: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

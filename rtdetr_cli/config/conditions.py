@@ -11,7 +11,7 @@ from rtdetr_cli.core.errors import UsageError, nearest
 
 METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
-    *("precision", "recall"),
+    *("precision", "recall", "ECE"),
 )
 _CONDITION = re.compile(r"\s*(\w{1,20})\s*(<=|<|>=|>)\s*(\d*\.?\d+)\s*")
 

@@ -48,6 +48,7 @@ from rtdetr_cli.engine.validating.prediction_file import write_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.matching import Found
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
+from rtdetr_cli.evaluation.report import save_plots, save_reliability
 
 __all__ = ["Metrics", "draw_curves", "evaluate", "match_model", "print_metrics", "validate"]
 
@@ -94,6 +95,7 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
             write_predictions(metrics.save_dir, dataset, evaluator.predictions())
         if settings.plots:
             draw_curves(metrics.save_dir, metrics)
+            save_reliability(metrics.save_dir / "reliability.png", metrics.calibration)
             draw_validation(metrics.save_dir, loader, detector)
         if settings.report:
             write_report(settings, detector.description, dataset, evaluator, metrics)
@@ -102,6 +104,8 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         result_json(json.dumps(metrics.to_dict()))
     else:
         print_metrics(metrics)
+        if metrics.calibration.bins:
+            result(f"ECE {metrics.calibration.ece:.4f}")
     if settings.fail_if:
         refuse_quality(settings.fail_if, metrics)
     return metrics
@@ -277,6 +281,4 @@ def match_model(dataset: DetectionDataset, detector: Detector) -> DetectionDatas
 
 def draw_curves(run_dir: Path, metrics: Metrics) -> None:
     """Draw curves and confusion matrices into the run folder."""
-    from rtdetr_cli.evaluation.report import save_plots
-
     save_plots(run_dir, metrics)

@@ -20,6 +20,7 @@ from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.evaluation.box_metrics import BoxMetrics
+from rtdetr_cli.evaluation.calibration import reliability
 from rtdetr_cli.evaluation.confusion import ConfusionMatrix
 from rtdetr_cli.evaluation.errors import ErrorCost, error_costs
 from rtdetr_cli.evaluation.matching import (
@@ -118,7 +119,8 @@ class CocoEvaluator:
 
         truth, found = self._truth(), self._found(rows)
         counted = keep_best_per_class(found, MAX_DETECTIONS)
-        curves = confidence_curves(counted, truth, match(counted, truth), len(self.names))
+        matches = match(counted, truth)
+        curves = confidence_curves(counted, truth, matches, len(self.names))
         box = BoxMetrics(
             stats=dict(zip(STAT_NAMES, map(float, stats), strict=True)),
             ap_by_iou=precision.mean(axis=1).T,
@@ -132,6 +134,7 @@ class CocoEvaluator:
             confusion_matrix=ConfusionMatrix(
                 confusion_matrix(found, truth, len(self.names)), self.names
             ),
+            calibration=reliability(counted, truth, matches),
             remarks=self._remarks(reads_id_0, int(curves.instances.sum())),
         )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, ACCENT = "#1f2933", "#7b8794", "#1d4ed8"
+INK, MUTED, ACCENT, TINT = "#1f2933", "#7b8794", "#1d4ed8", "#c7d2f5"
 _MAX_NAME_LENGTH = 24
 
 

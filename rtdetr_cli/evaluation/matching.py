@@ -204,7 +204,7 @@ def confidence_curves(found: Found, truth: Truth, matches: Ints, num_classes: in
     seen = np.unique(np.stack([truth.images[real], truth.classes[real]]), axis=1)[1]
     precision = np.full((num_classes, len(CONFIDENCES)), np.nan)
     recall = precision.copy()
-    counted = np.flatnonzero(~_excused(truth, matches))
+    counted = np.flatnonzero(~excused(truth, matches))
     counted = counted[np.lexsort((-found.scores[counted], found.classes[counted]))]
     ends = np.cumsum(np.append(0, np.bincount(found.classes[counted], minlength=num_classes)))
     for index in np.flatnonzero(instances):
@@ -227,7 +227,7 @@ def confusion_matrix(found: Found, truth: Truth, num_classes: int) -> Ints:
     found = found.keep(found.scores >= CONFUSION_MIN_SCORE)
     matches = match(found, truth, any_class=True)
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-    counts = ~_excused(truth, matches)
+    counts = ~excused(truth, matches)
     true_classes = np.append(truth.classes, num_classes)[matches]  # -1 reads the background
     np.add.at(matrix, (found.classes[counts], true_classes[counts]), 1)
     missed = ~truth.crowd
@@ -236,7 +236,7 @@ def confusion_matrix(found: Found, truth: Truth, num_classes: int) -> Ints:
     return matrix
 
 
-def _excused(truth: Truth, matches: Ints) -> NDArray[np.bool_]:
+def excused(truth: Truth, matches: Ints) -> NDArray[np.bool_]:
     """(D,) whether a detection is on a crowd box and is ignored."""
     return np.append(truth.crowd, False)[matches]
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from rtdetr_cli.core.tables import Row, Table
 from rtdetr_cli.evaluation.box_metrics import BoxMetrics, Floats, Ints
+from rtdetr_cli.evaluation.calibration import Reliability
 from rtdetr_cli.evaluation.confusion import ConfusionMatrix
 from rtdetr_cli.evaluation.errors import ErrorCost
 
@@ -104,6 +105,7 @@ class Metrics(Table):
         box: the numbers.
         num_images: images in the split.
         confusion_matrix: predicted against true classes.
+        calibration: how far the scores are from the precision.
         remarks: sentences a reader of the numbers must know; usually none.
         speed: milliseconds per image of preprocess, inference, loss (0) and postprocess, set by
             the engine.
@@ -116,6 +118,7 @@ class Metrics(Table):
     box: BoxMetrics
     num_images: int
     confusion_matrix: ConfusionMatrix
+    calibration: Reliability
     remarks: list[str] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
     save_dir: Path | None = None
@@ -205,9 +208,9 @@ class Metrics(Table):
         return f"Metrics({numbers}, {self.num_images} images, save_dir={self.save_dir})"
 
     def value(self, name: str) -> float:
-        """One of the twelve COCO metrics, `precision` or `recall`; nan if undefined."""
-        means = {"precision": self.box.mp, "recall": self.box.mr}
-        value = means[name] if name in means else self.stats[name]
+        """One of the twelve COCO metrics, `precision`, `recall` or `ECE`; nan if undefined."""
+        others = {"precision": self.box.mp, "recall": self.box.mr, "ECE": self.calibration.ece}
+        value = others[name] if name in others else self.stats[name]
         return math.nan if value < 0 else value
 
     @property
@@ -252,6 +255,7 @@ class Metrics(Table):
             "precision": self.box.mp,
             "recall": self.box.mr,
             "confidence": self.box.by_confidence.best_confidence,
+            "calibration": self.calibration.to_dict(),
             "num_images": self.num_images,
             "per_class": [asdict(row) for row in self.per_class],
             "speed_ms": self.speed,

@@ -1,4 +1,4 @@
-"""Images of a validation (curves of precision, recall and F1, confusion matrices), a benchmark."""
+"""Images of a validation (curves, reliability, confusion matrices) and of a benchmark."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdetr_cli.evaluation.calibration import Reliability
 from rtdetr_cli.evaluation.figures import (
     ACCENT,
     INK,
     MUTED,
+    TINT,
     canvas,
     plain_axes,
     save_figure,
@@ -66,6 +68,28 @@ def curve_figures(metrics: Metrics, size: tuple[float, float] = (9, 5.5)) -> dic
         "BoxR_curve": _by_confidence("Recall", metrics),
     }
     return {name: _draw_curves(plot, metrics, size) for name, plot in plots.items()}
+
+
+def save_reliability(path: Path, given: Reliability) -> None:
+    """Draw precision by score, beside the line of scores that are probabilities.
+
+    Raises:
+        StorageError: no space left or no permission.
+    """
+    figure, axes = canvas(6.5, 5.5)
+    _set_up(axes, ("Score", "Precision"))
+    axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
+    if given.bins:
+        width = 0.9 * (given.bins[0].high - given.bins[0].low)
+        precision = [one.precision for one in given.bins]
+        axes.bar([(one.low + one.high) / 2 for one in given.bins], precision, width, color=TINT)
+        scores = [one.score for one in given.bins]
+        line = axes.plot(scores, precision, color=ACCENT, linewidth=2, marker="o", markersize=5)
+        note = f"ECE {given.ece:.3f}, {len(given.scores)} detections"
+        axes.legend(line, [note], loc="upper left", frameon=False, labelcolor=INK)
+    else:
+        axes.text(0.5, 0.5, "no detections", ha="center", va="center", color=MUTED)
+    save_figure(path, figure)
 
 
 def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: str) -> None:

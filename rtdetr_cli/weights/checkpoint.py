@@ -1,7 +1,7 @@
 """Our checkpoint file: a plain dict of tensors and primitives, without executable content.
 
 `torch.load(weights_only=True)` can read it. Keys: format, version, architecture (with the norms'
-epsilon), names, preprocessing, weights, training, trained_on, origin, notes, licence.
+epsilon), names, preprocessing, weights, training, trained_on, calibration, origin, notes, licence.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import ConfigError, WeightsError, printable
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.archive import TorchArchive
+from rtdetr_cli.weights.calibration import Calibration, parse_calibration
 from rtdetr_cli.weights.licence import MAX_LINE
 from rtdetr_cli.weights.plausible import class_names, input_size
 from rtdetr_cli.weights.safe_pickle import Inert, check_plain, shown
@@ -43,6 +44,7 @@ class Checkpoint:
         preprocessing: how an image becomes the network input.
         training: state needed to resume training; None in a file for deployment.
         trained_on: data set, image size and batch of the training; None if unknown.
+        calibration: how to read the scores of these weights; None unless it was measured.
         origin: source of the weights, human-readable.
         notes: what was dropped, renamed or filled in, human-readable.
         licence: of the weights, by whom and where it is stated; empty if the file does not say.
@@ -54,6 +56,7 @@ class Checkpoint:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     training: dict[str, Any] | None = field(default=None, repr=False)
     trained_on: TrainedOn | None = None
+    calibration: Calibration | None = None
     origin: str = "rtdetr"
     notes: tuple[str, ...] = ()
     licence: str = ""
@@ -91,6 +94,7 @@ def header(checkpoint: Checkpoint) -> dict[str, Any]:
         "names": dict(checkpoint.names),
         "preprocessing": {**preprocessing, "size_hw": list(preprocessing["size_hw"])},
         "trained_on": checkpoint.trained_on and checkpoint.trained_on.to_dict(),
+        "calibration": checkpoint.calibration and checkpoint.calibration.to_dict(),
         "origin": checkpoint.origin,
         "notes": list(checkpoint.notes),
         "licence": checkpoint.licence,
@@ -149,12 +153,14 @@ def with_header(values: dict[str, Any], weights: dict[str, Tensor], origin: str)
         )
     with _damage(origin):
         check_plain(values["architecture"], f"{origin}: its architecture")
+        names = _names(values["names"])
         return Checkpoint(
             config=model_config_from_dict(values["architecture"], origin),
-            names=_names(values["names"]),
+            names=names,
             weights=weights,
             preprocessing=_preprocessing(values["preprocessing"]),
             trained_on=values.get("trained_on") and trained_on(values["trained_on"]),
+            calibration=_calibration(values.get("calibration"), len(names)),
             origin=_text(values["origin"]),
             notes=tuple(_text(note) for note in values["notes"]),
             licence=_licence(values.get("licence", "")),  # absent before version 0.1 was finished
@@ -182,6 +188,10 @@ def _licence(value: Inert) -> str:
     if isinstance(value, str) and len(value) > MAX_LINE:
         raise ValueError(f"a licence of {len(value)} characters")
     return _text(value)
+
+
+def _calibration(values: Inert, num_classes: int) -> Calibration | None:
+    return None if values is None else parse_calibration(values, num_classes)
 
 
 def _names(names: Inert) -> dict[int, str]:

@@ -21,6 +21,17 @@ NOTES = {
     "batch": [1, 2, 8],
     "later": {"any": ["thing"]},
 }
+CALIBRATION = {
+    **{"temperature": 0.4, "offset": -0.5, "thresholds": [0.5, 0.25], "data": "a/data.yaml"},
+    **{"split": "val", "images": 5, "boxes": 9},
+}
+
+
+def test_a_calibration_is_read_and_written_unchanged():
+    notes = parse_notes({**NOTES, "calibration": CALIBRATION}, "x.onnx")
+    assert notes.calibration is not None
+    assert notes.calibration.thresholds == (0.5, 0.25)
+    assert notes.to_dict()["calibration"] == CALIBRATION
 
 
 def test_known_values_get_their_types_and_unknown_ones_stay():
@@ -74,6 +85,9 @@ def test_a_missing_value_that_is_required_is_named():
         ("floats", "f64", "floats must be one of f32, bf16"),
         ("verdict", {"a": 1}, "verdict must be a text"),
         ("num_queries", None, "num_queries must not be null"),
+        ("calibration", [], "calibration must be a mapping"),
+        ("calibration", {**CALIBRATION, "temperature": -1}, "temperature must be at least 0.01"),
+        ("calibration", {**CALIBRATION, "thresholds": [0.5]}, "1 thresholds for 2 classes"),
     ],
 )
 def test_a_wrong_value_is_reported_with_its_key(key, value, complaint):

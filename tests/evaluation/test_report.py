@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 import cv2
+import numpy as np
 import pytest
 
 from rtdetr_cli.core.errors import StorageError
-from rtdetr_cli.evaluation.report import save_plots, save_tradeoff
+from rtdetr_cli.evaluation.calibration import Reliability
+from rtdetr_cli.evaluation.report import save_plots, save_reliability, save_tradeoff
 
 FILES = [
     "BoxPR_curve.png",
@@ -46,6 +48,22 @@ def test_each_format_of_a_benchmark_is_a_point(tmp_path):
         drawn.append(cv2.imread(str(tmp_path / "benchmark.png")).astype(int))
     blue = [(image[..., 0] > image[..., 2] + 100).sum() for image in drawn]
     assert blue[1] == pytest.approx(3 * blue[0], rel=0.2)
+
+
+def test_reliability_has_a_bar_for_each_bin_with_hits(tmp_path):
+    drawn = []
+    for hits in ([True, False], [True, True]):
+        given = Reliability(np.array([0.9, 0.6]), np.array(hits), np.array([1, 1]))
+        save_reliability(tmp_path / "reliability.png", given)
+        drawn.append(cv2.imread(str(tmp_path / "reliability.png")).astype(int))
+    tint = [(abs(image - (0xF5, 0xD2, 0xC7)).max(axis=2) < 5).sum() for image in drawn]
+    assert tint[1] == pytest.approx(2 * tint[0], rel=0.1)
+
+
+def test_reliability_without_detections_says_so(tmp_path):
+    nothing = Reliability(np.zeros(0), np.zeros(0, bool), np.zeros(0, int))
+    save_reliability(tmp_path / "reliability.png", nothing)
+    assert cv2.imread(str(tmp_path / "reliability.png")).std() > 5
 
 
 def test_an_unwritable_folder_is_a_one_line_error(make_split, tmp_path, monkeypatch):

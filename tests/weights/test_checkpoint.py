@@ -10,6 +10,7 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import StorageError, WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights import checkpoint as module
+from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.checkpoint import (
     Checkpoint,
     check_fit,
@@ -40,6 +41,7 @@ def checkpoint(tiny_config):
         origin="a test",
         notes=("nothing was dropped",),
         licence="Apache-2.0, stated by nobody",
+        calibration=Calibration(0.4, -0.7, (0.5, 0.25, 0.75), "a/data.yaml", "val", 5, 9),
     )
 
 
@@ -47,7 +49,9 @@ def test_a_checkpoint_survives_a_round_trip(checkpoint, tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, checkpoint)
     found = load_checkpoint(path)
-    for field in ("config", "names", "preprocessing", "origin", "notes", "licence"):
+    for field in (
+        *("config", "names", "preprocessing", "origin", "notes", "licence", "calibration"),
+    ):
         assert getattr(found, field) == getattr(checkpoint, field)
     assert list(found.weights) == list(checkpoint.weights)
     assert all(torch.equal(found.weights[k], v) for k, v in checkpoint.weights.items())
@@ -156,3 +160,16 @@ def test_a_file_without_a_licence_opens_and_a_long_one_is_damage(checkpoint):
             with_header(values | {"licence": damaged}, {}, "x.pt")
     del values["licence"]  # written by an earlier version
     assert with_header(values, {}, "x.pt").licence == ""
+
+
+@pytest.mark.parametrize("values", [0, [], {"temperature": 1.0}, {"thresholds": [0.5]}])
+def test_a_damaged_calibration_is_reported(values, checkpoint):
+    described = {**header(checkpoint), "calibration": values}
+    with pytest.raises(WeightsError, match=r"x\.pt is damaged: .*calibration"):
+        with_header(described, checkpoint.weights, "x.pt")
+
+
+def test_a_file_of_before_calibrations_has_none(checkpoint):
+    described = header(checkpoint)
+    del described["calibration"]
+    assert with_header(described, checkpoint.weights, "x.pt").calibration is None

@@ -178,6 +178,8 @@ class RTDETR(OpenedModel):
 
         resolved = settings_from_pairs(ValSettings, self._pairs(ValSettings, settings))
         self.metrics = validate(resolved, self._callbacks)
+        if resolved.calibrate:  # opened again on demand, with the calibration
+            self._detector = self._adapted = None
         self._remember(settings)
         return self.metrics
 

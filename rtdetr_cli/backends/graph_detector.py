@@ -66,6 +66,7 @@ class GraphDetector(ABC):
         description: file, runtime and device; for third-party files also the contract and the
             source of the class names.
         notes: metadata that `rtdetr export` wrote; None in third-party files.
+        calibration: that of the notes.
         network: None; there is no PyTorch module.
         device: None; the runtime decides.
     """
@@ -85,6 +86,7 @@ class GraphDetector(ABC):
         notes = graph.notes or ExportNotes()
         self._contract = recognise(graph.inputs, graph.outputs, graph.texts, graph.name)
         self.names, source = read_names(self._contract, graph.texts, notes.names)
+        self.calibration = notes.calibration if self.names == notes.names else None
         self._filter = OutputFilter(graph.name, self.names, source)
         self.size_is_free = self._contract.size_is_free
         self.takes_bytes = self._contract.takes_bytes

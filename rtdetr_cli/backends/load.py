@@ -18,6 +18,7 @@ from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
@@ -31,12 +32,14 @@ class Detector(Protocol):
         preprocessing: how images become its input.
         description: model, runtime and device, for messages.
         size_is_free: whether it takes images of other sizes than `preprocessing.size_hw`.
+        calibration: how to read its scores; None if the file has none.
     """
 
     names: dict[int, str]
     preprocessing: Preprocessing
     description: str
     size_is_free: bool
+    calibration: Calibration | None
 
     @property
     def network(self) -> RTDETRNetwork | None:
@@ -135,3 +138,23 @@ def preprocessing_for(detector: Detector, imgsz: int | tuple[int, int] | None) -
     if detector.network is not None:
         check_activations(detector.network.config, size_hw(imgsz), f"imgsz={imgsz}")
     return Preprocessing(size_hw(imgsz), own.antialias)
+
+
+def keys_unlike_stored(
+    detector: Detector,
+    imgsz: int | tuple[int, int] | None,
+    decoder_layers: int | None,
+    num_queries: int | None,
+) -> list[str]:
+    """Keys with which the network runs in another way than the one its calibration is for."""
+    own: dict[str, object] = {"imgsz": detector.preprocessing.size_hw}
+    if detector.network is not None:
+        decoder = detector.network.config.decoder
+        own["decoder_layers"] = decoder.eval_layers or decoder.num_layers
+        own["num_queries"] = decoder.num_queries
+    given = {
+        "imgsz": imgsz and size_hw(imgsz),
+        "decoder_layers": decoder_layers,
+        "num_queries": num_queries,
+    }
+    return [key for key, value in given.items() if value is not None and value != own.get(key)]

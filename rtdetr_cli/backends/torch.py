@@ -15,6 +15,7 @@ from rtdetr_cli.core.structures import Detections, ModelOutput
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.architecture import shipped_configs
+from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
 
 
@@ -29,10 +30,12 @@ class TorchDetector:
         description: architecture, runtime and device, for messages.
         size_is_free: True.
         licence: of the weights, as in a checkpoint.
+        calibration: likewise.
     """
 
     size_is_free = True
     licence = ""
+    calibration: Calibration | None = None
 
     def __init__(
         self,
@@ -165,7 +168,7 @@ def torch_detector(
     network.set_speed(decoder_layers, num_queries)
     names, preprocessing = checkpoint.names, checkpoint.preprocessing
     detector = TorchDetector(network, names, preprocessing, choose_device(device), half=half)
-    detector.licence = checkpoint.licence
+    detector.licence, detector.calibration = checkpoint.licence, checkpoint.calibration
     return detector
 
 

@@ -186,18 +186,22 @@ def _convert_union(key: str, value: object, members: tuple[object, ...]) -> obje
     if value is None and type(None) in members:
         return None
     plain = [member for member in members if member is not type(None)]
-    for member in plain[:-1]:
+    errors = []
+    for member in plain:
         try:
             return convert(key, value, member)
-        except FieldError:
-            continue
-    try:
-        return convert(key, value, plain[-1])
-    except FieldError:
-        if len(plain) == 1:
-            raise
-        kinds = " or ".join(map(describe, plain))
-        raise FieldError(key, f"must be {kinds}, found {show(value)}") from None
+        except FieldError as error:
+            errors.append(error)
+    kinds = {int, float} if type(value) is int else {type(value)}
+    of_kind = [
+        error
+        for member, error in zip(plain, errors, strict=True)
+        if any(accepts(member, kind) for kind in kinds)
+    ]
+    if len(plain) == 1 or len(of_kind) == 1:  # the type fits, a limit does not
+        raise (of_kind or errors)[0]
+    described = " or ".join(map(describe, plain))
+    raise FieldError(key, f"must be {described}, found {show(value)}")
 
 
 def _convert_tuple(key: str, values: Sequence[object], hint: object) -> tuple[object, ...]:

@@ -140,6 +140,8 @@ def _read(value: object, hint: object) -> object:
         return parse(value, hint)
     if value is None or isinstance(value, bool) or not accepts(hint, str):
         return value
+    if isinstance(value, int | float) and accepts(hint, float):
+        return value
     items = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(item, Mapping | list | tuple | set | None) for item in items):
         return value  # not a string; reported by the check of the field

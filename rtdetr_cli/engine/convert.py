@@ -116,6 +116,8 @@ def _losses(format: str, checkpoint: Checkpoint) -> list[str]:
         notes.append(f"{idle} decoder layers that do not run at inference left out")
     if format in {"official", "hf"} and not checkpoint.preprocessing.antialias:
         notes.append("trained on images resized without antialias, which such files cannot record")
+    if format in {"official", "hf"} and checkpoint.calibration:
+        notes.append("the calibration is left out: such files have no place for it")
     if format in {"official", "hf"} and config.norm_eps != 1e-5:
         notes.append(f"variances moved from BatchNorm epsilon {config.norm_eps:g} to 1e-05")
     return notes

@@ -22,6 +22,7 @@ from rtdetr_cli.core.errors import ConfigError, UsageError, WeightsError, printa
 from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.licence import CODE, MAX_LINE
@@ -60,6 +61,8 @@ class FileInfo:
     """Location of the weights in the file: `ema.module`, `model`..."""
     is_averaged: bool | None = None
     """Whether they are a running average (EMA); None if unknown."""
+    calibration: Calibration | None = None
+    """For `predict conf=auto`; None unless the file records one."""
     notes: tuple[str, ...] = ()
     """What was dropped, renamed or filled in on reading."""
 
@@ -229,7 +232,11 @@ def _from_notes(notes: ExportNotes, path: Path, file: FileInfo) -> _Opened:
         config=config,
         decoder_layers=required(notes.decoder_layers, "decoder_layers", path.name),
         num_queries=required(notes.num_queries, "num_queries", path.name),
-        file=replace(file, licence=notes.licence and printable(notes.licence, MAX_LINE)),
+        file=replace(
+            file,
+            licence=notes.licence and printable(notes.licence, MAX_LINE),
+            calibration=notes.calibration,
+        ),
         size_is_fixed=not notes.dynamic,
     )
 
@@ -244,6 +251,7 @@ def _weights_file(path: Path, checkpoint: Checkpoint) -> FileInfo:
         licence=checkpoint.licence or _after("license: ", checkpoint.notes),
         weights_from=place,
         is_averaged=True if is_ours or (place or "").startswith("ema") else None,
+        calibration=checkpoint.calibration,
         notes=checkpoint.notes,
     )
 
@@ -318,11 +326,21 @@ def _print(found: ModelInfo) -> None:
         ]
     if found.file:
         rows += _file_rows(found.file)
+    if found.file and found.file.calibration:
+        rows += _calibration_rows(found.file.calibration, found.names)
     result(*(f"{name:<18} {value}" for name, value in rows))
     if found.depths:
         columns = ("decoder layers", "GFLOPs", "COCO AP in the paper")
         depths = ((d.decoder_layers, f"{d.gflops:.1f}", d.paper_ap or "-") for d in found.depths)
         table("", columns, depths)
+
+
+def _calibration_rows(given: Calibration, names: dict[int, str]) -> list[tuple[str, str]]:
+    pairs = zip(names.values(), given.thresholds, strict=True)
+    shown = [f"{name} {threshold:.3f}" for name, threshold in pairs]
+    more = ", ..." if len(shown) > 5 else ""
+    thresholds = ", ".join(shown[:5]) + more
+    return [("calibration", given.describe()), ("conf=auto", thresholds)]
 
 
 def _file_rows(file: FileInfo) -> list[tuple[str, str]]:

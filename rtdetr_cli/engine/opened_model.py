@@ -97,7 +97,9 @@ class OpenedModel:
         name, opened = str(device), self._detector
         chosen = choose_device(name)
         if isinstance(opened, TorchDetector):
+            calibration = opened.calibration
             opened = TorchDetector(opened.network, opened.names, opened.preprocessing, chosen)
+            opened.calibration = calibration
         elif opened is not None:
             opened = load_detector(self.ckpt_path, name)
         self._device, self._detector, self._adapted = name, opened, None

@@ -29,6 +29,7 @@ from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.session.states import PredictState
+from rtdetr_cli.engine.session.thresholds import Thresholds, find_thresholds
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.source import Source, SourceImage, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter
@@ -125,7 +126,9 @@ def adapt(detector: Detector, settings: PredictSettings) -> Detector:
     network = copy.deepcopy(detector.network)
     network.set_speed(settings.decoder_layers, settings.num_queries)
     names, preprocessing = detector.names, detector.preprocessing
-    return TorchDetector(network, names, preprocessing, device, half=settings.half)
+    adapted = TorchDetector(network, names, preprocessing, device, half=settings.half)
+    adapted.calibration = detector.calibration
+    return adapted
 
 
 def describe(results: Results) -> str:
@@ -143,6 +146,7 @@ def _outcomes(
     if settings.classes is not None:  # by index from here on
         wanted = class_indices(settings.classes, detector.names, "model")
         settings = replace(settings, classes=tuple(wanted))
+    thresholds = find_thresholds(detector, settings)
     saves = settings.save or settings.save_txt or settings.save_crop
     writer: RunWriter | None = None
     images = iter(source)
@@ -151,7 +155,7 @@ def _outcomes(
         state.images = batch
         state.call("on_predict_batch_start")
         readable = [(one.path, one.image) for one in batch if one.image is not None]
-        state.results = _detect(detector, readable, settings) if readable else []
+        state.results = _detect(detector, readable, settings, thresholds) if readable else []
         state.call("on_predict_postprocess_end")
         if saves and readable:
             writer = writer or _open_writer(settings)
@@ -165,7 +169,10 @@ def _outcomes(
 
 
 def _detect(
-    detector: Detector, images: list[tuple[str, Pixels]], settings: PredictSettings
+    detector: Detector,
+    images: list[tuple[str, Pixels]],
+    settings: PredictSettings,
+    thresholds: Thresholds,
 ) -> list[Results]:
     """Resize, detect and filter one batch; the time of each stage is divided among its images."""
     wanted = preprocessing_for(detector, settings.imgsz)
@@ -178,7 +185,7 @@ def _detect(
     results = []
     for (path, rgb), found in zip(images, detections, strict=True):
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        rows = _as_rows(_chosen(found, settings))
+        rows = _as_rows(_chosen(found, settings, thresholds))
         results.append(Results(bgr, path, detector.names, rows, painter=draw_boxes))
     share = 1000 / len(images)
     for one in results:
@@ -196,12 +203,12 @@ def to_batch(images: list[Pixels], wanted: Preprocessing) -> torch.Tensor:
     return torch.stack([to_tensor(rgb) for rgb in resized])
 
 
-def _chosen(found: Detections, settings: PredictSettings) -> Detections:
+def _chosen(found: Detections, settings: PredictSettings, thresholds: Thresholds) -> Detections:
     """The best `max_det` detections of `classes` with a score above `conf`."""
-    keep = found.scores > settings.conf
+    keep = thresholds.keep(found)
     if settings.classes is not None:
         keep &= torch.isin(found.labels, torch.tensor(settings.classes))
-    return found.keep(keep.nonzero()[: settings.max_det, 0])
+    return thresholds.shown(found.keep(keep.nonzero()[: settings.max_det, 0]))
 
 
 def _as_rows(found: Detections) -> torch.Tensor:

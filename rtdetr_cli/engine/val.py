@@ -43,11 +43,12 @@ from rtdetr_cli.engine.validating.baseline import (
     read_baseline,
     refuse_quality,
 )
+from rtdetr_cli.engine.validating.calibrate import Calibrated, calibrate, find_target
 from rtdetr_cli.engine.validating.page import write_report
 from rtdetr_cli.engine.validating.prediction_file import write_predictions
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.matching import Found
-from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics
+from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Metrics, without_nan
 from rtdetr_cli.evaluation.report import save_plots, save_reliability
 
 __all__ = ["Metrics", "draw_curves", "evaluate", "match_model", "print_metrics", "validate"]
@@ -71,9 +72,11 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         WeightsError: the model cannot be opened, or knows other classes.
         BackendError: its runtime or device is missing.
         QualityError: a metric meets a condition of `fail_if`.
+        StorageError: no space left or no permission.
     """
     leave_if_importing_main()
     run_path(settings.project, settings.name)  # reports a bad name before the detector runs
+    target = find_target(settings.model) if settings.calibrate else None
     settings = with_remembered(settings)
     config = load_data(settings.data or "", settings.download, settings.bad_images)
     dataset = open_split(config, settings.split)
@@ -100,15 +103,25 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         if settings.report:
             write_report(settings, detector.description, dataset, evaluator, metrics)
         say(f"saved to {metrics.save_dir}")
-    if settings.json:
-        result_json(json.dumps(metrics.to_dict()))
-    else:
-        print_metrics(metrics)
-        if metrics.calibration.bins:
-            result(f"ECE {metrics.calibration.ece:.4f}")
+    _print(metrics, calibrate(target, settings, metrics) if target else None, settings.json)
     if settings.fail_if:
         refuse_quality(settings.fail_if, metrics)
     return metrics
+
+
+def _print(metrics: Metrics, calibrated: Calibrated | None, as_json: bool) -> None:
+    """Print the metrics and what was written into the weights."""
+    if as_json:
+        values = metrics.to_dict()
+        if calibrated:
+            values["calibration"] |= without_nan(calibrated.to_dict())
+        result_json(json.dumps(values))
+        return
+    print_metrics(metrics)
+    if metrics.calibration.bins:
+        result(f"ECE {metrics.calibration.ece:.4f}")
+    if calibrated:
+        calibrated.print(metrics)
 
 
 def open_model(

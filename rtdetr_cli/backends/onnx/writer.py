@@ -19,6 +19,7 @@ from rtdetr_cli.backends.onnx.sampling import used_sampler
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.calibration import Calibration
 
 _INPUTS = {"float32": "RGB / 255", "uint8": "RGB"}
 
@@ -30,6 +31,7 @@ def write_onnx(
     preprocessing: Preprocessing,
     options: GraphOptions = GraphOptions(),  # noqa: B008  it is frozen
     licence: str = "",
+    calibration: Calibration | None = None,
 ) -> int:
     """Write a network with its current decoder layers and queries.
 
@@ -40,6 +42,7 @@ def write_onnx(
         preprocessing: fixes height and width of the graph; with `dynamic` they are the default.
         options: of the graph.
         licence: of the weights, for the metadata; empty if it is not known.
+        calibration: of the weights, likewise; None if there is none.
 
     Returns:
         The number of nodes.
@@ -52,7 +55,8 @@ def write_onnx(
     model = trace(DetectionGraph(network, size_hw, options).eval(), size_hw, options)
     restate_opset(model, opset)
     strip(model, options)
-    notes = replace(_notes(network, names, preprocessing, options), licence=licence or None)
+    notes = _notes(network, names, preprocessing, options)
+    notes = replace(notes, licence=licence or None, calibration=calibration)
     for key, value in notes.to_dict().items():
         model.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     check_graph(model, opset)

@@ -47,6 +47,7 @@ class TensorRTDetector:
         preprocessing: how images become its input; the engine fixes the size.
         description: file, runtime and GPU.
         notes: read from beside the file; None if missing.
+        calibration: that of the notes.
         size_is_free: False.
         network: None; there is no PyTorch module.
         device: None; the runtime decides.
@@ -73,6 +74,7 @@ class TensorRTDetector:
         self._limits, size_hw = _read_contract(self._engine, name)
         self._runs: dict[int, _Run] = {}
         self.names = notes.names or dict(COCO_NAMES)
+        self.calibration = notes.calibration
         source = (
             "from its notes" if notes.names else f"COCO's ({notes_file(Path(name))} is missing)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from rtdetr_cli.config.confidence import parse_confidence
 from rtdetr_cli.config.fields import (
     Batch,
     Fraction,
@@ -12,6 +13,9 @@ from rtdetr_cli.config.fields import (
 )
 from rtdetr_cli.config.settings.shared import RunFolderSettings, SpeedSettings
 from rtdetr_cli.core.errors import UsageError
+
+DEFAULT_CONF = 0.25
+"""Also of the classes that thresholds by class leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +33,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
     source: str
     """Image, folder, glob pattern, or .txt or .csv list."""
 
-    conf: Fraction = 0.25
-    """Score threshold."""
+    conf: Fraction | str = DEFAULT_CONF
+    """Score threshold: a number, by class (person:0.5,car:0.3), or auto: that of the weights."""
     classes: tuple[int | str, ...] | None = None
     """Classes to keep, names or indices, e.g. person,car or 0,2; None: all."""
     batch: Batch = 1
@@ -59,5 +63,7 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.conf, str):
+            parse_confidence(self.conf)
         if self.save_conf and not self.save_txt:
             raise UsageError("predict: save_conf has no effect without save_txt")

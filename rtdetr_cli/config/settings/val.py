@@ -13,7 +13,9 @@ from rtdetr_cli.config.fields import (
     OneOf,
     Workers,
 )
+from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.settings.shared import RunFolderSettings, SpeedSettings
+from rtdetr_cli.core.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class ValSettings(SpeedSettings, RunFolderSettings):
     """Earlier result to compare with: the output of val json=true, or a predictions.json."""
     fail_if: str | None = None
     """Exit with code 1 if a metric meets a condition, e.g. AP<0.45 or AP50<0.6,recall<0.9."""
+    calibrate: bool = False
+    """Store calibrated scores and thresholds per class in the weights, for predict conf=auto."""
     report: bool = False
     """Write report.html: all numbers, curves and the worst images in one file, to be mailed."""
     plots: bool = True
@@ -67,3 +71,22 @@ class ValSettings(SpeedSettings, RunFolderSettings):
         super().__post_init__()
         if self.fail_if is not None:
             parse_conditions(self.fail_if)
+        reason = self._calibrate_reason() if self.calibrate else None
+        if reason:
+            raise UsageError(f"val: calibrate {reason}")
+
+    def _calibrate_reason(self) -> str | None:
+        """Explain why the weights cannot be calibrated with the other keys; None if they can."""
+        if is_exported(self.model):
+            return (
+                f"writes into weights (.pt), and {self.model} is exported; calibrate the weights "
+                "and export them again"
+            )
+        if is_architecture(self.model):
+            return f"needs weights; {self.model} is an architecture"
+        if self.conf > 0:
+            return "needs all detections; leave conf at 0"
+        others = {"imgsz": None, "decoder_layers": None, "num_queries": None, "half": False}
+        others |= {"backend": "torch", "max_det": 300}
+        changed = next((key for key, plain in others.items() if getattr(self, key) != plain), None)
+        return changed and f"is for the weights as they are stored; leave {changed} at its default"

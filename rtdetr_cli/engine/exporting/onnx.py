@@ -56,7 +56,8 @@ def trace_and_compare(settings: ExportSettings) -> tuple[Path, Report]:
     options = _graph_options(settings, network)
     agreement = None
     with atomic_write(path) as temporary:
-        nodes = write_onnx(temporary, network, names, preprocessing, options, detector.licence)
+        facts_of = (detector.licence, detector.calibration)
+        nodes = write_onnx(temporary, network, names, preprocessing, options, *facts_of)
         if settings.half:
             nodes = halve_file(temporary)
         facts = _facts(settings, nodes) | {"sampler": used_sampler(network, options.sampler)}

@@ -78,8 +78,8 @@ def export_openvino(settings: ExportSettings) -> Path:
         folder.mkdir()
         onnx_path = Path(place) / "model.onnx"
         say(f"{detector.description}; tracing takes a minute")
-        network, licence = reference.network, detector.licence
-        write_onnx(onnx_path, network, reference.names, preprocessing, licence=licence)
+        facts = {"licence": detector.licence, "calibration": detector.calibration}
+        write_onnx(onnx_path, reference.network, reference.names, preprocessing, **facts)
         notes, agreement = _write_and_compare(settings, folder, onnx_path, reference)
         report = _report(settings, notes, agreement)
         write_notes(folder, replace(notes, verdict=report.verdict))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtdetr_cli.backends.load import load_detector, preprocessing_for
+from rtdetr_cli.backends.load import keys_unlike_stored, load_detector, preprocessing_for
 from rtdetr_cli.backends.openvino.detector import FOLDER
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.export import ExportSettings
+from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.files import user_path
 from rtdetr_cli.engine.exporting.images import NUM_IMAGES, Images, find_images
@@ -29,7 +30,16 @@ def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Pre
     detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
     if not isinstance(detector, TorchDetector):
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
-    return detector, preprocessing_for(detector, settings.imgsz)
+    preprocessing = preprocessing_for(detector, settings.imgsz)
+    speed = (settings.decoder_layers, settings.num_queries)
+    changed = keys_unlike_stored(detector, settings.imgsz, *speed)
+    if detector.calibration and changed:
+        warn(
+            f"the calibration of {settings.model} is for other settings than {', '.join(changed)} "
+            "and is left out: conf=auto will not work with this file"
+        )
+        detector.calibration = None
+    return detector, preprocessing
 
 
 def images_to_compare(settings: ExportSettings) -> Images | None:

@@ -1,0 +1,75 @@
+"""The thresholds of `predict conf=`, and with conf=auto the calibrated scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rtdetr_cli.backends.load import Detector, keys_unlike_stored
+from rtdetr_cli.config.confidence import parse_confidence
+from rtdetr_cli.config.fields import parse
+from rtdetr_cli.config.model_path import is_exported
+from rtdetr_cli.config.settings.predict import DEFAULT_CONF, PredictSettings
+from rtdetr_cli.core.class_names import class_indices
+from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.weights.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Which detections are kept, and which scores they show.
+
+    Attributes:
+        scores: (K,) score of the network above which a detection of each class is kept.
+        calibration: replaces the scores of the detections kept; None leaves them.
+    """
+
+    scores: Tensor
+    calibration: Calibration | None = None
+
+    def keep(self, found: Detections) -> Tensor:
+        """(N,) whether each detection is kept."""
+        return found.scores > self.scores.to(found.scores.dtype)[found.labels]
+
+    def shown(self, found: Detections) -> Detections:
+        """The detections with the scores to show; their order stays."""
+        if self.calibration is None:
+            return found
+        return replace(found, scores=self.calibration.probabilities(found.scores))
+
+
+def find_thresholds(detector: Detector, settings: PredictSettings) -> Thresholds:
+    """Thresholds of all classes of a detector.
+
+    Raises:
+        UsageError: conf=auto without a calibration in the file, or an unknown class.
+    """
+    conf, count = settings.conf, len(detector.names)
+    if not isinstance(conf, str):
+        return Thresholds(torch.full((count,), conf))
+    given = parse_confidence(conf)
+    if given is not None:
+        names = [key for text in given if isinstance(key := parse(text, int | str), int | str)]
+        scores = torch.full((count,), DEFAULT_CONF)
+        scores[class_indices(names, detector.names, "model", "conf")] = torch.tensor(
+            [*given.values()]
+        )
+        return Thresholds(scores)
+    calibration = detector.calibration
+    if calibration is None:
+        weights = "best.pt" if is_exported(settings.model) else settings.model
+        again = ", then export them again" if is_exported(settings.model) else ""
+        raise UsageError(
+            f"conf=auto: {settings.model} has no calibration; store one in the weights by `rtdetr "
+            f"val model={weights} data=my.yaml calibrate=true`{again}"
+        )
+    changed = keys_unlike_stored(
+        detector, settings.imgsz, settings.decoder_layers, settings.num_queries
+    )
+    if changed:
+        warn(f"conf=auto was calibrated without {', '.join(changed)}; scores may be off")
+    return Thresholds(torch.tensor(calibration.thresholds), calibration)

@@ -20,6 +20,9 @@ class SingleClassDetector:
         kept: class indices whose detections count; None for all.
     """
 
+    calibration: None = None
+    """The scores of the merged class were not calibrated."""
+
     def __init__(self, detector: Detector, name: str, kept: list[int] | None = None) -> None:
         self._detector = detector
         self._kept = None if kept is None else torch.tensor(kept, dtype=torch.int64)

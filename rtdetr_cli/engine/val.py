@@ -85,6 +85,8 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
     dataset = select_classes(replace(dataset, notes=[]), settings.classes, single_cls=False)
     baseline = _baseline(settings, dataset)
     dataset, detector, loader = open_model(settings, dataset)
+    if target:
+        target.check_classes(dataset.names)
     state = ValState(loader, callbacks or Callbacks(), settings)
     evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
     metrics = state.end(_score(evaluator, speed))

@@ -31,10 +31,24 @@ class Target:
     path: Path
     version: tuple[int, int]
     """Time of the last change in nanoseconds, and size."""
+    num_classes: int
 
     def is_unchanged(self) -> bool:
         """Whether it is still that file."""
         return self.version == _version(self.path)
+
+    def check_classes(self, names: dict[int, str]) -> None:
+        """Check that a split is evaluated in the classes of the model.
+
+        Raises:
+            UsageError: single_cls merges them, or the split has some that the model does not know.
+        """
+        if len(names) != self.num_classes:
+            raise UsageError(
+                f"calibrate needs the {self.num_classes} classes of the model, and the split is "
+                f"evaluated with {len(names)}; leave single_cls out, and classes that the model "
+                "does not know"
+            )
 
 
 def find_target(model: str) -> Target:
@@ -60,7 +74,8 @@ def find_target(model: str) -> Target:
         )
     if not os.access(path.parent, os.W_OK):
         raise StorageError(f"cannot write {path}: permission denied")
-    return Target(path, _version(path))
+    version = _version(path)
+    return Target(path, version, len(load_checkpoint(path).names))
 
 
 @dataclass(frozen=True)
@@ -133,11 +148,6 @@ def calibrate(target: Target, settings: ValSettings, metrics: Metrics) -> Calibr
 
 def _write(target: Target, calibration: Calibration) -> None:
     found = load_checkpoint(target.path)
-    if len(found.names) != len(calibration.thresholds):
-        raise UsageError(
-            f"calibrate needs the classes of the model, {len(found.names)}, and the split was "
-            f"evaluated with {len(calibration.thresholds)}"
-        )
     if not target.is_unchanged():
         raise WeightsError(
             f"{target.path} has changed during the validation, for example by a training that "

@@ -15,8 +15,10 @@ import torch
 
 from rtdetr_cli.api import RTDETR
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.errors import DataError, UsageError, WeightsError
+from rtdetr_cli.engine.exporting.request import open_weights_to_export
 from rtdetr_cli.engine.validating.calibrate import calibrate, find_target
 from rtdetr_cli.evaluation.calibration import Reliability
 from rtdetr_cli.weights.calibration import Calibration
@@ -101,7 +103,7 @@ def test_json_has_the_error_and_what_was_stored(spread, labelled, capsys):
 
 
 def test_a_training_checkpoint_keeps_its_state_and_resumes(tiny_yaml, squares, tmp_path):
-    """Two epochs, stopped after one; the calibration does not outlive the weights it is for."""
+    """The calibration does not outlive the weights it is for."""
     words = command(tiny_yaml, squares, tmp_path / "runs")
     assert run(words) == 0
     last = tmp_path / "runs" / "train" / "weights" / "last.pt"
@@ -118,10 +120,9 @@ def test_a_training_checkpoint_keeps_its_state_and_resumes(tiny_yaml, squares, t
     assert "optimizer" in after["training"]
     more = ["train", "resume=true", f"model={last}", "epochs=2", "device=cpu", "workers=0"]
     assert run([*more, f"project={tmp_path}/runs"]) == 0
-    for weights in (tmp_path / "runs").glob("train*/weights/*.pt"):
-        epoch = load_checkpoint(weights).origin
-        if weights != last:
-            assert load_checkpoint(weights).calibration is None, epoch
+    found = {path: load_checkpoint(path) for path in (tmp_path / "runs").rglob("*.pt")}
+    assert len(found) == 4  # a finished run is continued as a new one
+    assert [path for path, one in found.items() if one.calibration] == [last]
 
 
 def test_training_from_calibrated_weights_does_not_keep_the_calibration(
@@ -195,6 +196,7 @@ def test_python_calibrates_and_predicts_in_one_object(spread, labelled):
         torch.testing.assert_close(one.boxes.data, auto.boxes.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_exports_carry_it_and_predict_the_same(format, calibrated, squares, tmp_path, capsys):
     pytest.importorskip("onnxruntime" if format == "onnx" else "openvino")
@@ -212,12 +214,13 @@ def test_exports_carry_it_and_predict_the_same(format, calibrated, squares, tmp_
         assert list(one["box"].values()) == pytest.approx(list(other["box"].values()), abs=0.1)
 
 
-def test_an_export_with_other_layers_leaves_it_out(calibrated, tmp_path, capsys):
-    pytest.importorskip("onnxruntime")
-    words = [f"model={calibrated}", f"output={tmp_path}/a.onnx", "verify=false"]
-    assert run(["export", *words, "decoder_layers=2"]) == 0
-    assert "is for other settings than decoder_layers" in capsys.readouterr().err
-    assert "calibration" not in _info(tmp_path / "a.onnx", capsys)
+def test_an_export_with_other_layers_leaves_it_out(calibrated, capsys):
+    settings = ExportSettings(model=str(calibrated))
+    same, _ = open_weights_to_export(settings)
+    assert same.calibration == load_checkpoint(calibrated).calibration
+    other, _ = open_weights_to_export(replace(settings, decoder_layers=2, imgsz=96))
+    assert other.calibration is None
+    assert "is for other settings than imgsz, decoder_layers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,13 @@ def test_weights_of_another_format_are_refused_before_the_validation(spread, tmp
         find_target(str(safe))
     with pytest.raises(WeightsError, match="does not exist"):
         find_target(str(tmp_path / "absent.pt"))
+
+
+def test_merged_classes_cannot_be_calibrated(spread, squares, capsys):
+    before = spread.read_bytes()
+    assert val(spread, squares, "calibrate", "single_cls") == 2
+    assert "needs the 2 classes of the model" in capsys.readouterr().err
+    assert spread.read_bytes() == before
 
 
 def test_a_file_that_changes_during_the_validation_is_not_overwritten(spread, labelled):

@@ -9,6 +9,7 @@ from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.calibration import Calibration
 
 
 class SingleClassDetector:
@@ -20,7 +21,7 @@ class SingleClassDetector:
         kept: class indices whose detections count; None for all.
     """
 
-    calibration: None = None
+    calibration: Calibration | None = None
     """The scores of the merged class were not calibrated."""
 
     def __init__(self, detector: Detector, name: str, kept: list[int] | None = None) -> None:

@@ -91,10 +91,12 @@ class Reliability:
             for weights in (None, self.scores, self.hits.astype(np.float64))
         )
         return [
-            Bin(*edges[n : n + 2].tolist(), int(counts[n]), score[n] / counts[n],
-                precision[n] / counts[n])
-            for n in np.flatnonzero(counts)
-        ]  # fmt: skip
+            Bin(low, high, int(count), total / count, hits / count)
+            for low, high, count, total, hits in zip(
+                edges[:-1].tolist(), edges[1:].tolist(), counts, score, precision, strict=True
+            )
+            if count
+        ]
 
     @property
     def ece(self) -> float:

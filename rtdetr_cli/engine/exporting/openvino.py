@@ -78,8 +78,14 @@ def export_openvino(settings: ExportSettings) -> Path:
         folder.mkdir()
         onnx_path = Path(place) / "model.onnx"
         say(f"{detector.description}; tracing takes a minute")
-        facts = {"licence": detector.licence, "calibration": detector.calibration}
-        write_onnx(onnx_path, reference.network, reference.names, preprocessing, **facts)
+        write_onnx(
+            onnx_path,
+            reference.network,
+            reference.names,
+            preprocessing,
+            licence=detector.licence,
+            calibration=detector.calibration,
+        )
         notes, agreement = _write_and_compare(settings, folder, onnx_path, reference)
         report = _report(settings, notes, agreement)
         write_notes(folder, replace(notes, verdict=report.verdict))

@@ -86,7 +86,12 @@ class ValSettings(SpeedSettings, RunFolderSettings):
             return f"needs weights; {self.model} is an architecture"
         if self.conf > 0:
             return "needs all detections; leave conf at 0"
-        others = {"imgsz": None, "decoder_layers": None, "num_queries": None, "half": False}
+        others: dict[str, object] = {
+            "imgsz": None,
+            "decoder_layers": None,
+            "num_queries": None,
+            "half": False,
+        }
         others |= {"backend": "torch", "max_det": 300}
         changed = next((key for key, plain in others.items() if getattr(self, key) != plain), None)
         return changed and f"is for the weights as they are stored; leave {changed} at its default"

@@ -37,8 +37,9 @@ _NOISE = 0.25
 """Local difference that counts as 1 where the image is flat, in standard deviations."""
 _SHIFT = 0.7
 """Likewise at edges, in pixels of the thumbnail: a crop by 2 % moves its border by 0.3."""
-_ROWS, _COLUMNS = 512, 2048
-"""Block of the pair search; it fits into the cache of a core."""
+_ROWS, _COLUMNS = 256, 512
+"""Block of the pair search, which fits into the cache of a core; thumbnails are likewise taken in
+parts."""
 
 
 class Signature(NamedTuple):
@@ -69,43 +70,75 @@ def image_signature(pixels: Pixels) -> Signature:
 
 
 class _Block(NamedTuple):
-    """A block of pairs: images `rows`, and earlier ones or those of an earlier split, `columns`."""
+    """Pairs of images `rows` with images `columns`, which are earlier or of an earlier split."""
 
     rows: slice
     columns: slice
-    within: bool
-    """Whether both are of one split."""
+    row_split: int
+    column_split: int
+
+
+class _Best(NamedTuple):
+    """The most similar image of each image (N) in each split (S), as far as it is known."""
+
+    similarity: Floats
+    partner: npt.NDArray[np.int64]
+    mirrored: Bools
+
+    def update(
+        self, images: slice, others: slice, split: int, found: Floats, turned: Floats
+    ) -> None:
+        """Take in the similarities (images, others) of a block, and their antisymmetric part."""
+        rows = np.arange(images.start, images.stop)
+        column = found.argmax(1)
+        at = (np.arange(len(rows)), column)
+        better = found[at] > self.similarity[rows, split]
+        place = (rows[better], split)
+        self.similarity[place] = found[at][better]
+        self.partner[place] = others.start + column[better]
+        self.mirrored[place] = turned[at][better] < 0
+
+    def pairs(self) -> list[Pair]:
+        """Each pair once, in order."""
+        found = zip(*np.nonzero(self.partner >= 0), strict=True)
+        return sorted(
+            {
+                Pair(*sorted((int(at[0]), int(self.partner[at]))), bool(self.mirrored[at]))
+                for at in found
+            }
+        )
 
 
 def similar_pairs(thumbnails: Pixels, ends: Sequence[int]) -> list[Pair]:
     """Find near-identical images: saved again, resized, brighter, mirrored, cropped by 2 %.
 
-    All pairs are compared, and of each image the most similar one of each block is verified, so
-    that the time is bounded where all images show one scene. An image that looks like an earlier
-    one of its split, or like one of another split, is in a pair.
+    All pairs are compared, and of each image the most similar one among the earlier images of its
+    split and among each other split is verified, so that the time is bounded where all images show
+    one scene.
 
     Args:
         thumbnails: (N, 32, 32) of all splits, in their order.
         ends: position after the last image of each split; the last one is N.
     """
     symmetric, antisymmetric = _spectra(thumbnails)
-    found: set[Pair] = set()
-    for block in _blocks(ends):
-        same = symmetric[block.rows] @ symmetric[block.columns].T
-        turned = antisymmetric[block.rows] @ antisymmetric[block.columns].T
-        similarity = same + np.abs(turned)  # a mirror image has antisymmetric parts times -1
-        if block.within:
-            second, first = (np.arange(one.start, one.stop) for one in block[:2])
+    shape = (len(thumbnails), len(ends))
+    best = _Best(
+        np.full(shape, _MIN_SIMILARITY, np.float32), np.full(shape, -1), np.zeros(shape, bool)
+    )
+    for rows, columns, row_split, column_split in _blocks(ends):
+        same = symmetric[rows] @ symmetric[columns].T
+        turned = antisymmetric[rows] @ antisymmetric[columns].T
+        similarity = np.abs(turned)  # a mirror image has antisymmetric parts times -1
+        similarity += same
+        if similarity.max() <= _MIN_SIMILARITY:  # nearly all blocks
+            continue
+        if row_split == column_split:
+            second, first = (np.arange(one.start, one.stop) for one in (rows, columns))
             similarity[first >= second[:, None]] = 0
-        found.update(
-            Pair(
-                block.columns.start + first,
-                block.rows.start + second,
-                bool(turned[second, first] < 0),
-            )
-            for second, first in _best(similarity, block.within)
-        )
-    return _verified(sorted(found), thumbnails)
+        else:
+            best.update(columns, rows, row_split, similarity.T, turned.T)
+        best.update(rows, columns, column_split, similarity, turned)
+    return _verified(best.pairs(), thumbnails)
 
 
 def _spectra(thumbnails: Pixels) -> tuple[Floats, Floats]:
@@ -122,8 +155,8 @@ def _spectra(thumbnails: Pixels) -> tuple[Floats, Floats]:
         dctn(part.astype(np.float32), axes=(1, 2))[:, :_FREQUENCIES, :_FREQUENCIES]
         for part in np.array_split(thumbnails, len(thumbnails) // _COLUMNS + 1)
     ]
-    weights = np.hypot(count, count[:, None]).astype(np.float32)
-    spectra: Floats = np.concatenate(parts, dtype=np.float32) * weights
+    weights = np.hypot(count, count[:, None])
+    spectra = np.asarray(np.concatenate(parts) * weights, np.float32)
     spectra /= np.maximum(np.linalg.norm(spectra, axis=(1, 2), keepdims=True), 1e-6)
     spectra[thumbnails.std(axis=(1, 2)) < _MIN_CONTRAST] = 0
     shape = (len(spectra), _FREQUENCIES * _FREQUENCIES // 2)
@@ -132,22 +165,14 @@ def _spectra(thumbnails: Pixels) -> tuple[Floats, Floats]:
 
 def _blocks(ends: Sequence[int]) -> Iterator[_Block]:
     splits = [*pairwise([0, *ends])]
-    for number, (start, end) in enumerate(splits):
+    for row_split, (start, end) in enumerate(splits):
         for row in range(start, end, _ROWS):
             rows = slice(row, min(row + _ROWS, end))
-            for other, (low, high) in enumerate(splits[: number + 1]):
-                within = other == number
-                high = rows.stop if within else high
-                for column in range(low, high, _COLUMNS):
-                    yield _Block(rows, slice(column, min(column + _COLUMNS, high)), within)
-
-
-def _best(similarity: Floats, within: bool) -> set[tuple[int, int]]:
-    """Row and column of the most similar image of each row; across splits, also of each column."""
-    best = set(enumerate(similarity.argmax(1).tolist()))
-    if not within:
-        best |= {(row, column) for column, row in enumerate(similarity.argmax(0).tolist())}
-    return {place for place in best if similarity[place] >= _MIN_SIMILARITY}
+            for column_split, (low, high) in enumerate(splits[: row_split + 1]):
+                last = min(high, rows.stop)
+                for column in range(low, last, _COLUMNS):
+                    columns = slice(column, min(column + _COLUMNS, last))
+                    yield _Block(rows, columns, row_split, column_split)
 
 
 def _verified(pairs: list[Pair], thumbnails: Pixels) -> list[Pair]:

@@ -100,13 +100,11 @@ class _Best(NamedTuple):
 
     def pairs(self) -> list[Pair]:
         """Each pair once, in order."""
-        found = zip(*np.nonzero(self.partner >= 0), strict=True)
-        return sorted(
-            {
-                Pair(*sorted((int(at[0]), int(self.partner[at]))), bool(self.mirrored[at]))
-                for at in found
-            }
-        )
+        images, splits = np.nonzero(self.partner >= 0)
+        partners = self.partner[images, splits].tolist()
+        mirrored = self.mirrored[images, splits].tolist()
+        found = zip(images.tolist(), partners, mirrored, strict=True)
+        return sorted({Pair(min(one, two), max(one, two), turned) for one, two, turned in found})
 
 
 def similar_pairs(thumbnails: Pixels, ends: Sequence[int]) -> list[Pair]:

@@ -31,7 +31,7 @@ Bools = NDArray[np.bool_]
 NEAR = 0.2
 """Least IoU of a shifted box with the object, as the detector places it."""
 TOUCHES = 0.3
-"""A detection with this IoU speaks against a spurious label, and is not of another object."""
+"""A detection with this IoU speaks against a spurious label; below, it is of another object."""
 FITS = 0.6
 """A box that the detector finds with this IoU is not shifted."""
 SURE = 0.99
@@ -40,8 +40,8 @@ MIN_SUSPICION = 0.5
 """Suspicions below are not listed."""
 PRIOR = 5
 """Weight of all classes together in the statistics of one, in boxes; for classes with few."""
-SIZE_WINDOW = 20
-"""Least number of boxes of about one size that say how often the detector finds such boxes."""
+SIZE_NEIGHBOURS = 10
+"""Least number of next smaller and of next larger boxes that count as of about one size."""
 
 
 class Kind(Enum):
@@ -87,13 +87,13 @@ class LabelErrors:
 def label_errors(found: Found, truth: Truth) -> LabelErrors:
     """Rank the suspected label errors of a split, most suspicious first.
 
-    Each score is how confident the detector contradicts the label, times how often it agrees with
-    other labels of this kind. With the confidence e of a detection (see `_Confidence`), 0 where
-    there is none, and the largest e at a place:
+    Each score is how confidently the detector contradicts the label, times how often it agrees with
+    labels of this class, size or place. With the confidence e of a detection (see `_Confidence`),
+    the largest at a place and 0 where there is none:
 
     - class swap: e(other class, IoU >= 0.5) (1 - e(own class, IoU >= 0.5)) s
-    - shifted box: e(own class, IoU 0.2 to 0.6) (1 - e(own class, IoU >= 0.6)) p, where the
-      detection overlaps no box more than this one
+    - shifted box: e(own class, IoU 0.2 to 0.6) p (1 - e(own class, IoU >= 0.6, or another class,
+      IoU >= 0.5)), where the detection overlaps no box more than this one
     - spurious label: (1 - e(any class, IoU >= 0.3)) s
     - missing label: (e + u) / 2 (1 - IoU with the nearest box) l, where that IoU is below 0.3
 
@@ -253,12 +253,12 @@ def _seen(split: _Split) -> Floats:
     by_class = np.zeros(len(classes))
     for index in np.unique(classes):
         by_class[classes == index] = _shrunk(is_seen[classes == index], is_seen)
-    order = np.argsort(sizes, kind="stable")
-    window = np.ones(min(len(order), max(SIZE_WINDOW, len(order) // 10)))
-    by_size = np.empty(len(classes))
-    by_size[order] = np.convolve(is_seen[order], window, "same") / np.convolve(
-        np.ones(len(order)), window, "same"
-    )
+    order, place = np.argsort(sizes, kind="stable"), np.arange(len(sizes))
+    reach = max(SIZE_NEIGHBOURS, len(sizes) // 20)
+    low, high = np.maximum(place - reach, 0), np.minimum(place + reach + 1, len(sizes))
+    num_seen = np.concatenate([[0], np.cumsum(is_seen[order])])
+    by_size = np.empty(len(sizes))
+    by_size[order] = (num_seen[high] - num_seen[low]) / (high - low)
     return np.minimum(by_class, by_size)
 
 

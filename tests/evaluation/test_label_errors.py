@@ -65,8 +65,8 @@ def test_class_swap(planted):
     image, _, x, side = planted.labels[5]
     planted.labels[5] = (image, 0, x, side)
     # e = 1 for class 1, 0 for class 0. s by class: 20 of the 21 boxes of class 0 are found, 39 of
-    # all 40; by size, of the boxes around, 0 to 14 of the list: 14 of 15, which is less.
-    assert planted.suspicions() == [(Kind.SWAP, round(14 / 15, 6), 5, 5)]
+    # all 40; by size, of the boxes around, 0 to 15 of the list: 15 of 16, which is less.
+    assert planted.suspicions() == [(Kind.SWAP, round(15 / 16, 6), 5, 5)]
 
 
 def test_half_a_swap_is_no_suspicion(planted):
@@ -131,7 +131,7 @@ def test_a_label_of_a_class_that_is_seldom_found_is_no_suspicion(planted):
 
 
 def test_a_label_of_a_size_that_is_seldom_found_is_no_suspicion(planted):
-    planted.labels += [(image, 0, 500.0, 5.0) for image in range(10)]
+    planted.labels += [(image, 0, x, 5.0) for image in range(10) for x in (500.0, 600.0)]
     assert planted.suspicions() == []
 
 

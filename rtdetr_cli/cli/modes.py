@@ -113,6 +113,7 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
         (
             "rtdetr val model=runs/train/weights/best.pt data=coco8.yaml",
             "rtdetr val model=rtdetr-l.onnx data=coco8.yaml",
+            "rtdetr val model=best.pt data=my.yaml report",
         ),
     ),
     "predict": (
@@ -172,7 +173,7 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
             "rtdetr convert data=a.yaml merge=b.yaml format=yolo out=both split=0.8,0.1,0.1",
         ),
     ),
-    "check": (_check, ("rtdetr check data=my.yaml",)),
+    "check": (_check, ("rtdetr check data=my.yaml", "rtdetr check data=my.yaml report")),
     "models": (_models, ("rtdetr models", "rtdetr models json=true")),
     "env": (_env, ("rtdetr env", "rtdetr env json=true")),
 }

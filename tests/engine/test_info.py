@@ -73,6 +73,7 @@ def test_checksum_and_location_of_the_weights_are_shown(edited_state, tmp_path, 
         "licence": None,
         "weights_from": "ema.module",
         "is_averaged": True,
+        "calibration": None,
         "notes": ["weights taken from ema.module", "0 derivable buffers dropped"],
     }
     torch.save({"model": edited_state}, path)

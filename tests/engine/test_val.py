@@ -121,7 +121,7 @@ def test_a_run_folder_holds_plots_and_three_batches_and_the_speed_is_printed(
     batches = {f"val_batch{n}_{kind}.jpg" for n in range(3) for kind in ("labels", "pred")}
     assert names == batches | {
         *("BoxPR_curve.png", "BoxF1_curve.png", "BoxP_curve.png", "BoxR_curve.png"),
-        *("confusion_matrix.png", "confusion_matrix_normalized.png"),
+        *("confusion_matrix.png", "confusion_matrix_normalized.png", "reliability.png"),
     }
     speed = r"Speed: \d+\.\d ms preprocess, \d+\.\d ms inference, \d+\.\d ms postprocess per image"
     assert re.search(speed, capsys.readouterr().err)

@@ -37,7 +37,7 @@ from rtdetr_cli.engine.tradeoffs.accuracy import ap_of_file, ap_of_grid
 from rtdetr_cli.engine.tradeoffs.latency import time_settings
 from rtdetr_cli.engine.tradeoffs.rows import Grid, Row, Setting, front, make_grid, marked, refusal
 from rtdetr_cli.engine.val import match_model
-from rtdetr_cli.evaluation.comparison import FEW_IMAGES, interval
+from rtdetr_cli.evaluation.comparison import FEW_IMAGES, estimate
 from rtdetr_cli.evaluation.matching import Floats
 from rtdetr_cli.evaluation.tradeoff_figure import TradeoffPoint, save_tradeoff_figure
 from rtdetr_cli.weights.store import resolve_weights
@@ -78,14 +78,13 @@ class _Measured:
     ap: dict[Setting, Floats]
     times_ms: dict[Setting, list[float]]
 
-    def rows(self, reference: Setting, num_images: int) -> list[Row]:
+    def rows(self, reference: Setting, resamples: int) -> list[Row]:
         """A row per setting; every difference is from the reference, draw by draw."""
         theirs, rows = self.ap[reference], []
         for setting, values in self.ap.items():
             p50, p90 = np.percentile(self.times_ms[setting], [50, 90]).tolist()
-            change = values - theirs
-            ends = [interval(one[1:][~np.isnan(one[1:])], num_images) for one in (values, change)]
-            numbers = (float(values[0]), *ends[0], float(change[0]), *ends[1], p50, p90)
+            ap, change = (estimate(one, resamples) for one in (values, values - theirs))
+            numbers = (*ap, *change, p50, p90)
             rows.append(Row(setting, self.files[setting], *numbers, setting == reference))
         return rows
 
@@ -121,7 +120,7 @@ def tradeoff(settings: TradeoffSettings) -> Tradeoff:
     measured = _measure(detectors, grid, dataset, settings)
     if settings.backend:
         _add_runtimes(measured, grid, dataset, save_dir, settings)
-    rows = marked(measured.rows(grid.reference, len(dataset)), settings)
+    rows = marked(measured.rows(grid.reference, settings.resamples), settings)
     found = _report(Tradeoff(rows, save_dir), len(dataset), settings)
     if found.chosen is None:
         raise refusal(rows, settings)
@@ -181,7 +180,7 @@ def _add_runtimes(
     settings: TradeoffSettings,
 ) -> None:
     """Export the settings of the front to other runtimes; time them, and the front again."""
-    best = [row.setting for row in front(measured.rows(grid.reference, len(dataset)))]
+    best = [row.setting for row in front(measured.rows(grid.reference, settings.resamples))]
     for backend in settings.backend or ():
         for speed in best:
             half = speed.half and backend == "openvino"  # ONNX Runtime has no 16 bits on CPUs

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rtdetr_cli.api import RTDETR
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.core.structures import Batch, Detections, Target
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.val import evaluate
 
 
 def val(checkpoint: Path, data: Path, project: Path, *more: str) -> list[str]:
@@ -151,6 +155,35 @@ def test_metrics_of_a_training_name_its_run_folder(tiny_yaml, squares, tmp_path)
     model = RTDETR(tiny_yaml, device="cpu")
     metrics = model.train(data=str(squares / "data.yaml"), epochs=1, batch=3, **keys)
     assert metrics.save_dir == tmp_path / "train"
+
+
+def test_neither_images_nor_detections_of_earlier_batches_are_kept(squares):
+    """Only the rows of the evaluator may grow with the split."""
+    dataset = open_split(load_data(squares / "data.yaml"), "val")
+    target = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    tensors: list[list[weakref.ref[torch.Tensor]]] = []
+
+    class Batches:
+        def __len__(self) -> int:
+            return len(dataset)
+
+        def __iter__(self):
+            for one in dataset.records:
+                images = torch.zeros(1, 3, 32, 32)
+                tensors.append([weakref.ref(images)])
+                yield Batch(images, [target], [one.image_id], [one.size_hw], [str(one.path)])
+                del images
+
+    class Detector:
+        def detect(self, images, sizes_hw, max_det):
+            earlier = [kept() for batch in tensors[:-2] for kept in batch]  # one is loaded ahead
+            assert earlier == [None] * len(earlier)
+            found = Detections(torch.ones(1, 4), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+            tensors[-1] += map(weakref.ref, (found.boxes_xyxy, found.scores, found.labels))
+            return [found]
+
+    evaluate(Detector(), dataset, Batches())
+    assert len(tensors) == len(dataset) >= 4
 
 
 def test_fewer_decoder_layers_and_queries_run(checkpoint, squares, tmp_path, capsys):

@@ -12,7 +12,14 @@ import torch
 
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.evaluation.coco import CocoEvaluator
-from rtdetr_cli.evaluation.comparison import compare, interval, resampled_ap
+from rtdetr_cli.evaluation.comparison import (
+    MAX_GROUPS,
+    compare,
+    draw_weights,
+    estimate,
+    interval,
+    resampled_ap,
+)
 
 BOX = torch.tensor([[10.0, 10, 50, 50]])
 NO_CLASS = torch.zeros(1, dtype=torch.int64)
@@ -36,14 +43,55 @@ def evaluator_of(
     return evaluator
 
 
+def leave_one_out(values: np.ndarray) -> np.ndarray:
+    """Their mean without one of them, (N,)."""
+    return (values.sum() - values) / (len(values) - 1)
+
+
 def test_the_interval_of_a_mean_is_that_of_the_t_distribution():
-    """The bootstrap mean is normal with sd / sqrt(n) of the n values, divided by n."""
-    values = np.random.default_rng(0).normal(size=30)
+    """The bootstrap mean is normal with sd / sqrt(n), where sd divides by n; the interval does not.
+
+    Uniform values have no heavy tails, so that all n - 1 degrees of freedom are there.
+    """
+    values = np.random.default_rng(0).uniform(size=30)
     draws = np.random.default_rng(1).normal(values.mean(), values.std() / 30**0.5, 400_000)
     half = 2.045 * values.std(ddof=1) / 30**0.5  # t table, 29 degrees of freedom
-    assert interval(draws, 30) == pytest.approx(
-        (values.mean() - half, values.mean() + half), abs=0.005
+    assert interval(values.mean(), leave_one_out(values), draws) == pytest.approx(
+        (values.mean() - half, values.mean() + half), abs=0.002
     )
+
+
+def test_few_images_that_matter_are_few_degrees_of_freedom():
+    """4 of 200 images have the class: 2 * 4 degrees (Satterthwaite), t 2.31 instead of 1.97."""
+    values = np.repeat([1.0, 0.0], [4, 196])
+    draws = np.random.default_rng(1).normal(0.02, values.std() / 200**0.5, 400_000)
+    low, high = interval(0.02, leave_one_out(values), draws)
+    half = 2.29 * values.std(ddof=1) / 200**0.5  # t table between 8 (2.306) and 9 (2.262) degrees
+    assert (low, high) == pytest.approx((0.02 - half, 0.02 + half), abs=0.002)
+
+
+def test_a_class_in_one_image_has_no_interval():
+    a, b = evaluator_of([False] * 30, boxes=False), evaluator_of([True] * 30, boxes=False)
+    for one in (a, b):
+        one._ground_truth["annotations"] = [
+            {"id": 1, "image_id": 1, "category_id": 0, "bbox": [10, 10, 40, 40], "iscrowd": 0}
+            | {"area": 1600}
+        ]
+    cat = compare(a, b, 50, 0).per_class[0]
+    assert cat.difference > 0.9
+    assert np.isnan([cat.low, cat.high]).all()
+    assert not cat.is_shown
+
+
+def test_every_image_is_left_out_once_and_the_resamples_have_as_many():
+    for count, num_groups in ((7, 7), (500, 40), (1, 1)):
+        weights = np.concatenate([*draw_weights(count, 30, np.random.default_rng(0))])
+        assert (weights[0] == 1).all()
+        left_out = weights[1 : 1 + num_groups]
+        assert (left_out.sum(axis=0) == num_groups - 1).all()
+        assert left_out.sum(axis=1).max() - left_out.sum(axis=1).min() <= 1
+        assert (weights[1 + num_groups :].sum(axis=1) == count).all()
+        assert len(weights) == 31 + num_groups
 
 
 def test_a_detector_that_misses_a_third_of_the_boxes_is_worse():
@@ -119,10 +167,12 @@ def test_the_seed_decides_the_interval():
 def test_the_interval_covers_the_true_difference_in_95_of_100_trials():
     """Simulated detectors; 200 trials have a standard error of 1.5 %."""
     path = Path(__file__).parents[1] / "benchmarks" / "interval_coverage.py"
-    words = [sys.executable, str(path), "87", "200", "200"]
+    more = ["--images", "50", "--trials", "200", "--resamples", "200", "--scenarios", "two models"]
+    words = [sys.executable, str(path), *more]
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    share = float(printed.split(": ")[1].split(" %")[0])
-    assert 91 < share < 99
+    shares = [float(cell) for cell in printed.splitlines()[-1].split("|")[3:6]]
+    assert min(shares) > 91
+    assert max(shares) < 99
 
 
 def test_resampled_ap_has_the_draws_of_compare():
@@ -130,9 +180,9 @@ def test_resampled_ap_has_the_draws_of_compare():
     a = evaluator_of([number % 3 > 0 for number in range(60)])
     b = evaluator_of([True] * 60)
     drawn_a, drawn_b = (resampled_ap(one, 300, seed=5) for one in (a, b))
-    assert drawn_a.shape == (301,)
+    assert drawn_a.shape == (1 + MAX_GROUPS + 300,)
     assert drawn_a[0] == pytest.approx(a.compute().stats["AP"], abs=1e-12)
     found = compare(a, b, 300, seed=5).metrics[0]
-    change = drawn_b - drawn_a
-    assert (change[0], *interval(change[1:], 60)) == (found.difference, found.low, found.high)
+    change = estimate(drawn_b - drawn_a, 300)
+    assert change == (found.difference, found.low, found.high)
     assert np.isnan(resampled_ap(evaluator_of([False] * 9, boxes=False), 100, seed=0)).all()

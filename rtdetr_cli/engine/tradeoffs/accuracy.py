@@ -40,7 +40,7 @@ def ap_of_grid(
         settings: batch, workers, max_det, resamples and seed.
 
     Yields:
-        A setting, and (1 + R,) AP of the split and of each resample of its images.
+        A setting, and (1 + G + R,) AP for `comparison.estimate`.
     """
     for size_hw in grid.sizes_hw:
         wanted = [one for one in grid.settings if (one.size_hw, one.half) == (size_hw, half)]

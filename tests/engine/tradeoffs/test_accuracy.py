@@ -60,7 +60,7 @@ def test_ap_is_that_of_val(opened, small, dataset):
             plots=False,
             **keys_of(setting),
         )
-        assert values.shape == (1 + small.resamples,)
+        assert values.shape == (1 + len(dataset) + small.resamples,)
         assert values[0] == pytest.approx(validate(alone).box.map, abs=1e-12)
 
 

@@ -214,8 +214,10 @@ class _Places:
             caption = f"label {self._names[int(truth.classes[one.box])]}"
             boxes.insert(0, _marked(truth.boxes_xywh[one.box], caption, is_suspect=True))
         texts = [f"{box.caption} at {_rounded(box.corners)}" for box in boxes]
-        what = f"suspicion {one.score:.2f}: {', '.join(texts)}"
-        example = Example(where, what, (self._records[image].path,), tuple(boxes))
+        path = self._records[image].path
+        in_image = "" if path.stem in where else f" in {path.name}"
+        what = f"suspicion {one.score:.2f}{in_image}: {', '.join(texts)}"
+        example = Example(where, what, (path,), tuple(boxes))
         return Suspect(one.kind, one.score, self._split, example)
 
 

@@ -68,6 +68,22 @@ def test_a_swapped_class_has_its_file_line_and_both_boxes(dataset, found):
     assert (label.is_suspect, detection.is_suspect) == (True, False)
 
 
+def test_a_place_in_a_json_also_names_the_image(dataset, found):
+    records = [
+        replace(one, source="a.json: annotations[", path=Path(f"images/cats-{one.image_id}.jpg"))
+        for one in dataset.records
+    ]
+    (suspect,), _ = find_suspects("val", replace(dataset, records=records), found, MODEL_NAMES)
+    assert suspect.example.where == "a.json: annotations[3]"
+    assert suspect.example.what.startswith(f"suspicion {suspect.score:.2f} in cats-4.jpg: label ")
+
+
+def test_a_crowd_or_difficult_box_is_not_suspected(dataset, found):
+    records = [replace(one, iscrowd=one.labels == 0) for one in dataset.records]
+    suspects, _ = find_suspects("val", replace(dataset, records=records), found, MODEL_NAMES)
+    assert suspects == []
+
+
 def test_a_missing_label_is_placed_by_its_image(dataset, found):
     first = dataset.records[0]
     shorter = replace(

@@ -54,7 +54,6 @@ _RESIZED = "every image is resized to the input size of the network"
 _FIXED_LOSS = "the loss weights are the paper's: class 1, L1 5, GIoU 2"
 _OTHER_TASK = "it belongs to another task than detection"
 _CLASSIFY = "Ultralytics uses it for classification only"
-_VIDEO = "video is not supported yet; give images"
 _WINDOW = "there is no window; predict writes the images, and Results.show() opens one"
 _TEST_TIME = "there is no augmentation at prediction; leave it out"
 _FEATURES = "feature maps are not drawn; leave it out"
@@ -193,7 +192,7 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("val", "show_labels show_conf show_boxes line_width", NoEffect("val draws sample batches")),
     ("val", "save", NoEffect("the run folder is always written")),
     # predict
-    ("predict", "source", Same("images, folders, patterns and .txt lists; no video yet")),
+    ("predict", "source", Same("images, videos, folders, patterns and lists; no streams yet")),
     ("predict", "conf save save_txt save_crop show_labels show_conf show_boxes", Same()),
     ("predict", "line_width", Same()),
     ("predict", "batch", Same("-1 is the default")),
@@ -204,9 +203,10 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("predict", "boxes", Renamed("show_boxes")),
     ("predict", "font_size", Refused("in Python use Results.plot(font_size=)", (None,))),
     ("predict", "data", NoEffect("class names come from the weights")),
-    ("predict", "vid_stride", Refused(_VIDEO, (1, None))),
-    ("predict", "stream_buffer save_frames", Refused(_VIDEO, _OFF)),
-    ("predict", "show_fps", Refused(_VIDEO, _OFF)),
+    ("predict", "vid_stride", Same("frames 1, 1+n, 1+2n, with their numbers in the file")),
+    ("predict", "save_frames", Same()),
+    ("predict", "stream_buffer", Refused("streams are not supported yet; give files", _OFF)),
+    ("predict", "show_fps", Refused("frames per second are printed, not drawn", _OFF)),
     ("predict", "persist", Refused("tracking is not supported yet; leave it out", _OFF)),
     ("predict", "stream", NoEffect("the command reads one batch of images at a time")),
     ("predict", "retina_masks", NoEffect(_OTHER_TASK)),

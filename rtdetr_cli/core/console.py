@@ -159,6 +159,7 @@ def progress(
     label: str | Callable[[], str] = "",
     status: Callable[[], Status] | None = None,
     done: int = 0,
+    unit: str = "step",
 ) -> Iterator[T]:
     """Yield the items and show the position: a bar on a terminal, elsewhere plain lines.
 
@@ -169,6 +170,7 @@ def progress(
         status: texts with the position, asked for at most every half a second on a terminal, and
             every ten seconds elsewhere, where there are no lines without it.
         done: number of items done before.
+        unit: what an item is called in plain lines.
     """
     is_terminal = _is_main_process() and sys.stderr.isatty()
 
@@ -178,7 +180,7 @@ def progress(
     if is_terminal:
         yield from _with_bar(items, total, text, status, done)
     elif status is not None and _is_main_process():
-        yield from _with_lines(items, total, text, status, done)
+        yield from _with_lines(items, total, lambda: f"{text()}, {unit}", status, done)
     else:
         yield from items
 
@@ -220,7 +222,7 @@ def _with_lines(
         if is_due():
             shown, pace = status(), (clock() - start) / (position - done)
             texts = (*shown.above, *shown.with_eta((total - position) * pace if total else None))
-            say(f"{label()}, step {count(position, total)}: {', '.join(texts)}")
+            say(f"{label()} {count(position, total)}: {', '.join(texts)}")
 
 
 def _every(seconds: float) -> Callable[[], bool]:

@@ -5,6 +5,7 @@ Training, validation and prediction all use these functions, so that they see th
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +55,10 @@ _TURNED = {5, 6, 7, 8}
 """EXIF orientations that exchange width and height."""
 MAX_MEGAPIXELS = "RTDETR_MAX_MEGAPIXELS"
 """Environment variable: size of the largest image that is decoded, 178 by default."""
+_ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}
+"""Formats whose further images are frames in time; those of TIFF and MPO are pages and previews."""
+_SHORTEST_MS, _UNKNOWN_MS = 20.0, 100.0
+"""Browsers show a frame of less than 20 ms for 100 ms, as most such files mean none."""
 
 
 def images_in(folder: str) -> list[Path]:
@@ -74,6 +80,52 @@ def read_image(path: str | Path) -> Pixels:
     """
     with _opened(path) as image:
         return to_rgb(image)
+
+
+class ImageFrames:
+    """The frames of an image file, one of a still image, every one of an animation.
+
+    Attributes:
+        total: number of frames; None if it cannot be found, because the file is damaged.
+        is_animated: whether there is a second one.
+        further_pages: pages after the first of a file that is no animation; they are not read.
+    """
+
+    def __init__(self, path: str | Path, content: bytes | None = None) -> None:
+        """Open a file, or `content`, which messages name `path`.
+
+        Raises:
+            DataError: as `read_image`.
+        """
+        self._path = Path(path)
+        with _decoding(self._path):
+            self._image = _open(self._path, content)
+        try:
+            with _decoding(self._path):
+                frames: int | None = int(getattr(self._image, "n_frames", 1))
+        except DataError:
+            frames = None
+        may_move = self._image.format in _ANIMATED
+        self.is_animated = may_move and frames != 1
+        self.total = frames if may_move else 1
+        self.further_pages = 0 if may_move or frames is None else frames - 1
+
+    def __iter__(self) -> Iterator[tuple[Pixels, float]]:
+        """Yield (H, W, 3) uint8 RGB, upright, and the seconds for which a frame is shown.
+
+        Raises:
+            DataError: a frame cannot be decoded; those before it have been yielded.
+        """
+        with self._image:
+            for index in count() if self.is_animated else range(1):
+                if index == self.total:
+                    return
+                with _decoding(self._path):
+                    if index:
+                        self._image.seek(index)
+                    pixels = to_rgb(self._image)
+                    shown_ms = float(self._image.info.get("duration") or 0)
+                yield pixels, (_UNKNOWN_MS if shown_ms < _SHORTEST_MS else shown_ms) / 1000
 
 
 class ImageHeader(NamedTuple):
@@ -102,15 +154,6 @@ def read_header(path: str | Path) -> ImageHeader:
 def read_image_size(path: str | Path) -> tuple[int, int]:
     """Read (height, width) of the upright image from its header alone."""
     return read_header(path).size_hw
-
-
-def is_animated(path: str | Path) -> bool:
-    """Whether a file has a second frame that can be found."""
-    try:
-        with _opened(path) as image:
-            return bool(getattr(image, "is_animated", False))
-    except DataError:
-        return False
 
 
 def is_turned(path: str | Path) -> bool:
@@ -185,6 +228,22 @@ def write_image(path: Path, image_bgr: Pixels) -> None:
         temporary.write_bytes(data.tobytes())
 
 
+def max_pixels() -> int:
+    """The size of the largest image that is decoded; a limit of the user is passed to Pillow.
+
+    Raises:
+        UsageError: RTDETR_MAX_MEGAPIXELS is no such number.
+    """
+    value = os.environ.get(MAX_MEGAPIXELS)
+    if value:
+        if not (value.isdecimal() and 0 < int(value) < 10**6):
+            raise UsageError(
+                f"{MAX_MEGAPIXELS}={value}: expected a number of megapixels, such as 1000"
+            )
+        Image.MAX_IMAGE_PIXELS = int(value) * 10**6 // 2  # Pillow refuses above twice this number
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0)
+
+
 @cache
 def _register_heif() -> None:
     """Let Pillow open HEIF, if pillow-heif is installed."""
@@ -192,30 +251,29 @@ def _register_heif() -> None:
         import_module("pillow_heif").register_heif_opener()
 
 
-def _set_limit() -> None:
-    """Apply RTDETR_MAX_MEGAPIXELS, which workers inherit; without it Pillow's limit stays."""
-    value = os.environ.get(MAX_MEGAPIXELS)
-    if not value:
-        return
-    if not (value.isdecimal() and 0 < int(value) < 10**6):
-        raise UsageError(f"{MAX_MEGAPIXELS}={value}: expected a number of megapixels, such as 1000")
-    Image.MAX_IMAGE_PIXELS = int(value) * 10**6 // 2  # Pillow refuses above twice this number
-
-
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open with Pillow without warnings; convert its exceptions to DataError."""
     path = Path(path)
+    with _decoding(path), _open(path) as image:
+        yield image
+
+
+def _open(path: Path, content: bytes | None = None) -> Image.Image:
     refuse_special(path, DataError)
+    _register_heif()
+    Image.init()
+    max_pixels()
+    known = [kind for kind in _FORMATS if kind in Image.OPEN]
+    return Image.open(path if content is None else io.BytesIO(content), formats=known)
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _register_heif()
-            Image.init()
-            _set_limit()
-            known = [kind for kind in _FORMATS if kind in Image.OPEN]
-            with Image.open(path, formats=known) as image:
-                yield image
+            yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such image") from None
     except _UNDECODABLE as error:
@@ -226,9 +284,10 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         is_heif = path.suffix.lower() in _HEIF_SUFFIXES and "HEIF" not in Image.OPEN
         needs = "; HEIF needs `pip install pillow-heif`" if is_heif else ""
-        return f"unknown image format{needs}" if path.stat().st_size else "the file is empty"
+        is_empty = path.exists() and not path.stat().st_size
+        return "the file is empty" if is_empty else f"unknown image format{needs}"
     if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        limit = max_pixels() // 10**6
         return f"more than {limit} megapixels; {MAX_MEGAPIXELS}=1000 sets the limit"
     if isinstance(error, MemoryError):
         return "not enough memory"

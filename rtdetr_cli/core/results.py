@@ -163,7 +163,9 @@ class Results(Table):
     Attributes:
         orig_img: (H, W, 3) uint8 BGR, upright, before resizing.
         orig_shape: (height, width) in pixels.
-        path: path of the image; `image0.jpg`, `image1.jpg`... for arrays.
+        path: path of the image or video; `image0.jpg`, `image1.jpg`... for arrays.
+        frame: number of the frame in its video, from 1; None for an image.
+        time_s: seconds from the start of the video; None for an image.
         names: class name of each class index.
         boxes: the detections, highest score first.
         speed: milliseconds of `preprocess`, `inference` and `postprocess`.
@@ -189,6 +191,8 @@ class Results(Table):
         self.names = dict(names)
         self.boxes = Boxes(torch.zeros(0, 6) if boxes is None else boxes, self.orig_shape)
         self.speed = speed or {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
+        self.frame: int | None = None
+        self.time_s: float | None = None
         self.save_dir: str | None = None
         self._painter = painter
 
@@ -284,12 +288,7 @@ class Results(Table):
 
     def verbose(self) -> str:
         """Summary in words: `4 persons, 1 bus, ` or `(no detections), `."""
-        counts = Counter(int(label) for label in self.boxes.cls.tolist())
-        found = ""
-        for label, number in sorted(counts.items()):
-            name = self._name(label)
-            found += f"{number} {name}{'s' * (number > 1 and not name.endswith('s'))}, "
-        return found or "(no detections), "
+        return counted_names(Counter(int(label) for label in self.boxes.cls.tolist()), self.names)
 
     def new(self) -> Results:
         """The same image without boxes."""
@@ -348,7 +347,8 @@ class Results(Table):
 
     def _write(self, filename: str | Path | None, drawn: Pixels) -> str:
         own = Path(self.path)
-        filename = filename or f"results_{safe_name(own.stem)}{own.suffix}"
+        end = own.suffix if self.frame is None else f"_{self.frame}.jpg"
+        filename = filename or f"results_{safe_name(own.stem)}{end}"
         write_image(Path(filename), drawn)
         return str(filename)
 
@@ -359,6 +359,15 @@ class Results(Table):
 
     def _name(self, label: float) -> str:
         return self.names.get(int(label), str(int(label)))
+
+
+def counted_names(counts: Mapping[int, int], names: Mapping[int, str]) -> str:
+    """Numbers of boxes in words: `4 persons, 1 bus, ` or `(no detections), `."""
+    found = ""
+    for label, number in sorted(counts.items()):
+        name = names.get(label, str(label))
+        found += f"{number} {name}{'s' * (number > 1 and not name.endswith('s'))}, "
+    return found or "(no detections), "
 
 
 def _to_pil(image_bgr: Pixels) -> Image.Image:

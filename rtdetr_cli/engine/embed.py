@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,8 @@ from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.predict import require_any, to_batch
+from rtdetr_cli.engine.predict import read_options, require_any, to_batch
+from rtdetr_cli.engine.predicting.lines import Totals
 from rtdetr_cli.media.source import SourceLike, open_source
 
 KEYS = ("imgsz", "batch", "device")
@@ -38,16 +37,18 @@ def embed(detector: Detector, source: SourceLike, settings: PredictSettings) -> 
     if network is None or detector.device is None:
         raise UsageError(f"embed needs weights (.pt); {settings.model} returns detections only")
     wanted = preprocessing_for(detector, settings.imgsz)
-    found, errors = open_source(source), list[str]()
-    images, vectors = iter(found), list[Tensor]()
-    while batch := list(islice(images, settings.batch)):
+    found, totals = open_source(source, read_options(settings)), Totals()
+    vectors, errors = list[Tensor](), list[str]()
+    for batch in found.batches(settings.batch):
+        for one in batch:
+            totals.add(one, one)
         errors += [one.error for one in batch if one.image is None]
         readable = [one.image for one in batch if one.image is not None]
         if readable:
             maps = network.backbone(to_batch(readable, wanted).to(detector.device))
             features = network.encoder(maps)[-1]  # (B, C, H / 32, W / 32)
             vectors += features.mean(dim=(2, 3)).float().cpu().unbind()
-    require_any(errors, len(found))
+    require_any(totals, found.total)
     for error in errors:
         warn(error)
     return vectors

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
-from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +19,19 @@ from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.class_names import class_indices
-from rtdetr_cli.core.console import result, result_json, say, warn
+from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
 from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.engine.session.thresholds import Thresholds, find_thresholds
 from rtdetr_cli.media.draw import draw_boxes
-from rtdetr_cli.media.source import Source, SourceImage, SourceLike, open_source
+from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.source import ReadOptions, Source, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter
 
 __all__ = [
@@ -50,41 +50,27 @@ _TOP_PAIRS = 300
 
 
 def predict(settings: PredictSettings) -> int:
-    """Run the command: one line per image, or one JSON array, on stdout; log output on stderr.
+    """Run the command: one line per image or video, or one JSON array, on stdout; log on stderr.
 
     Returns:
-        The exit code: 0, or 3 if some images could not be read.
+        The exit code: 0, or 3 if some images could not be read or a video is damaged.
 
     Raises:
         DataError: no image of the source could be read.
     """
-    source = open_source(settings.source)
+    source = open_source(settings.source, read_options(settings))
     detector = open_detector(settings)
     say(detector.description)
-    rows: list[dict[str, Any]] = []
-    speeds: list[dict[str, float]] = []
-    save_dir = None
-    for number, outcome in enumerate(_outcomes(detector, source, PredictState(settings)), start=1):
-        rows.append(_row(outcome))
-        if isinstance(outcome, Results):
-            speeds.append(outcome.speed)
-            save_dir = outcome.save_dir
-            if not settings.json:
-                result(f"image {number}/{len(source)} {describe(outcome)}")
-        elif len(source) > 1:
-            warn(outcome.error)
-    if settings.json:
-        result_json(json.dumps(rows, indent=2, ensure_ascii=False))
-    require_any([row["error"] for row in rows if "error" in row], len(source))
+    state = PredictState(settings)
+    with closing(_outcomes(detector, source, state)) as outcomes:
+        totals = print_outcomes(outcomes, source.total, settings.json)
+    require_any(totals, source.total)
     height, width = preprocessing_for(detector, settings.imgsz).size_hw
-    stages = ", ".join(
-        f"{sum(speed[stage] for speed in speeds) / len(speeds):.1f} ms {stage}"
-        for stage in speeds[0]
-    )
+    stages = ", ".join(f"{sum_ / totals.read:.1f} ms {key}" for key, sum_ in totals.speed.items())
     say(f"Speed: {stages} per image at {width}x{height}")
-    if save_dir:
-        say(f"Results saved to {save_dir}")
-    return 0 if len(speeds) == len(source) else DataError.exit_code
+    if totals.save_dir:
+        say(f"Results saved to {totals.save_dir}")
+    return DataError.exit_code if totals.errors else 0
 
 
 def stream_results(
@@ -98,19 +84,24 @@ def stream_results(
     Raises:
         DataError: the source does not exist or, at the end, none of its images could be read.
     """
-    return _readable(detector, open_source(source), state)
+    return _readable(detector, open_source(source, read_options(state.args)), state)
 
 
 def _readable(detector: Detector, source: Source, state: PredictState) -> Iterator[Results]:
-    errors = []
-    for outcome in _outcomes(detector, source, state):
-        if not isinstance(outcome, SourceImage):
-            yield outcome
-        else:
-            errors.append(outcome.error)
-            if len(source) > 1:
-                warn(outcome.error)
-    require_any(errors, len(source))
+    totals = Totals()
+    with closing(_outcomes(detector, source, state)) as outcomes:
+        for item, outcome in outcomes:
+            totals.add(item, outcome)
+            if item.image is not None:
+                yield outcome
+            elif totals.read or source.total != 1:
+                warn(item.error)
+    require_any(totals, source.total)
+
+
+def read_options(settings: PredictSettings) -> ReadOptions:
+    """The settings of the source."""
+    return ReadOptions(vid_stride=settings.vid_stride)
 
 
 def adapt(detector: Detector, settings: PredictSettings) -> Detector:
@@ -131,65 +122,63 @@ def adapt(detector: Detector, settings: PredictSettings) -> Detector:
     return adapted
 
 
-def describe(results: Results) -> str:
-    """One line: `bus.jpg: 810x1080 4 persons, 1 bus, 512.3 ms`."""
-    height, width = results.orig_shape
-    milliseconds = results.speed["inference"]
-    return f"{results.path}: {width}x{height} {results.verbose()}{milliseconds:.1f} ms"
-
-
 def _outcomes(
     detector: Detector, source: Source, state: PredictState
-) -> Iterator[Results | SourceImage]:
-    """Results, or the unreadable image itself, in the order of the source."""
+) -> Generator[Outcome, None, None]:
+    """Each image with its Results, or with itself if it is unreadable, in their order."""
     settings = state.args
     if settings.classes is not None:  # by index from here on
         wanted = class_indices(settings.classes, detector.names, "model")
         settings = replace(settings, classes=tuple(wanted))
     thresholds = find_thresholds(detector, settings)
-    saves = settings.save or settings.save_txt or settings.save_crop
+    saves = (settings.save, settings.save_txt, settings.save_crop, settings.save_frames)
     writer: RunWriter | None = None
-    images = iter(source)
     state.call("on_predict_start")
-    while batch := list(islice(images, settings.batch)):
-        state.images = batch
-        state.call("on_predict_batch_start")
-        readable = [(one.path, one.image) for one in batch if one.image is not None]
-        state.results = _detect(detector, readable, settings, thresholds) if readable else []
-        state.call("on_predict_postprocess_end")
-        if saves and readable:
-            writer = writer or _open_writer(settings)
-            state.save_dir = writer.run_dir
-            for results in state.results:
-                writer.write(results)
-        state.seen += len(batch)
-        state.call("on_predict_batch_end")
-        yield from state.outcomes()
+    try:
+        for batch in source.batches(settings.batch):
+            state.images = batch
+            state.call("on_predict_batch_start")
+            readable = [one for one in batch if one.image is not None]
+            state.results = _detect(detector, readable, settings, thresholds) if readable else []
+            state.call("on_predict_postprocess_end")
+            if any(saves) and readable:
+                writer = writer or _open_writer(settings)
+                state.save_dir = writer.run_dir
+                for one, results in zip(readable, state.results, strict=True):
+                    writer.write(results, one.clip)
+            state.seen += len(batch)
+            state.call("on_predict_batch_end")
+            yield from zip(batch, state.outcomes(), strict=True)
+    finally:
+        if writer is not None:
+            writer.close()
     state.call("on_predict_end")
 
 
 def _detect(
     detector: Detector,
-    images: list[tuple[str, Pixels]],
+    images: list[SourceImage],
     settings: PredictSettings,
     thresholds: Thresholds,
 ) -> list[Results]:
     """Resize, detect and filter one batch; the time of each stage is divided among its images."""
     wanted = preprocessing_for(detector, settings.imgsz)
     start = time.perf_counter()
-    batch = to_batch([rgb for _, rgb in images], wanted)
+    pixels = [one.image for one in images if one.image is not None]
+    batch = to_batch(pixels, wanted)
     prepared = time.perf_counter()
-    sizes_hw = [(rgb.shape[0], rgb.shape[1]) for _, rgb in images]
+    sizes_hw = [(rgb.shape[0], rgb.shape[1]) for rgb in pixels]
     detections = detector.detect(batch, sizes_hw, max(_TOP_PAIRS, settings.max_det))
     detected = time.perf_counter()
     results = []
-    for (path, rgb), found in zip(images, detections, strict=True):
+    for one, rgb, found in zip(images, pixels, detections, strict=True):
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         rows = _as_rows(_chosen(found, settings, thresholds))
-        results.append(Results(bgr, path, detector.names, rows, painter=draw_boxes))
+        results.append(Results(bgr, one.path, detector.names, rows, painter=draw_boxes))
+        results[-1].frame, results[-1].time_s = one.frame, one.time_s
     share = 1000 / len(images)
-    for one in results:
-        one.speed = {
+    for result in results:
+        result.speed = {
             "preprocess": (prepared - start) * share,
             "inference": (detected - prepared) * share,
             "postprocess": (time.perf_counter() - detected) * share,
@@ -225,6 +214,7 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
         labels=settings.save_txt,
         scores=settings.save_conf,
         crops=settings.save_crop,
+        frames=settings.save_frames,
         style=DrawStyle(
             boxes=settings.show_boxes,
             labels=settings.show_labels,
@@ -234,25 +224,12 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
     )
 
 
-def _row(outcome: Results | SourceImage) -> dict[str, Any]:
-    """One image as printed by `json=true`."""
-    if isinstance(outcome, SourceImage):
-        return {"path": outcome.path, "error": outcome.error}
-    height, width = outcome.orig_shape
-    return {
-        "path": outcome.path,
-        "width": width,
-        "height": height,
-        "speed": {stage: round(value, 3) for stage, value in outcome.speed.items()},
-        "detections": outcome.summary(),
-    }
-
-
-def require_any(errors: list[str], total: int) -> None:
-    """Check that at least one image could be read.
+def require_any(totals: Totals, sources: int | None) -> None:
+    """Check that at least one image or frame could be read.
 
     Raises:
         DataError: none could.
     """
-    if len(errors) == total:
-        raise DataError(errors[0] if total == 1 else f"none of the {total} images could be read")
+    if not totals.read:
+        several = f"none of the {totals.errors} images could be read"
+        raise DataError(totals.first_error if sources == 1 else several)

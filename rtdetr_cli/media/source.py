@@ -1,4 +1,4 @@
-"""Image sources: files, folders, patterns, lists, arrays, Pillow images, tensors.
+"""Image sources: files, folders, patterns, lists, arrays, Pillow images, tensors, videos.
 
 All paths are checked before the first image is read; an unreadable image does not stop the
 others.
@@ -7,13 +7,15 @@ others.
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -21,82 +23,75 @@ from torch import Tensor
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import DataError, UsageError, nearest
 from rtdetr_cli.core.files import refuse_special, special_file, user_path
-from rtdetr_cli.core.image import (
-    IMAGE_SUFFIXES,
-    Pixels,
-    is_animated,
-    read_image,
-    read_image_size,
-    to_rgb,
-)
+from rtdetr_cli.core.image import IMAGE_SUFFIXES, ImageFrames, read_image_size
+from rtdetr_cli.media.in_memory import InMemory, to_pixels
+from rtdetr_cli.media.item import Clip, SourceImage
+from rtdetr_cli.media.video import VIDEO_SUFFIXES, read_video
 
 SourceLike: TypeAlias = "str | Path | NDArray[Any] | Image.Image | Tensor | Sequence[SourceLike]"
+Entry: TypeAlias = Callable[[], Iterator[SourceImage]]
+"""Reads one file or array: yields one image, or the frames of a clip."""
 
-_VIDEO_SUFFIXES = frozenset(
-    {".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
-    | {".streams"}
-)
-_FOREIGN_SUFFIXES = frozenset({".dng"})
-"""Formats that Pillow does not support; attempted, so that they are reported, not skipped."""
+_FOREIGN_SUFFIXES = frozenset({".dng", ".streams"})
+"""Files that cannot be read; attempted, so that they are reported, not skipped."""
 
 
-class SourceImage(NamedTuple):
-    """One image of a source: its pixels, or the error."""
+@dataclass(frozen=True)
+class ReadOptions:
+    """How sources are read."""
 
-    path: str
-    image: Pixels | None
-    """(H, W, 3) uint8 RGB, upright."""
-    error: str = ""
+    vid_stride: int = 1
+    """Every so many frames of a video or animation, starting with the first."""
 
 
 class Source:
-    """A sequence of images, read lazily."""
+    """A sequence of images and frames, read lazily."""
 
-    def __init__(self, readers: list[tuple[str, Callable[[], Pixels]]]) -> None:
-        self._readers = readers
-
-    def __len__(self) -> int:
-        return len(self._readers)
+    def __init__(self, entries: list[Entry]) -> None:
+        self._entries = entries
+        self.total = len(entries)
+        """Number of images and clips."""
 
     def __iter__(self) -> Iterator[SourceImage]:
-        for path, read in self._readers:
-            try:
-                yield SourceImage(path, read())
-            except DataError as error:
-                yield SourceImage(path, None, str(error))
+        for entry in self._entries:
+            yield from entry()
+
+    def batches(self, size: int) -> Iterator[list[SourceImage]]:
+        """Yield lists of up to `size` images and frames, in order."""
+        items = iter(self)
+        while batch := list(islice(items, size)):
+            yield batch
 
 
-def open_source(source: SourceLike) -> Source:
-    """Find all images of a source without reading them.
+def open_source(source: SourceLike, options: ReadOptions | None = None) -> Source:
+    """Find all images and videos of a source without reading them.
 
     Args:
-        source: an image file, a folder, a pattern (`**` searches subfolders), a .txt file with one
-            path per line, a .csv file of paths, a NumPy array ((H, W, 3) uint8 **BGR** as OpenCV
-            reads it, also gray or with alpha), a Pillow image, a tensor ((B, 3, H, W) RGB, float in
-            0..1 or uint8), or a list of these.
+        source: an image or video file, a folder, a pattern (`**` searches subfolders), a .txt file
+            with one path per line, a .csv file of paths, a NumPy array ((H, W, 3) uint8 **BGR** as
+            OpenCV reads it, also gray or with alpha), a Pillow image, a tensor ((B, 3, H, W) RGB,
+            float in 0..1 or uint8), or a list of these.
+        options: how they are read.
 
     Raises:
-        DataError: a path does not exist, contains no images, or is a video, a camera or a URL.
+        DataError: a path does not exist, contains no images, or is a camera or a URL.
         UsageError: the source has another type.
     """
-    readers: list[tuple[str, Callable[[], Pixels]]] = []
+    options = options or ReadOptions()
+    entries: list[Entry] = []
     for item in _flat(source):
         if isinstance(item, Path):
-            readers.append((str(item), partial(_read_file, item)))
-        elif isinstance(item, Image.Image):
-            name = getattr(item, "filename", "") or f"image{len(readers)}.jpg"
-            readers.append((str(name), partial(_read_pillow, item, str(name))))
+            entries.append(partial(_read_file, item, options))
         else:
-            name = f"image{len(readers)}.jpg"
-            convert = _read_tensor if isinstance(item, Tensor) else _read_array
-            readers.append((name, partial(convert, item, name)))
-    if not readers:
+            name = getattr(item, "filename", "") or f"image{len(entries)}.jpg"
+            entries.append(partial(_read_in_memory, item, str(name)))
+    if not entries:
         raise DataError("the source is an empty list")
-    return Source(readers)
+    return Source(entries)
 
 
 def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (any user input)
-    """Paths of image files, arrays, Pillow images and single-image tensors, in order."""
+    """Paths of files, arrays, Pillow images and single-image tensors, in order."""
     if isinstance(source, (str, Path)):
         yield from _find_files(str(source))
     elif isinstance(source, (list, tuple)):
@@ -107,7 +102,7 @@ def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (any user input)
     elif isinstance(source, (np.ndarray, Image.Image, Tensor)):
         yield source
     elif type(source) is int:
-        raise DataError(f"{source}: cameras and other video sources are not supported yet")
+        raise DataError(f"{source}: cameras are not supported yet")
     else:
         raise UsageError(
             f"a source of type {type(source).__name__} cannot be read; expected a path, a NumPy "
@@ -130,7 +125,8 @@ def _matching_files(source: str) -> list[Path]:
     if path.suffix.lower() in {".txt", ".csv"} and path.is_file():
         return _listed(path)
     if path.exists():
-        _refuse_video(path)
+        if path.suffix.lower() == ".streams":
+            raise DataError(f"{path}: streams are not supported yet")
         return [path]
     if "://" in source or source.isdigit() or source.split(" ")[0] == "screen":
         raise DataError(f"{source}: cameras, screens and network sources are not supported yet")
@@ -155,7 +151,7 @@ def _looks_like_image(path: Path) -> bool:
     if path.name.startswith(".") or not (path.is_file() or special_file(path)):
         return False
     if path.suffix:
-        return path.suffix.lower() in IMAGE_SUFFIXES | _FOREIGN_SUFFIXES | _VIDEO_SUFFIXES
+        return path.suffix.lower() in IMAGE_SUFFIXES | _FOREIGN_SUFFIXES | VIDEO_SUFFIXES
     try:
         read_image_size(path)
     except DataError:
@@ -187,46 +183,41 @@ def _listed(list_file: Path) -> list[Path]:
     return paths
 
 
-def _refuse_video(path: Path) -> None:
-    if path.suffix.lower() in _VIDEO_SUFFIXES:
-        raise DataError(f"{path}: video sources are not supported yet")
+def _read_file(path: Path, options: ReadOptions) -> Iterator[SourceImage]:
+    """Read an image, or the frames of a video or animation."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        yield from read_video(path, options.vid_stride)
+    elif path.suffix.lower() == ".streams":
+        yield SourceImage(str(path), None, f"{path}: streams are not supported yet")
+    else:
+        yield from _read_image(path, options.vid_stride)
 
 
-def _read_file(path: Path) -> Pixels:
-    _refuse_video(path)
-    image = read_image(path)
-    if path.suffix.lower() == ".gif" and is_animated(path):
-        warn(f"{path}: only the first frame is used; video sources are not supported yet")
-    return image
-
-
-def _read_pillow(image: Image.Image, name: str) -> Pixels:
+def _read_image(path: Path, stride: int) -> Iterator[SourceImage]:
+    """Read an image file: one image, or every `stride`-th frame of an animation."""
+    name, clip, time_s = str(path), None, 0.0
     try:
-        return to_rgb(image)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{name}: the Pillow image cannot be read ({error})") from error
+        frames = ImageFrames(path)
+        if frames.further_pages:
+            warn(f"{path}: only the first of {frames.further_pages + 1} pages is used")
+        for number, (pixels, duration_s) in enumerate(frames, start=1):
+            if not frames.is_animated:
+                yield SourceImage(name, pixels)
+                return
+            clip = clip or Clip(name, 1 / duration_s / stride, _strided(frames.total, stride))
+            if (number - 1) % stride == 0:
+                yield SourceImage(name, pixels, "", number, time_s, clip)
+            time_s += duration_s
+    except DataError as error:
+        yield SourceImage(name, None, str(error), clip=clip)
 
 
-def _read_array(array: NDArray[Any], name: str) -> Pixels:
-    """(H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, uint8, to (H, W, 3) RGB."""
-    if array.dtype != np.uint8:
-        raise DataError(f"{name}: an array of {array.dtype}; expected uint8 in 0..255")
-    channels = array[..., None] if array.ndim == 2 else array
-    if channels.ndim != 3 or channels.shape[2] not in {1, 3, 4} or channels.size == 0:
-        raise DataError(f"{name}: an array of shape {array.shape}; expected (H, W, 3) BGR")
-    rgb = channels[..., [0, 0, 0] if channels.shape[2] == 1 else [2, 1, 0]]
-    return np.ascontiguousarray(rgb)
+def _strided(total: int | None, stride: int) -> int | None:
+    return None if total is None else math.ceil(total / stride)
 
 
-def _read_tensor(tensor: Tensor, name: str) -> Pixels:
-    """(3, H, W) RGB, float in 0..1 or uint8, to (H, W, 3) uint8."""
-    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
-        raise DataError(f"{name}: a tensor of shape {tuple(tensor.shape)}; expected (B, 3, H, W)")
-    pixels = tensor.detach().cpu()
-    if pixels.is_floating_point():
-        if not (pixels.min() >= 0 and pixels.max() <= 1):  # also catches NaN
-            raise DataError(f"{name}: a float tensor must hold RGB in 0..1, or be uint8 in 0..255")
-        pixels = (pixels.float() * 255).round().to(torch.uint8)
-    if pixels.dtype != torch.uint8:
-        raise DataError(f"{name}: a tensor of {pixels.dtype}; expected float in 0..1 or uint8")
-    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+def _read_in_memory(image: InMemory, name: str) -> Iterator[SourceImage]:
+    try:
+        yield SourceImage(name, to_pixels(image, name))
+    except DataError as error:
+        yield SourceImage(name, None, str(error))

@@ -1,48 +1,87 @@
-"""Write the run folder of a prediction: annotated images, label files, crops."""
+"""Write the run folder of a prediction: annotated images and videos, label files, crops."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from rtdetr_cli.core.file_names import safe_name, same_name
 from rtdetr_cli.core.results import DrawStyle, Results
+from rtdetr_cli.media.item import Clip
+from rtdetr_cli.media.video_writer import VideoWriter
 
 _JPEG_SIDE_LIMIT = 65500
 
 
 @dataclass
 class RunWriter:
-    """Writes the results of a run; images of the same name do not overwrite each other."""
+    """Writes the results of a run; images of the same name do not overwrite each other.
+
+    `<stem>` is the name of the image without its suffix; for a frame of a clip labels, crops and
+    frames have `<stem>_<number>`.
+    """
 
     run_dir: Path
     images: bool = True
-    """Annotated copies, `<stem>.jpg`."""
+    """Annotated copies, `<stem>.jpg`, and of a clip `<stem>.mp4`."""
     labels: bool = False
     """YOLO text labels, `labels/<stem>.txt`."""
     scores: bool = False
     """Scores as the sixth column of the labels."""
     crops: bool = False
     """Crop of each box, `crops/<class>/<stem>-<row>.jpg`."""
+    frames: bool = False
+    """Annotated frames of a clip, `<stem>_frames/<number>.jpg`."""
     style: DrawStyle = field(default_factory=DrawStyle)
     """Drawing options of the annotated copies."""
     _stems: set[str] = field(default_factory=set, init=False)
+    _clips: dict[Clip, tuple[str, VideoWriter]] = field(default_factory=dict, init=False)
 
-    def write(self, results: Results) -> None:
-        """Write the selected outputs of one image.
+    def write(self, results: Results, clip: Clip | None = None) -> None:
+        """Write the selected outputs of one image, or of a frame of a clip.
 
         Raises:
             StorageError: disk full or no permission.
         """
-        stem = self._free_stem(Path(results.path).stem)
         results.save_dir = str(self.run_dir)
-        if self.images:
-            suffix = ".jpg" if max(results.orig_shape) <= _JPEG_SIDE_LIMIT else ".png"
-            results.save(self.run_dir / f"{stem}{suffix}", **asdict(self.style))
+        if clip is None:
+            stem = self._free_stem(Path(results.path).stem)
+            if self.images:
+                self._save_image(results, self.run_dir / f"{stem}.jpg")
+        else:
+            stem = f"{self._write_frame(results, clip)}_{results.frame}"
         if self.labels:
             results.save_txt(self.run_dir / "labels" / f"{stem}.txt", save_conf=self.scores)
         if self.crops:
             results.save_crop(self.run_dir / "crops", f"{stem}.jpg")
+
+    def close(self) -> None:
+        """Finish the videos."""
+        while self._clips:
+            _, (_, video) = self._clips.popitem()
+            video.close()
+
+    def _write_frame(self, results: Results, clip: Clip) -> str:
+        """Write the annotated frame; returns the stem of the clip."""
+        if clip not in self._clips:
+            if not clip.is_live:
+                self.close()  # files are read one after the other
+            stem = self._free_stem(Path(clip.path).stem)
+            self._clips[clip] = stem, VideoWriter(self.run_dir / f"{stem}.mp4", clip)
+        stem, video = self._clips[clip]
+        if self.images:
+            drawn = np.asarray(results.plot(**asdict(self.style)), dtype=np.uint8)
+            video.write(drawn, results.time_s or 0.0)
+        if self.frames:
+            folder = self.run_dir / f"{stem}_frames"
+            self._save_image(results, folder / f"{results.frame}.jpg")
+        return stem
+
+    def _save_image(self, results: Results, path: Path) -> None:
+        is_large = max(results.orig_shape) > _JPEG_SIDE_LIMIT
+        results.save(path.with_suffix(".png") if is_large else path, **asdict(self.style))
 
     def _free_stem(self, stem: str) -> str:
         """Make the stem valid on all file systems and unique with `-2`, `-3`..."""

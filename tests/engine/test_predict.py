@@ -182,6 +182,78 @@ def test_a_stream_reads_only_as_far_as_it_is_iterated(detector, tmp_path):
         engine.stream_results(detector, "nope.jpg", state(tmp_path))
 
 
+@pytest.fixture
+def road(tmp_path):
+    """A video of 7 frames at 20 per second, 64x48."""
+    return write_video(tmp_path / "in" / "road.mp4", 7)
+
+
+def write_video(path, frames):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    code = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, 20, (64, 48))
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), 6 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_gets_one_line_and_an_annotated_video(detector, road, tmp_path, capsys):
+    keys = {"save_txt": True, "save_crop": True, "save_frames": True, "vid_stride": 3, "batch": 2}
+    assert engine.predict(settings(road, tmp_path, **keys)) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"video 1/1 {road}: 3 frames 64x48, 3 persons, 3 bus, ")
+    assert out.count("\n") == 1
+    assert [len(batch) for batch in detector.batches] == [2, 1]
+    run = tmp_path / "runs" / "predict"
+    assert written(run) == sorted(
+        ["road.mp4"]
+        + [f"road_frames/{frame}.jpg" for frame in (1, 4, 7)]
+        + [f"labels/road_{frame}.txt" for frame in (1, 4, 7)]
+        + [f"crops/bus/road_{frame}-1.jpg" for frame in (1, 4, 7)]
+        + [f"crops/person/road_{frame}-2.jpg" for frame in (1, 4, 7)]
+    )
+    capture = cv2.VideoCapture(str(run / "road.mp4"))
+    rate, frames = (capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
+    assert frames == 3
+    assert rate == pytest.approx(20 / 3, rel=0.01)
+
+
+def test_frames_know_their_number_and_time_in_python(detector, road, tmp_path):
+    still = np.zeros((8, 8, 3), np.uint8)
+    keys = {"save": False, "vid_stride": 2, "batch": 3}
+    results = list(engine.stream_results(detector, [str(road), still], state(tmp_path, **keys)))
+    assert [one.frame for one in results] == [1, 3, 5, 7, None]
+    assert [one.time_s for one in results[:4]] == pytest.approx([0, 0.1, 0.2, 0.3], abs=1e-3)
+    assert {one.path for one in results[:4]} == {str(road)}
+    assert results[1].save(tmp_path / "a.jpg") == str(tmp_path / "a.jpg")
+
+
+def test_a_damaged_video_among_others_keeps_its_frames_and_the_exit_code_is_3(
+    detector, road, tmp_path, capsys
+):
+    content = write_video(road.parent / "cut.avi", 40).read_bytes()
+    (road.parent / "cut.avi").write_bytes(content[: len(content) * 2 // 3])
+    (road.parent / "bad.mkv").write_bytes(b"\x1aE\xdf\xa3" + b"x" * 100)
+    assert engine.predict(settings(road.parent, tmp_path)) == 3
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[0] for line in out.splitlines()] == [
+        f"video 2/3 {road.parent}/cut.avi",
+        f"video 3/3 {road}",
+    ]
+    assert f"Warning: {road.parent}/bad.mkv: cannot be read as a video" in err
+    assert f"Warning: {road.parent}/cut.avi: the video is damaged" in err
+    assert written(tmp_path / "runs") == ["predict/cut.mp4", "predict/road.mp4"]
+
+
+def test_a_video_that_is_left_early_is_finished(detector, road, tmp_path):
+    results = engine.stream_results(detector, str(road), state(tmp_path, save=True))
+    next(results), next(results)
+    results.close()
+    capture = cv2.VideoCapture(str(tmp_path / "runs" / "predict" / "road.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
 def test_every_corner_case_works_or_is_reported(detector, tmp_path, capsys):
     folder = SHARED / "corner_cases"
     if not folder.is_dir():
@@ -194,10 +266,11 @@ def test_every_corner_case_works_or_is_reported(detector, tmp_path, capsys):
     rows = {Path(row["path"]).name: row for row in json.loads(out)}
     assert rows.keys() == index.keys()
     assert {name for name, row in rows.items() if "error" in row} == unreadable
-    assert err.count("Warning: ") == len(unreadable) + 1  # and animated.gif: one frame
+    assert err.count("Warning: ") == len(unreadable) + 1  # and multipage.tif: one page
+    assert rows["animated.gif"]["frame"] == 6
+    files = written(tmp_path / "runs")
+    assert "predict/animated.mp4" in files
     for name in index.keys() - unreadable:
         assert [rows[name]["width"], rows[name]["height"]] == index[name]["upright_size"], name
-        assert (
-            tmp_path / "runs" / "predict" / f"{Path(name).stem}.jpg"
-        ).exists() or "." not in name
-    assert len(written(tmp_path / "runs")) == len(index) - len(unreadable)
+        assert f"predict/{Path(name).stem}.jpg" in files or name in {"no_extension", "animated.gif"}
+    assert len(files) == len(index) - len(unreadable)

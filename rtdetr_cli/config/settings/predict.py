@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from rtdetr_cli.config.confidence import parse_confidence
 from rtdetr_cli.config.fields import (
     Batch,
+    Count,
     Fraction,
     Range,
 )
@@ -20,7 +21,7 @@ DEFAULT_CONF = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings(SpeedSettings, RunFolderSettings):
-    """Detect objects in images."""
+    """Detect objects in images and videos."""
 
     mode = "predict"
     groups: ClassVar[dict[str, str]] = {
@@ -31,7 +32,9 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
     }
 
     source: str
-    """Image, folder, glob pattern, or .txt or .csv list."""
+    """Image, video, folder, glob pattern, or .txt or .csv list."""
+    vid_stride: Count = 1
+    """Use every so many frames of a video, starting with the first."""
 
     conf: Fraction | str = DEFAULT_CONF
     """Score threshold: a number, by class (person:0.5,car:0.3), or auto: that of the weights."""
@@ -42,7 +45,9 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
 
     name: str = "predict"
     save: bool = True
-    """Write annotated images."""
+    """Write annotated images and videos."""
+    save_frames: bool = False
+    """Write each annotated frame of a video as an image."""
     save_txt: bool = False
     """Write YOLO labels (class x y w h)."""
     save_conf: bool = False

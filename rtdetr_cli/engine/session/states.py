@@ -19,7 +19,7 @@ from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.structures import Batch
-from rtdetr_cli.media.source import SourceImage
+from rtdetr_cli.media.item import SourceImage
 
 if TYPE_CHECKING:  # augmentation and metrics would slow the start of `rtdetr predict`
     from rtdetr_cli.data.loader import EvalLoader

@@ -1,0 +1,1 @@
+"""What only prediction needs: the output of a run on the terminal."""

@@ -1,0 +1,102 @@
+"""Lines and JSON: one per image, one per clip however long it is, errors in between."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rtdetr_cli.core.results import Results
+from rtdetr_cli.engine.predicting.lines import print_outcomes
+from rtdetr_cli.media.item import Clip, SourceImage
+
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+NAMES = {0: "person", 1: "bus"}
+
+
+def found(path, labels=(), frame=None, clip=None):
+    rows = torch.tensor([[0, 0, 9, 9, 0.5, label] for label in labels]).reshape(-1, 6)
+    item = SourceImage(path, IMAGE, "", frame, None if frame is None else frame / 10, clip)
+    results = Results(IMAGE, path, NAMES, rows, {"preprocess": 1, "inference": 2, "postprocess": 3})
+    results.frame, results.time_s = item.frame, item.time_s
+    return item, results
+
+
+def failed(path, error, clip=None):
+    item = SourceImage(path, None, error, clip=clip)
+    return item, item
+
+
+def some_outcomes():
+    clip = Clip("in/road.mp4", 10.0, 3)
+    return [
+        found("a.jpg", [0]),
+        *(found("in/road.mp4", [0, 0, 1], frame, clip) for frame in (1, 2, 3)),
+        failed("in/road.mp4", "in/road.mp4: the video is damaged", clip),
+        failed("b.jpg", "b.jpg: cannot be read"),
+        found("c.jpg"),
+    ]
+
+
+def test_an_image_and_a_whole_clip_get_one_line_each(capsys):
+    totals = print_outcomes(iter(some_outcomes()), 4, as_json=False)
+    out, err = capsys.readouterr()
+    first, clip, last = out.splitlines()
+    assert first == "image 1/4 a.jpg: 64x48 1 person, 2.0 ms"
+    assert clip.startswith("video 2/4 in/road.mp4: 3 frames 64x48, 6 persons, 3 bus, ")
+    assert clip.endswith(" frames/s")
+    assert last.startswith("image 4/4 c.jpg: ")
+    assert err.splitlines() == [
+        "Warning: in/road.mp4: the video is damaged",
+        "Warning: b.jpg: cannot be read",
+    ]
+    assert (totals.read, totals.errors) == (5, 2)
+    assert totals.speed == {"preprocess": 5, "inference": 10, "postprocess": 15}
+
+
+def test_json_has_a_row_for_each_frame_and_error_as_one_array(capsys):
+    print_outcomes(iter(some_outcomes()), 4, as_json=True)
+    text = capsys.readouterr().out
+    rows = json.loads(text)
+    assert text == json.dumps(rows, indent=2) + "\n"
+    assert [row.get("frame") for row in rows] == [None, 1, 2, 3, None, None, None]
+    assert rows[2]["time_s"] == 0.2
+    assert len(rows[2]["detections"]) == 3
+    assert rows[4] == {"path": "in/road.mp4", "error": "in/road.mp4: the video is damaged"}
+
+
+def test_json_is_complete_after_an_interruption(capsys):
+    def interrupted():
+        yield found("a.jpg")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        print_outcomes(interrupted(), None, as_json=True)
+    assert [row["path"] for row in json.loads(capsys.readouterr().out)] == ["a.jpg"]
+
+
+def test_a_clip_that_is_interrupted_still_gets_its_line(capsys):
+    clip = Clip("a.mp4", 10.0)
+
+    def interrupted():
+        yield found("a.mp4", [0], 1, clip)
+        yield found("a.mp4", [0], 2, clip)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        print_outcomes(interrupted(), 1, as_json=False)
+    assert capsys.readouterr().out.startswith("video 1/1 a.mp4: 2 frames 64x48, 2 persons, ")
+
+
+def test_several_streams_get_a_line_each(capsys):
+    clips = [Clip(f"rtsp://{n}", 10.0, is_live=True) for n in "ab"]
+    outcomes = [found(clip.path, [0], n, clip) for n in (1, 2) for clip in clips]
+    print_outcomes(iter(outcomes), 2, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["stream rtsp://a", "stream rtsp://b"]
+
+
+def test_an_error_that_is_everything_is_left_to_the_caller(capsys):
+    totals = print_outcomes(iter([failed("a.jpg", "a.jpg: bad")]), 1, as_json=False)
+    assert capsys.readouterr() == ("", "")
+    assert totals.first_error == "a.jpg: bad"

@@ -121,9 +121,11 @@ class RTDETR(OpenedModel):
         """Detect objects.
 
         Args:
-            source: a path, folder, pattern or .txt list; a NumPy array (BGR, as OpenCV reads it),
-                a Pillow image, a tensor (B, 3, H, W) RGB in 0..1; or a list of these.
-            stream: return a generator that reads and detects during iteration.
+            source: a path of an image or video, a folder, pattern or list, an address, the number
+                of a camera; a NumPy array (BGR, as OpenCV reads it), a Pillow image, a tensor
+                (B, 3, H, W) RGB in 0..1, bytes; or a list or generator of these.
+            stream: return a generator that reads and detects during iteration; cameras and
+                streams need it.
             verbose: print one line per image on stderr.
             **settings: keys of `rtdetr predict`; `save` defaults to false.
 
@@ -138,7 +140,7 @@ class RTDETR(OpenedModel):
             raise UsageError("embed is a method: model.embed(source) returns a vector per image")
         self.predictor = PredictState(self._predict_settings(source, settings), self._callbacks)
         detector = self._at(self.predictor.args)
-        results = stream_results(detector, _given(source), self.predictor)
+        results = stream_results(detector, _given(source), self.predictor, is_kept=not stream)
         results = _logged(results) if verbose else results
         return results if stream else list(results)
 
@@ -331,7 +333,7 @@ def _given(source: SourceLike | None) -> SourceLike:
     """
     if source is None:
         raise UsageError(
-            "predict needs a source: a path, folder, pattern, array, image or tensor, for example "
+            "predict needs a source: a path, folder, address, array, image or tensor, for example "
             'model("bus.jpg") or model(["a.jpg", "b.jpg"])'
         )
     return source

@@ -18,7 +18,6 @@ from rtdetr_cli.core.callbacks import PREDICT_EVENTS
 from rtdetr_cli.core.errors import (
     BackendError,
     ConfigError,
-    DataError,
     RTDETRError,
     UsageError,
     WeightsError,
@@ -236,7 +235,7 @@ def test_overrides_are_defaults_of_every_call_with_such_a_key(weights):
 def test_a_call_without_a_source_says_what_to_give(model):
     with pytest.raises(UsageError, match=r"predict needs a source: .*model\(\"bus\.jpg\"\)"):
         model()
-    with pytest.raises(DataError, match="0: cameras are not supported yet"):
+    with pytest.raises(UsageError, match="a camera or stream has no end: give stream=True"):
         model(0)
     with pytest.raises(UsageError, match=r"embed is a method: model\.embed\(source\)"):
         model(IMAGE, embed=[4])

@@ -99,7 +99,6 @@ REFUSED = {
     "predict source=bus.jpg show=True": "Results.show() opens one",
     "predict source=bus.jpg augment=True": "no augmentation at prediction",
     "predict source=bus.jpg visualize=True": "feature maps are not drawn",
-    "predict source=bus.jpg stream_buffer=True": "streams are not supported yet",
     "predict source=bus.jpg embed=[1,2]": "in Python use RTDETR.embed(source)",
     "predict source=bus.jpg tracker=bytetrack.yaml": "tracking is not supported yet",
     "export model=best.pt format=torchscript": "TorchScript is deprecated",

@@ -192,7 +192,7 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("val", "show_labels show_conf show_boxes line_width", NoEffect("val draws sample batches")),
     ("val", "save", NoEffect("the run folder is always written")),
     # predict
-    ("predict", "source", Same("images, videos, folders, patterns and lists; no streams yet")),
+    ("predict", "source", Same("all but YouTube addresses")),
     ("predict", "conf save save_txt save_crop show_labels show_conf show_boxes", Same()),
     ("predict", "line_width", Same()),
     ("predict", "batch", Same("-1 is the default")),
@@ -204,8 +204,7 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("predict", "font_size", Refused("in Python use Results.plot(font_size=)", (None,))),
     ("predict", "data", NoEffect("class names come from the weights")),
     ("predict", "vid_stride", Same("frames 1, 1+n, 1+2n, with their numbers in the file")),
-    ("predict", "save_frames", Same()),
-    ("predict", "stream_buffer", Refused("streams are not supported yet; give files", _OFF)),
+    ("predict", "save_frames stream_buffer", Same()),
     ("predict", "show_fps", Refused("frames per second are printed, not drawn", _OFF)),
     ("predict", "persist", Refused("tracking is not supported yet; leave it out", _OFF)),
     ("predict", "stream", NoEffect("the command reads one batch of images at a time")),

@@ -58,8 +58,12 @@ class OversizeError(DownloadError):
         self.num_bytes = num_bytes
 
 
-def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+def connect(
+    url: str, headers: Mapping[str, str], timeout_s: float = TIMEOUT_S
+) -> http.client.HTTPResponse:
     """Request a file; the caller reads the body of the response.
+
+    A header `Authorization` is not sent to where the server redirects.
 
     Raises:
         DownloadError: the server refuses, or redirects to an unsafe address.
@@ -67,8 +71,11 @@ def connect(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
     """
     try:
         opener = build_opener(_Http, _Https, _SafeRedirects)
-        request = Request(ascii_url(url), headers=dict(headers))
-        return cast("http.client.HTTPResponse", opener.open(request, timeout=TIMEOUT_S))
+        own = {key: value for key, value in headers.items() if key != "Authorization"}
+        request = Request(ascii_url(url), headers=own)
+        for key in headers.keys() - own.keys():
+            request.add_unredirected_header(key, headers[key])
+        return cast("http.client.HTTPResponse", opener.open(request, timeout=timeout_s))
     except HTTPError as error:
         error.close()
         reason = " ".join(str(error.reason).splitlines()[:1])

@@ -97,9 +97,9 @@ class ImageFrames:
         Raises:
             DataError: as `read_image`.
         """
-        self._path = Path(path)
+        self._path = path
         with _decoding(self._path):
-            self._image = _open(self._path, content)
+            self._image = _open(path, content)
         try:
             with _decoding(self._path):
                 frames: int | None = int(getattr(self._image, "n_frames", 1))
@@ -254,12 +254,11 @@ def _register_heif() -> None:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open with Pillow without warnings; convert its exceptions to DataError."""
-    path = Path(path)
     with _decoding(path), _open(path) as image:
         yield image
 
 
-def _open(path: Path, content: bytes | None = None) -> Image.Image:
+def _open(path: str | Path, content: bytes | None = None) -> Image.Image:
     refuse_special(path, DataError)
     _register_heif()
     Image.init()
@@ -269,7 +268,7 @@ def _open(path: Path, content: bytes | None = None) -> Image.Image:
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def _decoding(path: str | Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -280,8 +279,9 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read as an image ({_reason(path, error)})") from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: str | Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
+        path = Path(path)
         is_heif = path.suffix.lower() in _HEIF_SUFFIXES and "HEIF" not in Image.OPEN
         needs = "; HEIF needs `pip install pillow-heif`" if is_heif else ""
         is_empty = path.exists() and not path.stat().st_size

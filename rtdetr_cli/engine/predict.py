@@ -61,30 +61,50 @@ def predict(settings: PredictSettings) -> int:
     source = open_source(settings.source, read_options(settings))
     detector = open_detector(settings)
     say(detector.description)
-    state = PredictState(settings)
-    with closing(_outcomes(detector, source, state)) as outcomes:
-        totals = print_outcomes(outcomes, source.total, settings.json)
+    state, totals = PredictState(settings), Totals()
+    try:
+        with closing(_outcomes(detector, source, state)) as outcomes:
+            print_outcomes(outcomes, totals, source.total, settings.json)
+    except KeyboardInterrupt:  # the usual end of a camera
+        _say_summary(detector, settings, totals)
+        raise
     require_any(totals, source.total)
-    height, width = preprocessing_for(detector, settings.imgsz).size_hw
-    stages = ", ".join(f"{sum_ / totals.read:.1f} ms {key}" for key, sum_ in totals.speed.items())
-    say(f"Speed: {stages} per image at {width}x{height}")
-    if totals.save_dir:
-        say(f"Results saved to {totals.save_dir}")
+    _say_summary(detector, settings, totals)
     return DataError.exit_code if totals.errors else 0
 
 
+def _say_summary(detector: Detector, settings: PredictSettings, totals: Totals) -> None:
+    """Print the mean time of each stage and the run folder."""
+    if totals.speed:
+        height, width = preprocessing_for(detector, settings.imgsz).size_hw
+        means = (f"{sum_ / totals.read:.1f} ms {stage}" for stage, sum_ in totals.speed.items())
+        say(f"Speed: {', '.join(means)} per image at {width}x{height}")
+    if totals.save_dir:
+        say(f"Results saved to {totals.save_dir}")
+
+
 def stream_results(
-    detector: Detector, source: SourceLike, state: PredictState
+    detector: Detector, source: SourceLike, state: PredictState, is_kept: bool = False
 ) -> Iterator[Results]:
     """Yield the Results of every readable image; files are written along the way.
+
+    Args:
+        detector: of any runtime.
+        source: as in `open_source`.
+        state: what callbacks receive.
+        is_kept: the caller keeps all Results, which a live stream does not allow.
 
     The source is opened at once, its images are read during iteration. Unreadable images are
     named on stderr and skipped.
 
     Raises:
         DataError: the source does not exist or, at the end, none of its images could be read.
+        UsageError: the source has another type, or is a live stream and `is_kept`.
     """
-    return _readable(detector, open_source(source, read_options(state.args)), state)
+    opened = open_source(source, read_options(state.args))
+    if is_kept and opened.is_live:
+        raise UsageError("a camera or stream has no end: give stream=True and iterate")
+    return _readable(detector, opened, state)
 
 
 def _readable(detector: Detector, source: Source, state: PredictState) -> Iterator[Results]:
@@ -101,7 +121,7 @@ def _readable(detector: Detector, source: Source, state: PredictState) -> Iterat
 
 def read_options(settings: PredictSettings) -> ReadOptions:
     """The settings of the source."""
-    return ReadOptions(vid_stride=settings.vid_stride)
+    return ReadOptions(settings.vid_stride, settings.stream_buffer)
 
 
 def adapt(detector: Detector, settings: PredictSettings) -> Detector:

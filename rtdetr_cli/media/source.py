@@ -1,39 +1,47 @@
-"""Image sources: files, folders, patterns, lists, arrays, Pillow images, tensors, videos.
+"""Everything that can be a source: files, lists, addresses, arrays, bytes, and iterables of these.
 
 All paths are checked before the first image is read; an unreadable image does not stop the
-others.
+others. Items of standard input, generators and other iterables are looked at one by one.
 """
 
 from __future__ import annotations
 
-import glob
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import codecs
+import io
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import count
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.errors import DataError, UsageError, nearest
-from rtdetr_cli.core.files import refuse_special, special_file, user_path
-from rtdetr_cli.core.image import IMAGE_SUFFIXES, ImageFrames, read_image_size
-from rtdetr_cli.media.in_memory import InMemory, to_pixels
-from rtdetr_cli.media.item import Clip, SourceImage
-from rtdetr_cli.media.video import VIDEO_SUFFIXES, read_video
+from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.files import is_there, user_path
+from rtdetr_cli.media.addresses import WEB, Address, parse_address, read_streams_file
+from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.paths import find_files
+from rtdetr_cli.media.readers import read_bytes, read_file, read_in_memory
+from rtdetr_cli.media.streams import LiveStreams
+from rtdetr_cli.media.web import is_live, read_web
 
-SourceLike: TypeAlias = "str | Path | NDArray[Any] | Image.Image | Tensor | Sequence[SourceLike]"
-Entry: TypeAlias = Callable[[], Iterator[SourceImage]]
+SourceLike: TypeAlias = (
+    "str | Path | int | NDArray[Any] | Image.Image | Tensor | bytes | IO[bytes] | "
+    "Sequence[SourceLike] | Iterable[SourceLike]"
+)
+Entry: TypeAlias = "Callable[[], Iterator[SourceImage]] | LiveStreams"
 """Reads one file or array: yields one image, or the frames of a clip."""
 
-_FOREIGN_SUFFIXES = frozenset({".dng", ".streams"})
-"""Files that cannot be read; attempted, so that they are reported, not skipped."""
+STDIN = "-"
+_MAX_STDIN = 1 << 29
+_TEXT_IMAGE = re.compile(rb"P[1-7](\s|$)")
+"""Start of the formats that Pillow reads and that begin with text (PBM, PGM, PPM, PAM)."""
 
 
 @dataclass(frozen=True)
@@ -41,183 +49,176 @@ class ReadOptions:
     """How sources are read."""
 
     vid_stride: int = 1
-    """Every so many frames of a video or animation, starting with the first."""
+    """Every so many frames of a video, an animation or a stream, starting with the first."""
+    stream_buffer: bool = False
+    """Queue the frames of a stream; otherwise only the newest is used."""
 
 
 class Source:
-    """A sequence of images and frames, read lazily."""
+    """A sequence of images and frames, read lazily.
 
-    def __init__(self, entries: list[Entry]) -> None:
-        self._entries = entries
-        self.total = len(entries)
-        """Number of images and clips."""
+    Attributes:
+        total: number of images and clips; None if it is not known before the end.
+        is_live: whether it holds a camera or a stream.
+    """
+
+    def __init__(self, entries: Iterable[Entry], total: int | None, is_live: bool = False) -> None:
+        self._entries, self.total, self.is_live = entries, total, is_live
 
     def __iter__(self) -> Iterator[SourceImage]:
-        for entry in self._entries:
-            yield from entry()
+        for batch in self.batches(1):
+            yield from batch
 
     def batches(self, size: int) -> Iterator[list[SourceImage]]:
-        """Yield lists of up to `size` images and frames, in order."""
-        items = iter(self)
-        while batch := list(islice(items, size)):
-            yield batch
+        """Yield lists of up to `size` images and frames, in order.
+
+        Live streams yield what is there, at most one frame of each: waiting for more would make
+        the frames old.
+        """
+        batch: list[SourceImage] = []
+        for entry in self._entries:
+            if isinstance(entry, LiveStreams):
+                yield from filter(None, [batch])
+                batch = []
+                yield from entry.batches()
+                continue
+            for item in entry():
+                batch.append(item)
+                if len(batch) == size:
+                    yield batch
+                    batch = []
+        yield from filter(None, [batch])
 
 
 def open_source(source: SourceLike, options: ReadOptions | None = None) -> Source:
-    """Find all images and videos of a source without reading them.
+    """Find all images, videos and streams of a source without reading them.
 
     Args:
         source: an image or video file, a folder, a pattern (`**` searches subfolders), a .txt file
-            with one path per line, a .csv file of paths, a NumPy array ((H, W, 3) uint8 **BGR** as
-            OpenCV reads it, also gray or with alpha), a Pillow image, a tensor ((B, 3, H, W) RGB,
-            float in 0..1 or uint8), or a list of these.
+            with one path per line, a .csv file of paths, a .streams file of addresses, an address,
+            the number of a camera, `screen`, `-` for standard input; a NumPy array ((H, W, 3) uint8
+            **BGR** as OpenCV reads it, also gray or with alpha), a Pillow image, a tensor
+            ((B, 3, H, W) RGB, float in 0..1 or uint8), the bytes of an image or a file object; or a
+            list, generator or other iterable of these.
         options: how they are read.
 
     Raises:
-        DataError: a path does not exist, contains no images, or is a camera or a URL.
+        DataError: a path does not exist, contains no images, or an address is not supported.
         UsageError: the source has another type.
     """
     options = options or ReadOptions()
-    entries: list[Entry] = []
-    for item in _flat(source):
-        if isinstance(item, Path):
-            entries.append(partial(_read_file, item, options))
-        else:
-            name = getattr(item, "filename", "") or f"image{len(entries)}.jpg"
-            entries.append(partial(_read_in_memory, item, str(name)))
+    if isinstance(source, str) and source == STDIN:
+        return Source(_standard_input(options), None)
+    if not _is_sized(source):
+        return Source(_one_by_one(source, options), None)
+    entries = _joined(list(_entries(source, options, count())), options)
     if not entries:
         raise DataError("the source is an empty list")
-    return Source(entries)
+    live = [entry for entry in entries if isinstance(entry, LiveStreams)]
+    return Source(entries, len(entries) + sum(len(one) - 1 for one in live), bool(live))
 
 
-def _flat(source: Any) -> Iterator[Any]:  # noqa: ANN401  (any user input)
-    """Paths of files, arrays, Pillow images and single-image tensors, in order."""
-    if isinstance(source, (str, Path)):
-        yield from _find_files(str(source))
-    elif isinstance(source, (list, tuple)):
+def _is_sized(source: Any) -> bool:  # noqa: ANN401  (any user input)
+    """Whether all items can be looked at before the first is read."""
+    single = (str, Path, int, np.ndarray, Image.Image, Tensor, bytes, bytearray, list, tuple)
+    return (
+        isinstance(source, (*single, Mapping, Set))
+        or not isinstance(source, Iterable)
+        or (
+            hasattr(source, "read")  # file objects iterate over lines
+        )
+    )
+
+
+def _entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Iterator[Entry]:  # noqa: ANN401
+    """The entries of a source, in order; images in memory are named by `numbers`."""
+    if isinstance(source, (list, tuple)):
         for item in source:
-            yield from _flat(item)
-    elif isinstance(source, Tensor) and source.ndim == 4:
-        yield from source
-    elif isinstance(source, (np.ndarray, Image.Image, Tensor)):
-        yield source
-    elif type(source) is int:
-        raise DataError(f"{source}: cameras are not supported yet")
+            yield from _entries(item, options, numbers)
+    elif isinstance(source, (Tensor, np.ndarray)) and source.ndim == 4:
+        for image in source:
+            yield partial(read_in_memory, image, f"image{next(numbers)}.jpg")
+    elif isinstance(source, (str, Path)) or type(source) is int:
+        for one in _named(str(source), options):
+            next(numbers)
+            yield one
     else:
+        yield _in_memory(source, options, numbers)
+
+
+def _in_memory(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Entry:  # noqa: ANN401
+    """The entry of one image in memory, named after its file if it comes from one."""
+    is_data = isinstance(source, (bytes, bytearray)) or hasattr(source, "read")
+    if not is_data and not isinstance(source, (np.ndarray, Image.Image, Tensor)):
         raise UsageError(
             f"a source of type {type(source).__name__} cannot be read; expected a path, a NumPy "
-            "array, a Pillow image, a tensor or a list of these"
+            "array, a Pillow image, a tensor, bytes, or a list or iterable of these"
         )
+    number = next(numbers)
+    name = getattr(source, "name" if is_data else "filename", "") or f"image{number}.jpg"
+    if is_data:
+        return partial(read_bytes, source, str(name), options.vid_stride)
+    return partial(read_in_memory, source, str(name))
 
 
-def _find_files(source: str) -> list[Path]:
-    try:
-        return _matching_files(source)
-    except OSError as error:  # no permission, a name that is too long
-        raise DataError(f"{source[:200]}: {error.strerror}") from error
-
-
-def _matching_files(source: str) -> list[Path]:
-    path = user_path(source)
-    if path.is_dir():
-        return _images_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")
-    refuse_special(path, DataError)
-    if path.suffix.lower() in {".txt", ".csv"} and path.is_file():
-        return _listed(path)
-    if path.exists():
-        if path.suffix.lower() == ".streams":
-            raise DataError(f"{path}: streams are not supported yet")
-        return [path]
-    if "://" in source or source.isdigit() or source.split(" ")[0] == "screen":
-        raise DataError(f"{source}: cameras, screens and network sources are not supported yet")
-    if glob.has_magic(source):
-        found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (**)
-        return _images_among(found, f"{source}: the pattern", "")
-    siblings = path.parent.iterdir() if path.parent.is_dir() else ()
-    hint = nearest(path.name, [sibling.name for sibling in siblings])
-    raise DataError(f"{source}: no such file or folder{hint}")
-
-
-def _images_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]:
-    images = sorted(path for path in paths if _looks_like_image(path))
-    if not images:
-        hint = f"; source='{deeper}' also searches its subfolders" if deeper else ""
-        raise DataError(f"{what} contains no images{hint}")
-    return images
-
-
-def _looks_like_image(path: Path) -> bool:
-    """Decide by suffix, or by header without a suffix; hidden files are skipped."""
-    if path.name.startswith(".") or not (path.is_file() or special_file(path)):
-        return False
-    if path.suffix:
-        return path.suffix.lower() in IMAGE_SUFFIXES | _FOREIGN_SUFFIXES | VIDEO_SUFFIXES
-    try:
-        read_image_size(path)
-    except DataError:
-        return False
-    return True
-
-
-def _listed(list_file: Path) -> list[Path]:
-    """Read the paths in a .txt file, relative to its folder or else to the current one.
-
-    In a .csv file, commas also separate them, as in Ultralytics.
-    """
-    try:
-        text = list_file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{list_file}: cannot be read as a list of paths") from error
-    is_csv = list_file.suffix.lower() == ".csv"
-    paths = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        for name in filter(None, map(str.strip, line.split(",") if is_csv else [line])):
-            beside = list_file.parent / name
-            path = beside if beside.exists() else Path(name)
-            refuse_special(path, DataError)
-            if not path.is_file():
-                raise DataError(f"{list_file}:{number}: no such image: {name}")
-            paths.append(path)
-    if not paths:
-        raise DataError(f"{list_file}: the list is empty")
-    return paths
-
-
-def _read_file(path: Path, options: ReadOptions) -> Iterator[SourceImage]:
-    """Read an image, or the frames of a video or animation."""
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        yield from read_video(path, options.vid_stride)
-    elif path.suffix.lower() == ".streams":
-        yield SourceImage(str(path), None, f"{path}: streams are not supported yet")
+def _named(source: str, options: ReadOptions) -> Iterator[Entry]:
+    """The entries of a path or an address; an existing file is never taken for an address."""
+    address = None if is_there(source) else parse_address(source)
+    if address is not None:
+        yield _address_entry(address, options)
+    elif source.lower().endswith(".streams") and user_path(source).is_file():
+        addresses = read_streams_file(user_path(source))
+        yield LiveStreams(addresses, options.stream_buffer, options.vid_stride)
     else:
-        yield from _read_image(path, options.vid_stride)
+        yield from (partial(read_file, path, options.vid_stride) for path in find_files(source))
 
 
-def _read_image(path: Path, stride: int) -> Iterator[SourceImage]:
-    """Read an image file: one image, or every `stride`-th frame of an animation."""
-    name, clip, time_s = str(path), None, 0.0
+def _address_entry(address: Address, options: ReadOptions) -> Entry:
+    if address.scheme in WEB and not is_live(address):
+        return partial(read_web, address, options.vid_stride)
+    return LiveStreams([address], options.stream_buffer, options.vid_stride)
+
+
+def _joined(entries: list[Entry], options: ReadOptions) -> list[Entry]:
+    """Run streams that follow each other at the same time, as the first would never end."""
+    found: list[Entry] = []
+    for entry in entries:
+        last = found[-1] if found else None
+        if isinstance(entry, LiveStreams) and isinstance(last, LiveStreams):
+            addresses = [*last.addresses, *entry.addresses]
+            found[-1] = LiveStreams(addresses, options.stream_buffer, options.vid_stride)
+        else:
+            found.append(entry)
+    return found
+
+
+def _one_by_one(source: Iterable[Any], options: ReadOptions) -> Iterator[Entry]:
+    """The entries of an iterable; an item that does not exist is an error in its place."""
+    numbers = count()
+    for item in source:
+        try:
+            yield from list(_entries(item, options, numbers))
+        except DataError as error:
+            yield partial(iter, [SourceImage(str(item)[:200], None, str(error))])
+
+
+def _standard_input(options: ReadOptions) -> Iterator[Entry]:
+    """An image, or a list of paths, one per line; a path is a file and never an address."""
+    stream = sys.stdin.buffer
+    head = stream.peek(64) if isinstance(stream, io.BufferedReader) else b""
+    if not _is_text(head.partition(b"\n")[0]):
+        yield partial(read_bytes, stream.read(_MAX_STDIN), "stdin", options.vid_stride)
+        return
+    while line := stream.readline(1 << 16):
+        name = line.decode("utf-8", "replace").strip("\r\n")
+        if name:
+            yield partial(read_file, Path(name), options.vid_stride)
+
+
+def _is_text(line: bytes) -> bool:
+    """Whether a line is a path, not the start of an image."""
     try:
-        frames = ImageFrames(path)
-        if frames.further_pages:
-            warn(f"{path}: only the first of {frames.further_pages + 1} pages is used")
-        for number, (pixels, duration_s) in enumerate(frames, start=1):
-            if not frames.is_animated:
-                yield SourceImage(name, pixels)
-                return
-            clip = clip or Clip(name, 1 / duration_s / stride, _strided(frames.total, stride))
-            if (number - 1) % stride == 0:
-                yield SourceImage(name, pixels, "", number, time_s, clip)
-            time_s += duration_s
-    except DataError as error:
-        yield SourceImage(name, None, str(error), clip=clip)
-
-
-def _strided(total: int | None, stride: int) -> int | None:
-    return None if total is None else math.ceil(total / stride)
-
-
-def _read_in_memory(image: InMemory, name: str) -> Iterator[SourceImage]:
-    try:
-        yield SourceImage(name, to_pixels(image, name))
-    except DataError as error:
-        yield SourceImage(name, None, str(error))
+        text = codecs.getincrementaldecoder("utf-8")().decode(line)
+    except UnicodeDecodeError:
+        return False
+    return text.rstrip("\r").isprintable() and bool(line) and not _TEXT_IMAGE.match(line)

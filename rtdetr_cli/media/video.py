@@ -108,8 +108,15 @@ def open_video(path: Path) -> Decoder:
 class AvDecoder:
     """A video file or stream through PyAV."""
 
-    def __init__(self, address: str, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, address: str, options: dict[str, str] | None = None, timeout_s: float | None = None
+    ) -> None:
         """Open a file, which may not name other ones, or what `options` allow.
+
+        Args:
+            address: the path or URL.
+            options: of FFmpeg.
+            timeout_s: limit for opening and for each read.
 
         Raises:
             DataError: it cannot be opened, has no video, or its frames are too large.
@@ -118,7 +125,9 @@ class AvDecoder:
         self._path, self.damage = address, ""
         options = options or {"protocol_whitelist": "file"}
         try:
-            self._file = self._av.open(address, options=options, metadata_errors="replace")
+            self._file = self._av.open(
+                address, options=options, metadata_errors="replace", timeout=timeout_s
+            )
         except (self._av.FFmpegError, UnicodeError) as error:
             raise DataError(f"{address}: cannot be read as a video ({_av_reason(error)})") from None
         if not self._file.streams.video:

@@ -144,8 +144,8 @@ def test_all_keys_of_track_say_that_it_is_not_supported_yet():
 
 
 def test_a_key_of_another_mode_names_that_mode():
-    assert refusal("train", "stream_buffer", 2) == (
-        "stream_buffer is not a key of train; Ultralytics uses it in predict, track"
+    assert refusal("train", "retina_masks", 2) == (
+        "retina_masks is not a key of train; Ultralytics uses it in predict, track"
     )
 
 

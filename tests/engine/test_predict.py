@@ -201,7 +201,7 @@ def write_video(path, frames):
 def test_a_video_gets_one_line_and_an_annotated_video(detector, road, tmp_path, capsys):
     keys = {"save_txt": True, "save_crop": True, "save_frames": True, "vid_stride": 3, "batch": 2}
     assert engine.predict(settings(road, tmp_path, **keys)) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     assert out.startswith(f"video 1/1 {road}: 3 frames 64x48, 3 persons, 3 bus, ")
     assert out.count("\n") == 1
     assert [len(batch) for batch in detector.batches] == [2, 1]
@@ -248,7 +248,8 @@ def test_a_damaged_video_among_others_keeps_its_frames_and_the_exit_code_is_3(
 
 def test_a_video_that_is_left_early_is_finished(detector, road, tmp_path):
     results = engine.stream_results(detector, str(road), state(tmp_path, save=True))
-    next(results), next(results)
+    next(results)
+    next(results)
     results.close()
     capture = cv2.VideoCapture(str(tmp_path / "runs" / "predict" / "road.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2

@@ -1,15 +1,16 @@
 """Everything a user calls a source becomes upright RGB images or one sentence."""
 
+import io
 import os
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image, features
+from PIL import Image
 
 from rtdetr_cli.core.errors import DataError, UsageError
-from rtdetr_cli.media.source import ReadOptions, open_source
+from rtdetr_cli.media.source import open_source
 
 BLUE_BGR = np.full((4, 6, 3), (255, 0, 0), np.uint8)
 BLUE_RGB = BLUE_BGR[..., ::-1]
@@ -19,11 +20,6 @@ def write(path, image=BLUE_BGR):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image)
     return path
-
-
-def names(source, root):
-    paths = (found.path for found in open_source(source))
-    return [path.removeprefix(f"{root}/") for path in paths]
 
 
 def only(source):
@@ -37,80 +33,11 @@ def test_a_file_is_one_image(tmp_path):
     np.testing.assert_array_equal(found.image, BLUE_RGB)
 
 
-def test_a_folder_gives_its_images_sorted_and_nothing_else(tmp_path):
-    for name in ("b.PNG", "a.jpg", "._a.jpg", "sub/c.png"):
-        write(tmp_path / name)
-    write(tmp_path / "x.png").rename(tmp_path / "no_suffix")
-    (tmp_path / "LICENSE").write_text("words")
-    (tmp_path / "a.txt").write_text("0 .5 .5 1 1")
-    assert names(tmp_path, tmp_path) == ["a.jpg", "b.PNG", "no_suffix"]
-
-
-def test_a_pattern_may_search_subfolders(tmp_path):
-    for name in ("1.png", "sub/2.png", "sub/deep/3.jpg"):
-        write(tmp_path / name)
-    (tmp_path / "notes.md").write_text("words")
-    assert names(f"{tmp_path}/**/*", tmp_path) == ["1.png", "sub/2.png", "sub/deep/3.jpg"]
-    assert names(f"{tmp_path}/*/*.png", tmp_path) == ["sub/2.png"]
-
-
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
-    write(tmp_path / "img[1].png")
-    assert names(tmp_path / "img[1].png", tmp_path) == ["img[1].png"]
-
-
 def test_a_list_file_is_read_relative_to_its_folder(tmp_path):
     write(tmp_path / "images" / "a b.png")
     (tmp_path / "list.txt").write_text("\ufeff./images/a b.png\n\n", encoding="utf-8")
     (found,) = open_source(tmp_path / "list.txt")
     np.testing.assert_array_equal(found.image, BLUE_RGB)
-
-
-def test_a_csv_file_lists_paths_in_lines_or_between_commas(tmp_path):
-    for name in ("a.png", "b.png", "c.png"):
-        write(tmp_path / name)
-    (tmp_path / "list.csv").write_text("a.png, b.png\nc.png\n")
-    assert names(tmp_path / "list.csv", tmp_path) == ["a.png", "b.png", "c.png"]
-
-
-@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "avif"])
-def test_every_frame_of_an_animation_is_read_with_its_time(tmp_path, suffix):
-    if suffix == "avif" and not features.check("avif"):
-        pytest.skip("this Pillow has no AVIF")
-    frames = [Image.new("RGB", (32, 24), color) for color in ("red", "lime", "blue")]
-    path = tmp_path / f"a.{suffix}"
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[100, 200, 300])
-    found = list(open_source(path))
-    assert [(one.path, one.frame, one.time_s) for one in found] == [
-        (str(path), 1, 0),
-        (str(path), 2, pytest.approx(0.1)),
-        (str(path), 3, pytest.approx(0.3)),
-    ]
-    for one, channel in zip(found, range(3), strict=True):
-        assert one.image[5, 5].argmax() == channel
-    assert found[0].clip is found[2].clip
-    assert (found[0].clip.total, found[0].clip.fps) == (3, pytest.approx(10))
-    assert [one.frame for one in open_source(path, ReadOptions(vid_stride=2))] == [1, 3]
-
-
-def test_a_still_gif_is_an_image_and_a_cut_animation_keeps_its_first_frames(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (3, 40, 40), np.uint8)
-    frames = [Image.fromarray(one) for one in noise]
-    frames[0].save(tmp_path / "one.gif")
-    assert only(tmp_path / "one.gif").clip is None
-    frames[0].save(tmp_path / "cut.gif", save_all=True, append_images=frames[1:])
-    content = (tmp_path / "cut.gif").read_bytes()
-    (tmp_path / "cut.gif").write_bytes(content[: len(content) // 2])
-    *good, error = open_source(tmp_path / "cut.gif")
-    assert [one.frame for one in good] == [1]
-    assert "cut.gif: cannot be read as an image" in error.error
-
-
-def test_further_pages_are_named(tmp_path, capsys):
-    pages = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
-    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
-    assert only(tmp_path / "two.tif").image[0, 0].tolist() == [255, 0, 0]
-    assert "two.tif: only the first of 2 pages is used" in capsys.readouterr().err
 
 
 def test_arrays_are_bgr_and_pillow_and_tensors_are_rgb():
@@ -137,11 +64,10 @@ def test_a_batch_of_tensors_is_so_many_images():
         ("{root}/empty", r"the folder contains no images; source='.*/empty/\*\*/\*' also searches"),
         ("{root}/bad.txt", r"bad\.txt:2: no such image: nope\.jpg"),
         ("{root}/blank.txt", "the list is empty"),
-        ("{root}/cameras.streams", "streams are not supported"),
-        ("https://example.com/bus.jpg", "network sources are not supported"),
-        ("rtsp://10.0.0.1/live", "network sources are not supported"),
+        ("{root}/web.txt", r"web\.txt:1: no such image: http://10\.0\.0\.1/a\.jpg"),
+        ("{root}/cameras.streams", r"cameras\.streams:2: file:///etc/passwd: file:// is not"),
+        ("ftp://10.0.0.1/bus.jpg", r"ftp:// is not supported; expected rtsp, "),
         ("a" * 5000, r"^a{200}: File name too long$"),
-        ("0", "cameras, screens and network sources are not supported"),
     ],
 )
 def test_what_cannot_be_opened_is_named_at_once(tmp_path, source, sentence):
@@ -149,7 +75,8 @@ def test_what_cannot_be_opened_is_named_at_once(tmp_path, source, sentence):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.txt").write_text("bus.jpg\nnope.jpg\n")
     (tmp_path / "blank.txt").write_text("\n")
-    (tmp_path / "cameras.streams").write_text("rtsp://10.0.0.1/live\n")
+    (tmp_path / "cameras.streams").write_text("rtsp://10.0.0.1/live\nfile:///etc/passwd\n")
+    (tmp_path / "web.txt").write_text("http://10.0.0.1/a.jpg\n")  # lists name files only
     with pytest.raises(DataError, match=sentence):
         open_source(source.format(root=tmp_path))
 
@@ -157,8 +84,79 @@ def test_what_cannot_be_opened_is_named_at_once(tmp_path, source, sentence):
 def test_an_empty_list_and_a_foreign_type_are_refused():
     with pytest.raises(DataError, match="empty list"):
         open_source([])
-    with pytest.raises(UsageError, match="a source of type dict"):
-        open_source([{}])
+    for source in ({}, [{}], {"a.jpg"}, [None], 1.5):
+        with pytest.raises(UsageError, match=r"a source of type (dict|set|NoneType|float)"):
+            open_source(source)
+
+
+def test_a_generator_is_read_item_by_item_and_may_hold_anything(tmp_path):
+    write(tmp_path / "a.png")
+    taken = []
+
+    def items():
+        for item in (str(tmp_path / "a.png"), BLUE_BGR, "nope.jpg", [BLUE_BGR, BLUE_BGR]):
+            taken.append(1)
+            yield item
+
+    source = open_source(items())
+    assert source.total is None
+    found = iter(source)
+    assert next(found).path == str(tmp_path / "a.png")
+    assert len(taken) == 1
+    rest = list(found)
+    assert [one.path for one in rest] == ["image1.jpg", "nope.jpg", "image2.jpg", "image3.jpg"]
+    assert rest[1].error.startswith("nope.jpg: no such file or folder")
+
+
+def test_bytes_and_file_objects_hold_an_image_or_an_animation(tmp_path):
+    path = write(tmp_path / "a.png")
+    with path.open("rb") as stream:
+        found = list(open_source([path.read_bytes(), stream, io.BytesIO(path.read_bytes())]))
+    assert [one.path for one in found] == ["image0.jpg", str(path), "image2.jpg"]
+    for one in found:
+        np.testing.assert_array_equal(one.image, BLUE_RGB)
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert [one.frame for one in open_source((tmp_path / "a.gif").read_bytes())] == [1, 2]
+    assert "image0.jpg: cannot be read as an image" in only(b"words").error
+    with path.open(encoding="latin-1") as stream:
+        assert "is opened for text; open it with mode 'rb'" in only(stream).error
+    assert "cannot be read" in only(stream).error  # closed
+
+
+def test_a_batch_array_is_so_many_images():
+    found = list(open_source(np.stack([BLUE_BGR, BLUE_BGR])))
+    assert [one.path for one in found] == ["image0.jpg", "image1.jpg"]
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Gives bytes to standard input."""
+
+    def give(content):
+        stream = io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)))
+        monkeypatch.setattr("sys.stdin", stream)
+
+    return give
+
+
+def test_standard_input_is_an_image(tmp_path, stdin):
+    for suffix in ("png", "jpg", "bmp", "ppm", "webp", "tif"):
+        stdin(write(tmp_path / f"a.{suffix}").read_bytes())
+        found = only("-")
+        assert found.path == "stdin"
+        assert found.image.shape == (4, 6, 3), suffix
+    stdin(b"")
+    assert "stdin: cannot be read as an image" in only("-").error
+
+
+def test_standard_input_is_a_list_of_files_and_nothing_else(tmp_path, stdin):
+    one, two = write(tmp_path / "P6 a.png"), write(tmp_path / "\u00e9 *.png")
+    stdin(f"{one}\r\n\nnope.jpg\nhttp://127.0.0.1:9/a.jpg\n{two}".encode())
+    found = list(open_source("-"))
+    assert [item.image is not None for item in found] == [True, False, False, True]
+    assert found[1].error == "nope.jpg: no such image"
+    assert found[2].error.endswith("no such image")
 
 
 def test_a_damaged_image_or_video_does_not_stop_the_rest_of_a_folder(tmp_path):

@@ -32,9 +32,11 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
     }
 
     source: str
-    """Image, video, folder, glob pattern, or .txt or .csv list."""
+    """Image, video, folder, pattern, .txt, .csv or .streams list, URL, camera number, screen, -."""
     vid_stride: Count = 1
-    """Use every so many frames of a video, starting with the first."""
+    """Use every so many frames of a video or stream, starting with the first."""
+    stream_buffer: bool = False
+    """Use all frames of a stream, in a queue; by default only the newest one."""
 
     conf: Fraction | str = DEFAULT_CONF
     """Score threshold: a number, by class (person:0.5,car:0.3), or auto: that of the weights."""

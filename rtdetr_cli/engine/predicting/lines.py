@@ -50,19 +50,18 @@ class Totals:
             self.save_dir = outcome.save_dir or self.save_dir
 
 
-def print_outcomes(outcomes: Iterable[Outcome], total: int | None, as_json: bool) -> Totals:
-    """Print the outcomes as they come.
+def print_outcomes(
+    outcomes: Iterable[Outcome], totals: Totals, total: int | None, as_json: bool
+) -> None:
+    """Print the outcomes as they come. An error that is the only one is left to the caller.
 
     Args:
         outcomes: in the order of the source.
+        totals: what has been found is added to it.
         total: number of images and clips, if known.
         as_json: one JSON array on stdout instead of lines.
-
-    Returns:
-        The totals. An error that is the only outcome is not printed: the caller raises it.
     """
-    totals, array = Totals(), _JsonArray()
-    ordinals = count()
+    array, ordinals = _JsonArray(), count()
 
     def group(outcome: Outcome) -> object:
         clip = outcome[0].clip
@@ -80,7 +79,6 @@ def print_outcomes(outcomes: Iterable[Outcome], total: int | None, as_json: bool
     finally:
         if as_json:
             array.end()
-    return totals
 
 
 def describe(results: Results) -> str:

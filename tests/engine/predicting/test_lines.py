@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rtdetr_cli.core.results import Results
-from rtdetr_cli.engine.predicting.lines import print_outcomes
+from rtdetr_cli.engine.predicting.lines import Totals, print_outcomes
 from rtdetr_cli.media.item import Clip, SourceImage
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
@@ -39,7 +39,8 @@ def some_outcomes():
 
 
 def test_an_image_and_a_whole_clip_get_one_line_each(capsys):
-    totals = print_outcomes(iter(some_outcomes()), 4, as_json=False)
+    totals = Totals()
+    print_outcomes(iter(some_outcomes()), totals, 4, as_json=False)
     out, err = capsys.readouterr()
     first, clip, last = out.splitlines()
     assert first == "image 1/4 a.jpg: 64x48 1 person, 2.0 ms"
@@ -55,7 +56,7 @@ def test_an_image_and_a_whole_clip_get_one_line_each(capsys):
 
 
 def test_json_has_a_row_for_each_frame_and_error_as_one_array(capsys):
-    print_outcomes(iter(some_outcomes()), 4, as_json=True)
+    print_outcomes(iter(some_outcomes()), Totals(), 4, as_json=True)
     text = capsys.readouterr().out
     rows = json.loads(text)
     assert text == json.dumps(rows, indent=2) + "\n"
@@ -71,7 +72,7 @@ def test_json_is_complete_after_an_interruption(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        print_outcomes(interrupted(), None, as_json=True)
+        print_outcomes(interrupted(), Totals(), None, as_json=True)
     assert [row["path"] for row in json.loads(capsys.readouterr().out)] == ["a.jpg"]
 
 
@@ -84,19 +85,20 @@ def test_a_clip_that_is_interrupted_still_gets_its_line(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        print_outcomes(interrupted(), 1, as_json=False)
+        print_outcomes(interrupted(), Totals(), 1, as_json=False)
     assert capsys.readouterr().out.startswith("video 1/1 a.mp4: 2 frames 64x48, 2 persons, ")
 
 
 def test_several_streams_get_a_line_each(capsys):
     clips = [Clip(f"rtsp://{n}", 10.0, is_live=True) for n in "ab"]
     outcomes = [found(clip.path, [0], n, clip) for n in (1, 2) for clip in clips]
-    print_outcomes(iter(outcomes), 2, as_json=False)
+    print_outcomes(iter(outcomes), Totals(), 2, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == ["stream rtsp://a", "stream rtsp://b"]
 
 
 def test_an_error_that_is_everything_is_left_to_the_caller(capsys):
-    totals = print_outcomes(iter([failed("a.jpg", "a.jpg: bad")]), 1, as_json=False)
+    totals = Totals()
+    print_outcomes(iter([failed("a.jpg", "a.jpg: bad")]), totals, 1, as_json=False)
     assert capsys.readouterr() == ("", "")
     assert totals.first_error == "a.jpg: bad"

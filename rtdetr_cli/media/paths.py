@@ -1,0 +1,89 @@
+"""Find the image and video files that a path, a folder, a pattern or a list of paths means."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from rtdetr_cli.core.errors import DataError, nearest
+from rtdetr_cli.core.files import refuse_special, special_file, user_path
+from rtdetr_cli.core.image import IMAGE_SUFFIXES, read_image_size
+from rtdetr_cli.media.video import VIDEO_SUFFIXES
+
+_FOREIGN_SUFFIXES = frozenset({".dng"})
+"""Formats that Pillow does not support; attempted, so that they are reported, not skipped."""
+
+
+def find_files(source: str) -> list[Path]:
+    """The files of a path, folder, pattern or list, sorted where the source has no order.
+
+    Raises:
+        DataError: there are none, or a file of a list is missing.
+    """
+    try:
+        return _matching_files(source)
+    except OSError as error:  # no permission, a name that is too long
+        raise DataError(f"{source[:200]}: {error.strerror}") from error
+
+
+def _matching_files(source: str) -> list[Path]:
+    path = user_path(source)
+    if path.is_dir():
+        return _images_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")
+    refuse_special(path, DataError)
+    if path.suffix.lower() in {".txt", ".csv"} and path.is_file():
+        return _listed(path)
+    if path.exists():
+        return [path]
+    if glob.has_magic(source):
+        found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (**)
+        return _images_among(found, f"{source}: the pattern", "")
+    siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+    hint = nearest(path.name, [sibling.name for sibling in siblings])
+    raise DataError(f"{source}: no such file or folder{hint}")
+
+
+def _images_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]:
+    images = sorted(path for path in paths if _looks_like_image(path))
+    if not images:
+        hint = f"; source='{deeper}' also searches its subfolders" if deeper else ""
+        raise DataError(f"{what} contains no images{hint}")
+    return images
+
+
+def _looks_like_image(path: Path) -> bool:
+    """Decide by suffix, or by header without a suffix; hidden files are skipped."""
+    if path.name.startswith(".") or not (path.is_file() or special_file(path)):
+        return False
+    if path.suffix:
+        return path.suffix.lower() in IMAGE_SUFFIXES | _FOREIGN_SUFFIXES | VIDEO_SUFFIXES
+    try:
+        read_image_size(path)
+    except DataError:
+        return False
+    return True
+
+
+def _listed(list_file: Path) -> list[Path]:
+    """Read the paths in a .txt file, relative to its folder or else to the current one.
+
+    In a .csv file, commas also separate them, as in Ultralytics.
+    """
+    try:
+        text = list_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{list_file}: cannot be read as a list of paths") from error
+    is_csv = list_file.suffix.lower() == ".csv"
+    paths = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        for name in filter(None, map(str.strip, line.split(",") if is_csv else [line])):
+            beside = list_file.parent / name
+            path = beside if beside.exists() else Path(name)
+            refuse_special(path, DataError)
+            if not path.is_file():
+                raise DataError(f"{list_file}:{number}: no such image: {name}")
+            paths.append(path)
+    if not paths:
+        raise DataError(f"{list_file}: the list is empty")
+    return paths

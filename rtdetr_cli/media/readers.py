@@ -1,0 +1,61 @@
+"""Read one file, array or byte string: yields an image, the frames of a clip, or an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.image import ImageFrames
+from rtdetr_cli.media.in_memory import InMemory, to_pixels
+from rtdetr_cli.media.item import Clip, SourceImage
+from rtdetr_cli.media.video import VIDEO_SUFFIXES, read_video
+
+
+def read_file(path: Path, stride: int = 1) -> Iterator[SourceImage]:
+    """Read an image, or every `stride`-th frame of a video or animation."""
+    is_video = path.suffix.lower() in VIDEO_SUFFIXES
+    yield from read_video(path, stride) if is_video else _read_image(str(path), stride)
+
+
+def read_bytes(source: bytes | IO[bytes], name: str, stride: int = 1) -> Iterator[SourceImage]:
+    """Read an image or animation from its bytes, or from a file object opened for bytes."""
+    try:
+        content = source if isinstance(source, (bytes, bytearray)) else source.read()
+    except (OSError, ValueError) as error:
+        yield SourceImage(name, None, f"{name}: cannot be read ({error})")
+        return
+    if isinstance(content, str):
+        yield SourceImage(name, None, f"{name}: is opened for text; open it with mode 'rb'")
+        return
+    yield from _read_image(name, stride, bytes(content))
+
+
+def read_in_memory(image: InMemory, name: str) -> Iterator[SourceImage]:
+    """Read a Pillow image, an array or a tensor."""
+    try:
+        yield SourceImage(name, to_pixels(image, name))
+    except DataError as error:
+        yield SourceImage(name, None, str(error))
+
+
+def _read_image(name: str, stride: int, content: bytes | None = None) -> Iterator[SourceImage]:
+    clip, time_s = None, 0.0
+    try:
+        frames = ImageFrames(name, content)
+        if frames.further_pages:
+            warn(f"{name}: only the first of {frames.further_pages + 1} pages is used")
+        for number, (pixels, duration_s) in enumerate(frames, start=1):
+            if not frames.is_animated:
+                yield SourceImage(name, pixels)
+                return
+            total = None if frames.total is None else math.ceil(frames.total / stride)
+            clip = clip or Clip(name, 1 / duration_s / stride, total)
+            if (number - 1) % stride == 0:
+                yield SourceImage(name, pixels, "", number, time_s, clip)
+            time_s += duration_s
+    except DataError as error:
+        yield SourceImage(name, None, str(error), clip=clip)

@@ -1,0 +1,52 @@
+"""One file gives one image, or every frame of an animation with its time."""
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from rtdetr_cli.media.readers import read_file
+
+
+def single(path):
+    (found,) = read_file(path)
+    return found
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "avif"])
+def test_every_frame_of_an_animation_is_read_with_its_time(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    frames = [Image.new("RGB", (32, 24), color) for color in ("red", "lime", "blue")]
+    path = tmp_path / f"a.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[100, 200, 300])
+    found = list(read_file(path))
+    assert [(one.path, one.frame, one.time_s) for one in found] == [
+        (str(path), 1, 0),
+        (str(path), 2, pytest.approx(0.1)),
+        (str(path), 3, pytest.approx(0.3)),
+    ]
+    for one, channel in zip(found, range(3), strict=True):
+        assert one.image[5, 5].argmax() == channel
+    assert found[0].clip is found[2].clip
+    assert (found[0].clip.total, found[0].clip.fps) == (3, pytest.approx(10))
+    assert [one.frame for one in read_file(path, 2)] == [1, 3]
+
+
+def test_a_still_gif_is_an_image_and_a_cut_animation_keeps_its_first_frames(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (3, 40, 40), np.uint8)
+    frames = [Image.fromarray(one) for one in noise]
+    frames[0].save(tmp_path / "one.gif")
+    assert single(tmp_path / "one.gif").clip is None
+    frames[0].save(tmp_path / "cut.gif", save_all=True, append_images=frames[1:])
+    content = (tmp_path / "cut.gif").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(content[: len(content) // 2])
+    *good, error = read_file(tmp_path / "cut.gif")
+    assert [one.frame for one in good] == [1]
+    assert "cut.gif: cannot be read as an image" in error.error
+
+
+def test_further_pages_are_named(tmp_path, capsys):
+    pages = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    assert single(tmp_path / "two.tif").image[0, 0].tolist() == [255, 0, 0]
+    assert "two.tif: only the first of 2 pages is used" in capsys.readouterr().err

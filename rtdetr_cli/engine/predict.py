@@ -20,7 +20,7 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.console import say, warn
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results

@@ -63,6 +63,8 @@ def find_thresholds(detector: Detector, settings: PredictSettings) -> Thresholds
     if calibration is None:
         weights = "best.pt" if is_exported(settings.model) else settings.model
         again = ", then export them again" if is_exported(settings.model) else ""
+        if settings.backend != "torch":
+            again = f"; backend={settings.backend} has none with imgsz or fewer layers or queries"
         raise UsageError(
             f"conf=auto: {settings.model} has no calibration; store one in the weights by `rtdetr "
             f"val model={weights} data=my.yaml calibrate=true`{again}"

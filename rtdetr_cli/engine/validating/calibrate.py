@@ -60,13 +60,10 @@ def find_target(model: str) -> Target:
         StorageError: its folder cannot be written.
     """
     path = resolve_weights(model).resolve()
-    try:
+    is_own = False
+    if not path.is_dir() and not _is_other(path):
         with TorchArchive(path) as archive:
             is_own = is_ours(archive.tree)
-    except WeightsError:
-        if not path.exists():
-            raise
-        is_own = False  # a folder, safetensors, Paddle; reported when it is opened, if damaged
     if not is_own:
         raise UsageError(
             f"calibrate writes into a .pt of rtdetr, which {model} is not; convert it first: "
@@ -154,6 +151,14 @@ def _write(target: Target, calibration: Calibration) -> None:
             "runs; nothing was written"
         )
     save_checkpoint(target.path, replace(found, calibration=calibration))
+
+
+def _is_other(path: Path) -> bool:
+    """Whether a file exists and is no torch archive: safetensors, Paddle."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) != b"PK"
 
 
 def _version(path: Path) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from rtdetr_cli.backends.tensorrt.detector import (
     split_batch,
 )
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
+from rtdetr_cli.weights.calibration import Calibration
 
 SIZE_HW = (32, 64)
 
@@ -225,6 +226,14 @@ def test_the_notes_describe_the_build(tensorrt, toy):
     assert (notes["batch"], notes["tf32"]) == ([1, 2, 4], False)
     assert notes["inputs"] == {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}
     assert len(notes["onnx_sha256"]) == len(notes["plan_sha256"]) == 64
+
+
+def test_an_engine_has_the_calibration_of_its_notes(tensorrt, toy):
+    tensorrt()
+    assert load_detector(str(make(toy))).calibration is None
+    count = len(load_detector(str(make(toy))).names)
+    given = Calibration(0.4, -0.5, (0.25,) * count, "a/data.yaml", "val", 5, 9)
+    assert load_detector(str(make(toy, calibration=given))).calibration == given
 
 
 @pytest.mark.parametrize(

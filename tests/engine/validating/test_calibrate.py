@@ -253,6 +253,9 @@ def test_weights_of_another_format_are_refused_before_the_validation(spread, tmp
         find_target(str(safe))
     with pytest.raises(WeightsError, match="does not exist"):
         find_target(str(tmp_path / "absent.pt"))
+    spread.write_bytes(spread.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match=r"tiny\.pt"):  # damaged, not another format
+        find_target(str(spread))
 
 
 def test_merged_classes_cannot_be_calibrated(spread, squares, capsys):

@@ -47,9 +47,12 @@ def check_images(splits: Splits) -> tuple[list[Finding], dict[Path, Signature]]:
         What was found, and the signatures of the images that can be decoded, for duplicates.py.
     """
     records = {record.path: record for one in splits.values() for record in one.records}
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    try:
         results = progress(pool.map(_inspect, records.values()), len(records), "images")
         facts = dict(zip(records, results, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C too
     findings = []
     for split, dataset in splits.items():
         examples: defaultdict[str, list[Example]] = defaultdict(list)
@@ -160,8 +163,9 @@ def _labels_alone(dataset: DetectionDataset, seen: set[Path]) -> list[Path]:
     """Label files in the folders of used ones, of which no image has the name."""
     image_folders: defaultdict[Path, set[Path]] = defaultdict(set)
     for record in dataset.records:
-        label = Path(record.source.rpartition(":")[0])
-        image_folders[label.parent].add(record.path.parent)
+        if record.source:
+            label = Path(record.source.rpartition(":")[0])
+            image_folders[label.parent].add(record.path.parent)
     found: list[Path] = []
     for folder in sorted(image_folders.keys() - seen):
         if not folder.is_dir():

@@ -324,6 +324,22 @@ def boxes_elsewhere(rng: random.Random, root: Path) -> str:
     return "either"
 
 
+def two_jsons(rng: random.Random, root: Path) -> str:
+    """The images of a split in two jsons."""
+    split = rng.choice(list(SPLITS))
+    content = json.loads((root / f"{split}.json").read_text())
+    at = rng.randrange(1, SPLITS[split])
+    for name, images in (("a", content["images"][:at]), ("b", content["images"][at:])):
+        ids = [image["id"] for image in images]
+        boxes = [box for box in content["annotations"] if box["image_id"] in ids]
+        part = {**content, "images": images, "annotations": boxes}
+        (root / f"{split}-{name}.json").write_text(json.dumps(part))
+    path = root / "data.yaml"
+    entries = f"[{split}-a.json, {split}-b.json, images/{split}]"
+    path.write_text(path.read_text().replace(f"{split}.json", entries))
+    return "same"
+
+
 # --- YOLO
 
 
@@ -543,10 +559,32 @@ def another_mode(rng: random.Random, root: Path) -> str:
     return "same"
 
 
+def rotated_by_exif(rng: random.Random, root: Path) -> str:
+    """An image that its EXIF data turn; annotations may state its size, which is refused."""
+    path = _some_image(rng, root)
+    exif = Image.Exif()
+    exif[0x0112] = rng.randrange(2, 9)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(path, exif=exif)
+    return "either"
+
+
+def no_boxes_in_a_split(rng: random.Random, root: Path) -> str:
+    """All labels of a split are empty; training needs some."""
+    split = rng.choice(list(SPLITS))
+    for path in root.glob(f"labels/{split}/*.txt"):
+        path.write_text("")
+    for path in root.glob(f"Annotations/{split}-*.xml"):
+        path.write_text("<annotation/>")
+    for path in root.glob(f"{split}.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+    return "refused" if split == "train" else "either"
+
+
 COCO: list[Mutation] = [
     *(ids_of_another_type, image_ids_are_names, odd_optional_keys, optional_keys_dropped),
     *(annotation_ids_repeat, image_ids_repeat, other_category_ids, empty_parent_of_roboflow),
     *(wrong_sizes, listed_in_folders, a_needed_value_is_odd, a_list_is_odd, boxes_elsewhere),
+    two_jsons,
 ]
 YOLO: list[Mutation] = [
     *(other_line_ends, rows_repeat, polygons_for_boxes, names_by_index, lists_and_patterns),
@@ -556,4 +594,6 @@ VOC: list[Mutation] = [
     *(wrong_sizes_in_xml, other_image_suffix, objects_repeat, listed_twice, a_node_is_odd),
     xml_is_cut,
 ]
-FILES: list[Mutation] = [a_damaged_image, an_image_is_gone, another_mode]
+FILES: list[Mutation] = [
+    *(a_damaged_image, an_image_is_gone, another_mode, rotated_by_exif, no_boxes_in_a_split)
+]

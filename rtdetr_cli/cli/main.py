@@ -75,7 +75,7 @@ def _explain(error: RTDETRError | OSError) -> int:
             for problem in error.problems[:MAX_PROBLEMS]:
                 console.warn(problem)
             if len(error.problems) > MAX_PROBLEMS:
-                console.warn("... ; `rtdetr check` lists up to 1000")
+                console.warn("... ; `rtdetr check ... json` lists up to 1000 of each kind")
         console.error(str(error))
         return error.exit_code
     what = f"{error.filename}: " if error.filename else ""

@@ -64,7 +64,8 @@ def _other_names(splits: Splits) -> list[Finding]:
 
 def _similar_names(splits: Splits) -> list[Finding]:
     alike: defaultdict[str, list[str]] = defaultdict(list)
-    for name in _names(splits):
+    first = next(iter(splits.values()), None)  # all have the same
+    for name in first.names.values() if first else ():
         alike[_BLANKS.sub("", name.strip()).casefold()].append(name)
     # Single letters are the classes of a reader of text, where case matters.
     groups = [names for key, names in alike.items() if len(names) > 1 < len(key)]
@@ -143,7 +144,10 @@ def _counts(dataset: DetectionDataset) -> Counter[str]:
         [np.zeros(0, np.int64), *(one.labels[~one.iscrowd] for one in dataset.records)]
     )
     numbers = np.bincount(labels, minlength=len(dataset.names)).tolist()
-    return Counter({name: numbers[at] for at, name in dataset.names.items() if numbers[at]})
+    counts: Counter[str] = Counter()
+    for at, name in dataset.names.items():  # two may have one name
+        counts[name] += numbers[at]
+    return +counts
 
 
 def _if_any(

@@ -58,6 +58,7 @@ def test_rare_classes_come_first_by_their_number():
         (("cat", "Cat", "cow"), ["Cat"]),
         (("traffic light", "traffic-light", "Traffic_Light"), ["traffic-light, Traffic_Light"]),
         (("cat ", "cat", "cow"), ["cat"]),
+        (("cat", "cat", "cow"), ["cat"]),
         (("a", "A", "b"), []),
         (("c", "c++", "c#"), []),
         (("cat", "cats", "dog"), []),

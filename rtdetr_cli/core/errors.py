@@ -1,7 +1,7 @@
 """Errors that the user can fix.
 
 RTDETRError               exit code 1, never raised directly
- ├─ QualityError          1  a metric meets a condition of fail_if
+ ├─ QualityError          1  a metric meets fail_if, or no setting of tradeoff its limits
  ├─ UsageError            2  a key, a value or a settings file is wrong
  │   └─ ConfigError       2  a YAML file is missing, broken or inconsistent
  ├─ DataError             3  a data set, a label or an image
@@ -38,7 +38,7 @@ class RTDETRError(Exception):
 
 
 class QualityError(RTDETRError):
-    """A metric of a validation meets a condition of `fail_if`."""
+    """A metric meets a condition of `fail_if`, or no setting of `tradeoff` is within its limits."""
 
 
 class UsageError(RTDETRError):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from rtdetr_cli.core.console import progress, say
 from rtdetr_cli.core.errors import BackendError
+from rtdetr_cli.core.status import counted
 from rtdetr_cli.engine.benchmarking.process import WorkerProcess
 from rtdetr_cli.engine.tradeoffs.rows import Setting
 
@@ -72,7 +73,10 @@ def _in_turns(
     process_of = {one: processes[_opened(one, file)] for one, file in files.items()}
     warm_ms = [median(_run(process, one, WARM_UP)) for one, process in process_of.items()]
     seconds = sum(warm_ms) * turns * (1 + CALLS_PER_TURN) / 1000
-    say(f"timing {len(files)} settings, {turns * CALLS_PER_TURN} calls each: {seconds:.0f} s")
+    say(
+        f"timing {counted(len(files), 'setting')}, {turns * CALLS_PER_TURN} calls each: "
+        f"{seconds:.0f} s"
+    )
     order, times_ms = list(files), {one: list[float]() for one in files}
     for turn in progress(range(turns), turns, "latency"):
         start = turn * len(order) // turns

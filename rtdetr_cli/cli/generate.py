@@ -55,7 +55,7 @@ _EXIT_CODES = """\
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | `fail_if` is met, `tradeoff` finds no setting; or a bug: the message names a file with details |
+| 1 | `fail_if` is met, `tradeoff` finds no setting; or a bug: the message names a details file |
 | 2 | a key, a value or a settings file is invalid |
 | 3 | a data set or an image cannot be used |
 | 4 | a checkpoint cannot be used |

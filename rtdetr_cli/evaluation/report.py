@@ -71,12 +71,17 @@ def curve_figures(metrics: Metrics, size: tuple[float, float] = (9, 5.5)) -> dic
 
 
 def save_reliability(path: Path, given: Reliability) -> None:
-    """Draw precision by score, beside the line of scores that are probabilities.
+    """Write `reliability_figure`.
 
     Raises:
         StorageError: no space left or no permission.
     """
-    figure, axes = canvas(6.5, 5.5)
+    save_figure(path, reliability_figure(given))
+
+
+def reliability_figure(given: Reliability, size: tuple[float, float] = (6.5, 5.5)) -> Figure:
+    """Precision by score, beside the line of scores that are probabilities; size in inches."""
+    figure, axes = canvas(*size)
     _set_up(axes, ("Score", "Precision"))
     axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
     if given.bins:
@@ -89,7 +94,7 @@ def save_reliability(path: Path, given: Reliability) -> None:
         axes.legend(line, [note], loc="upper left", frameon=False, labelcolor=INK)
     else:
         axes.text(0.5, 0.5, "no detections", ha="center", va="center", color=MUTED)
-    save_figure(path, figure)
+    return figure
 
 
 def save_tradeoff(path: Path, points: list[tuple[str, float, float]], y_name: str) -> None:

@@ -112,12 +112,13 @@ def charts(images: Sequence[tuple[str, ImageData]], wide: bool = False) -> Html:
 
 def gallery(cards: Sequence[Card], small: bool = False) -> Html:
     """Cards below each other, or with `small` as many in a row as fit."""
+    size = "pairs" if any(len(card.panels) > 1 for card in cards) else "small"
     figures = "\n".join(
         f'<figure><div class="panels">{"".join(map(_panel, card.panels))}</div>'
         f"<figcaption>{plain(card.caption)}</figcaption></figure>"
         for card in cards
     )
-    return Html(f'<div class="gallery{" small" * small}">\n{figures}\n</div>')
+    return Html(f'<div class="gallery{f" {size}" * small}">\n{figures}\n</div>')
 
 
 def legend(entries: Sequence[tuple[tuple[int, int, int], str]]) -> Html:

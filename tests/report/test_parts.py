@@ -85,3 +85,10 @@ def test_columns_of_text_and_styled_cells_have_their_class():
     cells = [["error-id", Cell("error", "error"), "3"]]
     page = parts.table(["id", "severity", "count"], cells, text_columns=(0, 1))
     assert '<td class="text">error-id</td><td class="text error">error</td><td>3</td>' in page
+
+
+def test_small_cards_are_wider_if_they_are_pairs():
+    one, two = Card("a", (Panel(IMAGE),)), Card("b", (Panel(IMAGE), Panel(IMAGE)))
+    assert 'class="gallery small"' in parts.gallery([one, one], small=True)
+    assert 'class="gallery pairs"' in parts.gallery([one, two], small=True)
+    assert 'class="gallery"' in parts.gallery([one, two])

@@ -16,7 +16,7 @@ from rtdetr_cli.evaluation.errors import ADVICE
 from rtdetr_cli.evaluation.figures import figure_as_png
 from rtdetr_cli.evaluation.image_scores import ImageScores, score_images
 from rtdetr_cli.evaluation.metrics import STAT_NAMES, TABLE_COLUMNS, Difference, Metrics
-from rtdetr_cli.evaluation.report import curve_figures
+from rtdetr_cli.evaluation.report import curve_figures, reliability_figure
 from rtdetr_cli.report.images import png
 from rtdetr_cli.report.page import write_page
 from rtdetr_cli.report.parts import (
@@ -137,6 +137,16 @@ def _charts(metrics: Metrics) -> Iterator[Html]:
     yield heading("Curves")
     curves = curve_figures(metrics, _CURVE_SIZE).items()
     yield charts([(name, png(figure_as_png(figure))) for name, figure in curves])
+    yield heading("Scores")
+    scores = metrics.calibration
+    drawn = [("reliability", png(figure_as_png(reliability_figure(scores, _CURVE_SIZE))))]
+    yield charts(drawn)
+    yield paragraph(
+        f"Precision of the detections by their score. ECE {_number(scores.ece)}: the mean distance "
+        "from the dashed line, on which a score is the probability that a detection is right; "
+        "rtdetr val calibrate=true brings the scores closer to it.",
+        "muted",
+    )
     yield heading("Confusion matrix")
     matrix, is_large = metrics.confusion_matrix, len(metrics.names) > _NAMED_CLASSES
     matrices = {"shares of each true class": True} | ({} if is_large else {"counts": False})

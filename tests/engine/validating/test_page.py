@@ -68,11 +68,11 @@ def test_the_page_loads_nothing_and_shows_the_worst_images(checkpoint, squares, 
     page = Page(tmp_path / "val" / "report.html")
     assert all(one.startswith("data:") for one in page.loads)
     assert not {"script", "link rel=stylesheet", "iframe"} & set(page.tags)
-    # Random weights have errors in each of the four images; two panels each, and six charts.
+    # Random weights have errors in each of the four images; two panels each, and seven charts.
     captions = re.findall(r"val/(\d)\.png: \d+ missed, \d+ false, F1 0\.\d\d", page.text)
     assert sorted(captions) == list("0123")
-    assert page.tags.count("img") == 2 * 4 + 6
-    assert len(page.loads) == 2 * 4 + 6 + 1  # and the icon
+    assert page.tags.count("img") == 2 * 4 + 7
+    assert len(page.loads) == 2 * 4 + 7 + 1  # and the icon
 
 
 def test_a_baseline_has_its_table(checkpoint, squares, tmp_path, capsys):
@@ -106,7 +106,7 @@ def test_hostile_names_are_text(green, red, checkpoint, squares, tmp_path):
         *("dd", "div", "table", "thead", "tbody", "tr", "th", "td", "figure", "img", "figcaption"),
         *("span", "ul", "li", "svg", "rect", "footer"),
     }
-    assert page.tags.count("img") == 2 * 4 + 6
+    assert page.tags.count("img") == 2 * 4 + 7
     assert "<img src=x>\\u202e&amp;0.png: " in page.text
     assert green.replace("\u202e", "\\u202e") in page.cells
     assert "\u202e" not in page.text
@@ -123,4 +123,4 @@ def test_a_split_without_errors_says_so_and_shows_no_image(checkpoint, squares, 
     page = Page(tmp_path / "val" / "report.html")
     assert "0 of 4 images have an error" in page.text
     assert "no ground-truth box in 4 images" in page.text
-    assert page.tags.count("img") == 6
+    assert page.tags.count("img") == 7

@@ -140,11 +140,13 @@ def match_classes(dataset: DetectionDataset, model_names: dict[int, str]) -> Det
             f"{len(names)} ({_some(dataset.names)}); {shown[0]} is not among those of the "
             f"model{nearest(shown[0], index_of)}"
         )
+    unused = max(dataset.category_ids, default=0) + 1  # of no class, of those dropped neither
     if unknown:
         dataset = _drop_classes(
             dataset, [i for i, name in dataset.names.items() if name in unknown]
         )
-    return _renumber(dataset, model_names, [index_of[name] for name in dataset.names.values()])
+    new_labels = [index_of[name] for name in dataset.names.values()]
+    return _renumber(dataset, model_names, new_labels, unused)
 
 
 def unknown_classes(dataset: DetectionDataset, model_names: dict[int, str]) -> list[str]:
@@ -181,13 +183,12 @@ def _drop_classes(dataset: DetectionDataset, dropped: list[int]) -> DetectionDat
 
 
 def _renumber(
-    dataset: DetectionDataset, names: dict[int, str], new_labels: list[int]
+    dataset: DetectionDataset, names: dict[int, str], new_labels: list[int], unused: int
 ) -> DetectionDataset:
-    """Give class i the index new_labels[i]; classes without one get an unused category id."""
+    """Give class i the index new_labels[i]; other classes get category ids from `unused` on."""
     table = np.array(new_labels, np.int64)
     records = [replace(one, labels=table[one.labels]) for one in dataset.records]
     id_of = dict(zip(new_labels, dataset.category_ids, strict=True))
-    unused = max(dataset.category_ids, default=0) + 1
     for index in range(len(names)):
         if index not in id_of:
             id_of[index] = unused

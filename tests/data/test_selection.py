@@ -114,6 +114,12 @@ def test_boxes_of_a_class_that_the_model_does_not_know_are_left_out(split, names
     assert split.num_boxes == 20  # untouched
 
 
+def test_the_id_of_a_class_that_is_left_out_is_given_to_no_other(split):
+    """`rtdetr compare` keeps its boxes, and would take detections of hound for dogs."""
+    matched = match_classes(split, {0: "cat", 1: "hound", 2: "cow"})
+    assert matched.category_ids == [17, 19, 20]
+
+
 @pytest.mark.parametrize("names", [("cat", "dog"), ("cat", "hound"), ("dog", "cow", "cat")])
 def test_no_class_is_unknown_if_all_are_matched(split, names):
     assert unknown_classes(split, dict(enumerate(names))) == []

@@ -95,3 +95,17 @@ def test_images_that_cannot_be_decoded_are_left_out(perfect, worse, squares, tmp
     assert "bad_images=skip leaves such images out" in capsys.readouterr().err
     assert run(["compare", *words, "bad_images=skip"]) == 0
     assert "3 images are too few" in capsys.readouterr().out
+
+
+def test_detections_of_classes_that_the_data_set_lacks_count_for_no_other(
+    checkpoint, squares, tmp_path, capsys
+):
+    """The model knows green and red. Red boxes are called blue here, so it finds none of them."""
+    data = tmp_path / "data.yaml"
+    data.write_text(f"path: {squares}\nval: images/val\nnames: [green, blue, black]\n")
+    words = [f"data={data}", "resamples=100", "imgsz=64", "workers=0", "device=cpu", "json"]
+    assert run(["compare", str(checkpoint), str(checkpoint), *words]) == 0
+    shown = capsys.readouterr()
+    _, blue, _ = json.loads(shown.out)["per_class"]
+    assert (blue["name"], blue["a"]) == ("blue", 0)  # 0.0007 with those of red
+    assert shown.err.count("the model does not know blue, black") == 2

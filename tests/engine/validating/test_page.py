@@ -4,6 +4,7 @@ from class names or paths."""
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -13,7 +14,10 @@ import pytest
 import yaml
 
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.engine.validating.page import difference_rows
 from rtdetr_cli.evaluation.errors import ADVICE, KINDS
+from rtdetr_cli.evaluation.metrics import Difference
+from rtdetr_cli.report.parts import Cell
 
 
 class Page(HTMLParser):
@@ -110,6 +114,14 @@ def test_hostile_names_are_text(green, red, checkpoint, squares, tmp_path):
     assert "<img src=x>\\u202e&amp;0.png: " in page.text
     assert green.replace("\u202e", "\\u202e") in page.cells
     assert "\u202e" not in page.text
+
+
+def test_only_a_difference_whose_interval_excludes_0_has_a_color():
+    nan = math.nan
+    intervals = [(-0.1, 0.1), (0.01, 0.2), (-0.3, -0.01), (nan, nan)]
+    rows = difference_rows([Difference("AP", 0.5, 0.6, 0.1, *one) for one in intervals])
+    assert [isinstance(row[3], Cell) for row in rows] == [False, True, True, False]
+    assert rows[1] == ["AP", "50.0", "60.0", Cell("+10.0", "note"), "+1.0", "+20.0"]
 
 
 def test_a_split_without_errors_says_so_and_shows_no_image(checkpoint, squares, tmp_path):

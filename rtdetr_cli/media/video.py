@@ -30,6 +30,8 @@ VIDEO_SUFFIXES = frozenset(
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<MPD")
 """Starts of files that name other files or addresses, which FFmpeg would open."""
 _ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"uuid"}
+_EBML_PARTS = {b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"}
+"""The header and the segment of Matroska and WebM."""
 _DEFAULT_FPS = 25.0
 
 
@@ -270,7 +272,7 @@ def check_size(path: str, width: int, height: int) -> None:
 
 
 def missing_end(path: Path) -> str:
-    """Explain that the end of an MP4, MOV or AVI file is missing; empty if it is there.
+    """Explain that the end of an MP4, MOV, AVI, MKV or WebM file is missing; empty if it is there.
 
     The files consist of parts, each with its length. Other formats are not checked.
     """
@@ -278,18 +280,21 @@ def missing_end(path: Path) -> str:
     with path.open("rb") as stream:
         while at < size:
             stream.seek(at)
-            head = stream.read(16)
-            length = _part_length(head, size - at)
+            length = _part_length(stream.read(16), size - at)
             if length is None:
                 return ""  # another format, or bytes after the last part
             at += length
-    return f"its last {(at - size) / 1e6:.1f} MB are missing" if at > size + 1 else ""
+    return f"its last {(at - size) / 1e6:.2f} MB are missing" if at > size + 1 else ""
 
 
 def _part_length(head: bytes, rest: int) -> int | None:
-    """Bytes of the part that begins with `head`."""
+    """Bytes of the part that begins with `head`; `rest` if it extends to the end of the file."""
     if head[:4] == b"RIFF" and len(head) >= 12:
         return 8 + int.from_bytes(head[4:8], "little")
+    if head[:4] in _EBML_PARTS and len(head) > 12:
+        width = 9 - head[4].bit_length()  # of the length: as many bytes as leading zero bits, + 1
+        value = int.from_bytes(head[4 : 4 + width], "big") ^ (1 << 7 * width)
+        return rest if value == (1 << 7 * width) - 1 else 4 + width + value
     if head[4:8] not in _ISO_BOXES:
         return None
     length = int.from_bytes(head[:4], "big")

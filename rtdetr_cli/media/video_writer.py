@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from fractions import Fraction
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,10 +28,6 @@ from rtdetr_cli.media.video import quiet_opencv
 _CODECS = ("libx264", "libopenh264", "mpeg4")
 """Encoders of FFmpeg in order of preference; the first two write H.264."""
 _TICKS = 90_000  # per second, as in MPEG
-_MPEG4 = (
-    "no H.264 encoder is installed: {path} is written as MPEG-4 part 2, which browsers do not "
-    "play, and without sound; pip install 'rtdetr-cli[video]' adds both"
-)
 
 
 class VideoWriter:
@@ -82,7 +79,7 @@ class _AvEncoder:
         self._av: Any = import_module("av")
         codec = next(name for name in _CODECS if _has_encoder(self._av, name))
         if codec == "mpeg4":
-            say(_MPEG4.format(path=path).replace(", and without sound", ""))
+            _say_mpeg4()
         self._file = self._av.open(str(file), "w")
         rate = Fraction(clip.fps).limit_denominator(1001)
         options = {"preset": "veryfast", "crf": "20"} if codec == "libx264" else {"qscale": "3"}
@@ -185,13 +182,22 @@ class _OpenCVEncoder:
                 "and save=false writes none"
             )
         if fourcc == "mp4v":
-            say(_MPEG4.format(path=path))
+            _say_mpeg4()
 
     def write(self, image_bgr: Pixels, time_s: float) -> None:
         self._writer.write(image_bgr)
 
     def close(self) -> None:
         self._writer.release()
+
+
+@cache
+def _say_mpeg4() -> None:
+    """Name the codec, once a process."""
+    say(
+        "no H.264 encoder is installed: videos are written as MPEG-4 part 2, which browsers do not "
+        "play; pip install 'rtdetr-cli[video]' adds H.264 and sound"
+    )
 
 
 def _has_encoder(av: Any, name: str) -> bool:  # noqa: ANN401  (the module)

@@ -82,7 +82,7 @@ def test_frames_before_a_missing_end_are_kept_and_the_file_is_named(tmp_path, wr
     *good, error = read_video(path)
     assert 5 <= len(good) <= 55
     assert all(one.image is not None for one in good)
-    assert f"{path}: the video is damaged (its last 0.0 MB are missing); " in error.error
+    assert f"{path}: the video is damaged (its last 0.0" in error.error
     assert error.error.endswith(f"{len(good)} frames were read")
     assert error.clip is good[0].clip
 
@@ -135,11 +135,17 @@ def test_damaged_videos_never_crash_and_print_nothing(tmp_path, write_video, rea
 
 
 def test_missing_ends_are_found_from_the_lengths_of_parts(tmp_path, write_video):
-    for suffix, fourcc in (("mp4", "mp4v"), ("mov", "mp4v"), ("avi", "MJPG"), ("mkv", "MJPG")):
+    for suffix, fourcc in (
+        ("mp4", "mp4v"),
+        ("mov", "mp4v"),
+        ("avi", "MJPG"),
+        ("mkv", "MJPG"),
+        ("webm", "VP80"),
+    ):
         path = write_video(tmp_path / f"a.{suffix}", fourcc=fourcc)
         assert missing_end(path) == ""
         content = path.read_bytes()
         path.write_bytes(content + b"\0" * 100)
         assert missing_end(path) == ""
         path.write_bytes(content[:-100])
-        assert (missing_end(path) == "") == (suffix == "mkv")
+        assert missing_end(path) == "its last 0.00 MB are missing"

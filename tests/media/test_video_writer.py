@@ -58,8 +58,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, encoder):
         writer.write(np.zeros((8, 8, 3), np.uint8), 0.0)
 
 
-def test_what_is_not_h264_is_said_once_a_file(tmp_path, encoder, capsys):
+def test_what_is_not_h264_is_said_once(tmp_path, encoder, capsys):
+    video_writer._say_mpeg4.cache_clear()
     write(tmp_path / "a.mp4", [0, 0.1])
+    write(tmp_path / "b.mp4", [0, 0.1])
     err = capsys.readouterr().err
     assert err.count("MPEG-4 part 2") == (encoder == "opencv")
 

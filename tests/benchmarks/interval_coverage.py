@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 
 from rtdetr_cli.evaluation import resampling
-from rtdetr_cli.evaluation.comparison import draw_weights, interval
+from rtdetr_cli.evaluation.comparison import draw_weights, estimate
 from rtdetr_cli.evaluation.matching import Found, Truth
 
 METRICS = ("AP", "AP50", "AP75")
@@ -68,14 +68,12 @@ def main() -> None:
 
 def coverage(scenario: Scenario, count: int, trials: int, resamples: int) -> np.ndarray:
     """(3,) share of the trials whose interval covers the true difference, for METRICS."""
-    resampling.AREAS = resampling.AREAS[:1]  # sizes are not needed here
     rng, true = np.random.default_rng(count), true_difference(scenario)
     covered = np.zeros(len(METRICS))
     for _ in range(trials):
         values = differences(scenario, rng, count, draw_weights(count, resamples, rng))
-        split = len(values) - resamples
         for place, column in enumerate(values.T):
-            low, high = interval(column[0], column[1:split], column[split:])
+            _, low, high = estimate(column, resamples)
             covered[place] += low <= true[place] <= high
     return covered / trials
 
@@ -92,8 +90,8 @@ def differences(
 ) -> np.ndarray:
     """(R, 3) differences of the two detectors on simulated images, for (some, I) weights."""
     truth, found = simulate(scenario, rng, count)
-    num_classes = len(scenario.classes)
-    models = [resampling.WeightedAP(one, truth, np.arange(count), num_classes) for one in found]
+    more = np.arange(count), len(scenario.classes), resampling.AREAS[:1]  # sizes play no part
+    models = [resampling.WeightedAP(one, truth, *more) for one in found]
     rows = []
     for some in weights:
         a, b = (resampling.summarize(with_areas(one(some)))[:, :3] for one in models)

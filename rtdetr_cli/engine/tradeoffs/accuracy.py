@@ -63,7 +63,7 @@ def ap_of_file(
     dataset: DetectionDataset,
     settings: TradeoffSettings,
 ) -> Floats:
-    """(1 + R,) AP of an exported file; see `ap_of_grid`."""
+    """(1 + G + R,) AP of an exported file; see `ap_of_grid`."""
     found: Found = []
     for batch in _batches(detector, size_hw, dataset, settings):
         detections = detector.detect(batch.images, batch.sizes_hw, settings.max_det)

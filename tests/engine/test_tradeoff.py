@@ -114,6 +114,22 @@ def test_other_runtimes_run_the_best_settings(words, timed, checkpoint, squares,
     assert found.best[0] is found.chosen
 
 
+@pytest.mark.slow
+def test_a_file_of_another_runtime_is_measured_and_its_line_runs(words, squares, capsys):
+    keys = dict(word.split("=") for word in words) | {"num_queries": "20", "decoder_layers": "3"}
+    keys |= {"imgsz": "64", "backend": "onnx"}
+    pairs = [f"{key}={value}" for key, value in keys.items()]
+    assert run(["tradeoff", *pairs, "plots=false", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    onnx, torch = sorted(rows, key=lambda row: row["backend"])
+    assert (onnx["backend"], torch["backend"]) == ("onnx", "torch")
+    assert onnx["file"] == "runs/tradeoff/tiny_64x64_3_layers_20_queries.onnx"
+    assert onnx["ap"] == pytest.approx(torch["ap"], abs=1e-3)
+    assert onnx["p50_ms"] > 0
+    images = squares / "images" / "val"
+    assert run(["predict", f"model={onnx['file']}", f"source={images}", "device=cpu"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

@@ -313,7 +313,8 @@ def test_skipped_images_are_listed_in_the_run_folder(checkpoint, squares, tmp_pa
     assert "images left out by bad_images=skip: 1" in capsys.readouterr().err
     assert (tmp_path / "s" / "skipped.txt").read_text().startswith(f"{images[0]}\t")
     assert run(["check", f"data={data}", "bad_images=skip", "json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)["splits"]["val"]["skipped"]) == [str(images[0])]
+    found = json.loads(capsys.readouterr().out)["splits"]["val"]
+    assert list(found["images_left_out"]) == [str(images[0])]
 
 
 def test_a_missing_split_is_named(checkpoint, squares, tmp_path, capsys):

@@ -171,7 +171,7 @@ def _with_paths(
     for path, count in Counter(path for _, path in images.values()).items():
         if count > 1:
             what = "files listed under several image ids"
-            problems.mend("image-under-several-ids", str(path), what)
+            problems.mend("image-under-several-ids", str(path), what, path)
     if not any(_is_file(path) for _, path in images.values()):
         looked = ", ".join(map(str, folders))
         name = next(iter(entries.values())).file_name
@@ -224,7 +224,7 @@ class _Truth:
             entry, path = self.images[key]
             if entry.size_hw is None:
                 what = "sizes that are not stated, from the image"
-                self.problems.mend("image-size-absent", entry.file_name, what)
+                self.problems.mend("image-size-absent", entry.file_name, what, path)
             check_size(path, entry.size_hw, size, self.problems)
         self._boxes_of: dict[Id, list[LabelledBox]] = defaultdict(list)
         self._listed: dict[tuple[object, ...], None] = {}
@@ -264,10 +264,11 @@ class _Truth:
         width, height = found.bbox[2:]
         if width == 0 or height == 0:
             what = "boxes without area ignored in training"
-            self.problems.mend("box-without-area", where, what)
+            path = self.images[found.image_id][1]
+            self.problems.mend("box-without-area", where, what, path)
             box = found.bbox
         else:
-            corners, box = self._inside(where, found.bbox, size_hw)
+            corners, box = self._inside(where, found, size_hw)
             one = LabelledBox(label, corners, found.iscrowd, number)
             self._boxes_of[found.image_id].append(one)
         self.annotations.append(
@@ -282,10 +283,10 @@ class _Truth:
         )
 
     def _inside(
-        self, where: str, box: list[float], size_hw: tuple[int, int]
+        self, where: str, found: Annotation, size_hw: tuple[int, int]
     ) -> tuple[list[float], list[float]]:
         """Corners, and the box for evaluation, clipped if it overhangs by more than rounding."""
-        left, top, width, height = box
+        left, top, width, height = box = found.bbox
         corners = [left, top, left + width, top + height]
         verdict = check_overhang(corners, size_hw, OUTSIDE_TOLERANCE_PIXELS)
         if verdict == "outside":
@@ -296,7 +297,7 @@ class _Truth:
                 "box-outside-image",
             )
         if verdict == "clipped":
-            self.problems.mend("box-clipped", where, CLIPPED)
+            self.problems.mend("box-clipped", where, CLIPPED, self.images[found.image_id][1])
             box = _clipped(corners, size_hw)
         return corners, box
 
@@ -307,7 +308,7 @@ class _Truth:
         key = (*found[:3], *found.bbox, found.iscrowd)
         if key in self._listed:
             what = "annotations listed twice under one id taken once"
-            self.problems.mend("box-repeated", where, what)
+            self.problems.mend("box-repeated", where, what, self.images[found.image_id][1])
             return True
         self._listed[key] = None
         return False
@@ -385,7 +386,7 @@ def _number_annotations(annotations: list[Json], problems: Problems) -> None:
         repeated = next(id_ for id_, count in Counter(known).items() if count > 1)
         count = len(known) - len(set(known))
         note = "annotation ids that repeat, so all are numbered again"
-        problems.mend("annotation-id-repeated", f"id {repeated}", note, count)
+        problems.mend("annotation-id-repeated", f"id {repeated}", note, count=count)
         known = []
         for one in annotations:
             one["id"] = None

@@ -99,11 +99,13 @@ class Problems:
         if kind in _NOT_OPENED and self.bad_images == "report":
             self.skipped[image] = _sentence(where, what)
 
-    def mend(self, kind: str, where: str, what: str, count: int = 1) -> None:
-        """Record a corrected problem; `what` is the note on all of its kind."""
+    def mend(
+        self, kind: str, where: str, what: str, image: Path | None = None, count: int = 1
+    ) -> None:
+        """Record a corrected problem; `what` is the note on all of its kind, `image` to show."""
         first, number = self.mended.get(what, (where, 0))
         self.mended[what] = (first, number + count)
-        self._places[kind].add(where, count=count)
+        self._places[kind].add(where, image=image, count=count)
 
     def notes(self) -> list[str]:
         """Return a sentence per kind of corrected problem, and one about images left out."""
@@ -202,7 +204,7 @@ def check_size(image: Path, stated: Size | None, found: Size, problems: Problems
         )
     else:
         what = "sizes in the annotations that differ from the image, which is right"
-        problems.mend("image-size-differs", str(image), what)
+        problems.mend("image-size-differs", str(image), what, image)
 
 
 def write_skipped(run_dir: Path, skipped: dict[Path, str]) -> None:

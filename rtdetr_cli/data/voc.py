@@ -62,7 +62,7 @@ def read_voc(
     stems = list(dict.fromkeys(listed))
     if len(stems) < len(listed):
         note = "images listed more than once taken once"
-        problems.mend("image-listed-twice", str(lists[0]), note, len(listed) - len(stems))
+        problems.mend("image-listed-twice", str(lists[0]), note, count=len(listed) - len(stems))
     if not stems:
         raise unusable("split-empty", str(lists[0]), "lists no images")
     names = names or _all_names({root for root, _ in stems})
@@ -165,14 +165,14 @@ def _read_boxes(
             continue
         left, top, right, bottom = map(float, edges)
         if right <= left or bottom <= top:
-            problems.mend("box-without-area", where, "boxes without area dropped")
+            problems.mend("box-without-area", where, "boxes without area dropped", image.path)
             continue
         difficult = node.findtext("difficult", "0").strip() == "1"
         # VOC names the first and the last pixel, counted from 1 (as Detectron2 reads it).
         box = LabelledBox(index_of[name], [left - 1, top - 1, right, bottom], difficult, number)
         key = (name, *box.corners)
         if key in boxes:
-            problems.mend("box-repeated", where, "objects that repeat dropped")
+            problems.mend("box-repeated", where, "objects that repeat dropped", image.path)
         elif _is_inside(box.corners, edges, where, image, problems):
             boxes[key] = box
     return list(boxes.values())
@@ -194,7 +194,7 @@ def _is_inside(
         what = f"box {edges} outside the image of {width}x{height}"
         problems.reject(image.path, "box-outside-image", where, what)
     elif verdict:
-        problems.mend("box-clipped", where, CLIPPED)
+        problems.mend("box-clipped", where, CLIPPED, image.path)
     return verdict != "outside"
 
 

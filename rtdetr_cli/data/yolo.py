@@ -73,7 +73,7 @@ def _without_repeats(images: list[Path], problems: Problems) -> list[Path]:
     if len(counts) < len(images):
         first = next(str(path) for path, count in counts.items() if count > 1)
         note = "images listed more than once taken once"
-        problems.mend("image-listed-twice", first, note, len(images) - len(counts))
+        problems.mend("image-listed-twice", first, note, count=len(images) - len(counts))
     return list(counts)
 
 
@@ -140,15 +140,15 @@ class _Parser:
             if not values:
                 continue
             try:
-                label, box = self._parse(values, where)
+                label, box = self._parse(values, where, image)
             except LabelError as error:
                 self.problems.reject(image, error.kind, where, str(error))
                 continue
             left, top, right, bottom = box
             if right <= left or bottom <= top:
-                self.problems.mend("box-without-area", where, "boxes without area dropped")
+                self.problems.mend("box-without-area", where, "boxes without area dropped", image)
             elif (key := (label, *box)) in found:
-                self.problems.mend("box-repeated", where, "rows that repeat dropped")
+                self.problems.mend("box-repeated", where, "rows that repeat dropped", image)
             else:
                 corners = [left * width, top * height, right * width, bottom * height]
                 found[key] = LabelledBox(label, corners, place=number)
@@ -162,10 +162,10 @@ class _Parser:
             self.problems.reject(image, "label-unreadable", str(path), what)
             return []
 
-    def _parse(self, values: list[str], where: str) -> tuple[int, list[float]]:
+    def _parse(self, values: list[str], where: str, image: Path) -> tuple[int, list[float]]:
         """Parse class index and corners in fractions; LabelError with the reason."""
         if self.keypoint_columns and len(values) == 5 + self.keypoint_columns:
-            self.problems.mend("keypoints-unused", where, "keypoints not used")
+            self.problems.mend("keypoints-unused", where, "keypoints not used", image)
             values = values[:5]
         if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
             raise LabelError(f"{len(values)} columns, expected 5: class cx cy w h")
@@ -180,11 +180,11 @@ class _Parser:
             raise LabelError(f"class {values[0]} is out of range, {expected}", "class-unknown")
         box = _corners(numbers[1:])
         if len(values) > 5:
-            self.problems.mend("polygon-to-box", where, "polygons converted to boxes")
-        self._check_overhang(box, where)
+            self.problems.mend("polygon-to-box", where, "polygons converted to boxes", image)
+        self._check_overhang(box, where, image)
         return int(numbers[0]), box
 
-    def _check_overhang(self, box: list[float], where: str) -> None:
+    def _check_overhang(self, box: list[float], where: str, image: Path) -> None:
         if box[2] <= box[0] or box[3] <= box[1]:
             verdict = "outside" if max(map(abs, box)) > 2 else None
         else:
@@ -196,7 +196,7 @@ class _Parser:
                 "box-outside-image",
             )
         if verdict:
-            self.problems.mend("box-clipped", where, CLIPPED)
+            self.problems.mend("box-clipped", where, CLIPPED, image)
 
 
 def _corners(numbers: list[float]) -> list[float]:

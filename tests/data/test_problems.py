@@ -86,7 +86,7 @@ def test_errors_and_corrections_are_findings_by_kind(tmp_path):
     image = tmp_path / "a.png"
     problems.reject(image, "class-unknown", str(tmp_path / "a.txt:3"), "class 7")
     problems.add("label-malformed", "annotations[2]", " has no bbox")
-    problems.mend("box-clipped", "annotations[3]", "boxes clipped")
+    problems.mend("box-clipped", "annotations[3]", "boxes clipped", image)
     problems.mend("box-clipped", "annotations[4]", "boxes clipped")
     found = {one.id: one for one in problems.findings("x.json: ")}
     assert [(one.count, one.severity) for one in found.values()] == [
@@ -102,6 +102,7 @@ def test_errors_and_corrections_are_findings_by_kind(tmp_path):
         "x.json: annotations[3]",
         "x.json: annotations[4]",
     ]
+    assert [one.images for one in found["box-clipped"].examples] == [(image,), ()]
 
 
 def test_with_report_only_fatal_errors_are_raised_and_images_that_open_are_kept():

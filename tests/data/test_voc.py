@@ -111,7 +111,8 @@ def test_bccd_as_published_has_two_boxes_without_area(shared_data):
     assert [len(split) for split in splits] == [205, 87, 72]
     assert sum(split.num_boxes for split in splits) == 4886
     notes = [note.rpartition("/")[2] for split in splits for note in split.notes]
-    assert sorted(notes) == ["BloodImage_00338.xml)", "BloodImage_00343.xml)"]
+    expected = ["BloodImage_00338.xml: object 12)", "BloodImage_00343.xml: object 3)"]
+    assert sorted(notes) == expected
 
 
 def test_bccd_as_voc_has_the_boxes_of_its_yolo_labels(shared_data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import DataError
@@ -21,17 +21,19 @@ def read_file(path: Path, stride: int = 1) -> Iterator[SourceImage]:
     yield from read_video(path, stride) if is_video else _read_image(str(path), stride)
 
 
-def read_bytes(source: bytes | IO[bytes], name: str, stride: int = 1) -> Iterator[SourceImage]:
+def read_bytes(
+    source: bytes | bytearray | IO[Any], name: str, stride: int = 1
+) -> Iterator[SourceImage]:
     """Read an image or animation from its bytes, or from a file object opened for bytes."""
     try:
-        content = source if isinstance(source, (bytes, bytearray)) else source.read()
+        content: bytes | str = source.read() if hasattr(source, "read") else bytes(source)
     except (OSError, ValueError) as error:
         yield SourceImage(name, None, f"{name}: cannot be read ({error})")
         return
     if isinstance(content, str):
         yield SourceImage(name, None, f"{name}: is opened for text; open it with mode 'rb'")
         return
-    yield from _read_image(name, stride, bytes(content))
+    yield from _read_image(name, stride, content)
 
 
 def read_in_memory(image: InMemory, name: str) -> Iterator[SourceImage]:

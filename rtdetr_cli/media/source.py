@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def open_source(source: SourceLike, options: ReadOptions | None = None) -> Sourc
     if isinstance(source, str) and source == STDIN:
         return Source(_standard_input(options), None)
     if not _is_sized(source):
-        return Source(_one_by_one(source, options), None)
+        return Source(_one_by_one(cast("Iterable[Any]", source), options), None)
     entries = _joined(list(_entries(source, options, count())), options)
     if not entries:
         raise DataError("the source is an empty list")

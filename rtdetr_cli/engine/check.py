@@ -17,7 +17,7 @@ from rtdetr_cli.data.kinds import ranked
 from rtdetr_cli.data.workers import leave_if_importing_main
 from rtdetr_cli.engine.checking.fix import open_source, write_fixed
 from rtdetr_cli.engine.checking.label_suspects import Suspect, as_findings, find_suspects, usable
-from rtdetr_cli.engine.checking.opened import open_all
+from rtdetr_cli.engine.checking.opened import certain, open_all
 from rtdetr_cli.engine.checking.output import Splits, print_json, print_text, summary
 from rtdetr_cli.engine.checking.page import write_report
 
@@ -48,7 +48,7 @@ def check(settings: CheckSettings) -> list[Finding]:
     findings += check_labels(splits, size_hw(settings.imgsz), settings.num_queries)
     findings += check_splits(splits)
     suspects = _search_labels(settings, splits, findings) if settings.model else []
-    findings = ranked(findings)
+    findings = ranked(certain(splits, findings))
     if settings.json:
         print_json(settings.data, splits, findings, suspects)
     else:

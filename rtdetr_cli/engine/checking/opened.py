@@ -8,10 +8,13 @@ from dataclasses import replace
 from rtdetr_cli.config.dataset import SPLITS, DatasetConfig
 from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.findings import Example, Finding
+from rtdetr_cli.core.findings import Example, Finding, Severity
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.kinds import make_finding
 from rtdetr_cli.data.splits import ensure_present, load_data, open_split
+
+_ABOUT_ALL_SPLITS = {"class-unused", "image-not-listed"}
+"""Findings that say that no split has something."""
 
 
 def open_all(settings: CheckSettings) -> tuple[dict[str, DetectionDataset], list[Finding]]:
@@ -39,6 +42,14 @@ def open_all(settings: CheckSettings) -> tuple[dict[str, DetectionDataset], list
     if not _has(config, "val"):
         findings.append(make_finding("val-missing", ("val",), [Example(settings.data)]))
     return splits, findings
+
+
+def certain(splits: dict[str, DetectionDataset], findings: list[Finding]) -> list[Finding]:
+    """Leave out what a split that cannot be opened could refute."""
+    errors = [one for one in findings if one.severity is Severity.ERROR]
+    if all(split in splits for one in errors for split in one.splits):
+        return findings
+    return [one for one in findings if one.id not in _ABOUT_ALL_SPLITS]
 
 
 def _has(config: DatasetConfig, split: str) -> bool:

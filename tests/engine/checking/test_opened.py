@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rtdetr_cli.config.settings.check import CheckSettings
-from rtdetr_cli.engine.checking.opened import open_all
+from rtdetr_cli.core.findings import Example
+from rtdetr_cli.data.kinds import make_finding
+from rtdetr_cli.engine.checking.opened import certain, open_all
 
 
 def test_a_split_that_is_missing_does_not_hide_the_others(squares, tmp_path):
@@ -34,3 +36,14 @@ def test_images_with_a_wrong_label_are_kept_and_reported(squares, tmp_path):
         ("image-unreadable", ("train",)),
         ("image-unreadable", ("val",)),
     ]
+
+
+def test_nothing_is_said_of_all_splits_if_one_cannot_be_opened(squares):
+    config = CheckSettings(data=str(squares / "data.yaml"))
+    splits, _ = open_all(config)
+    unused = make_finding("class-unused", ("train", "val"), [Example("cow")])
+    rare = make_finding("class-rare", ("train",), [Example("cow")])
+    wrong = make_finding("class-unknown", ("val",), [Example("a.txt:1")])
+    missing = make_finding("split-missing", ("test",), [Example("data.yaml")])
+    assert certain(splits, [unused, rare, wrong]) == [unused, rare, wrong]
+    assert certain(splits, [unused, rare, missing]) == [rare, missing]

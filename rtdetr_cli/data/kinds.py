@@ -317,7 +317,7 @@ _CLASSES = {
     ),
     "class-names-similar": Kind(
         _WARNING,
-        "Names of classes are the same but for case, blanks or hyphens.",
+        "Names of classes differ only in case, blanks or hyphens.",
         "If they are one class, give them one name.",
     ),
 }

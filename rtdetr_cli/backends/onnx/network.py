@@ -108,8 +108,17 @@ class DeployedEncoderLayer(nn.Module):
         mixed = self.in_proj(tokens).reshape(-1, *added.shape) + added  # (B, N, 3M, D)
         query, key, value = mixed.transpose(1, 2).chunk(3, dim=1)
         tokens = self.norm1(tokens + self.out_proj(attend(query, key, value)))
-        out: Tensor = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
+        out: Tensor = self.norm2(tokens + self.linear2(gelu(self.linear1(tokens))))
         return out
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2) as x (1 + erf(x / sqrt 2)) / 2.
+
+    For torch's own the exporter writes x (0.5 (1 + erf)), which ends OpenCV's importer with a
+    segmentation fault and which ONNX Runtime does not recognise as GELU.
+    """
+    return x * (1 + torch.erf(x / math.sqrt(2))) * 0.5
 
 
 class DeployedDecoder(nn.Module):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -87,3 +90,18 @@ def test_a_fixed_batch_without_postprocessing(tiny_config, tmp_path):
     operators = [node.op_type for node in graph.node]
     assert not set(operators) & {"Shape", "Expand", "Pad", "Range", "Where"}
     assert operators.count("TopK") == 1
+
+
+def test_gelu_opens_in_opencv_and_is_one_operator_in_onnx_runtime(tiny_config, tmp_path):
+    """OpenCV 5.0 ends with a segmentation fault on x (0.5 (1 + erf)); hence the process."""
+    path, optimized = tmp_path / "x.onnx", tmp_path / "optimized.onnx"
+    write(path, make_network(tiny_config), batch=1)
+    script = f"import cv2; cv2.dnn.readNetFromONNX({str(path)!r})"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(optimized)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(optimized).graph.node]
+    assert (operators.count("Gelu"), operators.count("Erf")) == (1, 0)

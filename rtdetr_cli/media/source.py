@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +109,8 @@ def open_source(source: SourceLike, options: ReadOptions | None = None) -> Sourc
     options = options or ReadOptions()
     if isinstance(source, str) and source == STDIN:
         return Source(_standard_input(options), None)
-    if not _is_sized(source):
-        return Source(_one_by_one(cast("Iterable[Any]", source), options), None)
+    if _is_lazy(source):
+        return Source(_one_by_one(source, options), None)
     entries = _joined(list(_entries(source, options, count())), options)
     if not entries:
         raise DataError("the source is an empty list")
@@ -118,16 +118,23 @@ def open_source(source: SourceLike, options: ReadOptions | None = None) -> Sourc
     return Source(entries, len(entries) + sum(len(one) - 1 for one in live), bool(live))
 
 
-def _is_sized(source: Any) -> bool:  # noqa: ANN401  (any user input)
-    """Whether all items can be looked at before the first is read."""
-    single = (str, Path, int, np.ndarray, Image.Image, Tensor, bytes, bytearray, list, tuple)
-    return (
-        isinstance(source, (*single, Mapping, Set))
-        or not isinstance(source, Iterable)
-        or (
-            hasattr(source, "read")  # file objects iterate over lines
-        )
+def _is_lazy(source: Any) -> TypeGuard[Iterable[Any]]:  # noqa: ANN401  (any user input)
+    """Whether items come one by one: generators, loaders and other iterables."""
+    whole = (
+        str,
+        Path,
+        np.ndarray,
+        Image.Image,
+        Tensor,
+        bytes,
+        bytearray,
+        list,
+        tuple,
+        Mapping,
+        Set,
     )
+    is_whole = isinstance(source, whole) or hasattr(source, "read")  # files iterate over lines
+    return isinstance(source, Iterable) and not is_whole
 
 
 def _entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Iterator[Entry]:  # noqa: ANN401

@@ -27,6 +27,8 @@ from rtdetr_cli.media.video import quiet_opencv
 
 _CODECS = ("libx264", "libopenh264", "mpeg4")
 """Encoders of FFmpeg in order of preference; the first two write H.264."""
+_LONGEST_STILL = 250
+"""Frames by which OpenCV fills a gap between two frames of a stream, which have no fixed rate."""
 _TICKS = 90_000  # per second, as in MPEG
 
 
@@ -181,11 +183,15 @@ class _OpenCVEncoder:
                 f"{path}: this OpenCV cannot write videos; pip install 'rtdetr-cli[video]' can, "
                 "and save=false writes none"
             )
+        self._clip, self._written = clip, 0
         if fourcc == "mp4v":
             _say_mpeg4()
 
     def write(self, image_bgr: Pixels, time_s: float) -> None:
-        self._writer.write(image_bgr)
+        due = round(time_s * self._clip.fps) - self._written if self._clip.is_live else 0
+        for _ in range(max(0, min(due, _LONGEST_STILL)) + 1):
+            self._writer.write(image_bgr)
+            self._written += 1
 
     def close(self) -> None:
         self._writer.release()

@@ -46,6 +46,14 @@ def test_odd_sides_get_a_pixel_and_other_sizes_are_stretched(tmp_path, encoder):
     assert [one.image.shape for one in read_video(tmp_path / "a.mp4")] == [(32, 66, 3)] * 3
 
 
+def test_a_stream_lasts_as_long_as_it_was_watched(tmp_path, encoder):
+    writer = VideoWriter(tmp_path / "a.mp4", Clip("rtsp://a", 20.0, is_live=True))
+    for time_s in (0.0, 0.5, 1.0):
+        writer.write(np.zeros((48, 64, 3), np.uint8), time_s)
+    writer.close()
+    assert list(read_video(tmp_path / "a.mp4"))[-1].time_s == pytest.approx(1.0, abs=0.06)
+
+
 def test_without_a_frame_there_is_no_file(tmp_path, encoder):
     VideoWriter(tmp_path / "a.mp4", Clip("absent.mp4", 10.0)).close()
     assert list(tmp_path.iterdir()) == []

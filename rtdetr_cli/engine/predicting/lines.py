@@ -122,25 +122,27 @@ def _clip_printed(
     found: Iterator[Outcome], clip: Clip, place: str, as_json: bool
 ) -> Iterator[Outcome]:
     """Yield the outcomes of a clip, or of several streams at once, and print a line for each."""
-    start, frames = time.perf_counter(), 0
+    start = time.perf_counter()
     tallies: dict[str, _Tally] = {}
 
-    def pace() -> str:
+    def pace(*some: _Tally) -> str:
+        frames = sum(tally.frames for tally in some)
         return f"{frames / (time.perf_counter() - start):.1f} frames/s"
 
     label = "streams" if clip.is_live else Path(clip.path).name
-    texts = progress(found, clip.total, label, lambda: Status(beside=[pace()]), unit="frame")
+    texts = progress(
+        found, clip.total, label, lambda: Status(beside=[pace(*tallies.values())]), unit="frame"
+    )
     try:
         for item, outcome in texts:
             yield item, outcome
             if isinstance(outcome, Results):
-                frames += 1
                 tallies.setdefault(item.path, _Tally()).add(outcome)
     finally:
         if not as_json:
             head = "stream" if clip.is_live else f"video {place}"
             for path, tally in tallies.items():
-                result(f"{head} {path}: {tally}, {pace()}")
+                result(f"{head} {path}: {tally}, {pace(tally)}")
 
 
 class _Tally:

@@ -64,7 +64,7 @@ def serve(monkeypatch):
     """Starts cameras and shortens all waits to a few hundredths of a second."""
     monkeypatch.setattr(streams, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(streams, "LONGEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(feeds, "STALL_S", 0.3)
+    monkeypatch.setattr(feeds, "STALL_S", 1.0)
     cameras = []
 
     def start(script):

@@ -99,6 +99,7 @@ REFUSED = {
     "predict source=bus.jpg show=True": "Results.show() opens one",
     "predict source=bus.jpg augment=True": "no augmentation at prediction",
     "predict source=bus.jpg visualize=True": "feature maps are not drawn",
+    "predict source=bus.jpg show_fps=True": "frames per second are printed, not drawn",
     "predict source=bus.jpg embed=[1,2]": "in Python use RTDETR.embed(source)",
     "predict source=bus.jpg tracker=bytetrack.yaml": "tracking is not supported yet",
     "export model=best.pt format=torchscript": "TorchScript is deprecated",

@@ -59,7 +59,7 @@ class OversizeError(DownloadError):
 
 
 def connect(
-    url: str, headers: Mapping[str, str], timeout_s: float = TIMEOUT_S
+    url: str, headers: Mapping[str, str], timeout_s: float | None = None
 ) -> http.client.HTTPResponse:
     """Request a file; the caller reads the body of the response.
 
@@ -75,7 +75,9 @@ def connect(
         request = Request(ascii_url(url), headers=own)
         for key in headers.keys() - own.keys():
             request.add_unredirected_header(key, headers[key])
-        return cast("http.client.HTTPResponse", opener.open(request, timeout=timeout_s))
+        return cast(
+            "http.client.HTTPResponse", opener.open(request, timeout=timeout_s or TIMEOUT_S)
+        )
     except HTTPError as error:
         error.close()
         reason = " ".join(str(error.reason).splitlines()[:1])

@@ -53,7 +53,7 @@ FOLDERS = {
         "engine.predicting",
         "engine.session",
     },
-    "engine.predicting": set(),
+    "engine.predicting": {"engine.session"},
     "engine.session": set(),
     "engine.checking": set(),
     "engine.training": {"engine.session"},

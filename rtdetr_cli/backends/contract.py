@@ -16,7 +16,7 @@ from rtdetr_cli.backends.notes import check_size, names_by_index
 from rtdetr_cli.core.bounded_text import parse_literal
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.core.structures import Detections, ModelOutput
+from rtdetr_cli.core.structures import Detections, ModelOutput, Selection
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.plausible import MAX_COUNT
@@ -49,8 +49,11 @@ class Value:
     shape: list[int | str | None]
 
 
-Decode = Callable[[list[Tensor], list[tuple[int, int]], int], list[Detections]]
-"""From outputs of the graph, (height, width) of the images and max_det to detections."""
+Decode = Callable[[list[Tensor], list[tuple[int, int]], Selection, int], list[Detections]]
+"""From outputs of the graph, (height, width) of the images, selection and max_det to detections.
+
+Graphs that have ranked the pairs themselves return all their rows.
+"""
 
 
 @dataclass(frozen=True)
@@ -326,23 +329,23 @@ def _noted_size(texts: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _decode_official(
-    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], *_: object
 ) -> list[Detections]:
     """Labels (B, R), boxes (B, R, 4) xyxy in pixels and scores (B, R), best first."""
-    labels, boxes, scores = (output[:, :max_det] for output in outputs)
+    labels, boxes, scores = outputs
     return [Detections(boxes[n], scores[n], labels[n]) for n in range(len(sizes_hw))]
 
 
 def _decode_logits(
-    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], selection: Selection, max_det: int
 ) -> list[Detections]:
     """Logits (B, Q, K) and boxes (B, Q, 4) cxcywh in 0..1."""
     logits, boxes = (output[: len(sizes_hw)] for output in outputs)
-    return top_detections(ModelOutput(logits, boxes), sizes_hw, max_det)
+    return top_detections(ModelOutput(logits, boxes), sizes_hw, max_det, selection)
 
 
 def _decode_rows(
-    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], max_det: int
+    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], selection: Selection, max_det: int
 ) -> list[Detections]:
     """Rows (B, Q, 6) or (B, Q, 4 + K), cxcywh in 0..1 and scores after the sigmoid.
 
@@ -354,11 +357,10 @@ def _decode_rows(
     if bool(((boxes > _MAX_FRACTION) & boxes.isfinite()).any()):
         raise WeightsError(f"the file cannot be read: {_IN_PIXELS}")
     if has_class_column(rows):
-        return [
-            _from_columns(row, *size, max_det) for row, size in zip(rows, sizes_hw, strict=True)
-        ]
+        return [_from_columns(row, *size) for row, size in zip(rows, sizes_hw, strict=True)]
     # top_detections takes logits; it is the only place that selects the best pairs
-    return top_detections(ModelOutput(rows[..., 4:].logit(), rows[..., :4]), sizes_hw, max_det)
+    output = ModelOutput(rows[..., 4:].logit(), rows[..., :4])
+    return top_detections(output, sizes_hw, max_det, selection)
 
 
 def has_class_column(rows: Tensor) -> bool:
@@ -372,8 +374,8 @@ def has_class_column(rows: Tensor) -> bool:
     return bool((last == last.round()).all())
 
 
-def _from_columns(rows: Tensor, height: int, width: int, max_det: int) -> Detections:
-    """(Q, 6): cxcywh in 0..1, score, class."""
-    rows = rows[rows[:, 4].argsort(descending=True, stable=True)][:max_det]
+def _from_columns(rows: Tensor, height: int, width: int) -> Detections:
+    """(Q, 6): cxcywh in 0..1, score, class; best first."""
+    rows = rows[rows[:, 4].argsort(descending=True, stable=True)]
     boxes = cxcywh_to_xyxy(rows[:, :4]) * torch.tensor([width, height, width, height])
     return Detections(boxes, rows[:, 4], rows[:, 5].long())

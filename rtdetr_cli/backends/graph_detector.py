@@ -7,8 +7,9 @@ from anyone, so its outputs are checked.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.status import counted
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
+from rtdetr_cli.nn.postprocess import select_found
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
 Feed = dict[str, npt.NDArray[Any]]
@@ -114,7 +116,11 @@ class GraphDetector(ABC):
         """
 
     def detect(
-        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
+        self,
+        images: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        max_det: int = TOP_PAIRS,
+        selection: Selection = ALL_PAIRS,
     ) -> list[Detections]:
         """Find objects.
 
@@ -123,6 +129,8 @@ class GraphDetector(ABC):
                 fixed batch gets them in parts, the last one padded by repetition.
             sizes_hw: (height, width) in pixels of each original image.
             max_det: most detections per image; graphs with post-processing return at most 300.
+            selection: the pairs to select from; graphs with post-processing have selected the best
+                300 of all classes before.
 
         Returns:
             One Detections per image, on the CPU.
@@ -140,7 +148,9 @@ class GraphDetector(ABC):
             outputs = _as_tensors(self._contract, self._run(feed), self._filter.file)
             batch = len(feed[self._contract.image])
             _check_shapes(self._contract, outputs, batch, self._filter.file)
-            found += _decode(self._contract, outputs, sizes, max_det, self._filter)
+            decode = partial(self._contract.decode, outputs, sizes, selection)
+            sound = _decode(decode, sizes, max_det, self._filter)
+            found += [self._filter.best(one, max_det, selection) for one in sound]
         return found
 
 
@@ -178,6 +188,19 @@ class OutputFilter:
             height, width = size_hw
             self._name("box", f"a box [{box}] for an image of {width}x{height}")
         return found.keep(keep)
+
+    def best(self, ranked: Detections, max_det: int, selection: Selection) -> Detections:
+        """The best `max_det` of a selection; `ranked` has the best first."""
+        found = select_found(ranked, selection)
+        is_full = len(ranked) >= TOP_PAIRS and float(ranked.scores[-1]) > selection.above
+        if is_full and len(found) < min(len(ranked), max_det) and "full" not in self._named:
+            self._named.add("full")
+            warn(
+                f"{self.file} returns the best {len(ranked)} detections of all classes, and all "
+                f"have scores above {selection.above:g}: further ones of the chosen classes are "
+                "missing; export with postprocess=false, or raise conf"
+            )
+        return found.keep(torch.arange(min(len(found), max_det)))
 
     def _name(self, kind: str, what: str) -> None:
         if kind not in self._named:
@@ -223,21 +246,19 @@ def _check_shapes(contract: Contract, outputs: list[Tensor], batch: int, file: s
 
 
 def _decode(
-    contract: Contract,
-    outputs: list[Tensor],
+    decode: Callable[[int], list[Detections]],
     sizes_hw: list[tuple[int, int]],
     max_det: int,
     output_filter: OutputFilter,
 ) -> list[Detections]:
     """The best plausible detections."""
-    found = contract.decode(outputs, sizes_hw, max_det)
+    found = decode(max_det)
     sound = list(map(output_filter.sound, found, sizes_hw))
     if list(map(len, sound)) == list(map(len, found)):
         return sound
     # NaN sorts before every score, so dropped rows have displaced valid ones: decode all rows.
-    found = contract.decode(outputs, sizes_hw, MAX_COUNT)
-    sound = list(map(output_filter.sound, found, sizes_hw))
-    return [one.keep(torch.arange(min(len(one), max_det))) for one in sound]
+    found = decode(MAX_COUNT)
+    return list(map(output_filter.sound, found, sizes_hw))
 
 
 def too_slow(file: str, count: int, timeout: float) -> BackendError:

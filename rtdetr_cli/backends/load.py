@@ -16,7 +16,7 @@ from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError, WeightsError
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.catalog import COCO_NAMES
@@ -50,9 +50,17 @@ class Detector(Protocol):
         """Device of the network; None in exported files, whose runtime decides."""
 
     def detect(
-        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = 300
+        self,
+        images: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        max_det: int = 300,
+        selection: Selection = ALL_PAIRS,
     ) -> list[Detections]:
-        """Find objects in (B, 3, H, W) float RGB in 0..1; boxes in pixels of the originals."""
+        """Find objects in (B, 3, H, W) float RGB in 0..1; boxes in pixels of the originals.
+
+        The best `max_det` pairs of `selection` are returned; a file that contains the selection of
+        the best pairs of all classes returns those of `selection` among them.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.calibration import Calibration
 
@@ -43,7 +43,11 @@ class SingleClassDetector:
         return self._detector.device
 
     def detect(
-        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = 300
+        self,
+        images: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        max_det: int = 300,
+        selection: Selection = ALL_PAIRS,
     ) -> list[Detections]:
         """As the detector, all with class 0; a box of several classes counts once."""
         return [self._merged(one) for one in self._detector.detect(images, sizes_hw, max_det)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from rtdetr_cli.backends.autocast import DTYPE_NAMES, half_dtype, keep_exact
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.core.structures import Detections, ModelOutput
+from rtdetr_cli.core.structures import ALL_PAIRS, Detections, ModelOutput, Selection
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.architecture import shipped_configs
@@ -61,7 +61,11 @@ class TorchDetector:
 
     @torch.inference_mode()
     def detect(
-        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = 300
+        self,
+        images: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        max_det: int = 300,
+        selection: Selection = ALL_PAIRS,
     ) -> list[Detections]:
         """Find objects.
 
@@ -69,11 +73,12 @@ class TorchDetector:
             images: (B, 3, H, W) float RGB in 0..1, H and W multiples of 32.
             sizes_hw: (height, width) in pixels of each original image.
             max_det: most detections per image.
+            selection: the pairs of query and class to select from.
 
         Returns:
             One Detections per image, on the CPU.
         """
-        found = top_detections(self.forward(images), sizes_hw, max_det)
+        found = top_detections(self.forward(images), sizes_hw, max_det, selection)
         return [one.to("cpu") for one in found]
 
     @torch.inference_mode()

@@ -104,6 +104,22 @@ class ModelOutput:
     denoising_groups: DenoisingGroups | None = None
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which pairs of query and class compete for the places of an image.
+
+    Attributes:
+        classes: class indices; None for all.
+        above: detections with this score or a lower one are not needed.
+    """
+
+    classes: tuple[int, ...] | None = None
+    above: float = 0
+
+
+ALL_PAIRS = Selection()
+
+
 @dataclass
 class Detections:
     """Detections in one image, highest score first.

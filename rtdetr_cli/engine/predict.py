@@ -9,7 +9,6 @@ import copy
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
-from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
@@ -26,9 +24,9 @@ from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
 from rtdetr_cli.engine.session.states import PredictState
-from rtdetr_cli.engine.session.thresholds import Thresholds, find_thresholds
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.item import SourceImage
 from rtdetr_cli.media.source import ReadOptions, Source, SourceLike, open_source
@@ -44,9 +42,6 @@ __all__ = [
     "predict",
     "stream_results",
 ]
-
-_TOP_PAIRS = 300
-"""Least number of detections requested of the network, so that `classes` can filter them."""
 
 
 def predict(settings: PredictSettings) -> int:
@@ -147,10 +142,7 @@ def _outcomes(
 ) -> Generator[Outcome, None, None]:
     """Each image with its Results, or with itself if it is unreadable, in their order."""
     settings = state.args
-    if settings.classes is not None:  # by index from here on
-        wanted = class_indices(settings.classes, detector.names, "model")
-        settings = replace(settings, classes=tuple(wanted))
-    thresholds = find_thresholds(detector, settings)
+    filters = find_filters(detector, settings)
     saves = (settings.save, settings.save_txt, settings.save_crop, settings.save_frames)
     writer: RunWriter | None = None
     state.call("on_predict_start")
@@ -159,7 +151,7 @@ def _outcomes(
             state.images = batch
             state.call("on_predict_batch_start")
             readable = [one for one in batch if one.image is not None]
-            state.results = _detect(detector, readable, settings, thresholds) if readable else []
+            state.results = _detect(detector, readable, settings, filters) if readable else []
             state.call("on_predict_postprocess_end")
             if any(saves) and readable:
                 writer = writer or _open_writer(settings)
@@ -179,7 +171,7 @@ def _detect(
     detector: Detector,
     images: list[SourceImage],
     settings: PredictSettings,
-    thresholds: Thresholds,
+    filters: Filters,
 ) -> list[Results]:
     """Resize, detect and filter one batch; the time of each stage is divided among its images."""
     wanted = preprocessing_for(detector, settings.imgsz)
@@ -188,12 +180,12 @@ def _detect(
     batch = to_batch(pixels, wanted)
     prepared = time.perf_counter()
     sizes_hw = [(rgb.shape[0], rgb.shape[1]) for rgb in pixels]
-    detections = detector.detect(batch, sizes_hw, max(_TOP_PAIRS, settings.max_det))
+    detections = detector.detect(batch, sizes_hw, filters.num_pairs, filters.selection)
     detected = time.perf_counter()
     results = []
     for one, rgb, found in zip(images, pixels, detections, strict=True):
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        rows = _as_rows(_chosen(found, settings, thresholds))
+        rows = _as_rows(filters.choose(found))
         results.append(Results(bgr, one.path, detector.names, rows, painter=draw_boxes))
         results[-1].frame, results[-1].time_s = one.frame, one.time_s
     share = 1000 / len(images)
@@ -210,14 +202,6 @@ def to_batch(images: list[Pixels], wanted: Preprocessing) -> torch.Tensor:
     """Resize (H, W, 3) RGB images of any size to (B, 3, H, W) float in 0..1."""
     resized = (resize_image(rgb, wanted.size_hw, wanted.antialias) for rgb in images)
     return torch.stack([to_tensor(rgb) for rgb in resized])
-
-
-def _chosen(found: Detections, settings: PredictSettings, thresholds: Thresholds) -> Detections:
-    """The best `max_det` detections of `classes` with a score above `conf`."""
-    keep = thresholds.keep(found)
-    if settings.classes is not None:
-        keep &= torch.isin(found.labels, torch.tensor(settings.classes))
-    return thresholds.shown(found.keep(keep.nonzero()[: settings.max_det, 0]))
 
 
 def _as_rows(found: Detections) -> torch.Tensor:

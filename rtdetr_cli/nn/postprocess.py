@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
-from rtdetr_cli.core.structures import Detections, ModelOutput
+from rtdetr_cli.core.structures import ALL_PAIRS, Detections, ModelOutput, Selection
 
 
 def top_detections(
-    output: ModelOutput, sizes_hw: list[tuple[int, int]], max_det: int = 300
+    output: ModelOutput,
+    sizes_hw: list[tuple[int, int]],
+    max_det: int = 300,
+    selection: Selection = ALL_PAIRS,
 ) -> list[Detections]:
     """Select the best (query, class) pairs of each image, as in the official evaluation.
 
@@ -23,15 +26,37 @@ def top_detections(
         output: predictions, logits (B, Q, K) and boxes (B, Q, 4).
         sizes_hw: (height, width) in pixels of each original image.
         max_det: maximum number of detections per image.
+        selection: the pairs to select from.
 
     Returns:
         One Detections per image, best first, boxes in pixels of the original image, not clipped.
     """
-    scores, labels, boxes_cxcywh = rank_pairs(output.pred_logits, output.pred_boxes, max_det)
+    logits, num_pairs = _competing(output.pred_logits, selection)
+    ranked = rank_pairs(logits, output.pred_boxes, min(max_det, num_pairs))
+    scores, labels, boxes_cxcywh = ranked
     boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.float())
     sizes = torch.tensor([(w, h, w, h) for h, w in sizes_hw], device=boxes_xyxy.device)
     boxes_xyxy = boxes_xyxy * sizes[:, None]
     return [Detections(*parts) for parts in zip(boxes_xyxy, scores.float(), labels, strict=True)]
+
+
+def select_found(found: Detections, selection: Selection) -> Detections:
+    """Those of a selection among detections that were ranked over all pairs."""
+    if selection.classes is not None:
+        found = found.keep(torch.isin(found.labels, found.labels.new_tensor(selection.classes)))
+    return found
+
+
+def _competing(logits: Tensor, selection: Selection) -> tuple[Tensor, int]:
+    """Logits (B, Q, K) with -inf for all other pairs, and the number of pairs of an image."""
+    _, num_queries, num_classes = logits.shape
+    if selection.classes is not None:
+        chosen = [label for label in selection.classes if label < num_classes]
+        others = torch.ones(num_classes, dtype=torch.bool, device=logits.device)
+        others[chosen] = False
+        logits = logits.masked_fill(others, -torch.inf)
+        num_classes = len(set(chosen))
+    return logits, num_queries * num_classes
 
 
 def rank_pairs(logits: Tensor, boxes: Tensor, max_det: int) -> tuple[Tensor, Tensor, Tensor]:

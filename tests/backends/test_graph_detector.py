@@ -11,6 +11,7 @@ from rtdetr_cli.backends.graph_detector import Feed, GraphDetector, OpenGraph
 from rtdetr_cli.backends.notes import parse_notes
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.core.structures import ALL_PAIRS, Selection
 
 NAN, INF = float("nan"), float("inf")
 FLOAT, INT = "tensor(float)", "tensor(int64)"
@@ -44,8 +45,9 @@ class Constant(GraphDetector):
         return self._outputs
 
 
-def detect(graph, *outputs, max_det=300):
-    return Constant(graph, *outputs).detect(torch.zeros(1, 3, 32, 64), [(50, 100)], max_det)
+def detect(graph, *outputs, max_det=300, selection=ALL_PAIRS):
+    detector = Constant(graph, *outputs)
+    return detector.detect(torch.zeros(1, 3, 32, 64), [(50, 100)], max_det, selection)
 
 
 def official(labels=(0, 1), boxes=((1, 2, 3, 4), (5, 6, 7, 8)), scores=(0.9, 0.5)):
@@ -164,3 +166,40 @@ def test_our_notes_set_names_antialiasing_and_the_default_of_a_free_size():
     graph = OpenGraph("x.onnx", "R 1.0", *sides, {"rtdetr_format": "1"}, parse_notes(huge, "x"))
     with pytest.raises(WeightsError, match="takes images of 16384x16384"):
         Constant(graph)
+
+
+def test_logits_are_selected_by_class_before_the_ranking(capsys):
+    logits = np.array([[[9, 1], [8, -1], [7, 0]]], np.float32)
+    boxes = np.full((1, 3, 4), 0.5, np.float32)
+    (found,) = detect(LOGITS, logits, boxes, max_det=2, selection=Selection((1,)))
+    assert found.labels.tolist() == [1, 1]
+    assert found.scores.tolist() == pytest.approx(torch.tensor([1.0, 0.0]).sigmoid().tolist())
+    assert capsys.readouterr().err == ""
+
+
+def ranked(lowest):
+    """300 rows as of a graph that selects the best pairs of all classes; the last is of class 1."""
+    scores = np.linspace(0.9, lowest, 300)
+    return official([0] * 299 + [1], [(1, 2, 3, 4)] * 300, scores)
+
+
+def test_a_graph_that_has_ranked_all_classes_names_what_may_be_missing(capsys):
+    """Its last score is above the threshold, so that there may be more of class 1."""
+    detector = Constant(OFFICIAL, *ranked(0.3))
+    for _ in range(2):
+        (found,) = detector.detect(
+            torch.zeros(1, 3, 32, 64), [(50, 100)], 300, Selection((1,), 0.25)
+        )
+        assert found.labels.tolist() == [1]
+    printed = capsys.readouterr().err
+    assert printed.count("Warning") == 1
+    assert "x.onnx returns the best 300 detections of all classes, and all have scores" in printed
+
+
+@pytest.mark.parametrize(
+    ("lowest", "max_det", "classes"), [(0.2, 300, (1,)), (0.3, 1, (1,)), (0.3, 300, None)]
+)
+def test_nothing_is_missing_below_the_threshold_or_above_max_det(lowest, max_det, classes, capsys):
+    selection = Selection(classes, 0.25)
+    assert detect(OFFICIAL, *ranked(lowest), max_det=max_det, selection=selection)
+    assert capsys.readouterr().err == ""

@@ -11,9 +11,10 @@ import torch
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.errors import DataError, UsageError
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.structures import ALL_PAIRS, Detections
 from rtdetr_cli.engine import predict as engine
 from rtdetr_cli.engine.session.states import PredictState
+from rtdetr_cli.nn.postprocess import select_found
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -30,16 +31,17 @@ class FakeDetector:
         self.batches = []
         self.network = None
 
-    def detect(self, images, sizes_hw, max_det=300):
+    def detect(self, images, sizes_hw, max_det=300, selection=ALL_PAIRS):
         self.batches.append(images)
-        return [
+        found = (
             Detections(
                 torch.tensor([[0, 0, w, h], [0, 0, w / 2, h], [0, 0, w, h / 2]]),
                 torch.tensor([0.9, 0.5, 0.25]),
                 torch.tensor([2, 0, 1]),
             )
             for h, w in sizes_hw
-        ]
+        )
+        return [select_found(one, selection) for one in found]
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from rtdetr_cli.core.structures import ModelOutput
-from rtdetr_cli.nn.postprocess import top_detections
+from rtdetr_cli.core.structures import Detections, ModelOutput, Selection
+from rtdetr_cli.nn.postprocess import select_found, top_detections
 
 
 def test_the_best_pairs_are_chosen_over_queries_and_classes():
@@ -56,3 +56,33 @@ def test_half_precision_logits_give_float32_detections():
     output = ModelOutput(torch.randn(1, 4, 2).bfloat16(), torch.rand(1, 4, 4))
     (found,) = top_detections(output, [(640, 640)])
     assert found.scores.dtype == found.boxes_xyxy.dtype == torch.float32
+
+
+def test_chosen_classes_have_all_places_to_themselves():
+    """The pairs of classes 0 and 2 in the order of a sort in plain Python."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 6, 3, generator=generator)
+    logits[..., 1] += 10  # without the selection all places are of class 1
+    output, sizes_hw = ModelOutput(logits, torch.rand(2, 6, 4, generator=generator)), [(9, 9)] * 2
+    assert top_detections(output, sizes_hw, 5)[0].labels.tolist() == [1] * 5
+    found = top_detections(output, sizes_hw, 5, Selection((2, 0)))
+    for image in range(2):
+        pairs = sorted((logits[image, q, k].item(), k) for q in range(6) for k in (0, 2))[::-1]
+        assert found[image].labels.tolist() == [k for _, k in pairs[:5]]
+        scores = torch.tensor([score for score, _ in pairs[:5]]).sigmoid()
+        torch.testing.assert_close(found[image].scores, scores)
+
+
+def test_a_selection_has_no_pairs_besides_its_own():
+    """Class 7 does not exist; two queries of one class are two pairs."""
+    output = ModelOutput(torch.randn(1, 2, 3), torch.rand(1, 2, 4))
+    (found,) = top_detections(output, [(10, 10)], 300, Selection((1, 7)))
+    assert found.labels.tolist() == [1, 1]
+    assert (found.scores > 0).all()
+    assert len(top_detections(output, [(10, 10)], 300, Selection(()))[0]) == 0
+
+
+def test_ranked_detections_are_selected_by_class():
+    found = Detections(torch.rand(3, 4), torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1]))
+    assert select_found(found, Selection((1,))).scores.tolist() == found.scores[[0, 2]].tolist()
+    assert select_found(found, Selection()) is found

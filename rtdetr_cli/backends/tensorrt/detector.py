@@ -28,7 +28,7 @@ from rtdetr_cli.core.bounded_text import parse_json, read_bounded
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.files import atomic_write
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
@@ -83,7 +83,11 @@ class TensorRTDetector:
         self.description = f"{name}, {running()}, {gpu.name}"
 
     def detect(
-        self, images: Tensor, sizes_hw: list[tuple[int, int]], max_det: int = TOP_PAIRS
+        self,
+        images: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        max_det: int = TOP_PAIRS,
+        selection: Selection = ALL_PAIRS,
     ) -> list[Detections]:
         """Find objects.
 
@@ -91,6 +95,7 @@ class TensorRTDetector:
             images: (B, 3, H, W) float RGB in 0..1, H and W as in `preprocessing`, on any device.
             sizes_hw: (height, width) in pixels of each original image.
             max_det: most detections per image; the engine returns at most 300.
+            selection: applied to these.
 
         Returns:
             One Detections per image, on the CPU.
@@ -105,7 +110,7 @@ class TensorRTDetector:
         labels, boxes, scores = (one.cpu() for one in self.forward(images, sizes_wh))
         rows = zip(boxes, scores, labels.long(), sizes_hw, strict=True)
         found = [self._filter.sound(Detections(*one), size_hw) for *one, size_hw in rows]
-        return [one.keep(torch.arange(min(len(one), max_det))) for one in found]
+        return [self._filter.best(one, max_det, selection) for one in found]
 
     def forward(self, images: Tensor, sizes_wh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The raw outputs of the engine, on the GPU.

@@ -1,0 +1,47 @@
+"""Filters of a prediction on a tiny network: which pairs the detector selects from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rtdetr_cli.backends.torch import TorchDetector
+from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.core.errors import UsageError
+from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.engine.predicting.filters import find_filters
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
+
+@pytest.fixture(scope="module")
+def make_filters(tiny_config):
+    names = {0: "cat", 1: "dog", 2: "bus"}
+    network = RTDETRNetwork(tiny_config, 3)
+    detector = TorchDetector(network, names, Preprocessing((64, 64)), torch.device("cpu"))
+
+    def make(**keys):
+        return find_filters(detector, PredictSettings(source="a", **keys))
+
+    return make
+
+
+def test_classes_are_selected_by_index_with_the_lowest_of_their_thresholds(make_filters):
+    filters = make_filters(classes=("bus", 1), conf="bus:0.4,cat:0.1,dog:0.5")
+    assert set(filters.selection.classes) == {1, 2}
+    assert filters.selection.above == pytest.approx(0.4)
+    everything = make_filters(conf=0.3).selection
+    assert (everything.classes, everything.above) == (None, pytest.approx(0.3))
+    with pytest.raises(UsageError, match="did you mean bus"):
+        make_filters(classes=("buss",))
+
+
+def test_at_most_max_det_are_kept_above_the_threshold_of_their_class(make_filters):
+    """More are requested of the detector, because the best may be below their threshold."""
+    filters = make_filters(conf="cat:0.7,dog:0.2", max_det=1)
+    found = Detections(torch.rand(3, 4), torch.tensor([0.6, 0.5, 0.4]), torch.tensor([0, 1, 1]))
+    kept = filters.choose(found)
+    assert kept.labels.tolist() == [1]
+    assert kept.scores.tolist() == [0.5]
+    assert filters.num_pairs == 300
+    assert make_filters(max_det=500).num_pairs == 500

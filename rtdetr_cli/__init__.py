@@ -10,9 +10,10 @@ from rtdetr_cli.core.version import VERSION
 if TYPE_CHECKING:
     from rtdetr_cli.api import RTDETR
     from rtdetr_cli.core.results import Results
+    from rtdetr_cli.engine.batch_predictor import BatchPredictor
 
 __version__ = VERSION
-__all__ = ["RTDETR", "Results", "__version__"]
+__all__ = ["RTDETR", "BatchPredictor", "Results", "__version__"]
 
 _NETWORK = "only RTDETR: from rtdetr_cli import RTDETR"
 _PARTS = "RTDETR(...) has train, val and predict, and add_callback acts on them"
@@ -47,6 +48,10 @@ def __getattr__(name: str) -> object:
         from rtdetr_cli.core.results import Results
 
         return Results
+    if name == "BatchPredictor":
+        from rtdetr_cli.engine.batch_predictor import BatchPredictor
+
+        return BatchPredictor
     if name in _INSTEAD:  # an ImportError is shown as it is; `from` would replace an AttributeError
         raise ImportError(f"rtdetr_cli has no {name}, {_INSTEAD[name]}")
     raise AttributeError(f"module rtdetr_cli has no attribute {name}")

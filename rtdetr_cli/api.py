@@ -298,6 +298,8 @@ class RTDETR(OpenedModel):
     ) -> PredictSettings:
         if "json" in settings:
             raise UsageError("json is a key of the command; in Python use results[0].to_json()")
+        if settings.get("out") is not None:
+            raise UsageError("out is a key of the command; in Python BatchPredictor returns rows")
         given = _given(source)
         label = str(given) if isinstance(given, str | Path) else type(given).__name__
         pairs = {"save": False, **self._pairs(PredictSettings, settings), "source": label}

@@ -38,7 +38,7 @@ ROOMS = {
     "report": {"core"},
     "config": {"core"},
     "core": set(),
-    "__init__": {"api", "core"},  # the public names, resolved lazily
+    "__init__": {"api", "engine", "core"},  # the public names, resolved lazily
     "__main__": {"cli"},
 }
 """The rooms that the files of a room may import, besides their own."""

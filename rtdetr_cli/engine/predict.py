@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -26,6 +26,7 @@ from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
+from rtdetr_cli.engine.predicting.processes import predict_many
 from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.item import SourceImage
@@ -53,6 +54,8 @@ def predict(settings: PredictSettings) -> int:
     Raises:
         DataError: no image of the source could be read.
     """
+    if settings.out is not None:
+        return predict_many(settings, outcomes_of)
     source = open_source(settings.source, read_options(settings))
     detector = open_detector(settings)
     say(detector.description)
@@ -66,6 +69,13 @@ def predict(settings: PredictSettings) -> int:
     require_any(totals, source.total)
     _say_summary(detector, settings, totals)
     return DataError.exit_code if totals.errors else 0
+
+
+def outcomes_of(settings: PredictSettings) -> Callable[[Source], Iterator[Outcome]]:
+    """Open the detector, and return a function that detects in a source."""
+    detector = open_detector(settings)
+    say(detector.description)
+    return lambda source: _outcomes(detector, source, PredictState(settings))
 
 
 def _say_summary(detector: Detector, settings: PredictSettings, totals: Totals) -> None:

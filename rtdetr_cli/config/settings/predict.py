@@ -10,8 +10,10 @@ from rtdetr_cli.config.fields import (
     Batch,
     Count,
     Fraction,
+    OneOf,
     Range,
 )
+from rtdetr_cli.config.settings.many_images import ManyImagesSettings
 from rtdetr_cli.config.settings.shared import RunFolderSettings, SpeedSettings
 from rtdetr_cli.core.errors import UsageError
 
@@ -20,7 +22,7 @@ DEFAULT_CONF = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings(SpeedSettings, RunFolderSettings):
+class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
     """Detect objects in images and videos."""
 
     mode = "predict"
@@ -56,8 +58,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings):
     """Add the score to each line of save_txt."""
     save_crop: bool = False
     """Write a crop of each box as an image."""
-    json: bool = False
-    """Print the detections as JSON."""
+    json: bool | Annotated[str, OneOf(("lines",))] = False
+    """Print the detections as a JSON array; lines: as an object per line, without blanks."""
 
     show_labels: bool = True
     """Draw class names."""

@@ -51,7 +51,7 @@ class Totals:
 
 
 def print_outcomes(
-    outcomes: Iterable[Outcome], totals: Totals, total: int | None, as_json: bool
+    outcomes: Iterable[Outcome], totals: Totals, total: int | None, as_json: bool | str
 ) -> None:
     """Print the outcomes as they come. An error that is the only one is left to the caller.
 
@@ -59,9 +59,9 @@ def print_outcomes(
         outcomes: in the order of the source.
         totals: what has been found is added to it.
         total: number of images and clips, if known.
-        as_json: one JSON array on stdout instead of lines.
+        as_json: one JSON array on stdout instead of lines; `lines`: an object per line.
     """
-    array, ordinals = _JsonArray(), count()
+    array, ordinals = _JsonLines() if as_json == "lines" else _JsonArray(), count()
 
     def group(outcome: Outcome) -> object:
         clip = outcome[0].clip
@@ -70,7 +70,7 @@ def print_outcomes(
     try:
         for number, (_, found) in enumerate(groupby(outcomes, group), start=1):
             place = f"{number}" if total is None else f"{number}/{total}"
-            for item, outcome in _printed(found, place, as_json):
+            for item, outcome in _printed(found, place, bool(as_json)):
                 totals.add(item, outcome)
                 if as_json:
                     array.add(row(item, outcome))
@@ -160,6 +160,17 @@ class _Tally:
         height, width = self.size_hw
         found = counted_names(self.boxes, self.names).removesuffix(", ")
         return f"{counted(self.frames, 'frame')} {width}x{height}, {found}"
+
+
+class _JsonLines:
+    """Prints each row in a line of its own."""
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Print a row."""
+        result_json(json.dumps(values, ensure_ascii=False, separators=(",", ":")))
+
+    def end(self) -> None:
+        """Nothing follows the last row."""
 
 
 class _JsonArray:

@@ -5,7 +5,7 @@ It needs none of them: a batch is a table of columns or a list, the result is co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.results import Results
 from rtdetr_cli.engine.predict import outcomes_of
 from rtdetr_cli.engine.predicting.lines import Outcome
-from rtdetr_cli.engine.predicting.rows import Row, box_columns, timeless_row
+from rtdetr_cli.engine.predicting.rows import Row, arrow_table, box_columns, json_line, timeless_row
 from rtdetr_cli.media.item import SourceImage
 from rtdetr_cli.media.readers import read_bytes, read_file
 from rtdetr_cli.media.source import Entry, Source
@@ -29,8 +30,6 @@ Columns: TypeAlias = "dict[str, NDArray[Any]]"
 _OF_FILES = ("source", "save", "show_", "line_width", "project", "name", "exist_ok", "json", "out")
 _OF_FILES += ("rows", "part_size", "shard", "resume", "vid_stride", "stream_buffer")
 """Beginnings of the keys of `rtdetr predict` without effect on a batch."""
-_BOX_TYPES = {"name": object, "class": np.int64}
-"""Types in the lists of a box column; float64 for the others."""
 
 
 class BatchPredictor:
@@ -61,16 +60,17 @@ class BatchPredictor:
         pairs = {**keys, "model": model, "source": "-", "save": False}
         self.settings = settings_from_pairs(PredictSettings, pairs)
 
-    def __call__(self, batch: Mapping[str, Any] | Iterable[str | bytes]) -> Columns:
+    def __call__(self, batch: Any) -> Any:  # noqa: ANN401  (tables of any library)
         """Detect.
 
         Args:
-            batch: a table (a dict of columns, or a DataFrame) with the images as encoded `bytes`
-                or, without that column, the `path` of their files; or a list, an array or a
-                series of bytes or paths.
+            batch: a table (a dict of columns, a DataFrame or a pyarrow.Table) with the images as
+                encoded `bytes` or, without that column, the `path` of their files; or a list, an
+                array or a series of bytes or paths.
 
         Returns:
-            Columns with a row for each image, in order: `path`, `width` and `height` in pixels,
+            Columns, a dict of NumPy arrays or, for one, a pyarrow.Table, with a row for each image,
+            in order: `path`, `width` and `height` in pixels,
             `error`, and for its detections a list each of `name`, `class`, `confidence`, `x1`,
             `y1`, `x2` and `y2` in pixels. A row that cannot be read has its reason in `error`,
             which is empty otherwise, width and height 0, and no detections. An animation has the
@@ -80,9 +80,20 @@ class BatchPredictor:
             UsageError: the batch has neither column.
             RTDETRError: the model cannot be opened.
         """
+        columns = _columns(self._rows(batch))
+        return arrow_table(columns) if _is_arrow(batch) else columns
+
+    def json_rows(self, batch: Any) -> NDArray[Any]:  # noqa: ANN401
+        """Detect, and return each row as JSON text, as `json=lines` prints it without times.
+
+        For Spark's `predict_batch_udf`, whose columns cannot be lists of different lengths.
+        """
+        return _objects([json_line(one).decode() for one in self._rows(batch)])
+
+    def _rows(self, batch: Any) -> list[Row]:  # noqa: ANN401
         entries = [_entry(value, name) for value, name in _images(batch)]
         outcomes = _opened(self.settings)(Source(entries, len(entries)))
-        return _columns([timeless_row(item, outcome) for item, outcome in outcomes])
+        return [timeless_row(item, outcome) for item, outcome in outcomes]
 
 
 @lru_cache(maxsize=1)
@@ -90,8 +101,14 @@ def _opened(settings: PredictSettings) -> Callable[[Source], Iterator[Outcome]]:
     return outcomes_of(settings)
 
 
+def _is_arrow(batch: object) -> bool:
+    return type(batch).__module__.partition(".")[0] == "pyarrow" and hasattr(batch, "to_pydict")
+
+
 def _images(batch: Any) -> Iterator[tuple[Any, str]]:  # noqa: ANN401  (tables of any library)
     """Each image, as bytes or a path, with its name."""
+    if _is_arrow(batch):
+        batch = batch.to_pydict()
     if not isinstance(batch, Mapping) and not hasattr(batch, "columns"):
         values = list(batch)
         for number, value in enumerate(values):
@@ -136,10 +153,7 @@ def _columns(rows: list[Row]) -> Columns:
         "error": _objects([one.get("error", "") for one in rows]),
     }
     boxes = [box_columns(one) for one in rows]
-    for key in box_columns({}):
-        kind = _BOX_TYPES.get(key, np.float64)
-        columns[key] = _objects([np.array(one[key], kind) for one in boxes])
-    return columns
+    return columns | {key: _objects([one[key] for one in boxes]) for key in Results.columns}
 
 
 def _objects(values: list[Any]) -> NDArray[Any]:

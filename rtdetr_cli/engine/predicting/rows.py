@@ -7,7 +7,7 @@ column of `Results.columns`, whose entries belong together.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +19,6 @@ from rtdetr_cli.engine.predicting.lines import row
 from rtdetr_cli.media.item import SourceImage
 
 Row = dict[str, Any]
-
-_PIXELS = ("x1", "y1", "x2", "y2")
 
 
 class PartSummary(NamedTuple):
@@ -125,23 +123,33 @@ def _parquet_heads(path: Path) -> Iterator[tuple[str, bool]]:
 
 
 def _write_parquet(path: Path, rows: list[Row]) -> None:
+    scalars = ("path", "frame", "time_s", "width", "height", "error")
+    columns: dict[str, list[Any]] = {key: [_plain(one.get(key)) for one in rows] for key in scalars}
+    boxes = [box_columns(one) for one in rows]
+    columns |= {key: [one[key] for one in boxes] for key in Results.columns}
+    pyarrow().parquet.write_table(arrow_table(columns), path, write_page_checksum=True)
+
+
+def arrow_table(columns: Mapping[str, Iterable[Any]]) -> Any:  # noqa: ANN401  (pyarrow is an extra)
+    """A pyarrow.Table of columns, with the types of each whatever its values are.
+
+    Raises:
+        BackendError: pyarrow is not installed.
+    """
     arrow = pyarrow()
-    texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float64())
-    scalars = {
-        "path": arrow.string(),
+    text, numbers = arrow.string(), arrow.list_(arrow.float64())
+    types = {
+        "path": text,
         "frame": arrow.int32(),
         "time_s": arrow.float64(),
         "width": arrow.int32(),
         "height": arrow.int32(),
-        "error": arrow.string(),
+        "error": text,
+        "name": arrow.list_(text),
+        "class": arrow.list_(arrow.int32()),
     }
-    lists = {"name": texts, "class": arrow.list_(arrow.int32()), "confidence": numbers}
-    lists |= dict.fromkeys(_PIXELS, numbers)
-    boxes = [box_columns(one) for one in rows]
-    values = {key: [_plain(one.get(key)) for one in rows] for key in scalars}
-    values |= {key: [one[key] for one in boxes] for key in lists}
-    table = arrow.table(values, schema=arrow.schema({**scalars, **lists}))
-    arrow.parquet.write_table(table, path, write_page_checksum=True)
+    schema = arrow.schema([(key, types.get(key, numbers)) for key in columns])
+    return arrow.table({key: list(values) for key, values in columns.items()}, schema=schema)
 
 
 def _plain(value: object) -> object:

@@ -8,6 +8,7 @@ from torch import Tensor
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
+from rtdetr_cli.nn.postprocess import first_of_equal
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.calibration import Calibration
 
@@ -55,15 +56,7 @@ class SingleClassDetector:
     def _merged(self, found: Detections) -> Detections:
         if self._kept is not None:
             found = found.keep(torch.isin(found.labels, self._kept.to(found.labels.device)))
-        first = _first_of_each(found.boxes_xyxy)
+        first = first_of_equal(found.boxes_xyxy)
         return Detections(
             found.boxes_xyxy[first], found.scores[first], torch.zeros_like(found.labels[first])
         )
-
-
-def _first_of_each(boxes_xyxy: Tensor) -> Tensor:
-    """Indices of the first of each of several equal (N, 4) boxes, ascending."""
-    distinct, group = boxes_xyxy.unique(dim=0, return_inverse=True)
-    places = torch.arange(len(boxes_xyxy), device=boxes_xyxy.device)
-    first = places.new_full((len(distinct),), len(boxes_xyxy))
-    return first.scatter_reduce(0, group, places, "amin").sort().values

@@ -110,10 +110,12 @@ class Selection:
 
     Attributes:
         classes: class indices; None for all.
+        one_label: only the best class of each query.
         above: detections with this score or a lower one are not needed.
     """
 
     classes: tuple[int, ...] | None = None
+    one_label: bool = False
     above: float = 0
 
 

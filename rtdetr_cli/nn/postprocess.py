@@ -44,7 +44,17 @@ def select_found(found: Detections, selection: Selection) -> Detections:
     """Those of a selection among detections that were ranked over all pairs."""
     if selection.classes is not None:
         found = found.keep(torch.isin(found.labels, found.labels.new_tensor(selection.classes)))
+    if selection.one_label:  # the classes of a query have the same box
+        found = found.keep(first_of_equal(found.boxes_xyxy))
     return found
+
+
+def first_of_equal(boxes_xyxy: Tensor) -> Tensor:
+    """Indices of the first of each of several equal (N, 4) boxes, ascending."""
+    distinct, group = boxes_xyxy.unique(dim=0, return_inverse=True)
+    places = torch.arange(len(boxes_xyxy), device=boxes_xyxy.device)
+    first = places.new_full((len(distinct),), len(boxes_xyxy))
+    return first.scatter_reduce(0, group, places, "amin").sort().values
 
 
 def _competing(logits: Tensor, selection: Selection) -> tuple[Tensor, int]:
@@ -56,6 +66,11 @@ def _competing(logits: Tensor, selection: Selection) -> tuple[Tensor, int]:
         others[chosen] = False
         logits = logits.masked_fill(others, -torch.inf)
         num_classes = len(set(chosen))
+    if selection.one_label and num_classes:
+        best = logits.argmax(-1, keepdim=True)
+        others = torch.ones_like(logits, dtype=torch.bool).scatter(-1, best, False)
+        logits = logits.masked_fill(others, -torch.inf)
+        num_classes = 1
     return logits, num_queries * num_classes
 
 

@@ -188,7 +188,7 @@ def test_a_graph_that_has_ranked_all_classes_names_what_may_be_missing(capsys):
     detector = Constant(OFFICIAL, *ranked(0.3))
     for _ in range(2):
         (found,) = detector.detect(
-            torch.zeros(1, 3, 32, 64), [(50, 100)], 300, Selection((1,), 0.25)
+            torch.zeros(1, 3, 32, 64), [(50, 100)], 300, Selection((1,), above=0.25)
         )
         assert found.labels.tolist() == [1]
     printed = capsys.readouterr().err
@@ -200,6 +200,6 @@ def test_a_graph_that_has_ranked_all_classes_names_what_may_be_missing(capsys):
     ("lowest", "max_det", "classes"), [(0.2, 300, (1,)), (0.3, 1, (1,)), (0.3, 300, None)]
 )
 def test_nothing_is_missing_below_the_threshold_or_above_max_det(lowest, max_det, classes, capsys):
-    selection = Selection(classes, 0.25)
+    selection = Selection(classes, above=0.25)
     assert detect(OFFICIAL, *ranked(lowest), max_det=max_det, selection=selection)
     assert capsys.readouterr().err == ""

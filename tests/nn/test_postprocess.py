@@ -86,3 +86,31 @@ def test_ranked_detections_are_selected_by_class():
     found = Detections(torch.rand(3, 4), torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1]))
     assert select_found(found, Selection((1,))).scores.tolist() == found.scores[[0, 2]].tolist()
     assert select_found(found, Selection()) is found
+
+
+def test_one_label_keeps_the_best_class_of_each_query():
+    """Against the maximum of each query in plain Python; among the chosen classes if given."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(1, 6, 3, generator=generator)
+    output = ModelOutput(logits, torch.rand(1, 6, 4, generator=generator))
+    for classes in (None, (0, 2)):
+        rows = [
+            max((logit, k) for k, logit in enumerate(query) if classes is None or k in classes)
+            for query in logits[0].tolist()
+        ]
+        (found,) = top_detections(output, [(9, 9)], 300, Selection(classes, one_label=True))
+        assert found.labels.tolist() == [k for _, k in sorted(rows)[::-1]]
+        assert len(found.boxes_xyxy.unique(dim=0)) == 6
+
+
+def test_ranked_detections_lose_the_second_class_of_a_box():
+    """As above, for a graph that has ranked all pairs: the classes of a query have equal boxes."""
+    generator = torch.Generator().manual_seed(3)
+    output = ModelOutput(torch.randn(1, 9, 4), torch.rand(1, 9, 4, generator=generator))
+    (ranked,) = top_detections(output, [(9, 9)])
+    assert len(ranked) == 36
+    for selection in (Selection(one_label=True), Selection((1, 3), one_label=True)):
+        (expected,) = top_detections(output, [(9, 9)], 300, selection)
+        found = select_found(ranked, selection)
+        assert found.labels.tolist() == expected.labels.tolist()
+        assert torch.equal(found.boxes_xyxy, expected.boxes_xyxy)

@@ -44,6 +44,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
     """Score threshold: a number, by class (person:0.5,car:0.3), or auto: that of the weights."""
     classes: tuple[int | str, ...] | None = None
     """Classes to keep, names or indices, e.g. person,car or 0,2; None: all."""
+    one_label: bool = False
+    """Only the best class of each query, so that no box appears under two classes."""
     batch: Batch = 1
     """Images per batch."""
 

@@ -1,4 +1,4 @@
-"""Which detections of an image a prediction returns: `conf`, `classes` and `max_det`."""
+"""Which detections of an image a prediction returns: by class, score, query and number."""
 
 from __future__ import annotations
 
@@ -51,4 +51,4 @@ def find_filters(detector: Detector, settings: PredictSettings) -> Filters:
         classes = tuple(class_indices(settings.classes, detector.names, "model"))
         lowest = lowest[list(classes)]
     above = float(lowest.min()) if len(lowest) else 0.0
-    return Filters(thresholds, Selection(classes, above), settings.max_det)
+    return Filters(thresholds, Selection(classes, settings.one_label, above), settings.max_det)

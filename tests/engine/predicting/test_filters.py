@@ -30,6 +30,8 @@ def test_classes_are_selected_by_index_with_the_lowest_of_their_thresholds(make_
     filters = make_filters(classes=("bus", 1), conf="bus:0.4,cat:0.1,dog:0.5")
     assert set(filters.selection.classes) == {1, 2}
     assert filters.selection.above == pytest.approx(0.4)
+    assert not filters.selection.one_label
+    assert make_filters(one_label=True).selection.one_label
     everything = make_filters(conf=0.3).selection
     assert (everything.classes, everything.above) == (None, pytest.approx(0.3))
     with pytest.raises(UsageError, match="did you mean bus"):

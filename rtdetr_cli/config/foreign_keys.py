@@ -234,8 +234,10 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("benchmark", "conf", Refused("AP counts all detections", (None, 0, 0.001))),
     ("benchmark", "eps", NoEffect("rates are measured, without a constant in the denominator")),
     # several modes
-    ("train val predict", "iou agnostic_nms", NoEffect(_DETECTED)),
-    ("train val predict", "nms", NoEffect(_DETECTED)),
+    ("train val", "iou agnostic_nms nms", NoEffect(_DETECTED)),
+    ("predict", "iou", NoEffect(f"{_DETECTED}; nms=0.7 adds it")),
+    ("predict", "nms", Same("the IoU above which a box is dropped; False is off, True is refused")),
+    ("predict", "agnostic_nms", Same("has no effect without nms=")),
     ("train val predict export", "end2end", NoEffect(_DETECTED)),
     ("val predict", "rect", NoEffect(_RESIZED)),
     ("val predict", "quantize", Renamed("half", _PRECISION)),

@@ -331,11 +331,16 @@ def _export_precision(value: object, context: Pairs) -> dict[str, object]:
     return _precision(value, context)
 
 
-def _save_conf(value: object, context: Pairs) -> dict[str, object]:
-    if _plain(value) is not True or _plain(context.get("save_txt")):
-        return {"save_conf": value}
-    note("save_conf has no effect without save_txt")
-    return {}
+def _only_with(key: str, other: str) -> Translate:
+    """A switch that does nothing without another key."""
+
+    def change(value: object, context: Pairs) -> dict[str, object]:
+        if _plain(value) is not True or _plain(context.get(other)):
+            return {key: value}
+        note(f"{key} has no effect without {other}")
+        return {}
+
+    return change
 
 
 def _opset(value: object, _: Pairs) -> dict[str, object]:
@@ -377,7 +382,9 @@ _VALUES: dict[tuple[str, str], Translate] = {
     ("train", "close_mosaic"): _close_mosaic,
     ("val", "quantize"): _precision,
     ("predict", "quantize"): _precision,
-    ("predict", "save_conf"): _save_conf,
+    ("predict", "save_conf"): _only_with("save_conf", "save_txt"),
+    ("predict", "nms"): _choice("nms", false=None),
+    ("predict", "agnostic_nms"): _only_with("agnostic_nms", "nms"),
     ("predict", "hide_labels"): _negated("show_labels"),
     ("predict", "hide_conf"): _negated("show_conf"),
     ("export", "format"): _choice("format", **_TENSORRT),

@@ -46,6 +46,10 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
     """Classes to keep, names or indices, e.g. person,car or 0,2; None: all."""
     one_label: bool = False
     """Only the best class of each query, so that no box appears under two classes."""
+    nms: Fraction | None = None
+    """Drop boxes with a higher IoU with a better one of their class, e.g. 0.7; None: no NMS."""
+    agnostic_nms: bool = False
+    """With nms: compare boxes of all classes."""
     batch: Batch = 1
     """Images per batch."""
 
@@ -76,5 +80,7 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
         super().__post_init__()
         if isinstance(self.conf, str):
             parse_confidence(self.conf)
+        if self.agnostic_nms and self.nms is None:
+            raise UsageError("predict: agnostic_nms has no effect without nms, for example nms=0.7")
         if self.save_conf and not self.save_txt:
             raise UsageError("predict: save_conf has no effect without save_txt")

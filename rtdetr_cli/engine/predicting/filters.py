@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torchvision.ops import batched_nms
+
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.class_names import class_indices
@@ -22,11 +25,15 @@ class Filters:
         thresholds: of the scores.
         selection: the pairs of query and class that the detector selects from.
         max_det: most detections per image.
+        nms: IoU with a better detection above which one is dropped; None for no NMS.
+        agnostic: whether NMS compares detections of all classes.
     """
 
     thresholds: Thresholds
     selection: Selection
     max_det: int
+    nms: float | None = None
+    agnostic: bool = False
 
     @property
     def num_pairs(self) -> int:
@@ -35,8 +42,11 @@ class Filters:
 
     def choose(self, found: Detections) -> Detections:
         """The best `max_det` detections with a score above the threshold of their class."""
-        kept = found.keep(self.thresholds.keep(found).nonzero()[: self.max_det, 0])
-        return self.thresholds.shown(kept)
+        kept = found.keep(self.thresholds.keep(found))
+        if self.nms is not None:
+            classes = torch.zeros_like(kept.labels) if self.agnostic else kept.labels
+            kept = kept.keep(batched_nms(kept.boxes_xyxy, kept.scores, classes, self.nms))
+        return self.thresholds.shown(kept.keep(torch.arange(min(len(kept), self.max_det))))
 
 
 def find_filters(detector: Detector, settings: PredictSettings) -> Filters:
@@ -51,4 +61,10 @@ def find_filters(detector: Detector, settings: PredictSettings) -> Filters:
         classes = tuple(class_indices(settings.classes, detector.names, "model"))
         lowest = lowest[list(classes)]
     above = float(lowest.min()) if len(lowest) else 0.0
-    return Filters(thresholds, Selection(classes, settings.one_label, above), settings.max_det)
+    return Filters(
+        thresholds,
+        Selection(classes, settings.one_label, above),
+        settings.max_det,
+        settings.nms,
+        settings.agnostic_nms,
+    )

@@ -47,3 +47,37 @@ def test_at_most_max_det_are_kept_above_the_threshold_of_their_class(make_filter
     assert kept.scores.tolist() == [0.5]
     assert filters.num_pairs == 300
     assert make_filters(max_det=500).num_pairs == 500
+
+
+def boxes(*rows):
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+FOUND = Detections(
+    boxes([0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 7.9], [0, 0, 10, 9], [20, 0, 30, 10]),
+    torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]),
+    torch.tensor([0, 0, 0, 1, 0]),
+)
+"""IoU with the first box: 1, 0.8, 0.79, 0.9 (another class), 0."""
+
+
+def test_nms_drops_boxes_of_a_class_above_the_iou(make_filters):
+    assert make_filters().choose(FOUND).scores.tolist() == FOUND.scores.tolist()
+
+    def kept(**keys):
+        return make_filters(nms=0.795, **keys).choose(FOUND).scores.tolist()
+
+    assert kept() == pytest.approx([0.9, 0.7, 0.6, 0.5])
+    assert kept(agnostic_nms=True) == pytest.approx([0.9, 0.7, 0.5])
+    assert kept(max_det=2) == pytest.approx([0.9, 0.7])  # what NMS drops takes no place
+    assert kept(conf=0.85) == pytest.approx([0.9])
+
+
+def test_nms_of_no_detections_is_none(make_filters):
+    empty = FOUND.keep(torch.zeros(5, dtype=torch.bool))
+    assert len(make_filters(nms=0.5).choose(empty)) == 0
+
+
+def test_agnostic_nms_alone_is_refused():
+    with pytest.raises(UsageError, match="agnostic_nms has no effect without nms"):
+        PredictSettings(source="a", agnostic_nms=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
@@ -20,15 +20,16 @@ from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.modes import MODES, InfoSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.shared import Settings
+from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callback, Callbacks
-from rtdetr_cli.core.console import say
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.results import Results
 from rtdetr_cli.engine.opened_model import OpenedModel
-from rtdetr_cli.engine.predict import PredictState, SourceLike, describe, stream_results
+from rtdetr_cli.engine.predict import PredictState, SourceLike, stream_results
+from rtdetr_cli.engine.predicting.calls import PersistentTracks, given_source, logged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     from rtdetr_cli.engine.training.events import TrainState
     from rtdetr_cli.engine.val import Metrics
 
+P = TypeVar("P", bound=PredictSettings)
 REMEMBERED = ("data", "imgsz", "batch", "single_cls", "classes")
 """Keys of `val(data=...)` with which `val` and `train` without `data` continue."""
 _ABSENT = {
-    "track": "tracking is not supported yet; model(frame) detects in one frame",
     "tune": "hyper-parameters are searched with another tool; docs/python.md has it with optuna",
     "compare": "two models are compared by `rtdetr compare a.pt b.pt data=my.yaml`",
     "check": "data sets are checked by `rtdetr check data=my.yaml`",
@@ -61,7 +62,7 @@ class RTDETR(OpenedModel):
 
     Attributes:
         trainer: the TrainState of the last `train`; None before.
-        predictor: the PredictState of the last `predict`; None before.
+        predictor: the PredictState of the last `predict` or `track`; None before.
         metrics: of the last `val` or `train`; None before.
     """
 
@@ -86,6 +87,7 @@ class RTDETR(OpenedModel):
         self.trainer: TrainState | None = None
         self.predictor: PredictState | None = None
         self.metrics: Metrics | None = None
+        self._tracks = PersistentTracks()
         self._callbacks = Callbacks()
         self._last: dict[str, object] = {}
         super().__init__(model, device)
@@ -138,13 +140,61 @@ class RTDETR(OpenedModel):
         """
         if settings.get("embed") is not None:
             raise UsageError("embed is a method: model.embed(source) returns a vector per image")
-        self.predictor = PredictState(self._predict_settings(source, settings), self._callbacks)
-        detector = self._at(self.predictor.args)
-        results = stream_results(detector, _given(source), self.predictor, is_kept=not stream)
-        results = _logged(results) if verbose else results
-        return results if stream else list(results)
+        resolved = self._predict_settings(PredictSettings, source, settings)
+        return self._run(source, PredictState(resolved, self._callbacks), stream, verbose)
 
     __call__ = predict
+
+    @overload
+    def track(
+        self,
+        source: SourceLike | None = None,
+        *,
+        stream: Literal[False] = False,
+        persist: bool = False,
+        verbose: bool = False,
+        **settings: object,
+    ) -> list[Results]: ...
+
+    @overload
+    def track(
+        self,
+        source: SourceLike | None = None,
+        *,
+        stream: Literal[True],
+        persist: bool = False,
+        verbose: bool = False,
+        **settings: object,
+    ) -> Iterator[Results]: ...
+
+    def track(
+        self,
+        source: SourceLike | None = None,
+        *,
+        stream: bool = False,
+        persist: bool = False,
+        verbose: bool = False,
+        **settings: object,
+    ) -> list[Results] | Iterator[Results]:
+        """Detect objects and give each its id in all frames: `results[0].boxes.id`.
+
+        Args:
+            source: as in `predict`; images are the frames of one sequence, in their order.
+            stream: return a generator, as in `predict`.
+            persist: continue with the tracks of the last call with `persist`, for a loop that
+                gives one frame per call.
+            verbose: print one line per image on stderr.
+            **settings: keys of `rtdetr track`; `save` defaults to false.
+
+        Raises:
+            BackendError: the package trackers is not installed.
+            DataError: the source does not exist, or none of its images can be read.
+            UsageError: an unknown key, or other options of the tracker than those of the tracks.
+        """
+        resolved = self._predict_settings(TrackSettings, source, settings)
+        trackers = self._tracks.trackers(resolved, persist)
+        state = PredictState(resolved, self._callbacks, trackers=trackers)
+        return self._run(source, state, stream, verbose)
 
     def embed(
         self, source: SourceLike | None = None, *, verbose: bool = False, **settings: object
@@ -168,8 +218,8 @@ class RTDETR(OpenedModel):
         without_effect = next((key for key in settings if key not in KEYS), None)
         if without_effect is not None:
             raise UsageError(f"{without_effect} is not a key of embed, which has {', '.join(KEYS)}")
-        resolved = self._predict_settings(source, settings)
-        return embed(self._at(resolved), _given(source), resolved)
+        resolved = self._predict_settings(PredictSettings, source, settings)
+        return embed(self._at(resolved), given_source(source, "embed"), resolved)
 
     def val(self, **settings: object) -> Metrics:
         """Validate on a data set; keys of `rtdetr val`.
@@ -291,26 +341,36 @@ class RTDETR(OpenedModel):
             raise AttributeError(f"RTDETR has no {name}{reason}", name=None, obj=None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "predictor": None}  # its results may be anything
+        # the results of a predictor may be anything, and tracks belong to one loop
+        return {**super().__getstate__(), "predictor": None, "_tracks": PersistentTracks()}
+
+    def _run(
+        self, source: SourceLike | None, state: PredictState, stream: bool, verbose: bool
+    ) -> list[Results] | Iterator[Results]:
+        """The Results of `predict` and `track`."""
+        self.predictor, source = state, given_source(source, state.args.mode)
+        results = stream_results(self._at(state.args), source, state, is_kept=not stream)
+        results = logged(results) if verbose else results
+        return results if stream else list(results)
 
     def _predict_settings(
-        self, source: SourceLike | None, settings: dict[str, object]
-    ) -> PredictSettings:
+        self, cls: type[P], source: SourceLike | None, settings: dict[str, object]
+    ) -> P:
         if "json" in settings:
             raise UsageError("json is a key of the command; in Python use results[0].to_json()")
         if settings.get("out") is not None:
             raise UsageError("out is a key of the command; in Python BatchPredictor returns rows")
-        given = _given(source)
+        given = given_source(source, cls.mode)
         label = str(given) if isinstance(given, str | Path) else type(given).__name__
-        pairs = {"save": False, **self._pairs(PredictSettings, settings), "source": label}
-        return settings_from_pairs(PredictSettings, pairs)
+        pairs = {"save": False, **self._pairs(cls, settings), "source": label}
+        return settings_from_pairs(cls, pairs)
 
     def _pairs(self, cls: type[Settings], settings: dict[str, object]) -> dict[str, object]:
         """Keys for a mode: the call's own, then what is remembered, then `overrides`."""
         if "model" in settings:
             raise UsageError("model is set by RTDETR(...), not by its methods")
         pairs = {key: value for key, value in self.overrides.items() if _is_for(cls, key)}
-        if self._half and cls in {PredictSettings, ValSettings}:
+        if self._half and cls in {PredictSettings, TrackSettings, ValSettings}:
             pairs["half"] = True
         if cls in {ValSettings, TrainSettings} and not {"data", "cfg", "resume"} & settings.keys():
             pairs |= self._last
@@ -325,24 +385,3 @@ def _is_for(cls: type[Settings], key: str) -> bool:
     """Whether an entry of `overrides` is for a mode; the mode reports those that none has."""
     is_key = any(key in field_types(mode) for mode in MODES.values())
     return key != "task" and (key in field_types(cls) or not is_key)
-
-
-def _given(source: SourceLike | None) -> SourceLike:
-    """The source of a call.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if source is None:
-        raise UsageError(
-            "predict needs a source: a path, folder, address, array, image or tensor, for example "
-            'model("bus.jpg") or model(["a.jpg", "b.jpg"])'
-        )
-    return source
-
-
-def _logged(results: Iterator[Results]) -> Iterator[Results]:
-    for number, one in enumerate(results, start=1):
-        if isinstance(one, Results):  # callbacks may replace them
-            say(f"image {number} {describe(one)}")
-        yield one

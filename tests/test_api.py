@@ -181,7 +181,7 @@ THEIRS = {
     "model.names": "value",
     "model.yaml": "value",
     "model.stride": "value",
-    "track": "tracking is not supported yet",
+    "track": "call",
     "tune": "docs/python.md has it with optuna",
     "task_map": "there is one task, detect",
 }
@@ -304,9 +304,9 @@ def test_the_task_may_be_named(weights):
 
 def test_python_adds_no_guess_to_a_reason(model):
     with pytest.raises(AttributeError) as caught:
-        model.track(IMAGE)
+        model.tune(IMAGE)
     last = "".join(traceback.format_exception(caught.value)).rstrip().splitlines()[-1]
-    assert last.endswith("model(frame) detects in one frame")
+    assert last.endswith("docs/python.md has it with optuna")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from rtdetr_cli.cli.modes import RUN
 from rtdetr_cli.config.foreign_keys import (
     FOREIGN_KEYS,
     FOREIGN_MODES,
-    TRACKING,
     NoEffect,
     Renamed,
     Rule,
@@ -107,9 +106,6 @@ def _foreign_page() -> str:
     for mode in FOREIGN_MODES:
         rows = {key: row for (name, key), row in FOREIGN_KEYS.items() if name == mode}
         lines += ["", f"### {mode}", ""]
-        if mode == "track":
-            lines.append(f"{TRACKING[0].upper()}{TRACKING[1:]}.")
-            continue
         lines += ["| key | here | |", "|---|---|---|"]
         lines += [f"| `{key}` | {' | '.join(_rule(rows[key]))} |" for key in sorted(rows)]
     return "\n".join(lines) + "\n"

@@ -25,13 +25,12 @@ _SAME_AS = {
 }
 _OTHER_TASKS = {"segment", "semantic", "classify", "pose", "obb"}
 _REFUSED = {
-    "track": "tracking is not supported yet; `rtdetr predict` detects in images",
     "tune": "there is no search for hyperparameters; call `rtdetr train` with other values, for "
     "example lr=1e-4, or let a tool such as Optuna call RTDETR.train",
     "hub": "there is no account and no upload",
     "login": "there is no account and no upload",
     "logout": "there is no account and no upload",
-    "solutions": "applications on video are not supported yet; `rtdetr predict` detects in images",
+    "solutions": "applications on video are not supported yet; `rtdetr track` follows objects",
 }
 _TASK_OR_MODE = re.compile(r"(?:--)?(task|mode)=(.*)", re.DOTALL)
 

@@ -12,6 +12,7 @@ from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.modes import EnvSettings, InfoSettings, ModelsSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
@@ -35,6 +36,12 @@ def _predict(settings: PredictSettings) -> int:
     from rtdetr_cli.engine.predict import predict
 
     return predict(settings)
+
+
+def _track(settings: TrackSettings) -> int:
+    from rtdetr_cli.engine.track import track
+
+    return track(settings)
 
 
 def _export(settings: ExportSettings) -> int:
@@ -122,6 +129,14 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
             "rtdetr predict model=rtdetr-l.pt source=bus.jpg",
             "rtdetr predict source=images classes=0,2,5 conf=0.4 save_txt",
             "rtdetr predict source=bus.jpg decoder_layers=4 json=true",
+        ),
+    ),
+    "track": (
+        _track,
+        (
+            "rtdetr track model=rtdetr-l.pt source=street.mp4",
+            "rtdetr track source=street.mp4 tracker=botsort classes=person,car save_mot",
+            "rtdetr track source=rtsp://host/live track_buffer=60 json=true",
         ),
     ),
     "export": (

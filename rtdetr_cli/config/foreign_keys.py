@@ -46,7 +46,6 @@ class Refused:
 Rule = Same | Renamed | NoEffect | Refused
 
 FOREIGN_MODES = ("train", "val", "predict", "track", "export", "benchmark")
-TRACKING = "tracking is not supported yet; `rtdetr predict` detects objects in single images"
 
 _OFF = (False, None)
 _DETECTED = "RT-DETR needs no NMS: each query is one detection"
@@ -179,7 +178,7 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ),
     ("train", "half", Refused("give amp=auto, bf16 or fp16", _OFF)),
     ("train", "save_txt save_conf save_crop", Refused(_PREDICT_WRITES, _OFF)),
-    ("train val predict", "tracker", Refused("tracking is not supported yet; leave it out", ())),
+    ("train val predict", "tracker", Refused("`rtdetr track` has it; leave it out", ())),
     # val
     ("val", "save_json", Same()),
     ("val", "conf", Same("the default is 0 (Ultralytics: 0.001)")),
@@ -206,7 +205,7 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("predict", "vid_stride", Same("frames 1, 1+n, 1+2n, with their numbers in the file")),
     ("predict", "save_frames stream_buffer", Same()),
     ("predict", "show_fps", Refused("frames per second are printed, not drawn", _OFF)),
-    ("predict", "persist", Refused("tracking is not supported yet; leave it out", _OFF)),
+    ("predict", "persist", Refused("`rtdetr track` has it; leave it out", _OFF)),
     ("predict", "stream", NoEffect("the command reads one batch of images at a time")),
     ("predict", "retina_masks", NoEffect(_OTHER_TASK)),
     ("predict", "embed", Refused("in Python use RTDETR.embed(source)", _OFF)),
@@ -258,8 +257,15 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
         Refused("rtdetr detects objects", ("detect", None)),
     ),
     ("train val predict export benchmark", "cfg", Same("also their default.yaml and args.yaml")),
-    ("track", "persist", Refused(TRACKING)),
 )
+_TRACK: dict[str, Rule] = {
+    "conf": Same("0.1 by default as there; only boxes with an id are shown"),
+    "tracker": Same(
+        "the default is bytetrack; bytetrack.yaml, ocsort.yaml, botsort.yaml or a file of its own"
+    ),
+    "persist": NoEffect("each source has its tracker; in Python it is an argument of track"),
+}
+"""What `track` has besides the keys of `predict`."""
 
 
 def _expanded() -> dict[tuple[str, str], Rule]:
@@ -270,8 +276,12 @@ def _expanded() -> dict[tuple[str, str], Rule]:
         table[mode, "mode"] = Refused(
             f"the command is {mode}; its first word is the mode", (mode, None)
         )
-    tracked = [key for mode, key in table if mode == "predict"]
-    return table | {("track", key): Refused(TRACKING) for key in tracked}
+    shared = {
+        ("track", key): rule
+        for (mode, key), rule in table.items()
+        if mode == "predict" and key != "mode"
+    }
+    return table | shared | {("track", key): rule for key, rule in _TRACK.items()}
 
 
 FOREIGN_KEYS = _expanded()

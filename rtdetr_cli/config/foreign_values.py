@@ -20,6 +20,7 @@ from rtdetr_cli.config.foreign_keys import (
     Renamed,
     Same,
 )
+from rtdetr_cli.config.foreign_trackers import translate_tracker
 from rtdetr_cli.config.model_path import is_architecture
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.bounded_text import show, show_key
@@ -366,10 +367,21 @@ def _formats(value: object, _: Pairs) -> dict[str, object]:
     return {"formats": _TENSORRT.get(name, name)} if _plain(name) not in {None, ""} else {}
 
 
+def _tracker(value: object, _: Pairs) -> dict[str, object]:
+    return translate_tracker(value)
+
+
 _VALUES: dict[tuple[str, str], Translate] = {
     **{(mode, "imgsz"): _image_size for mode in (*FOREIGN_MODES, "info")},
     **{(mode, "device"): _device for mode in FOREIGN_MODES},
-    **{(mode, "batch"): _batch for mode in ("val", "predict", "benchmark")},
+    **{(mode, "batch"): _batch for mode in ("val", "predict", "track", "benchmark")},
+    **{(mode, "quantize"): _precision for mode in ("val", "predict", "track")},
+    **{(mode, "save_conf"): _only_with("save_conf", "save_txt") for mode in ("predict", "track")},
+    **{(mode, "nms"): _choice("nms", false=None) for mode in ("predict", "track")},
+    **{(mode, "agnostic_nms"): _only_with("agnostic_nms", "nms") for mode in ("predict", "track")},
+    **{(mode, "hide_labels"): _negated("show_labels") for mode in ("predict", "track")},
+    **{(mode, "hide_conf"): _negated("show_conf") for mode in ("predict", "track")},
+    ("track", "tracker"): _tracker,
     ("train", "batch"): _training_batch,
     ("train", "cache"): _choice("cache", true="ram", false="off"),
     ("train", "amp"): _choice("amp", true="auto", false="off"),
@@ -380,13 +392,6 @@ _VALUES: dict[tuple[str, str], Translate] = {
     ("train", "lr0"): _learning_rate,
     ("train", "cos_lr"): _cosine,
     ("train", "close_mosaic"): _close_mosaic,
-    ("val", "quantize"): _precision,
-    ("predict", "quantize"): _precision,
-    ("predict", "save_conf"): _only_with("save_conf", "save_txt"),
-    ("predict", "nms"): _choice("nms", false=None),
-    ("predict", "agnostic_nms"): _only_with("agnostic_nms", "nms"),
-    ("predict", "hide_labels"): _negated("show_labels"),
-    ("predict", "hide_conf"): _negated("show_conf"),
     ("export", "format"): _choice("format", **_TENSORRT),
     ("export", "opset"): _opset,
     ("export", "workspace"): _workspace,

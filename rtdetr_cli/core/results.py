@@ -53,7 +53,7 @@ class DrawStyle:
     font: str | None = None
     """TrueType file for scripts that DejaVu Sans lacks (Chinese, Japanese, Korean)."""
     color_mode: str = "class"
-    """Color by `class` or by `instance`."""
+    """Color by `class` or by `instance`; boxes with ids have a color by id."""
 
     def __post_init__(self) -> None:
         if self.color_mode not in {"class", "instance"}:
@@ -64,21 +64,29 @@ class Boxes:
     """The boxes of one image in pixels of the original, highest score first.
 
     Attributes:
-        data: (N, 6) rows x1, y1, x2, y2, score, class index; a tensor, or an array after `numpy`.
+        data: (N, 6) rows x1, y1, x2, y2, score, class index, or (N, 7) with the id of the track
+            before the score; a tensor, or an array after `numpy`.
         orig_shape: (height, width) of the image in pixels.
     """
 
-    id = None
-    is_track = False
-
     def __init__(self, data: Array, orig_shape: tuple[int, int]) -> None:
         self.data = data[None] if data.ndim == 1 else data
-        if self.data.ndim != 2 or self.data.shape[1] != 6:
+        if self.data.ndim != 2 or self.data.shape[1] not in {6, 7}:
             raise UsageError(
                 f"boxes of shape {tuple(data.shape)}: expected (N, 6) rows of "
-                "x1, y1, x2, y2, score, class"
+                "x1, y1, x2, y2, score, class, or (N, 7) with an id before the score"
             )
         self.orig_shape = orig_shape
+
+    @property
+    def is_track(self) -> bool:
+        """Whether the boxes have ids."""
+        return self.data.shape[1] == 7
+
+    @property
+    def id(self) -> Array | None:
+        """(N,) ids of the tracks, from 1, as floats like the rest of `data`; None without."""
+        return self.data[:, 4] if self.is_track else None
 
     @property
     def xyxy(self) -> Array:
@@ -88,12 +96,12 @@ class Boxes:
     @property
     def conf(self) -> Array:
         """(N,) scores in 0..1."""
-        return self.data[:, 4]
+        return self.data[:, -2]
 
     @property
     def cls(self) -> Array:
         """(N,) class indices, as floats like the rest of `data`."""
-        return self.data[:, 5]
+        return self.data[:, -1]
 
     @property
     def xywh(self) -> Array:
@@ -113,7 +121,7 @@ class Boxes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, 6)."""
+        """(N, 6), or (N, 7) with ids."""
         return tuple(self.data.shape)
 
     def clipped(self) -> Boxes:
@@ -164,7 +172,7 @@ class Results(Table):
         orig_img: (H, W, 3) uint8 BGR, upright, before resizing.
         orig_shape: (height, width) in pixels.
         path: path of the image or video; `image0.jpg`, `image1.jpg`... for arrays.
-        frame: number of the frame in its video, from 1; None for an image.
+        frame: number of the frame in its video, from 1; None for an image that is not tracked.
         time_s: seconds from the start of the video; None for an image.
         names: class name of each class index.
         boxes: the detections, highest score first.
@@ -236,17 +244,18 @@ class Results(Table):
         _to_pil(self._draw(self.orig_img, **style)).show(title=self.path)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
-        """Write YOLO labels, `class cx cy w h [score]` in fractions, and return the path.
+        """Write YOLO labels, `class cx cy w h [score] [id]` in fractions, and return the path.
 
         Boxes are clipped to the image, so that the file is a valid label file. An image without
         boxes gets an empty file, which means background.
         """
         boxes = self.boxes.clipped().numpy()
         columns = [boxes.xywhn, boxes.conf[:, None]] if save_conf else [boxes.xywhn]
-        rows = np.concatenate(columns, axis=1)
+        rows = [[f"{value:.6g}" for value in row] for row in np.concatenate(columns, axis=1)]
+        ids = [[]] * len(rows) if boxes.id is None else [[str(int(one))] for one in boxes.id]
         with atomic_write(txt_file) as temporary, temporary.open("w", encoding="utf-8") as stream:
-            for label, row in zip(boxes.cls, rows, strict=True):
-                stream.write(" ".join([str(int(label)), *(f"{value:.6g}" for value in row)]) + "\n")
+            for label, row, track in zip(boxes.cls, rows, ids, strict=True):
+                stream.write(" ".join([str(int(label)), *row, *track]) + "\n")
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
@@ -265,7 +274,7 @@ class Results(Table):
                 write_image(target, self.orig_img[y1:y2, x1:x2])
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
-        """One row per box: name, class, confidence and box {x1, y1, x2, y2}.
+        """One row per box: name, class, confidence, box {x1, y1, x2, y2}, track_id if it has one.
 
         Args:
             normalize: corners as fractions instead of pixels.
@@ -273,7 +282,7 @@ class Results(Table):
         """
         boxes = self.boxes.numpy()
         corners = boxes.xyxyn if normalize else boxes.xyxy
-        return [
+        rows: list[dict[str, Any]] = [
             {
                 "name": self._name(label),
                 "class": int(label),
@@ -285,6 +294,9 @@ class Results(Table):
             }
             for corner, score, label in zip(corners, boxes.conf, boxes.cls, strict=True)
         ]
+        if boxes.id is not None:
+            rows = [{**row, "track_id": int(one)} for row, one in zip(rows, boxes.id, strict=True)]
+        return rows
 
     def verbose(self) -> str:
         """Summary in words: `4 persons, 1 bus, ` or `(no detections), `."""
@@ -295,7 +307,7 @@ class Results(Table):
         return self._with(Boxes(torch.zeros(0, 6), self.orig_shape))
 
     def update(self, boxes: Array) -> None:
-        """Replace the boxes: (N, 6) rows of x1, y1, x2, y2, score, class."""
+        """Replace the boxes: (N, 6) rows of x1, y1, x2, y2, score, class, or (N, 7) with ids."""
         self.boxes = Boxes(boxes, self.orig_shape)
 
     def cpu(self) -> Results:

@@ -17,6 +17,7 @@ from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
@@ -27,6 +28,7 @@ from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
 from rtdetr_cli.engine.predicting.processes import predict_many
+from rtdetr_cli.engine.predicting.tracking import Trackers
 from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.item import SourceImage
@@ -45,8 +47,12 @@ __all__ = [
 ]
 
 
-def predict(settings: PredictSettings) -> int:
+def predict(settings: PredictSettings, trackers: Trackers | None = None) -> int:
     """Run the command: one line per image or video, or one JSON array, on stdout; log on stderr.
+
+    Args:
+        settings: of the run.
+        trackers: give the detections ids (engine/track.py).
 
     Returns:
         The exit code: 0, or 3 if some images could not be read or a video is damaged.
@@ -59,7 +65,7 @@ def predict(settings: PredictSettings) -> int:
     source = open_source(settings.source, read_options(settings))
     detector = open_detector(settings)
     say(detector.description)
-    state, totals = PredictState(settings), Totals()
+    state, totals = PredictState(settings, trackers=trackers), Totals()
     try:
         with closing(_outcomes(detector, source, state)) as outcomes:
             print_outcomes(outcomes, totals, source.total, settings.json)
@@ -154,6 +160,7 @@ def _outcomes(
     settings = state.args
     filters = find_filters(detector, settings)
     saves = (settings.save, settings.save_txt, settings.save_crop, settings.save_frames)
+    saves_tracks = isinstance(settings, TrackSettings) and settings.save_mot
     writer: RunWriter | None = None
     state.call("on_predict_start")
     try:
@@ -162,8 +169,10 @@ def _outcomes(
             state.call("on_predict_batch_start")
             readable = [one for one in batch if one.image is not None]
             state.results = _detect(detector, readable, settings, filters) if readable else []
+            if state.trackers is not None:
+                state.trackers.update(batch, state.results)
             state.call("on_predict_postprocess_end")
-            if any(saves) and readable:
+            if (any(saves) or saves_tracks) and readable:
                 writer = writer or _open_writer(settings)
                 state.save_dir = writer.run_dir
                 for one, results in zip(readable, state.results, strict=True):
@@ -229,6 +238,7 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
         scores=settings.save_conf,
         crops=settings.save_crop,
         frames=settings.save_frames,
+        tracks=isinstance(settings, TrackSettings) and settings.save_mot,
         style=DrawStyle(
             boxes=settings.show_boxes,
             labels=settings.show_labels,

@@ -84,14 +84,16 @@ def _draw(image_bgr: Pixels, marks: Sequence[Mark], style: DrawStyle, every_labe
 
 def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[Mark]:
     marks = []
-    for row, (*corners, score, label) in enumerate(boxes.clipped().numpy().data.tolist()):
+    for row, (*values, score, label) in enumerate(boxes.clipped().numpy().data.tolist()):
+        corners, track = values[:4], [int(one) for one in values[4:]]
         if not np.isfinite(corners).all():
             continue
         x1, y1, x2, y2 = (round(corner) for corner in corners)
         name = printable(" ".join(names.get(int(label), str(int(label))).split()))
-        text = f"{name} {score:.2f}" if style.conf else name
-        colour = class_color(row if style.color_mode == "instance" else int(label))
-        marks.append(Mark((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), text, colour))
+        words = [*(f"id:{one}" for one in track), name, *([f"{score:.2f}"] if style.conf else [])]
+        number = row if style.color_mode == "instance" else int(label)
+        colour = class_color(track[0] if track else number)
+        marks.append(Mark((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), " ".join(words), colour))
     return marks
 
 

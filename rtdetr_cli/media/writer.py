@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from rtdetr_cli.core.file_names import safe_name, same_name
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.media.item import Clip
+from rtdetr_cli.media.mot_writer import MotWriter
 from rtdetr_cli.media.video_writer import VideoWriter
 
 _JPEG_SIDE_LIMIT = 65500
@@ -34,10 +36,14 @@ class RunWriter:
     """Crop of each box, `crops/<class>/<stem>-<row>.jpg`."""
     frames: bool = False
     """Annotated frames of a clip, `<stem>_frames/<number>.jpg`."""
+    tracks: bool = False
+    """Tracks in the format of the MOT challenge, `mot/<stem>.txt`; of images `mot/<folder>.txt`."""
     style: DrawStyle = field(default_factory=DrawStyle)
     """Drawing options of the annotated copies."""
     _stems: set[str] = field(default_factory=set, init=False)
     _clips: dict[Clip, tuple[str, VideoWriter]] = field(default_factory=dict, init=False)
+    _mot_stems: set[str] = field(default_factory=set, init=False)
+    _mots: dict[Hashable, MotWriter] = field(default_factory=dict, init=False)
 
     def write(self, results: Results, clip: Clip | None = None) -> None:
         """Write the selected outputs of one image, or of a frame of a clip.
@@ -56,12 +62,16 @@ class RunWriter:
             results.save_txt(self.run_dir / "labels" / f"{stem}.txt", save_conf=self.scores)
         if self.crops:
             results.save_crop(self.run_dir / "crops", f"{stem}.jpg")
+        if self.tracks:
+            self._write_tracks(results, clip)
 
     def close(self) -> None:
-        """Finish the videos."""
+        """Finish the videos and tracks."""
         while self._clips:
             _, (_, video) = self._clips.popitem()
             video.close()
+        while self._mots:
+            self._mots.popitem()[1].close()
 
     def _write_frame(self, results: Results, clip: Clip) -> str:
         """Write the annotated frame; returns the stem of the clip."""
@@ -79,16 +89,28 @@ class RunWriter:
             self._save_image(results, folder / f"{results.frame}.jpg")
         return stem
 
+    def _write_tracks(self, results: Results, clip: Clip | None) -> None:
+        """Append the boxes of a frame to the file of its clip, or of the folder of its image."""
+        own = Path(results.path)
+        key = own.parent if clip is None else clip
+        if key not in self._mots:
+            while self._mots and not (clip and clip.is_live):
+                self._mots.popitem()[1].close()
+            name = own.parent.name or "images" if clip is None else own.stem
+            stem = self._free_stem(name, self._mot_stems)
+            self._mots[key] = MotWriter(self.run_dir / "mot" / f"{stem}.txt")
+        self._mots[key].write(results)
+
     def _save_image(self, results: Results, path: Path) -> None:
         is_large = max(results.orig_shape) > _JPEG_SIDE_LIMIT
         results.save(path.with_suffix(".png") if is_large else path, **asdict(self.style))
 
-    def _free_stem(self, stem: str) -> str:
+    def _free_stem(self, stem: str, taken: set[str] | None = None) -> str:
         """Make the stem valid on all file systems and unique with `-2`, `-3`..."""
-        stem = safe_name(stem)
+        stem, taken = safe_name(stem), self._stems if taken is None else taken
         free, number = stem, 1
-        while same_name(free) in self._stems:
+        while same_name(free) in taken:
             number += 1
             free = f"{stem}-{number}"
-        self._stems.add(same_name(free))
+        taken.add(same_name(free))
         return free

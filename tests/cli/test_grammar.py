@@ -68,8 +68,6 @@ def test_a_settings_file_may_name_the_mode(
         ("data=b epochs=3", "no mode is given; write for example `rtdetr train data=b epochs=3`"),
         ("train mode=val data=x", "mode=val, but the command is `rtdetr train`; give one mode"),
         ("mode=val mode=train", "mode=val and mode=train; give one mode"),
-        ("track source=x", "track is not a mode: tracking is not supported yet"),
-        ("mode=track source=x", "track is not a mode: tracking is not supported yet"),
         ("tune data=x", "tune is not a mode: there is no search for hyperparameters"),
         ("mode=trian data=x", "trian is not a mode; did you mean train?"),
         ("mode=zzz", "zzz is not a mode; modes are"),

@@ -6,7 +6,6 @@ from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.foreign_keys import (
     FOREIGN_KEYS,
     FOREIGN_MODES,
-    TRACKING,
     NoEffect,
     Refused,
     Renamed,
@@ -54,8 +53,11 @@ KEYS = {
     ),
     "track": ("source tracker persist stream conf iou classes show vid_stride line_width "),
 }
-NEEDED = {"train": {"data": "x"}, "val": {"data": "x"}, "predict": {"source": "x"}}
-ROWS = sorted((mode, key) for mode, key in FOREIGN_KEYS if mode != "track")
+NEEDED = {
+    **{mode: {"data": "x"} for mode in ("train", "val")},
+    **{mode: {"source": "x"} for mode in ("predict", "track")},
+}
+ROWS = sorted(FOREIGN_KEYS)
 
 
 @pytest.fixture(autouse=True)
@@ -137,10 +139,10 @@ def test_ultralytics_default_values_never_end_a_command_of_ours(mode, key):
         settings_from_pairs(MODES[mode], {**NEEDED.get(mode, {}), key: DEFAULTS[key]})
 
 
-def test_all_keys_of_track_say_that_it_is_not_supported_yet():
-    rules = [rule for (mode, _), rule in FOREIGN_KEYS.items() if mode == "track"]
-    assert len(rules) > len(KEYS["track"].split())
-    assert set(rules) == {Refused(TRACKING)}
+def test_track_has_the_keys_of_predict():
+    own = {"conf", "tracker", "persist", "mode"}
+    keys = {key for mode, key in FOREIGN_KEYS if mode == "predict"} - own
+    assert all(FOREIGN_KEYS["track", key] == FOREIGN_KEYS["predict", key] for key in keys)
 
 
 def test_a_key_of_another_mode_names_that_mode():

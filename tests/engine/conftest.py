@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.core.image import Pixels
+from rtdetr_cli.core.results import Boxes
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
@@ -66,3 +70,34 @@ def write_architecture(config: ModelConfig, path: Path) -> Path:
         values.pop(derived)
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+class NearestTracker:
+    """Stands in for the library: matches a box with the nearest track within 20 pixels."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+        self.times: list[float] = []
+        self._centres: dict[int, tuple[float, float]] = {}
+
+    def update(self, boxes: Boxes, image_bgr: Pixels, time_s: float) -> NDArray[np.int64]:
+        assert image_bgr.ndim == 3
+        self.times.append(time_s)
+        ids = np.zeros(len(boxes), np.int64)
+        for row, (x, y, *_) in enumerate(boxes.numpy().xywh.tolist()):
+            near = [one for one, (a, b) in self._centres.items() if abs(a - x) + abs(b - y) < 20]
+            ids[row] = near[0] if near else len(self._centres) + 1
+            self._centres[int(ids[row])] = (x, y)
+        return ids
+
+
+@pytest.fixture
+def opened_trackers() -> tuple[Callable[[float], NearestTracker], list[NearestTracker]]:
+    """Opens stand-ins for the library's trackers, and the list of those opened."""
+    opened: list[NearestTracker] = []
+
+    def open_one(fps: float) -> NearestTracker:
+        opened.append(NearestTracker(fps))
+        return opened[-1]
+
+    return open_one, opened

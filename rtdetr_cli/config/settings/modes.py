@@ -16,6 +16,7 @@ from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.shared import Settings
+from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
@@ -64,6 +65,7 @@ MODES: dict[str, type[Settings]] = {
         TrainSettings,
         ValSettings,
         PredictSettings,
+        TrackSettings,
         ExportSettings,
         BenchmarkSettings,
         CompareSettings,

@@ -1,1 +1,1 @@
-"""What only prediction needs: the output of a run on the terminal."""
+"""What only prediction needs: tracking, the calls of Python, the output on the terminal."""

@@ -146,15 +146,23 @@ def _clip_printed(
 
 
 class _Tally:
-    """Counts of a clip: frames, and boxes of each class."""
+    """Counts of a clip: frames, and boxes of each class; tracks instead of boxes if it has any.
+
+    A track counts with the class of its first box. New ids are greater than all before, so that
+    no set of ids is kept.
+    """
 
     def __init__(self) -> None:
-        self.frames, self.boxes = 0, Counter[int]()
+        self.frames, self.boxes, self._last_id = 0, Counter[int](), 0
 
     def add(self, results: Results) -> None:
         self.frames, self.names = self.frames + 1, results.names
         self.size_hw = results.orig_shape
-        self.boxes.update(int(label) for label in results.boxes.cls.tolist())
+        boxes = results.boxes
+        if boxes.id is not None:
+            boxes = boxes[boxes.id > self._last_id]
+            self._last_id = max([self._last_id, *map(int, boxes.data[:, 4])])
+        self.boxes.update(int(label) for label in boxes.cls.tolist())
 
     def __str__(self) -> str:
         height, width = self.size_hw

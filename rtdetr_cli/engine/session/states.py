@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -64,6 +64,16 @@ class ValState:
         return metrics
 
 
+class FrameTrackers(Protocol):
+    """The trackers of a run (engine/predicting/tracking.py)."""
+
+    def update(self, items: Sequence[SourceImage], results: Sequence[Any]) -> None:
+        """Add ids to the Results of the readable items."""
+
+    def reset(self) -> None:
+        """Forget all tracks."""
+
+
 @dataclass
 class PredictState:
     """The argument of a prediction callback.
@@ -76,6 +86,7 @@ class PredictState:
             change or replace them; one item per image is returned to the caller.
         seen: number of images so far.
         save_dir: the run folder, once something has been written.
+        trackers: those of `track`; its `reset()` forgets all tracks.
     """
 
     args: PredictSettings
@@ -84,6 +95,7 @@ class PredictState:
     results: Sequence[Any] = ()
     seen: int = 0
     save_dir: Path | None = None
+    trackers: FrameTrackers | None = field(default=None, repr=False)
 
     @property
     def batch(self) -> tuple[list[str], list[Pixels], list[str]]:

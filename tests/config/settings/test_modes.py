@@ -226,6 +226,7 @@ def test_every_mode_is_listed() -> None:
         "train",
         "val",
         "predict",
+        "track",
         "export",
         "benchmark",
         "compare",

@@ -263,6 +263,7 @@ _TRACK: dict[str, Rule] = {
     "tracker": Same(
         "the default is bytetrack; bytetrack.yaml, ocsort.yaml, botsort.yaml or a file of its own"
     ),
+    "nms": Same("the default is 0.7, for the detections below the usual conf"),
     "persist": NoEffect("each source has its tracker; in Python it is an argument of track"),
 }
 """What `track` has besides the keys of `predict`."""

@@ -8,8 +8,9 @@ Needs, in an environment of its own: pip install trackers trackeval
 Twelve squares of 20 to 46 pixels move through 640 x 360 pixels for 200 frames at 25 per second,
 bounce off the border, cross, and pass behind a bar of 70 pixels. They are in the ground truth while
 a quarter of them can be seen. Detections are these boxes with 1.5 pixels of noise, of which 5 % are
-missing; their score is 0.9 times the visible share, less up to 0.1; and a false box with a score of
-0.1 to 0.4 in 30 % of the frames. `dropped` leaves 35 % of the frames out, in gaps of up to six.
+missing; their score is 0.9 times the visible share, less up to 0.1; a second box with a score of
+0.1 to 0.3 for a third of them, as the queries of RT-DETR give; and a false box with a score of 0.1
+to 0.4 in 30 % of the frames. `dropped` leaves 35 % of the frames out, in gaps of up to six.
 `pan` shifts everything by up to 12 pixels a frame, as a moving camera does. TrackEval (MIT)
 scores the text that save_mot=true writes.
 
@@ -33,6 +34,7 @@ import supervision as sv
 import torch
 import trackers
 from numpy.typing import NDArray
+from torchvision.ops import nms
 from trackeval.datasets._base_dataset import _BaseDataset
 from trackeval.metrics import CLEAR, HOTA, Identity
 
@@ -107,6 +109,10 @@ def _detect(corners: Rows, visible: Rows, rng: np.random.Generator) -> Rows:
     scores = 0.9 * visible - rng.uniform(0, 0.1, OBJECTS)
     rows = np.column_stack([noisy, scores])
     rows = rows[(visible > 0.25) & (rng.random(OBJECTS) > 0.05)]
+    second = rows[rng.random(len(rows)) < 1 / 3]
+    second = second + rng.normal(0, 1.5, second.shape)
+    second[:, 4] = rng.uniform(0.1, 0.3, len(second))
+    rows = np.vstack([rows, second])
     if rng.random() < 0.3:
         corner = rng.uniform(0, SIZE_WH - 40)
         rows = np.vstack([rows, [*corner, *(corner + 30), rng.uniform(0.1, 0.4)]])
@@ -138,11 +144,17 @@ def ours(frames: list[Frame], settings: TrackSettings, file: Path) -> None:
 
 
 def direct(frames: list[Frame], settings: TrackSettings, file: Path, timed: bool = True) -> None:
-    """The same with the library alone; without times a gap is one step, as in a loop of its own."""
+    """The same with the library alone, and torchvision's NMS.
+
+    Without `timed` a gap is one step, as in a loop that passes no times.
+    """
     tracker = KINDS[settings.tracker](frame_rate=FPS, **library_options(settings))
     lines = []
     for one in frames:
         rows = one.found[one.found[:, 4] > 0.1].astype(np.float32)
+        if settings.nms is not None:
+            boxes = torch.tensor(rows)
+            rows = rows[nms(boxes[:, :4], boxes[:, 4], settings.nms).numpy()].reshape(-1, 5)
         found = sv.Detections(rows[:, :4], confidence=rows[:, 4], class_id=np.zeros(len(rows), int))
         image = one.image[..., ::-1] if settings.tracker == "botsort" else None
         time_s = (one.number - 1) / FPS if timed else None
@@ -215,12 +227,19 @@ def _one(frames: list[Frame], tracker: str, sums: dict[str, list[dict[str, float
         k: v for k, v in LIBRARY.items() if tracker != "ocsort" or "new" not in k
     }
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, f"{number}.txt") for number in range(4)]
+        files = [Path(folder, f"{number}.txt") for number in range(5)]
         ours(frames, settings, files[0])
         direct(frames, settings, files[1])
         direct(frames, settings, files[2], timed=False)
         direct(frames, TrackSettings(source="-", tracker=tracker, **keys), files[3])
-        labels = ("rtdetr", "library", "library, no times", "library, its thresholds")
+        direct(frames, TrackSettings(source="-", tracker=tracker, nms=None), files[4])
+        labels = (
+            "rtdetr",
+            "library",
+            "library, no times",
+            "library, its scores",
+            "library, no NMS",
+        )
         for label, file in zip(labels, files, strict=True):
             sums[label].append(score(frames, file))
         return _are_equal(read(files[0]), read(files[1]))
@@ -257,18 +276,16 @@ def _command(*words: str) -> str:
 
 
 def _library_on(rows: list[dict[str, Any]], tracker: str) -> Tracks:
-    """Tracks of the library; of boxes under several classes the best one."""
+    """Tracks of the library, on one box per object: torchvision's NMS of all classes at 0.7."""
     keys: dict[str, Any] = {"gmc_method": "none"} if tracker == "botsort" else {}
     options = library_options(TrackSettings(source="-", tracker=tracker, **keys))
     fps = (len(rows) - 1) / (rows[-1]["time_s"] - rows[0]["time_s"])
     alone, found = KINDS[tracker](frame_rate=fps, **options), {}
     for row in rows:
-        boxes: dict[tuple[float, ...], float] = {}
-        for one in row["detections"]:
-            boxes.setdefault(tuple(one["box"].values()), one["confidence"])
-        detections = sv.Detections(
-            np.array([*boxes], np.float32).reshape(-1, 4), confidence=np.array([*boxes.values()])
-        )
+        boxes = torch.tensor([[*one["box"].values()] for one in row["detections"]]).reshape(-1, 4)
+        scores = torch.tensor([one["confidence"] for one in row["detections"]])
+        kept = nms(boxes, scores, 0.7)
+        detections = sv.Detections(boxes[kept].numpy(), confidence=scores[kept].numpy())
         tracked = alone.update(detections, timestamp=row["time_s"])
         tracks = [
             (int(track) + 1, [float(value) for value in (x1, y1, x2 - x1, y2 - y1)])

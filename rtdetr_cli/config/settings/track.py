@@ -50,6 +50,9 @@ class TrackSettings(PredictSettings):
     )
     """How botsort estimates the motion of the camera: sparseOptFlow, orb, sift, ecc or none."""
 
+    nms: Fraction | None = 0.7
+    """Track only the best of boxes with a higher IoU, whatever their classes; None: all."""
+
     save_mot: bool = False
     """Write the tracks of each video as text in the format of the MOT challenge."""
 

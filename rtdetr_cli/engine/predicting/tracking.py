@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.results import Boxes, Results
+from rtdetr_cli.core.results import Array, Boxes, Results
 from rtdetr_cli.media.item import SourceImage
 
 IMAGES_FPS = 30.0
 """Frames per second of images that have no time; also the unit of the tracks' life time."""
+_SAME_BOX = 0.999
+"""IoU of boxes that are equal but for rounding."""
 
 
 class Tracker(Protocol):
@@ -43,13 +44,21 @@ class Tracker(Protocol):
 class Trackers:
     """The trackers of a run; finished videos are forgotten."""
 
-    def __init__(self, open_tracker: Callable[[float], Tracker], persist: bool = False) -> None:
+    def __init__(
+        self,
+        open_tracker: Callable[[float], Tracker],
+        persist: bool = False,
+        nms: float | None = None,
+    ) -> None:
         """Prepare trackers.
 
         Args:
             open_tracker: makes one from the frames per second of its sequence.
             persist: files continue the same tracks, as do streams of the same address.
+            nms: boxes with a higher IoU with a better one, of any class, are left out; equal boxes
+                always are.
         """
+        self._most_iou = 1.0 if nms is None else nms
         self._open, self.persist = open_tracker, persist
         self._sequences: dict[Hashable, _Sequence] = {}
 
@@ -78,7 +87,7 @@ class Trackers:
             if not is_live:  # files are read one after the other
                 self._sequences.clear()
             fps = IMAGES_FPS if item.clip is None else item.clip.fps
-            self._sequences[key] = _Sequence(self._open(fps), fps)
+            self._sequences[key] = _Sequence(self._open(fps), fps, self._most_iou)
         return self._sequences[key]
 
     def _key(self, item: SourceImage) -> tuple[Hashable, bool]:
@@ -93,8 +102,8 @@ class Trackers:
 class _Sequence:
     """A tracker and its clock, which only goes forward."""
 
-    def __init__(self, tracker: Tracker, fps: float) -> None:
-        self._tracker, self._step_s = tracker, 1 / fps
+    def __init__(self, tracker: Tracker, fps: float, most_iou: float) -> None:
+        self._tracker, self._step_s, self._most_iou = tracker, 1 / fps, most_iou
         self._frame, self._last_s, self._shift_s = 0, 0.0, 0.0
 
     def skip(self, item: SourceImage) -> None:
@@ -106,7 +115,7 @@ class _Sequence:
     def update(self, item: SourceImage, results: Results) -> None:
         """Add the ids, and to a still image its number in the sequence."""
         self._frame += 1
-        boxes = _one_class(results.boxes)
+        boxes = _distinct(results.boxes, self._most_iou)
         ids = self._tracker.update(boxes, results.orig_img, self._advance(item.time_s))
         results.update(_with_ids(boxes, ids))
         if item.clip is None:
@@ -125,14 +134,31 @@ class _Sequence:
         return self._last_s
 
 
-def _one_class(boxes: Boxes) -> Boxes:
-    """Each box once, under its best class: a query has a score for each, and is one object."""
-    _, first = np.unique(np.asarray(boxes.numpy().xyxy), axis=0, return_index=True)
-    return boxes[np.sort(first)]
+def _distinct(boxes: Boxes, most_iou: float) -> Boxes:
+    """Each object once, under its best class and by its best query.
+
+    Trackers expect one box per object. Below the usual threshold RT-DETR has several: other
+    classes of the same query, with the same box, and other queries.
+    """
+    xyxy = np.asarray(boxes.numpy().xyxy)
+    kept: list[int] = []
+    for row, box in enumerate(xyxy):  # highest score first
+        if not kept or _iou(box, xyxy[kept]).max() <= min(most_iou, _SAME_BOX):
+            kept.append(row)
+    return boxes[kept]
 
 
-def _with_ids(boxes: Boxes, ids: NDArray[np.int64]) -> torch.Tensor:
+def _iou(box: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """(N,) IoU of a box (4,) with others (N, 4), all x1, y1, x2, y2."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    common = (high - low).clip(0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    return common / np.maximum(areas - common, 1e-9)
+
+
+def _with_ids(boxes: Boxes, ids: NDArray[np.int64]) -> Array:
     """(K, 7) rows x1, y1, x2, y2, id, score, class of the boxes with an id, in their order."""
-    data = torch.as_tensor(boxes.data)
-    column = torch.as_tensor(ids, dtype=data.dtype, device=data.device)[:, None]
-    return torch.cat([data[:, :4], column, data[:, 4:]], dim=1)[column[:, 0] > 0]
+    data = boxes.numpy().data
+    rows = np.concatenate([data[:, :4], ids[:, None], data[:, 4:]], axis=1)[ids > 0]
+    rows = rows.astype(data.dtype)
+    return rows if isinstance(boxes.data, np.ndarray) else boxes.data.new_tensor(rows)

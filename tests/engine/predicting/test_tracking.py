@@ -63,6 +63,15 @@ def test_a_box_under_two_classes_is_one_object(opened_trackers):
     assert results.boxes.conf.tolist() == pytest.approx([0.9, 0.5])
 
 
+def test_of_boxes_that_overlap_more_than_nms_the_best_is_tracked(opened_trackers):
+    # 10 x 10 boxes shifted by 1 overlap by 90 / 110 = 0.82, by 3 70 / 130 = 0.54
+    rows = [(0, 0, 0.9), (1, 0, 0.8), (3, 0, 0.7)]
+    for nms, scores in ((0.7, [0.9, 0.7]), (0.5, [0.9]), (None, [0.9, 0.8, 0.7])):
+        item, results = frame("a.jpg", rows)
+        Trackers(opened_trackers[0], nms=nms).update([item], [results])
+        assert results.boxes.conf.tolist() == pytest.approx(scores)
+
+
 def test_a_frame_without_boxes_has_no_ids_and_does_not_end_tracks(opened_trackers):
     frames = [frame("a.jpg", boxes) for boxes in ([(0, 0, 0.9)], [], [(3, 0, 0.9)])]
     assert run(Trackers(opened_trackers[0]), *frames) == [[1], [], [1]]

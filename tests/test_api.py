@@ -1,5 +1,6 @@
 """The Python class RTDETR: the interface of Ultralytics without its sticky state."""
 
+import pickle
 import traceback
 from itertools import pairwise
 from operator import attrgetter
@@ -24,6 +25,7 @@ from rtdetr_cli.core.errors import (
 )
 from rtdetr_cli.core.structures import ModelOutput
 from rtdetr_cli.engine import val
+from rtdetr_cli.engine.predicting.tracking import Trackers
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -69,6 +71,27 @@ def test_stream_returns_a_generator_but_opens_the_source_at_once(model):
     assert len(list(results)) == 2
     with pytest.raises(RTDETRError, match="no such file"):
         model.predict("nope.jpg", stream=True)
+
+
+def test_tracks_continue_from_call_to_call_with_persist(weights, monkeypatch):
+    class Counting:
+        count = 0
+
+        def update(self, boxes, image_bgr, time_s):
+            self.count += 1
+            return np.full(len(boxes), self.count)
+
+    monkeypatch.setattr(
+        "rtdetr_cli.engine.predicting.calls.open_trackers",
+        lambda settings, persist=False: Trackers(lambda fps: Counting(), persist),
+    )
+    model = RTDETR(weights, device="cpu")
+    ids = [model.track(IMAGE, persist=True, conf=0)[0].boxes.id.unique() for _ in range(2)]
+    assert ids == [1, 2]
+    assert model.predictor.args.mode == "track"
+    results = model.track([IMAGE, IMAGE], stream=True, conf=0)
+    assert [(one.frame, int(one.boxes.id[0])) for one in results] == [(1, 1), (2, 2)]
+    assert pickle.loads(pickle.dumps(model)).track(IMAGE, persist=True, conf=0)[0].frame == 1
 
 
 def test_the_network_is_accessible_and_runs_in_float64(weights):

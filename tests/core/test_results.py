@@ -42,6 +42,30 @@ def test_boxes_are_given_in_every_format():
     assert boxes.is_track is False
 
 
+def test_boxes_of_tracks_have_ids_before_the_score():
+    rows = torch.cat([ROWS[:, :4], torch.tensor([[7.0], [3.0]]), ROWS[:, 4:]], dim=1)
+    boxes = Boxes(rows, (100, 200))
+    assert boxes.is_track
+    assert boxes.id.tolist() == [7, 3]
+    plain = Boxes(ROWS, (100, 200))
+    for name in ("xyxy", "conf", "cls", "xywhn"):
+        assert torch.equal(getattr(boxes, name), getattr(plain, name))
+    assert boxes[1].id.tolist() == boxes.clipped().numpy()[1].id.tolist() == [3]
+    assert boxes[:0].id.shape == (0,)
+
+
+def test_ids_are_in_rows_csv_and_labels(tmp_path):
+    results = make_results()
+    results.update(torch.tensor([[10.0, 20, 50, 40, 7, 0.9, 1]]))
+    assert results.summary()[0]["track_id"] == 7
+    assert results.to_csv().splitlines()[0].endswith(",x1,y1,x2,y2,track_id")
+    results.save_txt(tmp_path / "a.txt")
+    results.save_txt(tmp_path / "b.txt", save_conf=True)
+    assert (tmp_path / "a.txt").read_text() == "1 0.15 0.3 0.2 0.2 7\n"
+    assert (tmp_path / "b.txt").read_text() == "1 0.15 0.3 0.2 0.2 0.9 7\n"
+    assert "track_id" not in make_results().summary()[0]
+
+
 def test_boxes_are_walked_over_and_chosen_like_arrays():
     boxes = Boxes(ROWS, (100, 200))
     assert len(boxes) == 2

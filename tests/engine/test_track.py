@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from rtdetr_cli.cli.main import run as run_command
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.core.structures import Detections
@@ -76,6 +77,17 @@ def test_a_clip_counts_tracks_and_writes_ids_in_all_files(run, clip, tmp_path, c
     lines = (root / "mot" / "road.txt").read_text().splitlines()
     assert len(lines) == 8  # the score 0.05 is below conf
     assert lines[2] == "2,1,5.00,10.00,10.00,10.00,0.9000,-1,-1,-1"
+
+
+def test_the_command_runs_with_the_library(checkpoint, clip, tmp_path, capsys):
+    pytest.importorskip("trackers", reason="pip install 'rtdetr-cli[track]'")
+    keys = ["conf=0", "imgsz=64", "device=cpu", "tracker=bytetrack.yaml", "track_high_thresh=0"]
+    command = ["track", f"model={checkpoint}", f"source={clip}", f"project={tmp_path}", *keys]
+    assert run_command([*command, "save_mot"]) == 0
+    assert "road.avi: 4 frames 100x80, " in capsys.readouterr().out
+    text = (tmp_path / "track" / "mot" / "road.txt").read_text()
+    frames = {line.split(",")[0] for line in text.splitlines()}
+    assert frames == {"2", "3", "4"}  # an object gets its id in its second frame
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -6,7 +6,7 @@ import torch
 
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.results import Boxes, DrawStyle
-from rtdetr_cli.media.draw import _place, class_color, draw_boxes
+from rtdetr_cli.media.draw import _marks, _place, class_color, draw_boxes
 
 NAMES = {0: "person", 1: "рюкзак"}
 
@@ -28,6 +28,15 @@ def test_a_frame_covers_the_first_and_the_last_pixel_of_its_box():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 39, 10, 49)
     assert len(rows) == 2 * 40 + 2 * 18  # nothing but the frame
     assert (before == 40).all()
+
+
+def test_tracks_have_their_id_in_the_label_and_its_color():
+    rows = torch.tensor([[0, 0, 9, 9, 3, 0.87, 0], [20, 20, 40, 40, 12, 0.5, 0]])
+    marks = _marks(Boxes(rows, (60, 80)), NAMES, DrawStyle())
+    assert [mark.text for mark in marks] == ["id:3 person 0.87", "id:12 person 0.50"]
+    assert [mark.colour for mark in marks] == [class_color(3), class_color(12)]
+    (mark, _) = _marks(Boxes(rows, (60, 80)), NAMES, DrawStyle(conf=False))
+    assert mark.text == "id:3 person"
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 6])

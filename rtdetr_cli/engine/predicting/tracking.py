@@ -138,11 +138,14 @@ def _distinct(boxes: Boxes, most_iou: float) -> Boxes:
     """Each object once, under its best class and by its best query.
 
     Trackers expect one box per object. Below the usual threshold RT-DETR has several: other
-    classes of the same query, with the same box, and other queries.
+    classes of the same query, with the same box, and other queries. Boxes without an area, which
+    have no aspect ratio to predict, are left out too.
     """
     xyxy = np.asarray(boxes.numpy().xyxy)
     kept: list[int] = []
     for row, box in enumerate(xyxy):  # highest score first
+        if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
+            continue
         if not kept or _iou(box, xyxy[kept]).max() <= min(most_iou, _SAME_BOX):
             kept.append(row)
     return boxes[kept]

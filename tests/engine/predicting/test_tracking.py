@@ -72,6 +72,13 @@ def test_of_boxes_that_overlap_more_than_nms_the_best_is_tracked(opened_trackers
         assert results.boxes.conf.tolist() == pytest.approx(scores)
 
 
+def test_boxes_without_an_area_and_infinite_ones_are_left_out(opened_trackers):
+    rows = torch.tensor([[5, 5, 5, 9], [0, 0, 4, 4], [0, 0, float("nan"), 4], [0, 0, 9, torch.inf]])
+    results = Results(IMAGE, "a.jpg", {0: "car"}, torch.cat([rows, torch.ones(4, 2)], dim=1))
+    Trackers(opened_trackers[0]).update([SourceImage("a.jpg", IMAGE)], [results])
+    assert results.boxes.xyxy.tolist() == [[0, 0, 4, 4]]
+
+
 def test_a_frame_without_boxes_has_no_ids_and_does_not_end_tracks(opened_trackers):
     frames = [frame("a.jpg", boxes) for boxes in ([(0, 0, 0.9)], [], [(3, 0, 0.9)])]
     assert run(Trackers(opened_trackers[0]), *frames) == [[1], [], [1]]

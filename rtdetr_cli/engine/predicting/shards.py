@@ -100,7 +100,8 @@ def write_results(settings: PredictSettings, open_: Callable[[PredictSettings], 
     numbers = range(share, len(folder), shares)
     _refuse_unasked(folder, numbers, settings)
     totals = Totals()
-    waiting = [number for number in numbers if not _is_done(folder, number, totals)]
+    sums = _listed_sums(folder)
+    waiting = [number for number in numbers if not _is_done(folder, number, sums, totals)]
     if len(waiting) < len(numbers):
         say(f"{counted(len(numbers) - len(waiting), 'file')} of {len(numbers)} are done already")
     if waiting:
@@ -226,7 +227,7 @@ def _refuse_unasked(folder: Folder, numbers: range, settings: PredictSettings) -
         )
 
 
-def _is_done(folder: Folder, number: int, totals: Totals) -> bool:
+def _is_done(folder: Folder, number: int, sums: dict[str, str], totals: Totals) -> bool:
     """Whether a part is there; a damaged one is named and will be written again."""
     if not folder.part(number).exists():
         return False
@@ -234,6 +235,10 @@ def _is_done(folder: Folder, number: int, totals: Totals) -> bool:
         entry = _entry(folder, number)
     except DataError as error:
         warn(f"{error}; it is written again")
+        return False
+    if sums.get(entry["file"], entry["sha256"]) != entry["sha256"]:
+        part = folder.part(number)
+        warn(f"{part}: its checksum is not that of manifest.json; it is written again")
         return False
     totals.read += entry["rows"] - entry["errors"]
     totals.errors += entry["errors"]
@@ -253,6 +258,15 @@ def _entry(folder: Folder, number: int) -> dict[str, Any]:
         raise DataError(f"{part} is damaged (its rows are not those of its {len(wanted)} files)")
     entry = {"file": part.name, "files": len(wanted), "rows": found.rows, "errors": found.errors}
     return {**entry, "bytes": part.stat().st_size, "sha256": sha256(part)}
+
+
+def _listed_sums(folder: Folder) -> dict[str, str]:
+    """Checksum of each part in the manifest of an earlier run; empty without one."""
+    try:
+        listed = json.loads((folder.path / "manifest.json").read_bytes())["parts"]
+        return {str(entry["file"]): str(entry["sha256"]) for entry in listed}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _utf8(path: str | Path) -> str:

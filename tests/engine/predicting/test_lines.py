@@ -102,3 +102,16 @@ def test_an_error_that_is_everything_is_left_to_the_caller(capsys):
     print_outcomes(iter([failed("a.jpg", "a.jpg: bad")]), totals, 1, as_json=False)
     assert capsys.readouterr() == ("", "")
     assert totals.first_error == "a.jpg: bad"
+
+
+def test_json_lines_print_an_object_per_line(capsys):
+    from rtdetr_cli.engine.predicting.lines import Totals, print_outcomes
+
+    bad = SourceImage("b\n.jpg", None, "bad")
+    good = SourceImage("a.jpg", np.zeros((4, 6, 3), np.uint8))
+    results = Results(good.image, "a.jpg", {0: "car"}, np.array([[1, 2, 3, 4, 0.5, 0]]))
+    print_outcomes([(good, results), (bad, bad)], Totals(), 2, "lines")
+    first, second = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["detections"][0]["name"] == "car"
+    assert json.loads(second) == {"path": "b\n.jpg", "error": "bad"}
+    assert " " not in first

@@ -27,8 +27,10 @@ from rtdetr_cli.media.source import Entry, Source
 
 Columns: TypeAlias = "dict[str, NDArray[Any]]"
 
-_OF_FILES = ("source", "save", "show_", "line_width", "project", "name", "exist_ok", "json", "out")
-_OF_FILES += ("rows", "part_size", "shard", "resume", "vid_stride", "stream_buffer")
+_OF_FILES = (
+    *("source", "save", "show_", "line_width", "project", "name", "exist_ok", "json", "out"),
+    *("rows", "part_size", "shard", "resume", "vid_stride", "stream_buffer"),
+)
 """Beginnings of the keys of `rtdetr predict` without effect on a batch."""
 
 
@@ -40,7 +42,16 @@ class BatchPredictor:
         >>> predict(["a.jpg", "b.jpg"])["confidence"]
 
     One model is kept per process, whatever the number of copies.
+
+    Attributes:
+        spark_schema: the columns of a result for Spark's `mapInPandas`.
     """
+
+    spark_schema = (
+        "path string, width int, height int, error string, name array<string>, class array<int>, "
+        "confidence array<double>, x1 array<double>, y1 array<double>, x2 array<double>, "
+        "y2 array<double>"
+    )
 
     def __init__(self, model: str = "rtdetr-l.pt", **keys: object) -> None:
         """Check the keys; nothing is opened.
@@ -112,7 +123,7 @@ def _images(batch: Any) -> Iterator[tuple[Any, str]]:  # noqa: ANN401  (tables o
     if not isinstance(batch, Mapping) and not hasattr(batch, "columns"):
         values = list(batch)
         for number, value in enumerate(values):
-            yield value, value if isinstance(value, str) else f"image{number}.jpg"
+            yield value, str(value) if isinstance(value, (str, Path)) else f"image{number}.jpg"
         return
     column = next((key for key in ("bytes", "path") if key in batch), None)
     if column is None:

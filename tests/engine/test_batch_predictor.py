@@ -154,7 +154,9 @@ def test_it_is_a_public_name():
         RTDETR("rtdetr-n.yaml").predict("a.jpg", out="results")
 
 
+# Ray and Spark are no dependencies; they warn about themselves.
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_ray_data_gets_the_same_rows(predict, paths):
     ray = pytest.importorskip("ray")
     pytest.importorskip("pandas")
@@ -165,3 +167,30 @@ def test_ray_data_gets_the_same_rows(predict, paths):
     finally:
         ray.shutdown()
     same(found.sort_values("path"), predict(paths))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_spark_gets_the_same_rows(predict, paths, monkeypatch):
+    spark_sql = pytest.importorskip("pyspark.sql")
+    pandas = pytest.importorskip("pandas")
+    from pyspark.ml.functions import predict_batch_udf
+
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    builder = spark_sql.SparkSession.builder.master("local[1]")
+    spark = builder.config("spark.ui.enabled", "false").getOrCreate()
+    expected, keys = predict(paths), dict(KEYS, model=predict.settings.model)
+    try:
+        table = spark.createDataFrame([(path,) for path in paths], "path string")
+        found = table.mapInPandas(
+            lambda batches: (pandas.DataFrame(predict(batch)) for batch in batches),
+            predict.spark_schema,
+        ).toPandas()
+        same(found.sort_values("path"), expected)
+        as_json = predict_batch_udf(
+            lambda: BatchPredictor(**keys).json_rows, return_type="string", batch_size=2
+        )
+        texts = [one[0] for one in table.select(as_json("path")).collect()]
+        assert sorted(texts) == sorted(predict.json_rows(paths))
+    finally:
+        spark.stop()

@@ -80,18 +80,22 @@ def _start(settings: PredictSettings, devices: list[str]) -> int:
     share, shares = own_share(settings)
     cores = max(1, available_cores() // len(devices))
     environment = {"OMP_NUM_THREADS": str(cores), **os.environ}
-    running = []
+    running: list[subprocess.Popen[bytes]] = []
+    logs: list[threading.Thread] = []
     try:
         for place, device in enumerate(devices):
             shard = f"{share + shares * place}/{shares * len(devices)}"
             command = [sys.executable, "-m", "rtdetr_cli", "predict"]
             command += arguments(replace(settings, device=device, shard=shard))
             process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-            threading.Thread(target=_forward, args=(process.stderr, device), daemon=True).start()
             running.append(process)
+            logs.append(threading.Thread(target=_forward, args=(process.stderr, device)))
+            logs[-1].start()
         codes = [process.wait() for process in running]
     finally:
         _end(running)
+        for log in logs:
+            log.join()
     return _exit_code(codes, devices)
 
 
@@ -112,8 +116,9 @@ def _text(value: object) -> str:
 
 def _forward(stream: IO[bytes], device: str) -> None:
     """Print the log output of a process, line by line, after the name of its device."""
-    for line in stream:
-        say(f"{device}: {line.decode('utf-8', 'replace').rstrip()}")
+    with stream:
+        for line in stream:
+            say(f"{device}: {line.decode('utf-8', 'replace').rstrip()}")
 
 
 def _end(running: list[subprocess.Popen[bytes]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
@@ -90,14 +91,12 @@ def pyarrow() -> ModuleType:
         BackendError: it is not installed.
     """
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import_module("pyarrow.parquet")
+        return import_module("pyarrow")
     except ImportError:
         raise BackendError(
             "Parquet files need pyarrow: pip install 'rtdetr-cli[parquet]', or use rows=jsonl"
         ) from None
-    module: ModuleType = pyarrow
-    return module
 
 
 def _json_heads(path: Path) -> Iterator[tuple[str, bool]]:
@@ -105,10 +104,9 @@ def _json_heads(path: Path) -> Iterator[tuple[str, bool]]:
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             values = json.loads(line) if line.endswith(b"\n") else None
-            name = values.get("path") if isinstance(values, dict) else None
-            if name is None:
+            if not isinstance(values, dict) or "path" not in values:
                 raise ValueError(f"line {number} is no row")
-            yield str(name), "error" in values
+            yield str(values["path"]), "error" in values
 
 
 def _parquet_heads(path: Path) -> Iterator[tuple[str, bool]]:

@@ -1,7 +1,7 @@
 """One process per device: shares, devices, exit codes."""
 
+import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,9 @@ def started(monkeypatch, tmp_path):
     commands, codes = [], []
 
     class Process:
-        stderr = ()
-
         def __init__(self, command, **_):
             commands.append(command[4:])
+            self.stderr = io.BytesIO(b"a line\n")
             self.code = codes.pop(0) if codes else 0
 
         def wait(self, timeout=None):
@@ -125,4 +124,3 @@ def test_two_processes_write_what_one_does(squares, checkpoint, tmp_path, monkey
     assert len(json.loads(one["manifest.json"])["parts"]) == 5
     assert all(json.loads(line)["detections"] for line in one["part-000000.jsonl"].splitlines())
     assert "cpu: tiny, PyTorch" in capfd.readouterr().err
-    assert sys.executable

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from rtdetr_cli.backends.notes import check_size, names_by_index
+from rtdetr_cli.backends.ranking import best_first, in_pixels, rank_scores, sigmoid
 from rtdetr_cli.core.bounded_text import parse_literal
-from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
+from rtdetr_cli.core.detections import Detections, Selection
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.core.structures import Detections, ModelOutput, Selection
-from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
@@ -49,7 +49,8 @@ class Value:
     shape: list[int | str | None]
 
 
-Decode = Callable[[list[Tensor], list[tuple[int, int]], Selection, int], list[Detections]]
+Array: TypeAlias = "NDArray[Any]"
+Decode = Callable[[Sequence[Array], list[tuple[int, int]], Selection, int], list[Detections]]
 """From outputs of the graph, (height, width) of the images, selection and max_det to detections.
 
 Graphs that have ranked the pairs themselves return all their rows.
@@ -86,7 +87,7 @@ class Contract:
     decode: Decode
     takes_bytes: bool = False
 
-    def expected_shapes(self, outputs: Sequence[Tensor], batch: int) -> list[tuple[int, ...]]:
+    def expected_shapes(self, outputs: Sequence[Array], batch: int) -> list[tuple[int, ...]]:
         """Consistent shapes of all outputs, given the number of rows in the first."""
         _, count, columns, *_ = (*outputs[0].shape, 1, 1, 1)
         rows = (batch, count)
@@ -96,11 +97,12 @@ class Contract:
             return [(*rows, max(columns, 5))]  # a box and one score
         return [(*rows, self.num_classes or max(columns, 1)), (*rows, 4)]
 
-    def to_input(self, images: Tensor) -> Tensor:
+    def to_input(self, images: Array) -> Array:
         """Convert (B, 3, H, W) float32 in 0..1 to the input of the graph."""
         if not self.takes_bytes:
             return images
-        return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        levels = (images * 255).round().astype(np.uint8)
+        return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))
 
 
 def recognise(
@@ -329,7 +331,7 @@ def _noted_size(texts: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _decode_official(
-    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], *_: object
+    outputs: Sequence[Array], sizes_hw: list[tuple[int, int]], *_: object
 ) -> list[Detections]:
     """Labels (B, R), boxes (B, R, 4) xyxy in pixels and scores (B, R), best first."""
     labels, boxes, scores = outputs
@@ -337,15 +339,15 @@ def _decode_official(
 
 
 def _decode_logits(
-    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], selection: Selection, max_det: int
+    outputs: Sequence[Array], sizes_hw: list[tuple[int, int]], selection: Selection, max_det: int
 ) -> list[Detections]:
     """Logits (B, Q, K) and boxes (B, Q, 4) cxcywh in 0..1."""
     logits, boxes = (output[: len(sizes_hw)] for output in outputs)
-    return top_detections(ModelOutput(logits, boxes), sizes_hw, max_det, selection)
+    return rank_scores(sigmoid(logits), boxes, sizes_hw, max_det, selection)
 
 
 def _decode_rows(
-    outputs: list[Tensor], sizes_hw: list[tuple[int, int]], selection: Selection, max_det: int
+    outputs: Sequence[Array], sizes_hw: list[tuple[int, int]], selection: Selection, max_det: int
 ) -> list[Detections]:
     """Rows (B, Q, 6) or (B, Q, 4 + K), cxcywh in 0..1 and scores after the sigmoid.
 
@@ -354,16 +356,14 @@ def _decode_rows(
     """
     rows = outputs[0][: len(sizes_hw)]
     boxes = rows[..., :4]
-    if bool(((boxes > _MAX_FRACTION) & boxes.isfinite()).any()):
+    if ((boxes > _MAX_FRACTION) & np.isfinite(boxes)).any():
         raise WeightsError(f"the file cannot be read: {_IN_PIXELS}")
     if has_class_column(rows):
-        return [_from_columns(row, *size) for row, size in zip(rows, sizes_hw, strict=True)]
-    # top_detections takes logits; it is the only place that selects the best pairs
-    output = ModelOutput(rows[..., 4:].logit(), rows[..., :4])
-    return top_detections(output, sizes_hw, max_det, selection)
+        return [_from_columns(row, size) for row, size in zip(rows, sizes_hw, strict=True)]
+    return rank_scores(rows[..., 4:], boxes, sizes_hw, max_det, selection)
 
 
-def has_class_column(rows: Tensor) -> bool:
+def has_class_column(rows: Array) -> bool:
     """Whether (B, Q, 6) rows end in score and class rather than in the scores of two classes.
 
     Classes are whole numbers; a sigmoid returns 0 or 1 only by rounding, and not for all queries.
@@ -374,8 +374,7 @@ def has_class_column(rows: Tensor) -> bool:
     return bool((last == last.round()).all())
 
 
-def _from_columns(rows: Tensor, height: int, width: int) -> Detections:
+def _from_columns(rows: Array, size_hw: tuple[int, int]) -> Detections:
     """(Q, 6): cxcywh in 0..1, score, class; best first."""
-    rows = rows[rows[:, 4].argsort(descending=True, stable=True)]
-    boxes = cxcywh_to_xyxy(rows[:, :4]) * torch.tensor([width, height, width, height])
-    return Detections(boxes, rows[:, 4], rows[:, 5].long())
+    rows = rows[best_first(rows[:, 4], len(rows))]
+    return Detections(in_pixels(rows[:, :4], size_hw), rows[:, 4], rows[:, 5].astype(np.int64))

@@ -15,17 +15,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from rtdetr_cli.backends.contract import TOP_PAIRS, Contract, Value, read_names, recognise
+from rtdetr_cli.backends.contract import (
+    TOP_PAIRS,
+    Array,
+    Contract,
+    Value,
+    read_names,
+    recognise,
+)
 from rtdetr_cli.backends.notes import ExportNotes, check_size
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.status import counted
-from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
-from rtdetr_cli.nn.postprocess import select_found
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
 Feed = dict[str, npt.NDArray[Any]]
@@ -117,7 +121,7 @@ class GraphDetector(ABC):
 
     def detect(
         self,
-        images: Tensor,
+        images: Images,
         sizes_hw: list[tuple[int, int]],
         max_det: int = TOP_PAIRS,
         selection: Selection = ALL_PAIRS,
@@ -133,23 +137,24 @@ class GraphDetector(ABC):
                 300 of all classes before.
 
         Returns:
-            One Detections per image, on the CPU.
+            One Detections per image.
 
         Raises:
             BackendError: the runtime failed, possibly for lack of memory, or exceeded the timeout.
             WeightsError: the outputs are not those of a detector.
         """
-        pixels = self._contract.to_input(images.detach().float().cpu()).numpy()
+        pixels = self._contract.to_input(as_array(images))
         step = self._contract.batch or max(len(pixels), 1)
         found: list[Detections] = []
         for start in range(0, len(pixels), step):
             sizes = sizes_hw[start : start + step]
             feed = _feed(self._contract, pixels[start : start + step], sizes)
-            outputs = _as_tensors(self._contract, self._run(feed), self._filter.file)
+            outputs = _as_arrays(self._contract, self._run(feed), self._filter.file)
             batch = len(feed[self._contract.image])
             _check_shapes(self._contract, outputs, batch, self._filter.file)
             decode = partial(self._contract.decode, outputs, sizes, selection)
-            sound = _decode(decode, sizes, max_det, self._filter)
+            with np.errstate(all="ignore"):  # of values that are not finite
+                sound = _decode(decode, sizes, max_det, self._filter)
             found += [self._filter.best(one, max_det, selection) for one in sound]
         return found
 
@@ -174,7 +179,7 @@ class OutputFilter:
         is_class = (found.labels >= 0) & (found.labels < len(self.names))
         is_score = (found.scores >= 0) & (found.scores <= 1 + _ROUNDING)  # neither holds for NaN
         boxes, limit = found.boxes_xyxy, _FAR * max(size_hw)
-        is_box = ((boxes >= -limit) & (boxes <= max(size_hw) + limit)).all(dim=1)
+        is_box = ((boxes >= -limit) & (boxes <= max(size_hw) + limit)).all(axis=1)
         keep = is_class & is_score & is_box
         if bool(keep.all()):
             return found
@@ -191,7 +196,7 @@ class OutputFilter:
 
     def best(self, ranked: Detections, max_det: int, selection: Selection) -> Detections:
         """The best `max_det` of a selection; `ranked` has the best first."""
-        found = select_found(ranked, selection)
+        found = ranked.of(selection)
         is_full = len(ranked) >= TOP_PAIRS and float(ranked.scores[-1]) > selection.above
         if is_full and len(found) < min(len(ranked), max_det) and "full" not in self._named:
             self._named.add("full")
@@ -200,12 +205,20 @@ class OutputFilter:
                 f"have scores above {selection.above:g}: further ones of the chosen classes are "
                 "missing; export with postprocess=false, or raise conf"
             )
-        return found.keep(torch.arange(min(len(found), max_det)))
+        return found.keep(slice(max_det))
 
     def _name(self, kind: str, what: str) -> None:
         if kind not in self._named:
             self._named.add(kind)
             warn(f"{self.file} returned {what}; such detections are dropped")
+
+
+def as_array(images: Images) -> npt.NDArray[np.float32]:
+    """Images as an array in main memory; not copied if they are one."""
+    if isinstance(images, np.ndarray):
+        return images
+    array: npt.NDArray[np.float32] = images.detach().float().cpu().numpy()
+    return array
 
 
 def _feed(contract: Contract, pixels: npt.NDArray[Any], sizes_hw: list[tuple[int, int]]) -> Feed:
@@ -218,9 +231,9 @@ def _feed(contract: Contract, pixels: npt.NDArray[Any], sizes_hw: list[tuple[int
     return feed
 
 
-def _as_tensors(contract: Contract, outputs: Sequence[Any], file: str) -> list[Tensor]:
+def _as_arrays(contract: Contract, outputs: Sequence[Any], file: str) -> list[Array]:
     """Labels as int64, the other outputs as float32."""
-    tensors = []
+    arrays = []
     for name, output in zip(contract.outputs, outputs, strict=True):
         is_label = name == "labels"
         kinds, dtype = ("iu", np.int64) if is_label else ("fiu", np.float32)
@@ -229,11 +242,11 @@ def _as_tensors(contract: Contract, outputs: Sequence[Any], file: str) -> list[T
             expected = "whole numbers" if is_label else "numbers"
             raise WeightsError(f"{file} returns {name} as {kind}; expected {expected}")
         with np.errstate(over="ignore"):
-            tensors.append(torch.from_numpy(np.require(output, dtype, ["C", "W"])))
-    return tensors
+            arrays.append(np.require(output, dtype, ["C", "W"]))
+    return arrays
 
 
-def _check_shapes(contract: Contract, outputs: list[Tensor], batch: int, file: str) -> None:
+def _check_shapes(contract: Contract, outputs: Sequence[Array], batch: int, file: str) -> None:
     """Check that all outputs have the same number of rows for each image of the batch."""
     shapes = [tuple(output.shape) for output in outputs]
     expected = contract.expected_shapes(outputs, batch)

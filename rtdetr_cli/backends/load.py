@@ -1,27 +1,29 @@
-"""Open a trained detector; the suffix of the file selects the runtime."""
+"""Open a trained detector; the suffix of the file selects the runtime.
+
+Each runtime is imported when a file needs it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
-
-from rtdetr_cli.backends.torch import TorchDetector, build_network, choose_device, torch_detector
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.core.errors import UsageError, WeightsError
-from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.catalog import COCO_NAMES
-from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
+
+if TYPE_CHECKING:  # exported files run without torch
+    import torch
+
+    from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 
 class Detector(Protocol):
@@ -51,7 +53,7 @@ class Detector(Protocol):
 
     def detect(
         self,
-        images: Tensor,
+        images: Images,
         sizes_hw: list[tuple[int, int]],
         max_det: int = 300,
         selection: Selection = ALL_PAIRS,
@@ -96,6 +98,24 @@ def load_detector(
                 "set them in `rtdetr export` instead"
             )
         return _open_exported(resolve_weights(model), device, timeout)
+    return _open_in_torch(model, device, decoder_layers, num_queries, half)
+
+
+def _open_in_torch(
+    model: str,
+    device: str | None,
+    decoder_layers: int | None,
+    num_queries: int | None,
+    half: bool,
+) -> Detector:
+    from rtdetr_cli.backends.torch import (
+        TorchDetector,
+        build_network,
+        choose_device,
+        torch_detector,
+    )
+    from rtdetr_cli.weights.reader import open_weights
+
     if is_architecture(model):
         warn(f"{model} is an architecture without weights: the detections will be random")
         network = build_network(load_model_config(model), len(COCO_NAMES))

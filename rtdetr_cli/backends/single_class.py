@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
-from rtdetr_cli.nn.postprocess import first_of_equal
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.weights.calibration import Calibration
+
+if TYPE_CHECKING:
+    import torch
+
+    from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 
 class SingleClassDetector:
@@ -27,7 +32,7 @@ class SingleClassDetector:
 
     def __init__(self, detector: Detector, name: str, kept: list[int] | None = None) -> None:
         self._detector = detector
-        self._kept = None if kept is None else torch.tensor(kept, dtype=torch.int64)
+        self._kept = kept
         self.names = {0: name}
         self.preprocessing: Preprocessing = detector.preprocessing
         self.description: str = detector.description
@@ -45,7 +50,7 @@ class SingleClassDetector:
 
     def detect(
         self,
-        images: Tensor,
+        images: Images,
         sizes_hw: list[tuple[int, int]],
         max_det: int = 300,
         selection: Selection = ALL_PAIRS,
@@ -55,8 +60,6 @@ class SingleClassDetector:
 
     def _merged(self, found: Detections) -> Detections:
         if self._kept is not None:
-            found = found.keep(torch.isin(found.labels, self._kept.to(found.labels.device)))
-        first = first_of_equal(found.boxes_xyxy)
-        return Detections(
-            found.boxes_xyxy[first], found.scores[first], torch.zeros_like(found.labels[first])
-        )
+            found = found.keep(np.isin(found.labels, self._kept))
+        found = found.distinct_boxes()
+        return replace(found, labels=np.zeros_like(found.labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from rtdetr_cli.backends.autocast import DTYPE_NAMES, half_dtype, keep_exact
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.core.structures import ALL_PAIRS, Detections, ModelOutput, Selection
+from rtdetr_cli.core.structures import ModelOutput
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.architecture import shipped_configs
@@ -62,7 +64,7 @@ class TorchDetector:
     @torch.inference_mode()
     def detect(
         self,
-        images: Tensor,
+        images: Images,
         sizes_hw: list[tuple[int, int]],
         max_det: int = 300,
         selection: Selection = ALL_PAIRS,
@@ -76,13 +78,12 @@ class TorchDetector:
             selection: the pairs of query and class to select from.
 
         Returns:
-            One Detections per image, on the CPU.
+            One Detections per image.
         """
-        found = top_detections(self.forward(images), sizes_hw, max_det, selection)
-        return [one.to("cpu") for one in found]
+        return top_detections(self.forward(images), sizes_hw, max_det, selection)
 
     @torch.inference_mode()
-    def forward(self, images: Tensor) -> ModelOutput:
+    def forward(self, images: Images) -> ModelOutput:
         """Logits and boxes of all queries for (B, 3, H, W) float RGB in 0..1."""
         with self._precision():
             output: ModelOutput = self._runner(self._to_input(images))
@@ -116,7 +117,7 @@ class TorchDetector:
             max_det: most detections per image.
 
         Returns:
-            Detections per image, on the CPU, by (decoder layers, queries).
+            Detections per image by (decoder layers, queries).
         """
         found, decoder = {}, self._runner.decoder
         with self._precision():
@@ -126,11 +127,31 @@ class TorchDetector:
                 self.set_speed(num_queries=queries)
                 for depth, output in enumerate(decoder.at_every_depth(*memory), start=1):
                     ranked = top_detections(ModelOutput(*output), sizes_hw, max_det)
-                    found[depth, queries] = [one.to("cpu") for one in ranked]
+                    found[depth, queries] = ranked
         return found
 
-    def _to_input(self, images: Tensor) -> Tensor:
-        return images.to(self.device).contiguous(memory_format=torch.channels_last)
+    def adapted(
+        self,
+        device: str | None,
+        decoder_layers: int | None = None,
+        num_queries: int | None = None,
+        half: bool = False,
+    ) -> TorchDetector:
+        """A copy on another device, at another speed or precision; `device` None keeps its own.
+
+        Raises:
+            UsageError: the network has fewer layers.
+            BackendError: the device or its 16-bit type is missing.
+        """
+        network = copy.deepcopy(self.network)
+        network.set_speed(decoder_layers, num_queries)
+        place = choose_device(device) if device else self.device
+        other = TorchDetector(network, self.names, self.preprocessing, place, half=half)
+        other.calibration = self.calibration
+        return other
+
+    def _to_input(self, images: Images) -> Tensor:
+        return torch.as_tensor(images).to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _precision(self) -> torch.autocast:
         """Autocast to 16 bits, if chosen."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -117,6 +118,24 @@ def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
     cores = available_cores()
     if cores < (os.cpu_count() or 1):
         environment.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def num_threads() -> int:
+    """Threads of a runtime: those of torch if it is loaded, OMP_NUM_THREADS, or one per core."""
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(given) if given.isdecimal() and int(given) else physical_cores()
+
+
+def physical_cores(cpus: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Count the cores of this process; several CPUs of one core share its arithmetic units."""
+    if not hasattr(os, "sched_getaffinity"):
+        return available_cores()
+    files = [
+        cpus / f"cpu{n}" / "topology" / "thread_siblings_list" for n in os.sched_getaffinity(0)
+    ]
+    return min(available_cores(), len({_text(file) or str(file) for file in files}))
 
 
 def _read_features(cpuinfo: Path) -> CPUFeatures:

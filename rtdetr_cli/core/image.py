@@ -15,18 +15,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional
 
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import atomic_write, refuse_special, user_path
 from rtdetr_cli.core.opencv import cv2
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -199,6 +199,9 @@ def resize_image(
     if exact:
         bilinear = Image.Resampling.BILINEAR
         return np.array(Image.fromarray(image).resize((width, height), bilinear))
+    import torch
+    from torch.nn import functional
+
     channels_last = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     stretched = functional.interpolate(channels_last, size_hw, mode="bilinear", antialias=True)
     return stretched[0].permute(1, 2, 0).contiguous().numpy()
@@ -206,7 +209,16 @@ def resize_image(
 
 def to_tensor(image: Pixels) -> Tensor:
     """(H, W, 3) uint8 to (3, H, W) float32 in 0..1."""
-    return torch.from_numpy(image).permute(2, 0, 1).float().div_(255)
+    import torch
+
+    return torch.from_numpy(to_planes(image))
+
+
+def to_planes(image: Pixels) -> npt.NDArray[np.float32]:
+    """(H, W, 3) uint8 to (3, H, W) float32 in 0..1."""
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+    planes /= 255
+    return planes
 
 
 def write_image(path: Path, image_bgr: Pixels) -> None:

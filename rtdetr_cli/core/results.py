@@ -13,21 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from rtdetr_cli.core.box_ops import xyxy_to_cxcywh
+from rtdetr_cli.core.arrays import Array, copied, same_kind, to_xywh
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.file_names import class_folders, safe_name
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import Pixels, write_image
 from rtdetr_cli.core.tables import Table
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Array: TypeAlias = "Tensor | NDArray[Any]"
 Index: TypeAlias = "int | slice | list[int] | Array"
 Style: TypeAlias = "bool | float | str | tuple[int, int, int] | None"
 Painter: TypeAlias = "Callable[[Pixels, Boxes, Mapping[int, str], DrawStyle], Pixels]"
@@ -65,7 +59,9 @@ class Boxes:
 
     Attributes:
         data: (N, 6) rows x1, y1, x2, y2, score, class index, or (N, 7) with the id of the track
-            before the score; a tensor, or an array after `numpy`.
+            before the score: a tensor if PyTorch has run the network; if another runtime has, a
+            NumPy array that also has `cpu` and `numpy` (core/arrays.py); after `Boxes.numpy` a
+            plain array.
         orig_shape: (height, width) of the image in pixels.
     """
 
@@ -106,18 +102,17 @@ class Boxes:
     @property
     def xywh(self) -> Array:
         """(N, 4) centre and size in pixels."""
-        return self._as_data(xyxy_to_cxcywh(torch.as_tensor(self.xyxy)))
+        return to_xywh(self.xyxy)
 
     @property
     def xyxyn(self) -> Array:
         """(N, 4) corners as fractions of the image's width and height."""
-        corners = torch.as_tensor(self.xyxy)
-        return self._as_data(corners / corners.new_tensor(self.orig_shape[::-1] * 2))
+        return self.xyxy / same_kind(self.data, self.orig_shape[::-1] * 2)
 
     @property
     def xywhn(self) -> Array:
         """(N, 4) centre and size as fractions of the image's width and height."""
-        return self._as_data(xyxy_to_cxcywh(torch.as_tensor(self.xyxyn)))
+        return to_xywh(self.xyxyn)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -126,10 +121,11 @@ class Boxes:
 
     def clipped(self) -> Boxes:
         """A copy clipped to the image; predicted boxes may extend beyond it."""
-        data = torch.as_tensor(self.data)
-        far_corner = data.new_tensor(self.orig_shape[::-1] * 2)
-        corners = torch.minimum(data[:, :4].clamp(min=0), far_corner)
-        return Boxes(self._as_data(torch.cat((corners, data[:, 4:]), dim=1)), self.orig_shape)
+        height, width = self.orig_shape
+        data: Any = copied(self.data)
+        data[:, [0, 2]] = data[:, [0, 2]].clip(0, width)
+        data[:, [1, 3]] = data[:, [1, 3]].clip(0, height)
+        return Boxes(data, self.orig_shape)
 
     def cpu(self) -> Boxes:
         """A copy in main memory."""
@@ -138,7 +134,7 @@ class Boxes:
     def numpy(self) -> Boxes:
         """A copy whose `data` is a NumPy array."""
         data = self.data
-        array = data if isinstance(data, np.ndarray) else data.detach().cpu().numpy()
+        array = np.asarray(data if isinstance(data, np.ndarray) else data.detach().cpu())
         return Boxes(array, self.orig_shape)
 
     def cuda(self) -> Boxes:
@@ -147,6 +143,8 @@ class Boxes:
 
     def to(self, *args: Any, **kwargs: Any) -> Boxes:  # noqa: ANN401  (those of Tensor.to)
         """A copy on another device, of another type or both; arguments of `Tensor.to`."""
+        import torch
+
         return Boxes(torch.as_tensor(self.data).to(*args, **kwargs), self.orig_shape)
 
     def __len__(self) -> int:
@@ -160,9 +158,6 @@ class Boxes:
 
     def __repr__(self) -> str:
         return f"Boxes(shape={self.shape}, orig_shape={self.orig_shape}, data={self.data})"
-
-    def _as_data(self, values: Tensor) -> Array:
-        return values.numpy() if isinstance(self.data, np.ndarray) else values
 
 
 class Results(Table):
@@ -197,7 +192,8 @@ class Results(Table):
         self.orig_shape = (height, width)
         self.path = path
         self.names = dict(names)
-        self.boxes = Boxes(torch.zeros(0, 6) if boxes is None else boxes, self.orig_shape)
+        none = np.zeros((0, 6), np.float32)
+        self.boxes = Boxes(none if boxes is None else boxes, self.orig_shape)
         self.speed = speed or {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
         self.frame: int | None = None
         self.time_s: float | None = None
@@ -304,7 +300,7 @@ class Results(Table):
 
     def new(self) -> Results:
         """The same image without boxes."""
-        return self._with(Boxes(torch.zeros(0, 6), self.orig_shape))
+        return self._with(self.boxes[:0])
 
     def update(self, boxes: Array) -> None:
         """Replace the boxes: (N, 6) rows of x1, y1, x2, y2, score, class, or (N, 7) with ids."""

@@ -1,7 +1,7 @@
-"""Data structures shared between packages: Target, Batch, ModelOutput, Detections.
+"""Data structures of training and of the network: Target, Batch, ModelOutput.
 
-Legend: B batch, Q queries, K classes, N boxes of one image. The public Results is in
-core/results.py.
+Legend: B batch, Q queries, K classes, N boxes of one image. What a detector returns is in
+core/detections.py, the public Results in core/results.py.
 """
 
 from __future__ import annotations
@@ -102,51 +102,3 @@ class ModelOutput:
     encoder_output: Prediction | None = None
     denoising_outputs: list[Prediction] = field(default_factory=list)
     denoising_groups: DenoisingGroups | None = None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which pairs of query and class compete for the places of an image.
-
-    Attributes:
-        classes: class indices; None for all.
-        one_label: only the best class of each query.
-        above: detections with this score or a lower one are not needed.
-    """
-
-    classes: tuple[int, ...] | None = None
-    one_label: bool = False
-    above: float = 0
-
-
-ALL_PAIRS = Selection()
-
-
-@dataclass
-class Detections:
-    """Detections in one image, highest score first.
-
-    Attributes:
-        boxes_xyxy: (N, 4) float32 in pixels of the original image.
-        scores: (N,) float32 in 0..1.
-        labels: (N,) int64 class indices.
-    """
-
-    boxes_xyxy: Tensor
-    scores: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def keep(self, mask_or_index: Tensor) -> Detections:
-        """Select detections by a boolean mask or by indices."""
-        return Detections(
-            self.boxes_xyxy[mask_or_index], self.scores[mask_or_index], self.labels[mask_or_index]
-        )
-
-    def to(self, device: torch.device | str) -> Detections:
-        """Copy to a device."""
-        return Detections(
-            self.boxes_xyxy.to(device), self.scores.to(device), self.labels.to(device)
-        )

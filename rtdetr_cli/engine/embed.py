@@ -45,7 +45,9 @@ def embed(detector: Detector, source: SourceLike, settings: PredictSettings) -> 
         errors += [one.error for one in batch if one.image is None]
         readable = [one.image for one in batch if one.image is not None]
         if readable:
-            maps = network.backbone(to_batch(readable, wanted).to(detector.device))
+            maps = network.backbone(
+                torch.from_numpy(to_batch(readable, wanted)).to(detector.device)
+            )
             features = network.encoder(maps)[-1]  # (B, C, H / 32, W / 32)
             vectors += features.mean(dim=(2, 3)).float().cpu().unbind()
     require_any(totals, found.total)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rtdetr_cli.backends.load import Detector, load_detector
-from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.load import load_model_config, model_config_to_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.predict import adapt
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.architecture import shipped_configs
 from rtdetr_cli.weights.catalog import COCO_NAMES
-from rtdetr_cli.weights.checkpoint import header
-from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.store import resolve_weights
+
+if TYPE_CHECKING:  # exported files run without torch
+    import torch
+    from torch import Tensor, nn
+
+    from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 Self = TypeVar("Self", bound="OpenedModel")
 
@@ -78,6 +76,8 @@ class OpenedModel:
         Raises:
             UsageError: an exported file, or an architecture that is not shipped.
         """
+        from rtdetr_cli.weights.architecture import shipped_configs
+
         config = self._network().config
         name = f"{config.name}.yaml"
         if config.name not in {one.name for one in shipped_configs() if _same_size(one, config)}:
@@ -95,12 +95,9 @@ class OpenedModel:
             BackendError: the device is missing.
         """
         name, opened = str(device), self._detector
-        chosen = choose_device(name)
-        if isinstance(opened, TorchDetector):
-            calibration = opened.calibration
-            opened = TorchDetector(opened.network, opened.names, opened.preprocessing, chosen)
-            opened.calibration = calibration
-        elif opened is not None:
+        if opened is None or opened.network is not None:
+            opened = _moved(opened, name)
+        else:
             opened = load_detector(self.ckpt_path, name)
         self._device, self._detector, self._adapted = name, opened, None
         return self
@@ -140,6 +137,8 @@ class OpenedModel:
         Raises:
             UsageError: the model is an exported file.
         """
+        import torch
+
         network = self._network()
         described = {
             "names": self.names,
@@ -181,6 +180,9 @@ class OpenedModel:
         """What the file of the weights records besides its tensors; None for other models."""
         if is_architecture(self.ckpt_path) or is_exported(self.ckpt_path):
             return None
+        from rtdetr_cli.weights.checkpoint import header
+        from rtdetr_cli.weights.reader import open_weights
+
         return header(open_weights(resolve_weights(self.ckpt_path)))
 
     def __repr__(self) -> str:
@@ -204,6 +206,10 @@ class OpenedModel:
     def _outline(self) -> RTDETRNetwork | None:
         """The network for counting; that of an architecture need not be built, only outlined."""
         if self._detector is None and is_architecture(self.ckpt_path):
+            import torch
+
+            from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+
             with torch.device("meta"):
                 return RTDETRNetwork(load_model_config(self.ckpt_path), len(COCO_NAMES))
         return self._open().network
@@ -225,6 +231,22 @@ class OpenedModel:
         if self._adapted is None or self._adapted[0] != wanted:
             self._adapted = (wanted, adapt(self._open(), settings))
         return self._adapted[1]
+
+
+def _moved(opened: Detector | None, device: str) -> Detector | None:
+    """A PyTorch detector on another device, with the same network.
+
+    Raises:
+        BackendError: the device is missing.
+    """
+    from rtdetr_cli.backends.torch import TorchDetector, choose_device
+
+    chosen = choose_device(device)
+    if not isinstance(opened, TorchDetector):
+        return opened
+    moved = TorchDetector(opened.network, opened.names, opened.preprocessing, chosen)
+    moved.calibration = opened.calibration
+    return moved
 
 
 def _same_size(one: ModelConfig, other: ModelConfig) -> bool:

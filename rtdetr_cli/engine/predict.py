@@ -5,25 +5,24 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
-from rtdetr_cli.backends.torch import TorchDetector, choose_device
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.track import TrackSettings
+from rtdetr_cli.core.arrays import Array, HostArray
 from rtdetr_cli.core.console import say, warn
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
-from rtdetr_cli.core.image import Pixels, resize_image, to_tensor
+from rtdetr_cli.core.image import Pixels, resize_image, to_planes
 from rtdetr_cli.core.results import DrawStyle, Results
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
@@ -142,15 +141,14 @@ def adapt(detector: Detector, settings: PredictSettings) -> Detector:
         UsageError: not possible for an exported file, or the network has fewer layers.
         BackendError: the device, its 16-bit type or the runtime is missing.
     """
-    if not isinstance(detector, TorchDetector) or settings.backend != "torch":
+    if detector.network is None or settings.backend != "torch":
         return open_detector(settings)
-    device = choose_device(settings.device) if settings.device else detector.device
-    network = copy.deepcopy(detector.network)
-    network.set_speed(settings.decoder_layers, settings.num_queries)
-    names, preprocessing = detector.names, detector.preprocessing
-    adapted = TorchDetector(network, names, preprocessing, device, half=settings.half)
-    adapted.calibration = detector.calibration
-    return adapted
+    from rtdetr_cli.backends.torch import TorchDetector
+
+    if not isinstance(detector, TorchDetector):
+        return open_detector(settings)
+    layers, queries = settings.decoder_layers, settings.num_queries
+    return detector.adapted(settings.device, layers, queries, settings.half)
 
 
 def _outcomes(
@@ -204,7 +202,7 @@ def _detect(
     results = []
     for one, rgb, found in zip(images, pixels, detections, strict=True):
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        rows = _as_rows(filters.choose(found))
+        rows = _as_rows(filters.choose(found), detector)
         results.append(Results(bgr, one.path, detector.names, rows, painter=draw_boxes))
         results[-1].frame, results[-1].time_s = one.frame, one.time_s
     share = 1000 / len(images)
@@ -217,16 +215,20 @@ def _detect(
     return results
 
 
-def to_batch(images: list[Pixels], wanted: Preprocessing) -> torch.Tensor:
+def to_batch(images: list[Pixels], wanted: Preprocessing) -> NDArray[np.float32]:
     """Resize (H, W, 3) RGB images of any size to (B, 3, H, W) float in 0..1."""
     resized = (resize_image(rgb, wanted.size_hw, wanted.antialias) for rgb in images)
-    return torch.stack([to_tensor(rgb) for rgb in resized])
+    return np.stack([to_planes(rgb) for rgb in resized])
 
 
-def _as_rows(found: Detections) -> torch.Tensor:
-    """(N, 6) rows of x1, y1, x2, y2, score, class."""
-    columns = (found.boxes_xyxy, found.scores[:, None], found.labels[:, None])
-    return torch.cat([column.float() for column in columns], dim=1)
+def _as_rows(found: Detections, detector: Detector) -> Array:
+    """(N, 6) float32 rows of x1, y1, x2, y2, score, class; a tensor if the network is PyTorch's."""
+    rows = np.column_stack((found.boxes_xyxy, found.scores, found.labels)).astype(np.float32)
+    if detector.network is None:
+        return rows.view(HostArray)
+    import torch
+
+    return torch.from_numpy(rows)
 
 
 def _open_writer(settings: PredictSettings) -> RunWriter:

@@ -13,12 +13,11 @@ from typing import Any
 
 import hotcoco
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.status import counted
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.evaluation.box_metrics import BoxMetrics
 from rtdetr_cli.evaluation.calibration import reliability
 from rtdetr_cli.evaluation.confusion import ConfusionMatrix
@@ -66,9 +65,9 @@ class CocoEvaluator:
         """
         if image_id not in self._image_ids:
             raise ValueError(f"image id {image_id} is not in the ground truth")
-        boxes = detections.boxes_xyxy.detach().cpu().to(torch.float64).numpy()
-        scores = detections.scores.detach().cpu().to(torch.float64).numpy()
-        labels = detections.labels.detach().cpu().numpy()
+        boxes = np.asarray(detections.boxes_xyxy, np.float64)
+        scores = np.asarray(detections.scores, np.float64)
+        labels = np.asarray(detections.labels)
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise WeightsError(
                 f"image id {image_id}: a box or a score is not a finite number, so the weights are "

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import Pixels, to_rgb
 
-InMemory = Image.Image | NDArray[Any] | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+InMemory: TypeAlias = "Image.Image | NDArray[Any] | Tensor"
 
 
 def to_pixels(image: InMemory, name: str) -> Pixels:
@@ -29,7 +30,9 @@ def to_pixels(image: InMemory, name: str) -> Pixels:
     """
     if isinstance(image, Image.Image):
         return _from_pillow(image, name)
-    return _from_tensor(image, name) if isinstance(image, Tensor) else _from_array(image, name)
+    if isinstance(image, np.ndarray):
+        return _from_array(image, name)
+    return _from_tensor(image, name)
 
 
 def _from_pillow(image: Image.Image, name: str) -> Pixels:
@@ -54,6 +57,8 @@ def _from_tensor(tensor: Tensor, name: str) -> Pixels:
     """(3, H, W) RGB, float in 0..1 or uint8, to (H, W, 3) uint8."""
     if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
         raise DataError(f"{name}: a tensor of shape {tuple(tensor.shape)}; expected (B, 3, H, W)")
+    import torch
+
     pixels = tensor.detach().cpu()
     if pixels.is_floating_point():
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # also catches NaN

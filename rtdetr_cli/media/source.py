@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, TypeAlias, TypeGuard
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from rtdetr_cli.core.arrays import is_tensor
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import is_there, user_path
 from rtdetr_cli.media.addresses import WEB, Address, parse_address, read_streams_file
@@ -30,6 +30,9 @@ from rtdetr_cli.media.paths import find_files
 from rtdetr_cli.media.readers import read_bytes, read_file, read_in_memory
 from rtdetr_cli.media.streams import LiveStreams
 from rtdetr_cli.media.web import is_live, read_web
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SourceLike: TypeAlias = (
     "str | Path | int | NDArray[Any] | Image.Image | Tensor | bytes | IO[bytes] | "
@@ -125,7 +128,6 @@ def _is_lazy(source: Any) -> TypeGuard[Iterable[Any]]:  # noqa: ANN401  (any use
         Path,
         np.ndarray,
         Image.Image,
-        Tensor,
         bytes,
         bytearray,
         list,
@@ -133,8 +135,9 @@ def _is_lazy(source: Any) -> TypeGuard[Iterable[Any]]:  # noqa: ANN401  (any use
         Mapping,
         Set,
     )
-    is_whole = isinstance(source, whole) or hasattr(source, "read")  # files iterate over lines
-    return isinstance(source, Iterable) and not is_whole
+    is_whole = isinstance(source, whole) or is_tensor(source)
+    reads = hasattr(source, "read")  # files iterate over lines
+    return isinstance(source, Iterable) and not is_whole and not reads
 
 
 def _entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Iterator[Entry]:  # noqa: ANN401
@@ -142,7 +145,7 @@ def _entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Itera
     if isinstance(source, (list, tuple)):
         for item in source:
             yield from _entries(item, options, numbers)
-    elif isinstance(source, (Tensor, np.ndarray)) and source.ndim == 4:
+    elif (isinstance(source, np.ndarray) or is_tensor(source)) and source.ndim == 4:
         for image in source:
             yield partial(read_in_memory, image, f"image{next(numbers)}.jpg")
     elif isinstance(source, (str, Path)) or type(source) is int:
@@ -156,7 +159,7 @@ def _entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Itera
 def _in_memory(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Entry:  # noqa: ANN401
     """The entry of one image in memory, named after its file if it comes from one."""
     is_data = isinstance(source, (bytes, bytearray)) or hasattr(source, "read")
-    if not is_data and not isinstance(source, (np.ndarray, Image.Image, Tensor)):
+    if not (is_data or isinstance(source, (np.ndarray, Image.Image)) or is_tensor(source)):
         raise UsageError(
             f"a source of type {type(source).__name__} cannot be read; expected a path, a NumPy "
             "array, a Pillow image, a tensor, bytes, or a list or iterable of these"

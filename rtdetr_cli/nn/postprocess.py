@@ -1,6 +1,6 @@
 """Convert logits and boxes to detections, without NMS.
 
-Legend: B batch, Q queries, K classes.
+backends/ranking.py does it for the outputs of graphs. Legend: B batch, Q queries, K classes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
-from rtdetr_cli.core.structures import ALL_PAIRS, Detections, ModelOutput, Selection
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Selection
+from rtdetr_cli.core.structures import ModelOutput
 
 
 def top_detections(
@@ -30,6 +31,7 @@ def top_detections(
 
     Returns:
         One Detections per image, best first, boxes in pixels of the original image, not clipped.
+        As NumPy arrays, as detectors of all runtimes return them.
     """
     logits, num_pairs = _competing(output.pred_logits, selection)
     ranked = rank_pairs(logits, output.pred_boxes, min(max_det, num_pairs))
@@ -37,24 +39,8 @@ def top_detections(
     boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.float())
     sizes = torch.tensor([(w, h, w, h) for h, w in sizes_hw], device=boxes_xyxy.device)
     boxes_xyxy = boxes_xyxy * sizes[:, None]
-    return [Detections(*parts) for parts in zip(boxes_xyxy, scores.float(), labels, strict=True)]
-
-
-def select_found(found: Detections, selection: Selection) -> Detections:
-    """Those of a selection among detections that were ranked over all pairs."""
-    if selection.classes is not None:
-        found = found.keep(torch.isin(found.labels, found.labels.new_tensor(selection.classes)))
-    if selection.one_label:  # the classes of a query have the same box
-        found = found.keep(first_of_equal(found.boxes_xyxy))
-    return found
-
-
-def first_of_equal(boxes_xyxy: Tensor) -> Tensor:
-    """Indices of the first of each of several equal (N, 4) boxes, ascending."""
-    distinct, group = boxes_xyxy.unique(dim=0, return_inverse=True)
-    places = torch.arange(len(boxes_xyxy), device=boxes_xyxy.device)
-    first = places.new_full((len(distinct),), len(boxes_xyxy))
-    return first.scatter_reduce(0, group, places, "amin").sort().values
+    arrays = (part.detach().cpu().numpy() for part in (boxes_xyxy, scores.float(), labels))
+    return [Detections(*parts) for parts in zip(*arrays, strict=True)]
 
 
 def _competing(logits: Tensor, selection: Selection) -> tuple[Tensor, int]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from rtdetr_cli.config.dataset import SPLITS
 from rtdetr_cli.config.fields import CountFromZero, FieldError, Fraction, OneOf, Range, build
@@ -40,10 +40,11 @@ class Calibration:
     boxes: CountFromZero
     """Of that split."""
 
-    def probabilities(self, scores: Tensor) -> Tensor:
+    def probabilities(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """The share of detections with such a score that match a box, for scores in 0..1."""
-        logits = torch.logit(scores.double(), eps=_EDGE)
-        return torch.sigmoid(logits / self.temperature + self.offset).to(scores.dtype)
+        inside = np.clip(scores.astype(np.float64), _EDGE, 1 - _EDGE)
+        logits = np.log(inside / (1 - inside)) / self.temperature + self.offset
+        return np.asarray(1 / (1 + np.exp(-logits)), scores.dtype)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as files store them; `parse_calibration` is the inverse."""

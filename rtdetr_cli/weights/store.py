@@ -1,6 +1,7 @@
 """Resolve the name of a checkpoint: find it, or download and convert it at first use.
 
-catalog.py lists the published files, core/download.py downloads, reader.py opens.
+catalog.py lists the published files, core/download.py downloads, reader.py opens; that, and with
+it torch, is imported by the functions that open a file.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig
@@ -21,7 +22,6 @@ from rtdetr_cli.core.download import mirrored as on_mirror
 from rtdetr_cli.core.errors import WeightsError, nearest
 from rtdetr_cli.core.files import asset_dir, refuse_special, user_path
 from rtdetr_cli.core.lock import file_lock
-from rtdetr_cli.weights.backbone import Backbone
 from rtdetr_cli.weights.catalog import (
     BACKBONES,
     CATALOG,
@@ -32,8 +32,10 @@ from rtdetr_cli.weights.catalog import (
     find_published,
     weights_home,
 )
-from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
-from rtdetr_cli.weights.reader import open_pretrained, open_weights
+
+if TYPE_CHECKING:
+    from rtdetr_cli.weights.backbone import Backbone
+    from rtdetr_cli.weights.checkpoint import Checkpoint
 
 Content = TypeVar("Content")
 
@@ -124,6 +126,8 @@ def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:
     """
     if name == "backbone":
         return _open_published(_backbone_of(config))
+    from rtdetr_cli.weights.reader import open_pretrained
+
     entry = None if user_path(name).exists() else find_backbone(name)
     return open_pretrained(resolve_weights(name)) if entry is None else _open_published(entry)
 
@@ -146,6 +150,9 @@ def _open_published(entry: PublishedBackbone) -> Backbone:
 
 
 def _as_published(path: Path, entry: PublishedBackbone) -> Backbone:
+    from rtdetr_cli.weights.backbone import Backbone
+    from rtdetr_cli.weights.reader import open_pretrained
+
     found = open_pretrained(path)
     if not isinstance(found, Backbone):
         raise WeightsError(f"it holds a whole detector instead of {entry.name}")
@@ -159,6 +166,8 @@ def _converted(entry: Published) -> Path:
     path = entry.converted
     if path.is_file():
         return path
+    from rtdetr_cli.weights.checkpoint import save_checkpoint
+
     with file_lock(path):
         if not path.is_file():
             save_checkpoint(path, _opened(entry, lambda file: _stamped(file, entry)))
@@ -211,6 +220,8 @@ def _by_hand(entry: PublishedFile) -> str:
 
 def _stamped(path: Path, entry: Published) -> Checkpoint:
     """Open a published file; add what its tensors do not contain: sampling, preprocessing."""
+    from rtdetr_cli.weights.reader import open_weights
+
     checkpoint, shipped = open_weights(path), load_model_config(entry.architecture)
     config = checkpoint.config
     if _parts(config) != _parts(shipped):

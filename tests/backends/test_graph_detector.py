@@ -10,8 +10,8 @@ from rtdetr_cli.backends.contract import Value
 from rtdetr_cli.backends.graph_detector import Feed, GraphDetector, OpenGraph
 from rtdetr_cli.backends.notes import parse_notes
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.detections import ALL_PAIRS, Selection
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.core.structures import ALL_PAIRS, Selection
 
 NAN, INF = float("nan"), float("inf")
 FLOAT, INT = "tensor(float)", "tensor(int64)"

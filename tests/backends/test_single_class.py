@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from rtdetr_cli.backends.single_class import SingleClassDetector
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 
 A, B, C = [0.0, 0, 1, 1], [0.0, 0, 2, 2], [5.0, 5, 6, 6]
 
@@ -23,9 +24,9 @@ class Fixed:
     network = device = None
 
     def detect(self, images, sizes_hw, max_det=300):
-        boxes, scores = torch.tensor([A, B, A, A, C]), torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
-        found = Detections(boxes, scores, torch.tensor([7, 1, 2, 1, 2]))
-        return [found.keep(torch.arange(5) < max_det)] * len(images)
+        boxes, scores = np.array([A, B, A, A, C]), np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+        found = Detections(boxes, scores, np.array([7, 1, 2, 1, 2]))
+        return [found.keep(slice(max_det))] * len(images)
 
 
 def test_a_box_of_several_classes_counts_once_with_its_highest_score():

@@ -87,7 +87,7 @@ def run_ours(truth: dict[str, Any], rows: list[dict[str, Any]]) -> Result:
     """Count and cost of each type, from our evaluator."""
     import torch
 
-    from rtdetr_cli.core.structures import Detections
+    from rtdetr_cli.core.detections import Detections
     from rtdetr_cli.evaluation.coco import CocoEvaluator
     from rtdetr_cli.evaluation.errors import KINDS as MEANINGS
 

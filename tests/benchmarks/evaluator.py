@@ -139,7 +139,7 @@ def prepare_ours(
     """The evaluator as `rtdetr val` uses it."""
     import torch
 
-    from rtdetr_cli.core.structures import Detections
+    from rtdetr_cli.core.detections import Detections
     from rtdetr_cli.evaluation.coco import CocoEvaluator
 
     xywh = torch.from_numpy(split["found_boxes_xywh"])

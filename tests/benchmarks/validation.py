@@ -25,7 +25,7 @@ import torch
 
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.splits import load_data, open_split

@@ -10,8 +10,8 @@ import torch
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.dataset import SPLITS, ShapesConfig
 from rtdetr_cli.config.settings.convert import ConvertSettings
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import StorageError, UsageError, WeightsError
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.convert import convert
@@ -122,8 +122,7 @@ def ap(dataset):
         wrong = np.array([[10, 10, 90, 80]], np.float32)
         boxes = np.concatenate([record.boxes_xyxy[kept] + shift, wrong])
         labels = np.append(record.labels[kept], 0)
-        scores = torch.from_numpy(rng.random(len(labels)))
-        found = Detections(torch.from_numpy(boxes), scores, torch.from_numpy(labels))
+        found = Detections(boxes, rng.random(len(labels)), labels)
         evaluator.update(record.image_id, found)
     return evaluator.compute().box.stats
 

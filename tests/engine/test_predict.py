@@ -6,15 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections
 from rtdetr_cli.core.errors import DataError, UsageError
-from rtdetr_cli.core.structures import ALL_PAIRS, Detections
 from rtdetr_cli.engine import predict as engine
 from rtdetr_cli.engine.session.states import PredictState
-from rtdetr_cli.nn.postprocess import select_found
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -35,13 +33,13 @@ class FakeDetector:
         self.batches.append(images)
         found = (
             Detections(
-                torch.tensor([[0, 0, w, h], [0, 0, w / 2, h], [0, 0, w, h / 2]]),
-                torch.tensor([0.9, 0.5, 0.25]),
-                torch.tensor([2, 0, 1]),
+                np.array([[0, 0, w, h], [0, 0, w / 2, h], [0, 0, w, h / 2]], np.float32),
+                np.array([0.9, 0.5, 0.25], np.float32),
+                np.array([2, 0, 1]),
             )
             for h, w in sizes_hw
         )
-        return [select_found(one, selection) for one in found]
+        return [one.of(selection) for one in found]
 
 
 @pytest.fixture
@@ -163,8 +161,8 @@ def test_the_detector_gets_rgb_at_its_own_size_or_at_imgsz(detector, tmp_path):
     results = list(engine.stream_results(detector, [image] * 3, state(tmp_path, **keys)))
     assert [len(batch) for batch in detector.batches] == [2, 1]
     assert detector.batches[0].shape == (2, 3, 64, 96)
-    assert detector.batches[0].dtype == torch.float32
-    torch.testing.assert_close(detector.batches[0][0, :, 5, 5], torch.tensor([0.2, 0.0, 1.0]))
+    assert detector.batches[0].dtype == np.float32
+    np.testing.assert_allclose(detector.batches[0][0, :, 5, 5], [0.2, 0.0, 1.0], rtol=1e-6)
     np.testing.assert_array_equal(results[0].orig_img, image)
     assert results[0].plot().shape == (40, 30, 3)
     list(engine.stream_results(detector, image, state(tmp_path, save=False, imgsz=(32, 64))))

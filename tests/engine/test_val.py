@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,7 +18,8 @@ from pycocotools.cocoeval import COCOeval
 
 from rtdetr_cli.api import RTDETR
 from rtdetr_cli.cli.main import run
-from rtdetr_cli.core.structures import Batch, Detections, Target
+from rtdetr_cli.core.detections import Detections
+from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.val import evaluate
 
@@ -178,7 +180,7 @@ def test_neither_images_nor_detections_of_earlier_batches_are_kept(squares):
         def detect(self, images, sizes_hw, max_det):
             earlier = [kept() for batch in tensors[:-2] for kept in batch]  # one is loaded ahead
             assert earlier == [None] * len(earlier)
-            found = Detections(torch.ones(1, 4), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+            found = Detections(np.ones((1, 4)), np.ones(1), np.zeros(1, np.int64))
             tensors[-1] += map(weakref.ref, (found.boxes_xyxy, found.scores, found.labels))
             return [found]
 

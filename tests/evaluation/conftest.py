@@ -14,7 +14,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 
 CATEGORY_IDS = [7, 3, 90]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import UsageError, WeightsError
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.metrics import STAT_NAMES
 

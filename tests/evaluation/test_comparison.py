@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.comparison import (
     MAX_GROUPS,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.image_scores import Verdict, score_images
 

@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rtdetr_cli.backends.onnx.int8_on_cpu import may_saturate, restated_for_cpu
-from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.core.console import warn
-from rtdetr_cli.core.cpu import cpu_features
+from rtdetr_cli.core.cpu import cpu_features, num_threads
+from rtdetr_cli.core.devices import Device, num_cuda_devices, parse_device
 from rtdetr_cli.core.errors import BackendError, RTDETRError, WeightsError, printable
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -52,7 +50,7 @@ def session_options() -> Any:  # noqa: ANN401  (of a package that may be absent)
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised; log lines may quote the file
-    options.intra_op_num_threads = torch.get_num_threads()  # physical cores, or OMP_NUM_THREADS
+    options.intra_op_num_threads = num_threads()
     # Threads that wait spin only briefly, which leaves the core to other processes (core/cpu.py).
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     return options
@@ -64,15 +62,18 @@ def _choose_provider(device: str | None, available: list[str]) -> str | tuple[st
     Raises:
         BackendError: the runtime does not support the requested device.
     """
-    chosen = choose_device(device)
-    if chosen.type == "cuda" and _CUDA in available:
-        return _CUDA, {"device_id": chosen.index or 0}
-    if device is not None and chosen.type != "cpu":
+    chosen = Device("cuda") if device is None else parse_device(device)
+    count = num_cuda_devices() if chosen.type == "cuda" else 0
+    if chosen.type == "cpu" or (device is None and not (count and _CUDA in available)):
+        return _CPU
+    if chosen.type == "cuda" and chosen.number >= count:
+        raise BackendError(f"device={device} is not available: this machine has {count} CUDA GPUs")
+    if chosen.type == "mps" or _CUDA not in available:
         raise BackendError(
             f"device={device}: the ONNX Runtime installed here runs on the CPU only"
             + ('; pip install "rtdetr-cli[onnx-gpu]"' if chosen.type == "cuda" else "")
         )
-    return _CPU
+    return _CUDA, {"device_id": chosen.number}
 
 
 def _warn_of_twins() -> None:

@@ -15,8 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rtdetr_cli.backends.contract import Value
 from rtdetr_cli.backends.graph_detector import Feed, GraphDetector, OpenGraph, too_slow
 from rtdetr_cli.backends.notes import ExportNotes, check_format, parse_notes, required
@@ -29,10 +27,11 @@ from rtdetr_cli.backends.openvino.package import (
     same_signal_stack,
     version,
 )
-from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.core.bounded_text import parse_json, read_bounded
 from rtdetr_cli.core.bounded_yaml import parse_yaml
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.cpu import num_threads
+from rtdetr_cli.core.devices import parse_device
 from rtdetr_cli.core.errors import BackendError, WeightsError
 
 FOLDER = "_openvino_model"
@@ -58,7 +57,7 @@ class OpenVINODetector(GraphDetector):
                 also a graph with loops, which OpenVINO does not interrupt.
             BackendError: OpenVINO is missing, or the device is not a CPU.
         """
-        if device is not None and choose_device(device).type != "cpu":
+        if device is not None and parse_device(device).type != "cpu":
             raise BackendError(f"device={device}: OpenVINO runs on the CPU here; give device=cpu")
         xml = graph_file(path)
         self._path = xml.parent if xml.parent.name.endswith(FOLDER) else xml
@@ -182,7 +181,7 @@ def _compile(xml: Path, floats: str) -> tuple[Any, Any, str]:
         floats = "f32"
     options = {
         "INFERENCE_PRECISION_HINT": floats,
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),  # physical cores, or OMP_NUM_THREADS
+        "INFERENCE_NUM_THREADS": num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
     with runtime_errors(WeightsError, f"{xml} cannot be opened by OpenVINO"):

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,9 +27,9 @@ from rtdetr_cli.backends.tensorrt.gpu import Gpu
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.bounded_text import parse_json, read_bounded
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.files import atomic_write
-from rtdetr_cli.core.structures import ALL_PAIRS, Detections, Selection
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
@@ -84,7 +85,7 @@ class TensorRTDetector:
 
     def detect(
         self,
-        images: Tensor,
+        images: Images,
         sizes_hw: list[tuple[int, int]],
         max_det: int = TOP_PAIRS,
         selection: Selection = ALL_PAIRS,
@@ -98,7 +99,7 @@ class TensorRTDetector:
             selection: applied to these.
 
         Returns:
-            One Detections per image, on the CPU.
+            One Detections per image.
 
         Raises:
             BackendError: TensorRT failed, possibly for lack of memory.
@@ -107,8 +108,9 @@ class TensorRTDetector:
         if not sizes_hw:
             return []
         sizes_wh = torch.tensor([(width, height) for height, width in sizes_hw])
-        labels, boxes, scores = (one.cpu() for one in self.forward(images, sizes_wh))
-        rows = zip(boxes, scores, labels.long(), sizes_hw, strict=True)
+        outputs = self.forward(torch.as_tensor(images), sizes_wh)
+        labels, boxes, scores = (one.cpu().numpy() for one in outputs)
+        rows = zip(boxes, scores, labels.astype(np.int64), sizes_hw, strict=True)
         found = [self._filter.sound(Detections(*one), size_hw) for *one, size_hw in rows]
         return [self._filter.best(one, max_det, selection) for one in found]
 

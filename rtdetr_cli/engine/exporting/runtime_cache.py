@@ -18,12 +18,12 @@ from typing import NamedTuple
 from rtdetr_cli.backends.load import Detector, load_detector
 from rtdetr_cli.backends.onnx.session import needs_onnx_extra
 from rtdetr_cli.backends.openvino.package import version as openvino_version
-from rtdetr_cli.backends.torch import choose_device
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.cpu import cpu_features
+from rtdetr_cli.core.devices import parse_device
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import rtdetr_home, sha256, storage_errors
 from rtdetr_cli.core.lock import file_lock
@@ -59,7 +59,7 @@ def open_detector(settings: PredictSettings | ValSettings) -> Detector:
     backend = settings.backend
     if backend == "torch":
         return _in_torch(settings, settings.half)
-    if choose_device(settings.device).type != "cpu":
+    if not _is_cpu(settings.device):
         if backend != "auto":
             raise UsageError(f"backend={backend} runs on the CPU; give device=cpu with it")
         return _in_torch(settings, half=False)
@@ -72,6 +72,14 @@ def open_detector(settings: PredictSettings | ValSettings) -> Detector:
             except BackendError as error:
                 warn(f"backend=auto continues without {runtime.name}: {error}")
     return _in_torch(settings, half=False)
+
+
+def _is_cpu(device: str | None) -> bool:
+    if device is not None:
+        return parse_device(device).type == "cpu"
+    from rtdetr_cli.backends.torch import choose_device
+
+    return choose_device(None).type == "cpu"
 
 
 def _in_torch(settings: PredictSettings | ValSettings, half: bool) -> Detector:

@@ -18,9 +18,9 @@ from torch import Tensor
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.console import progress, warn
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.status import counted
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.selection import match_classes
 from rtdetr_cli.engine.exporting.images import Images, prepare
 from rtdetr_cli.evaluation.coco import CocoEvaluator
@@ -270,24 +270,27 @@ def compare_image(
 
     Not by rank: nearly equal scores may be in another order.
     """
-    edges = (ours.boxes_xyxy[:, None] - theirs.boxes_xyxy).abs().amax(-1)
-    scores = (ours.scores[:, None] - theirs.scores).abs()
+    (our_boxes, our_scores, our_labels), (their_boxes, their_scores, their_labels) = (
+        map(torch.as_tensor, (one.boxes_xyxy, one.scores, one.labels)) for one in (ours, theirs)
+    )
+    edges = (our_boxes[:, None] - their_boxes).abs().amax(-1)
+    scores = (our_scores[:, None] - their_scores).abs()
     is_near = (edges <= SAME_EDGE * longer_side) & (scores <= SAME_SCORE)
-    is_near &= ours.labels[:, None] == theirs.labels
+    is_near &= our_labels[:, None] == their_labels
     tolerance_px = limits.edge * longer_side
     cost = (edges / tolerance_px + scores / limits.score).where(is_near, 1e4)
     rows, columns = map(torch.as_tensor, linear_sum_assignment(cost.numpy()))
     is_pair = is_near[rows, columns]
     rows, columns = rows[is_pair], columns[is_pair]
     edges, scores = edges[rows, columns], scores[rows, columns]
-    weights = ours.scores[rows] + theirs.scores[columns]
+    weights = our_scores[rows] + their_scores[columns]
     is_matched = (edges <= tolerance_px) & (scores <= limits.score)
-    sure = [one.scores >= SURE for one in (ours, theirs)]
+    sure = [one >= SURE for one in (our_scores, their_scores)]
     paired = [one[places] for one, places in zip(sure, (rows, columns), strict=True)]
     lost, new = (int(a.sum() - b.sum()) for a, b in zip(sure, paired, strict=True))
     return ComparedImage(
         matched=float(weights[is_matched].sum()),
-        total=float(ours.scores.sum() + theirs.scores.sum()),
+        total=float(our_scores.sum() + their_scores.sum()),
         edges_px=edges,
         shifts=edges / longer_side,
         scores=scores,
@@ -357,7 +360,8 @@ def _ap(images: Images, names: dict[int, str], found: list[Detections]) -> float
         return None
     evaluator = CocoEvaluator(truth.ground_truth(), truth.category_ids)
     for record, detections in zip(truth.records, found, strict=True):
-        finite = detections.boxes_xyxy.isfinite().all(1) & detections.scores.isfinite()
+        boxes, scores = detections.boxes_xyxy, detections.scores
+        finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
         known = (detections.labels >= 0) & (detections.labels < len(names))
         evaluator.update(record.image_id, detections.keep(finite & known))
     return evaluator.compute().box.map

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torchvision.ops import batched_nms
+import numpy as np
+from numpy.typing import NDArray
 
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.class_names import class_indices
-from rtdetr_cli.core.structures import Detections, Selection
+from rtdetr_cli.core.detections import Detections, Selection
 from rtdetr_cli.engine.session.thresholds import Thresholds, find_thresholds
 
 _TOP_PAIRS = 300
@@ -44,9 +44,8 @@ class Filters:
         """The best `max_det` detections with a score above the threshold of their class."""
         kept = found.keep(self.thresholds.keep(found))
         if self.nms is not None:
-            classes = torch.zeros_like(kept.labels) if self.agnostic else kept.labels
-            kept = kept.keep(batched_nms(kept.boxes_xyxy, kept.scores, classes, self.nms))
-        return self.thresholds.shown(kept.keep(torch.arange(min(len(kept), self.max_det))))
+            kept = kept.keep(_without_duplicates(kept, self.nms, self.agnostic))
+        return self.thresholds.shown(kept.keep(slice(self.max_det)))
 
 
 def find_filters(detector: Detector, settings: PredictSettings) -> Filters:
@@ -68,3 +67,21 @@ def find_filters(detector: Detector, settings: PredictSettings) -> Filters:
         settings.nms,
         settings.agnostic_nms,
     )
+
+
+def _without_duplicates(found: Detections, most_iou: float, agnostic: bool) -> NDArray[np.int64]:
+    """Indices that NMS keeps; `found` has the best first."""
+    boxes, kept = found.boxes_xyxy, list[int]()
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    remaining = np.arange(len(found))
+    while len(remaining):
+        best, remaining = remaining[0], remaining[1:]
+        kept.append(best)
+        low = np.maximum(boxes[best, :2], boxes[remaining, :2])
+        high = np.minimum(boxes[best, 2:], boxes[remaining, 2:])
+        common = (high - low).clip(0).prod(axis=1)
+        is_double = common > most_iou * (areas[best] + areas[remaining] - common)
+        if not agnostic:
+            is_double &= found.labels[remaining] == found.labels[best]
+        remaining = remaining[~is_double]
+    return np.array(kept, np.int64)

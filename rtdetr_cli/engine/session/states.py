@@ -18,10 +18,10 @@ from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.callbacks import Callbacks
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.media.item import SourceImage
 
-if TYPE_CHECKING:  # augmentation and metrics would slow the start of `rtdetr predict`
+if TYPE_CHECKING:  # torch, augmentation and metrics would slow the start of `rtdetr predict`
+    from rtdetr_cli.core.structures import Batch
     from rtdetr_cli.data.loader import EvalLoader
     from rtdetr_cli.evaluation.metrics import Metrics
 

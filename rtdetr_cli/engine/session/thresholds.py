@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from rtdetr_cli.backends.load import Detector, keys_unlike_stored
 from rtdetr_cli.config.confidence import parse_confidence
@@ -14,8 +14,8 @@ from rtdetr_cli.config.model_path import is_exported
 from rtdetr_cli.config.settings.predict import DEFAULT_CONF, PredictSettings
 from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.weights.calibration import Calibration
 
 
@@ -28,12 +28,12 @@ class Thresholds:
         calibration: replaces the scores of the detections kept; None leaves them.
     """
 
-    scores: Tensor
+    scores: NDArray[np.float32]
     calibration: Calibration | None = None
 
-    def keep(self, found: Detections) -> Tensor:
+    def keep(self, found: Detections) -> NDArray[np.bool_]:
         """(N,) whether each detection is kept."""
-        return found.scores > self.scores.to(found.scores.dtype)[found.labels]
+        return found.scores > self.scores[found.labels]
 
     def shown(self, found: Detections) -> Detections:
         """The detections with the scores to show; their order stays."""
@@ -50,14 +50,12 @@ def find_thresholds(detector: Detector, settings: PredictSettings) -> Thresholds
     """
     conf, count = settings.conf, len(detector.names)
     if not isinstance(conf, str):
-        return Thresholds(torch.full((count,), conf))
+        return Thresholds(np.full(count, conf, np.float32))
     given = parse_confidence(conf)
     if given is not None:
         names = [key for text in given if isinstance(key := parse(text, int | str), int | str)]
-        scores = torch.full((count,), DEFAULT_CONF)
-        scores[class_indices(names, detector.names, "model", "conf")] = torch.tensor(
-            [*given.values()]
-        )
+        scores = np.full(count, DEFAULT_CONF, np.float32)
+        scores[class_indices(names, detector.names, "model", "conf")] = [*given.values()]
         return Thresholds(scores)
     calibration = detector.calibration
     if calibration is None:
@@ -74,4 +72,4 @@ def find_thresholds(detector: Detector, settings: PredictSettings) -> Thresholds
     )
     if changed:
         warn(f"conf=auto was calibrated without {', '.join(changed)}; scores may be off")
-    return Thresholds(torch.tensor(calibration.thresholds), calibration)
+    return Thresholds(np.array(calibration.thresholds, np.float32), calibration)

@@ -8,7 +8,8 @@ from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
 from rtdetr_cli.core.console import progress
-from rtdetr_cli.core.structures import Batch, Detections
+from rtdetr_cli.core.detections import Detections
+from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.workers import explain_lost_worker

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.opencv import cv2
 from rtdetr_cli.core.results import Boxes, DrawStyle
-from rtdetr_cli.core.structures import Batch, Detections, Target
+from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.grid import join_tiles, num_columns
@@ -47,9 +48,10 @@ def draw_validation(run_dir: Path, batches: EvalLoader, detector: Detector) -> N
 
 def _as_detections(target: Target, batch: Batch) -> Detections:
     height, width = batch.images.shape[-2:]
-    scale = torch.tensor([width, height, width, height])
-    boxes_xyxy = cxcywh_to_xyxy(target.boxes_cxcywh) * scale
-    return Detections(boxes_xyxy, torch.ones(len(target.labels)), target.labels)
+    boxes_xyxy = cxcywh_to_xyxy(target.boxes_cxcywh).cpu().numpy()
+    scores = np.ones(len(target.labels), np.float32)
+    size_whwh = np.array([width, height, width, height], np.float32)
+    return Detections(boxes_xyxy * size_whwh, scores, target.labels.cpu().numpy())
 
 
 def _mosaic(
@@ -84,6 +86,6 @@ def _resized(image: Pixels, scale: float) -> Pixels:
     return np.asarray(cv2.resize(np.ascontiguousarray(image), size_wh, interpolation=how), np.uint8)
 
 
-def _boxes(boxes_xyxy: Tensor, found: Detections, tile: Pixels) -> Boxes:
-    columns = (boxes_xyxy, found.scores[:, None], found.labels[:, None])
-    return Boxes(torch.cat(columns, dim=1), (tile.shape[0], tile.shape[1]))
+def _boxes(boxes_xyxy: NDArray[np.floating[Any]], found: Detections, tile: Pixels) -> Boxes:
+    rows = np.column_stack((boxes_xyxy, found.scores, found.labels))
+    return Boxes(rows, (tile.shape[0], tile.shape[1]))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.core.callbacks import Callbacks
+from rtdetr_cli.core.detections import Images
 from rtdetr_cli.core.distributed import all_gather
 from rtdetr_cli.core.structures import Batch, ModelOutput
 from rtdetr_cli.engine.training.run import Run
@@ -27,7 +27,7 @@ class ValidationDetector(TorchDetector):
         self._sums = dict.fromkeys(criterion.names, 0.0)
         self._num_boxes = 0
 
-    def forward(self, images: Tensor) -> ModelOutput:
+    def forward(self, images: Images) -> ModelOutput:
         """Logits and boxes of all queries, kept for `add_losses`."""
         self._output = super().forward(images)
         return self._output

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.console import result, table, warn
@@ -96,7 +96,7 @@ class Calibrated:
     def print(self, metrics: Metrics) -> None:
         """Print the error before and after, the thresholds, and where they are."""
         curves = metrics.box.by_confidence
-        thresholds = torch.tensor(self.calibration.thresholds, dtype=torch.float64)
+        thresholds = np.array(self.calibration.thresholds)
         chances = self.calibration.probabilities(thresholds)
         result(f"ECE after calibration {self.ece:.4f} (fitted on one half of the images, measured "
                "on the other)")  # fmt: skip

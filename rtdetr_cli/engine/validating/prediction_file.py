@@ -8,13 +8,13 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from rtdetr_cli.core.bounded_text import parse_large_json, show
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import atomic_write
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset, read_text
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.weights.catalog import COCO_NAMES
@@ -167,6 +167,6 @@ def _what_is_wrong(row: object) -> str | None:
 
 
 def _detections(rows: list[list[float]]) -> Detections:
-    table = torch.tensor(rows, dtype=torch.float64)
-    corners = torch.cat([table[:, :2], table[:, :2] + table[:, 2:4]], dim=1)
-    return Detections(corners, table[:, 4], table[:, 5].to(torch.int64))
+    table = np.array(rows, np.float64)
+    corners = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
+    return Detections(corners, table[:, 4], table[:, 5].astype(np.int64))

@@ -137,7 +137,7 @@ def test_auto_without_openvino_takes_bfloat16_where_the_cpu_has_it(
 
 
 def test_other_devices_stay_with_pytorch(weights, exports, monkeypatch):
-    monkeypatch.setattr(module, "choose_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(module, "_is_cpu", lambda device: False)
     assert isinstance(open_detector(keys(weights, backend="auto")), TorchDetector)
     with pytest.raises(UsageError, match="backend=onnx runs on the CPU; give device=cpu"):
         open_detector(keys(weights, backend="onnx"))

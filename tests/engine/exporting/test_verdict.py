@@ -15,7 +15,7 @@ import torch
 from rtdetr_cli.backends.load import load_detector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.data.selection import match_classes
 from rtdetr_cli.engine.exporting.images import NUM_IMAGES, Images, find_images
 from rtdetr_cli.engine.exporting.verdict import (
@@ -86,7 +86,7 @@ class Detector:
                 labels = labels + 1
             case _:
                 boxes = self.move(boxes)
-        return Detections(boxes, scores, labels)
+        return Detections(boxes.numpy(), scores.numpy(), labels.numpy())
 
     def move(self, boxes: torch.Tensor) -> torch.Tensor:
         if self.fault == "boxes and scores of other rows":
@@ -151,7 +151,7 @@ def detections(*rows: tuple[float, float, int]) -> Detections:
     """(x, score, class): squares of ten pixels."""
     boxes = torch.tensor([(x, 0.0, x + 10, 10.0) for x, _, _ in rows])
     scores, labels = (torch.tensor([row[n] for row in rows]) for n in (1, 2))
-    return Detections(boxes.reshape(-1, 4), scores.float(), labels.long())
+    return Detections(boxes.reshape(-1, 4).numpy(), scores.float().numpy(), labels.long().numpy())
 
 
 def test_partners_are_the_nearest_of_their_class_in_any_order():
@@ -240,8 +240,9 @@ class Painted(Detector):
             if len(rows):
                 x, y = columns.min() + self.shift, rows.min()
                 found.append((x, y, columns.max() + 1 + self.shift, rows.max() + 1, label))
-        values = torch.tensor(found).float().reshape(-1, 5)
-        return Detections(values[:, :4], torch.full((len(values),), 0.9), values[:, 4].long())
+        values = np.array(found, np.float32).reshape(-1, 5)
+        scores = np.full(len(values), 0.9, np.float32)
+        return Detections(values[:, :4], scores, values[:, 4].astype(np.int64))
 
 
 def test_labels_give_the_ap_of_both(squares):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine.predicting.filters import find_filters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
@@ -41,7 +42,7 @@ def test_classes_are_selected_by_index_with_the_lowest_of_their_thresholds(make_
 def test_at_most_max_det_are_kept_above_the_threshold_of_their_class(make_filters):
     """More are requested of the detector, because the best may be below their threshold."""
     filters = make_filters(conf="cat:0.7,dog:0.2", max_det=1)
-    found = Detections(torch.rand(3, 4), torch.tensor([0.6, 0.5, 0.4]), torch.tensor([0, 1, 1]))
+    found = Detections(np.zeros((3, 4)), np.array([0.6, 0.5, 0.4]), np.array([0, 1, 1]))
     kept = filters.choose(found)
     assert kept.labels.tolist() == [1]
     assert kept.scores.tolist() == [0.5]
@@ -50,13 +51,13 @@ def test_at_most_max_det_are_kept_above_the_threshold_of_their_class(make_filter
 
 
 def boxes(*rows):
-    return torch.tensor(rows, dtype=torch.float32)
+    return np.array(rows, np.float32)
 
 
 FOUND = Detections(
     boxes([0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 7.9], [0, 0, 10, 9], [20, 0, 30, 10]),
-    torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]),
-    torch.tensor([0, 0, 0, 1, 0]),
+    np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32),
+    np.array([0, 0, 0, 1, 0]),
 )
 """IoU with the first box: 1, 0.8, 0.79, 0.9 (another class), 0."""
 
@@ -74,7 +75,7 @@ def test_nms_drops_boxes_of_a_class_above_the_iou(make_filters):
 
 
 def test_nms_of_no_detections_is_none(make_filters):
-    empty = FOUND.keep(torch.zeros(5, dtype=torch.bool))
+    empty = FOUND.keep(np.zeros(5, bool))
     assert len(make_filters(nms=0.5).choose(empty)) == 0
 
 

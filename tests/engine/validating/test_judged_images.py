@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.engine.validating.judged_images import COLORS, judged_card, verdict_legend
 from rtdetr_cli.evaluation.coco import CocoEvaluator
 from rtdetr_cli.evaluation.image_scores import Verdict, score_images

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset, Record
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.engine.validating.prediction_file import (

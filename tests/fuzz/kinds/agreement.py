@@ -19,8 +19,8 @@ from PIL import Image
 
 from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.config.settings.train import TrainSettings
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import RTDETRError
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.image_cache import read_record_image
 from rtdetr_cli.data.splits import load_data, open_split

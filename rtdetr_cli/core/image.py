@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -221,6 +222,13 @@ def to_planes(image: Pixels) -> npt.NDArray[np.float32]:
     return planes
 
 
+def to_planes(image: Pixels) -> npt.NDArray[np.float32]:
+    """(H, W, 3) uint8 to (3, H, W) float32 in 0..1."""
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+    planes /= 255
+    return planes
+
+
 def write_image(path: Path, image_bgr: Pixels) -> None:
     """Encode by the suffix of `path` (JPEG without one) and write atomically.
 
@@ -279,11 +287,37 @@ def _open(path: str | Path, content: bytes | None = None) -> Image.Image:
     return Image.open(path if content is None else io.BytesIO(content), formats=known)
 
 
+class _Silence:
+    """No warnings while at least one thread is inside.
+
+    `catch_warnings` in each of several threads could restore their filters in the wrong order.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_silence = _Silence()
+
+
 @contextmanager
 def _decoding(path: str | Path) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silence:
             yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such image") from None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,13 @@ from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
+from rtdetr_cli.engine.predicting.pipeline import prepared_batches
+from rtdetr_cli.engine.predicting.prepared import Prepared, prepare
 from rtdetr_cli.engine.predicting.processes import predict_many
+from rtdetr_cli.engine.predicting.run_files import RunFiles
 from rtdetr_cli.engine.predicting.tracking import Trackers
 from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.media.draw import draw_boxes
-from rtdetr_cli.media.item import SourceImage
 from rtdetr_cli.media.source import ReadOptions, Source, SourceLike, open_source
 from rtdetr_cli.media.writer import RunWriter
 
@@ -159,57 +162,55 @@ def _outcomes(
     filters = find_filters(detector, settings)
     saves = (settings.save, settings.save_txt, settings.save_crop, settings.save_frames)
     saves_tracks = isinstance(settings, TrackSettings) and settings.save_mot
-    writer: RunWriter | None = None
+    writes = any(saves) or saves_tracks
+    files = RunFiles(partial(_open_writer, settings)) if writes else None
+    wanted = preprocessing_for(detector, settings.imgsz)
+    batches = prepared_batches(
+        source, settings.batch, partial(prepare, wanted=wanted), Prepared.num_bytes
+    )
     state.call("on_predict_start")
-    try:
-        for batch in source.batches(settings.batch):
-            state.images = batch
+    with closing(files) if files else nullcontext(), closing(batches):
+        for batch in batches:
+            state.images = [one.item for one in batch]
             state.call("on_predict_batch_start")
-            readable = [one for one in batch if one.image is not None]
-            state.results = _detect(detector, readable, settings, filters) if readable else []
+            readable = [one for one in batch if one.item.image is not None]
+            state.results = _detect(detector, readable, filters) if readable else []
             if state.trackers is not None:
-                state.trackers.update(batch, state.results)
+                state.trackers.update(state.images, state.results)
             state.call("on_predict_postprocess_end")
-            if (any(saves) or saves_tracks) and readable:
-                writer = writer or _open_writer(settings)
-                state.save_dir = writer.run_dir
-                for one, results in zip(readable, state.results, strict=True):
-                    writer.write(results, one.clip)
+            if files and readable:
+                state.save_dir = files.write(state.results, [one.item.clip for one in readable])
+                if state.callbacks.has("on_predict_batch_end"):
+                    files.finish()
             state.seen += len(batch)
             state.call("on_predict_batch_end")
-            yield from zip(batch, state.outcomes(), strict=True)
-    finally:
-        if writer is not None:
-            writer.close()
+            yield from zip(state.images, state.outcomes(), strict=True)
     state.call("on_predict_end")
 
 
 def _detect(
     detector: Detector,
-    images: list[SourceImage],
-    settings: PredictSettings,
+    images: list[Prepared],
     filters: Filters,
 ) -> list[Results]:
-    """Resize, detect and filter one batch; the time of each stage is divided among its images."""
-    wanted = preprocessing_for(detector, settings.imgsz)
+    """Detect and filter one batch; the time of each stage is divided among its images."""
     start = time.perf_counter()
-    pixels = [one.image for one in images if one.image is not None]
-    batch = to_batch(pixels, wanted)
-    prepared = time.perf_counter()
-    sizes_hw = [(rgb.shape[0], rgb.shape[1]) for rgb in pixels]
+    batch = np.stack([one.planes for one in images])
+    stacked = time.perf_counter()
+    sizes_hw = [(one.bgr.shape[0], one.bgr.shape[1]) for one in images]
     detections = detector.detect(batch, sizes_hw, filters.num_pairs, filters.selection)
     detected = time.perf_counter()
     results = []
-    for one, rgb, found in zip(images, pixels, detections, strict=True):
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
+    for one, found in zip(images, detections, strict=True):
         rows = _as_rows(filters.choose(found), detector)
-        results.append(Results(bgr, one.path, detector.names, rows, painter=draw_boxes))
-        results[-1].frame, results[-1].time_s = one.frame, one.time_s
+        results.append(Results(one.bgr, one.item.path, detector.names, rows, painter=draw_boxes))
+        results[-1].frame, results[-1].time_s = one.item.frame, one.item.time_s
+    preparing = sum(one.seconds for one in images) + stacked - start
     share = 1000 / len(images)
     for result in results:
         result.speed = {
-            "preprocess": (prepared - start) * share,
-            "inference": (detected - prepared) * share,
+            "preprocess": preparing * share,
+            "inference": (detected - stacked) * share,
             "postprocess": (time.perf_counter() - detected) * share,
         }
     return results

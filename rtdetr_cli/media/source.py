@@ -63,10 +63,16 @@ class Source:
     Attributes:
         total: number of images and clips; None if it is not known before the end.
         is_live: whether it holds a camera or a stream.
+        entries: reads each file or array.
     """
 
     def __init__(self, entries: Iterable[Entry], total: int | None, is_live: bool = False) -> None:
-        self._entries, self.total, self.is_live = entries, total, is_live
+        self.entries, self.total, self.is_live = entries, total, is_live
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it consists of files and arrays, which can be read ahead without waiting."""
+        return isinstance(self.entries, list) and not any(map(_is_remote, self.entries))
 
     def __iter__(self) -> Iterator[SourceImage]:
         for batch in self.batches(1):
@@ -79,7 +85,7 @@ class Source:
         the frames old.
         """
         batch: list[SourceImage] = []
-        for entry in self._entries:
+        for entry in self.entries:
             if isinstance(entry, LiveStreams):
                 yield from filter(None, [batch])
                 batch = []
@@ -187,6 +193,10 @@ def _address_entry(address: Address, options: ReadOptions) -> Entry:
     if address.scheme in WEB and not is_live(address):
         return partial(read_web, address, options.vid_stride)
     return LiveStreams([address], options.stream_buffer, options.vid_stride)
+
+
+def _is_remote(entry: Entry) -> bool:
+    return isinstance(entry, LiveStreams) or getattr(entry, "func", None) is read_web
 
 
 def _joined(entries: list[Entry], options: ReadOptions) -> list[Entry]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from rtdetr_cli.core.image import (
     read_image,
     read_image_size,
     resize_image,
+    to_planes,
     to_rgb,
     to_tensor,
 )
@@ -201,3 +204,17 @@ def test_a_device_is_not_read(tmp_path):
     (tmp_path / "a.png").symlink_to("/dev/zero")
     with pytest.raises(DataError, match="is a device, expected a file"):
         read_image(tmp_path / "a.png")
+
+
+def test_threads_that_read_leave_the_filters_of_warnings_as_they_were(tmp_path):
+    for number in range(8):
+        Image.fromarray(noise(40, 40, number)).save(tmp_path / f"{number}.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: read_image(tmp_path / f"{n % 8}.png"), range(400)))
+    assert warnings.filters == before
+
+
+def test_planes_are_the_tensor_without_pytorch():
+    image = noise(30, 20)
+    np.testing.assert_array_equal(to_planes(image), to_tensor(image).numpy())

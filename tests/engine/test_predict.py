@@ -1,6 +1,10 @@
 """Prediction: Results, lines, JSON and files; unreadable images are reported."""
 
 import json
+import signal
+import threading
+from functools import partial
+from itertools import count as count_from
 from pathlib import Path
 
 import cv2
@@ -9,10 +13,13 @@ import pytest
 
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.core.callbacks import PREDICT_EVENTS
 from rtdetr_cli.core.detections import ALL_PAIRS, Detections
-from rtdetr_cli.core.errors import DataError, UsageError
+from rtdetr_cli.core.errors import DataError, StorageError, UsageError
+from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine import predict as engine
 from rtdetr_cli.engine.session.states import PredictState
+from rtdetr_cli.media.writer import RunWriter
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -253,6 +260,77 @@ def test_a_video_that_is_left_early_is_finished(detector, road, tmp_path):
     results.close()
     capture = cv2.VideoCapture(str(tmp_path / "runs" / "predict" / "road.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_callbacks_keep_their_order_and_thread_and_find_their_files(detector, tmp_path):
+    source, run, calls = write_images(tmp_path / "in", "a.png", "b.png", "c.png"), [], []
+
+    def note(event, state):
+        images = [Path(one.path).stem for one in state.images]
+        if event == "on_predict_batch_end":
+            run.append([(state.save_dir / f"{stem}.jpg").is_file() for stem in images])
+        calls.append((event, images[:], threading.current_thread() is threading.main_thread()))
+
+    noted = state(tmp_path, save=True, batch=2)
+    for event in PREDICT_EVENTS:
+        noted.callbacks.add(event, partial(note, event))
+    list(engine.stream_results(detector, str(source), noted))
+    start, *batch, end = PREDICT_EVENTS
+    assert calls == [
+        (start, [], True),
+        *((event, ["a", "b"], True) for event in batch),
+        *((event, ["c"], True) for event in batch),
+        (end, ["c"], True),
+    ]
+    assert run == [[True, True], [True]]
+
+
+def running():
+    return [one for one in threading.enumerate() if one.name.startswith("rtdetr-")]
+
+
+def test_a_run_that_is_left_early_ends_its_threads(detector, tmp_path):
+    source = write_images(tmp_path / "in", *(f"{number}.png" for number in range(40)))
+    results = engine.stream_results(detector, str(source), state(tmp_path, save=True))
+    for _ in zip(range(3), results, strict=False):
+        pass
+    assert running()
+    results.close()
+    assert running() == []
+    assert len(written(tmp_path / "runs")) == 3
+    assert len(detector.batches) == 3
+
+
+def test_an_interrupted_run_ends_its_threads_and_keeps_its_files(detector, road, tmp_path, capsys):
+    def detect(*args, **keys):
+        if len(detector.batches) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return FakeDetector.detect(detector, *args, **keys)
+
+    detector.detect = detect
+    with pytest.raises(KeyboardInterrupt):
+        engine.predict(settings(road, tmp_path))
+    assert running() == []
+    assert capsys.readouterr().out.startswith(f"video 1/1 {road}: 4 frames")
+    capture = cv2.VideoCapture(str(tmp_path / "runs" / "predict" / "road.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+def test_a_full_disk_ends_the_run_with_its_own_error(detector, tmp_path, monkeypatch):
+    source = write_images(tmp_path / "in", *(f"{number}.png" for number in range(40)))
+    write, count = RunWriter.write, count_from(1)
+
+    def full(writer, results, clip):
+        if next(count) == 5:
+            raise StorageError("no space left")
+        write(writer, results, clip)
+
+    monkeypatch.setattr(RunWriter, "write", full)
+    with pytest.raises(StorageError, match="no space left"):
+        engine.predict(settings(source, tmp_path))
+    assert running() == []
+    assert len(written(tmp_path / "runs")) == 4
+    assert 5 <= len(detector.batches) <= 15  # at most eight wait
 
 
 def test_every_corner_case_works_or_is_reported(detector, tmp_path, capsys):

@@ -156,12 +156,12 @@ def _iou(box: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     common = (high - low).clip(0).prod(axis=1)
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    return common / np.maximum(areas - common, 1e-9)
+    return np.asarray(common / np.maximum(areas - common, 1e-9))
 
 
 def _with_ids(boxes: Boxes, ids: NDArray[np.int64]) -> Array:
     """(K, 7) rows x1, y1, x2, y2, id, score, class of the boxes with an id, in their order."""
-    data = boxes.numpy().data
+    data = np.asarray(boxes.numpy().data)
     rows = np.concatenate([data[:, :4], ids[:, None], data[:, 4:]], axis=1)[ids > 0]
     rows = rows.astype(data.dtype)
     return rows if isinstance(boxes.data, np.ndarray) else boxes.data.new_tensor(rows)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rtdetr_cli.core.errors import BackendError, UsageError, printable
-from rtdetr_cli.core.image import Pixels
+from rtdetr_cli.core.image import Pixels, swap_red_blue
 from rtdetr_cli.core.results import Boxes, DrawStyle
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -69,7 +69,7 @@ def draw_marks(image_bgr: Pixels, marks: Sequence[Mark]) -> Pixels:
 
 
 def _draw(image_bgr: Pixels, marks: Sequence[Mark], style: DrawStyle, every_label: bool) -> Pixels:
-    canvas = Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
+    canvas = Image.fromarray(swap_red_blue(image_bgr))
     pen = ImageDraw.Draw(canvas, "RGBA")
     if style.boxes:
         width = style.line_width or _fitting(canvas.size, 280, 140, least=2)
@@ -79,7 +79,7 @@ def _draw(image_bgr: Pixels, marks: Sequence[Mark], style: DrawStyle, every_labe
         size = style.font_size or _fitting(canvas.size, 45, 25, least=11)
         labelled = [mark for mark in marks if mark.text]
         _write_labels(pen, canvas.size, labelled, load_font(style.font, size), every_label)
-    return np.ascontiguousarray(np.asarray(canvas)[..., ::-1])
+    return swap_red_blue(np.asarray(canvas))
 
 
 def _marks(boxes: Boxes, names: Mapping[int, str], style: DrawStyle) -> list[Mark]:

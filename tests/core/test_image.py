@@ -18,6 +18,7 @@ from rtdetr_cli.core.image import (
     read_image,
     read_image_size,
     resize_image,
+    swap_red_blue,
     to_planes,
     to_rgb,
     to_tensor,
@@ -218,3 +219,12 @@ def test_threads_that_read_leave_the_filters_of_warnings_as_they_were(tmp_path):
 def test_planes_are_the_tensor_without_pytorch():
     image = noise(30, 20)
     np.testing.assert_array_equal(to_planes(image), to_tensor(image).numpy())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30, 20), (1, 3000)])
+def test_red_and_blue_are_swapped_in_a_new_array(size):
+    image = noise(*size)
+    swapped = swap_red_blue(image)
+    np.testing.assert_array_equal(swapped, image[..., ::-1])
+    assert swapped.flags.c_contiguous
+    np.testing.assert_array_equal(swap_red_blue(swapped), image)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.image import Pixels, resize_image, to_planes
+from rtdetr_cli.core.image import Pixels, resize_image, swap_red_blue, to_planes
 from rtdetr_cli.media.item import SourceImage
 
 _EMPTY = np.zeros((0, 0, 3), np.uint8)
@@ -38,8 +38,8 @@ class Prepared(NamedTuple):
 def prepare(item: SourceImage, wanted: Preprocessing) -> Prepared:
     """Resize and convert an image, without PyTorch, whose threads are the network's."""
     if item.image is None:
-        return Prepared(item, to_planes(_EMPTY), _EMPTY, 0.0)
+        return Prepared(item, np.zeros((3, 0, 0), np.float32), _EMPTY, 0.0)
     start = time.perf_counter()
     planes = to_planes(resize_image(item.image, wanted.size_hw, wanted.antialias))
     seconds = time.perf_counter() - start
-    return Prepared(item, planes, np.ascontiguousarray(item.image[..., ::-1]), seconds)
+    return Prepared(item, planes, swap_red_blue(item.image), seconds)

@@ -217,13 +217,6 @@ def to_tensor(image: Pixels) -> Tensor:
 
 def to_planes(image: Pixels) -> npt.NDArray[np.float32]:
     """(H, W, 3) uint8 to (3, H, W) float32 in 0..1."""
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
-    planes /= 255
-    return planes
-
-
-def to_planes(image: Pixels) -> npt.NDArray[np.float32]:
-    """(H, W, 3) uint8 to (3, H, W) float32 in 0..1."""
     planes = np.array(cv2.split(image), np.float32)
     planes /= 255
     return planes

@@ -1,4 +1,4 @@
-"""BatchPredictor, the detector as one picklable function of batches, for Ray Data, Spark and others.
+"""BatchPredictor: the detector as one picklable function of batches, for Ray Data and Spark.
 
 It needs none of them: a batch is a table of columns or a list, the result is columns of NumPy.
 """

@@ -10,7 +10,7 @@ import codecs
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -78,7 +78,7 @@ class Source:
         for batch in self.batches(1):
             yield from batch
 
-    def batches(self, size: int) -> Iterator[list[SourceImage]]:
+    def batches(self, size: int) -> Generator[list[SourceImage], None, None]:
         """Yield lists of up to `size` images and frames, in order.
 
         Live streams yield what is there, at most one frame of each: waiting for more would make

@@ -16,7 +16,6 @@ from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.callbacks import PREDICT_EVENTS
 from rtdetr_cli.core.detections import ALL_PAIRS, Detections
 from rtdetr_cli.core.errors import DataError, StorageError, UsageError
-from rtdetr_cli.core.structures import Detections
 from rtdetr_cli.engine import predict as engine
 from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.media.writer import RunWriter

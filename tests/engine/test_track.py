@@ -10,7 +10,7 @@ import torch
 from rtdetr_cli.cli.main import run as run_command
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.track import TrackSettings
-from rtdetr_cli.core.structures import Detections
+from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.engine import predict as engine
 from rtdetr_cli.engine import track as tracking
 from rtdetr_cli.engine.predicting.tracking import Trackers

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdetr_cli.core.arrays import Array
 from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.results import Array, Boxes, Results
+from rtdetr_cli.core.results import Boxes, Results
 from rtdetr_cli.media.item import SourceImage
 
 IMAGES_FPS = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 import threading
@@ -24,6 +25,7 @@ from rtdetr_cli.config.model import (
     PResNetConfig,
 )
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # before a test opens a video by itself
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -5,7 +5,6 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from rtdetr_cli.cli.main import run as run_command
 from rtdetr_cli.config.model import Preprocessing
@@ -26,13 +25,13 @@ class MovingSquare:
     network = None
     seen = 0
 
-    def detect(self, images, sizes_hw, max_det=300):
+    def detect(self, images, sizes_hw, max_det=300, selection=None):
         found = []
         for _ in sizes_hw:
             x = 5.0 * self.seen
-            rows = torch.tensor([[x, 10, x + 10, 20], [40, 40, 60, 60], [5, 45, 10, 50]])
-            labels = torch.tensor([1, 0, 0])
-            found.append(Detections(rows, torch.tensor([0.9, 0.2, 0.05]), labels))
+            rows = np.array([[x, 10, x + 10, 20], [40, 40, 60, 60], [5, 45, 10, 50]], np.float32)
+            scores = np.array([0.9, 0.2, 0.05], np.float32)
+            found.append(Detections(rows, scores, np.array([1, 0, 0])))
             self.seen += 1
         return found
 

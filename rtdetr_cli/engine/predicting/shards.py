@@ -107,8 +107,9 @@ def write_results(settings: PredictSettings, open_: Callable[[PredictSettings], 
     if waiting:
         _write_parts(folder, waiting, open_(replace(settings, save=False)), totals, settings)
     _finish(folder)
-    unreadable = f", {totals.errors} unreadable" if totals.errors else ""
-    result(f"{settings.out}: {counted(len(numbers), 'file')}, {totals.read} rows{unreadable}")
+    rows = counted(totals.read + totals.errors, "row")
+    unreadable = f", {totals.errors} of images that cannot be read" if totals.errors else ""
+    result(f"{settings.out}: {rows} in {counted(len(numbers), 'file')}{unreadable}")
     return DataError.exit_code if totals.errors else 0
 
 
@@ -315,8 +316,9 @@ def _finish(folder: Folder) -> None:
     entries = [_entry(folder, number) for number in range(len(folder))]
     sums = {key: sum(entry[key] for entry in entries) for key in ("rows", "errors")}
     _write_json(folder.path / "manifest.json", {"run": folder.facts, **sums, "parts": entries})
-    for left in folder.path.glob(".part-*"):  # of processes that were killed
-        left.unlink(missing_ok=True)
+    for name in (".part-*", ".run-*"):  # of processes that were killed
+        for left in folder.path.glob(name):
+            left.unlink(missing_ok=True)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -33,6 +33,12 @@ def test_a_file_sets_the_keys_of_the_same_meaning(file, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_keys_given_beside_a_file_override_it(file):
+    path = file(tracker_type="bytetrack", track_low_thresh=0.15, track_buffer=60)
+    settings = settings_from_pairs(TrackSettings, {"source": "x", "tracker": path, "conf": "0.3"})
+    assert (settings.conf, settings.track_buffer) == (0.3, 60)
+
+
 def test_what_has_no_effect_is_printed(file, capsys):
     keys = {"tracker_type": "ocsort", "new_track_thresh": 0.4, "fuse_score": True}
     keys |= {"gmc_method": "sparseOptFlow", "with_reid": False, "model": "auto"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ _KNOWN = {*_SAME, *_APPEARANCE, "tracker_type", "track_low_thresh", "match_thres
 _KNOWN |= {"fuse_score", "with_reid"}
 
 
-def translate_tracker(value: object) -> dict[str, object]:
+def translate_tracker(value: object, context: Mapping[str, Any]) -> dict[str, object]:
     """The keys of ours for a value of `tracker`.
 
     Args:
         value: the name of an algorithm, or a YAML file; one that does not exist counts as a name.
+        context: all keys that are given; those of ours override those of the file.
 
     Raises:
         UsageError: the file has an unknown key, or asks for something that is not supported.
@@ -33,7 +35,8 @@ def translate_tracker(value: object) -> dict[str, object]:
         return {"tracker": Path(name).stem.lower()}
     from rtdetr_cli.config.load import load_yaml  # yaml would slow --help
 
-    return _keys(load_yaml(name), name)
+    keys = _keys(load_yaml(name), name)
+    return {key: one for key, one in keys.items() if key == "tracker" or key not in context}
 
 
 def _keys(values: dict[str, Any], file: str) -> dict[str, object]:

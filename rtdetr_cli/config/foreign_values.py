@@ -367,12 +367,6 @@ def _formats(value: object, _: Pairs) -> dict[str, object]:
     return {"formats": _TENSORRT.get(name, name)} if _plain(name) not in {None, ""} else {}
 
 
-def _tracker(value: object, context: Pairs) -> dict[str, object]:
-    """The keys of a tracker's file; those given beside it override them."""
-    keys = translate_tracker(value)
-    return {key: one for key, one in keys.items() if key == "tracker" or key not in context}
-
-
 _VALUES: dict[tuple[str, str], Translate] = {
     **{(mode, "imgsz"): _image_size for mode in (*FOREIGN_MODES, "info")},
     **{(mode, "device"): _device for mode in FOREIGN_MODES},
@@ -383,7 +377,7 @@ _VALUES: dict[tuple[str, str], Translate] = {
     **{(mode, "agnostic_nms"): _only_with("agnostic_nms", "nms") for mode in ("predict", "track")},
     **{(mode, "hide_labels"): _negated("show_labels") for mode in ("predict", "track")},
     **{(mode, "hide_conf"): _negated("show_conf") for mode in ("predict", "track")},
-    ("track", "tracker"): _tracker,
+    ("track", "tracker"): translate_tracker,
     ("train", "batch"): _training_batch,
     ("train", "cache"): _choice("cache", true="ram", false="off"),
     ("train", "amp"): _choice("amp", true="auto", false="off"),

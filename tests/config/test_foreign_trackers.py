@@ -20,7 +20,7 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("name", ["botsort", "botsort.yaml", "BoTSORT.yml"])
 def test_a_name_with_or_without_suffix_is_the_tracker(name):
-    assert translate_tracker(name) == {"tracker": "botsort"}
+    assert translate_tracker(name, {}) == {"tracker": "botsort"}
 
 
 def test_a_file_sets_the_keys_of_the_same_meaning(file, capsys):
@@ -42,7 +42,7 @@ def test_keys_given_beside_a_file_override_it(file):
 def test_what_has_no_effect_is_printed(file, capsys):
     keys = {"tracker_type": "ocsort", "new_track_thresh": 0.4, "fuse_score": True}
     keys |= {"gmc_method": "sparseOptFlow", "with_reid": False, "model": "auto"}
-    assert translate_tracker(file(**keys)) == {"tracker": "ocsort"}
+    assert translate_tracker(file(**keys), {}) == {"tracker": "ocsort"}
     err = " ".join(capsys.readouterr().err.split())
     assert "no effect with ocsort here: model, fuse_score, gmc_method, new_track_thresh" in err
 
@@ -57,7 +57,7 @@ def test_what_has_no_effect_is_printed(file, capsys):
 )
 def test_a_wrong_file_ends_with_one_sentence(file, keys, reason):
     with pytest.raises(UsageError, match=reason):
-        translate_tracker(file(tracker_type="botsort", **keys))
+        translate_tracker(file(tracker_type="botsort", **keys), {})
 
 
 def test_a_file_without_tracker_type_or_with_an_unknown_one_is_refused(file):

@@ -129,6 +129,7 @@ RUN: dict[str, tuple[Callable[[Any], int], tuple[str, ...]]] = {
             "rtdetr predict model=rtdetr-l.pt source=bus.jpg",
             "rtdetr predict source=images classes=0,2,5 conf=0.4 save_txt",
             "rtdetr predict source=bus.jpg decoder_layers=4 json=true",
+            "rtdetr predict source=images out=results resume=true shard=0/4",
         ),
     ),
     "track": (

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -15,6 +17,7 @@ from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.results import Results
 from rtdetr_cli.engine import batch_predictor as module
 
+PAGE = Path(__file__).parents[2] / "docs/at-scale.md"
 KEYS = {"imgsz": 64, "conf": 0.001, "max_det": 3, "device": "cpu"}
 
 
@@ -154,43 +157,76 @@ def test_it_is_a_public_name():
         RTDETR("rtdetr-n.yaml").predict("a.jpg", out="results")
 
 
-# Ray and Spark are no dependencies; they warn about themselves.
+@pytest.fixture
+def recipe(checkpoint, squares, tmp_path, monkeypatch):
+    """Runs the block of docs/at-scale.md that has a text, with best.pt and images/ beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("PYTHONPATH", str(PAGE.parents[1]))
+    shutil.copy(checkpoint, "best.pt")
+    shutil.copytree(squares / "images/train", "images")
+    Path("images/9.png").write_bytes(b"no image")
+
+    def run(text):
+        blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+        code = next(block for block in blocks if text in block)
+        names = {"__name__": "__main__"}
+        exec(compile(code, str(PAGE), "exec"), names)
+        return names
+
+    return run
+
+
+def expected_rows():
+    """What BatchPredictor returns for images/, called directly."""
+    paths = sorted(str(path.resolve()) for path in Path("images").iterdir())
+    found = BatchPredictor("best.pt")(paths)
+    assert [bool(error) for error in found["error"]] == [False] * 9 + [True]
+    return found
+
+
+def sorted_rows(folder):
+    rows = pytest.importorskip("pyarrow.parquet").read_table(folder).to_pylist()
+    rows = [{**row, "path": row["path"].removeprefix("file:")} for row in rows]
+    return sorted(rows, key=lambda row: row["path"])
+
+
+def assert_rows(found, expected):
+    assert [row["path"] for row in found] == expected["path"].tolist()
+    for key in ("width", "height", "name", "class"):
+        assert [row[key] for row in found] == expected[key].tolist()
+    for key in ("confidence", "x1", "y1", "x2", "y2"):
+        for row, values in zip(found, expected[key], strict=True):
+            assert row[key] == pytest.approx(values, abs=1e-4)
+
+
+# Ray and Spark are no dependencies, and warn about themselves and each other.
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_ray_data_gets_the_same_rows(predict, paths):
+def test_the_recipe_for_ray_data_gives_the_same_rows(recipe):
     ray = pytest.importorskip("ray")
-    pytest.importorskip("pandas")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        table = ray.data.from_items([{"path": path} for path in paths])
-        found = table.map_batches(predict, batch_format="pyarrow", batch_size=2).to_pandas()
+        recipe("import ray")
     finally:
         ray.shutdown()
-    same(found.sort_values("path"), predict(paths))
+    assert_rows(sorted_rows("ray-results"), expected_rows())
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_spark_gets_the_same_rows(predict, paths, monkeypatch):
-    spark_sql = pytest.importorskip("pyspark.sql")
-    pandas = pytest.importorskip("pandas")
-    from pyspark.ml.functions import predict_batch_udf
-
-    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    builder = spark_sql.SparkSession.builder.master("local[1]")
-    spark = builder.config("spark.ui.enabled", "false").getOrCreate()
-    expected, keys = predict(paths), dict(KEYS, model=predict.settings.model)
+def test_the_recipe_for_spark_gives_the_same_rows(recipe):
+    pytest.importorskip("pandas")
+    sql = pytest.importorskip("pyspark.sql")
+    builder = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    spark = builder.getOrCreate()
     try:
-        table = spark.createDataFrame([(path,) for path in paths], "path string")
-        found = table.mapInPandas(
-            lambda batches: (pandas.DataFrame(predict(batch)) for batch in batches),
-            predict.spark_schema,
-        ).toPandas()
-        same(found.sort_values("path"), expected)
-        as_json = predict_batch_udf(
-            lambda: BatchPredictor(**keys).json_rows, return_type="string", batch_size=2
-        )
-        texts = [one[0] for one in table.select(as_json("path")).collect()]
-        assert sorted(texts) == sorted(predict.json_rows(paths))
+        recipe("mapInPandas")
     finally:
         spark.stop()
+    expected = expected_rows()
+    assert_rows(sorted_rows("spark-results"), expected)
+    texts = [json.loads(row["row"]) for row in sorted_rows("spark-json")]
+    scores = [[one["confidence"] for one in row.get("detections", ())] for row in texts]
+    assert scores == [pytest.approx(one, abs=1e-4) for one in expected["confidence"]]

@@ -9,8 +9,9 @@ from rtdetr_cli.backends.load import Detector, preprocessing_for
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.engine.predict import read_options, require_any, to_batch
+from rtdetr_cli.engine.predict import read_options, require_any
 from rtdetr_cli.engine.predicting.lines import Totals
+from rtdetr_cli.engine.predicting.prepared import prepare
 from rtdetr_cli.media.source import SourceLike, open_source
 
 KEYS = ("imgsz", "batch", "device")
@@ -43,11 +44,13 @@ def embed(detector: Detector, source: SourceLike, settings: PredictSettings) -> 
         for one in batch:
             totals.add(one, one)
         errors += [one.error for one in batch if one.image is None]
-        readable = [one.image for one in batch if one.image is not None]
-        if readable:
-            maps = network.backbone(
-                torch.from_numpy(to_batch(readable, wanted)).to(detector.device)
-            )
+        inputs = [
+            torch.from_numpy(prepare(one, wanted, settings).planes[0])
+            for one in batch
+            if one.image is not None
+        ]
+        if inputs:
+            maps = network.backbone(torch.stack(inputs).to(detector.device))
             features = network.encoder(maps)[-1]  # (B, C, H / 32, W / 32)
             vectors += features.mean(dim=(2, 3)).float().cpu().unbind()
     require_any(totals, found.total)

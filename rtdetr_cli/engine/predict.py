@@ -11,10 +11,8 @@ from contextlib import closing, nullcontext
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rtdetr_cli.backends.load import Detector, load_detector, preprocessing_for
-from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.core.arrays import Array, HostArray
@@ -22,16 +20,17 @@ from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
-from rtdetr_cli.core.image import Pixels, resize_image, to_planes
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
+from rtdetr_cli.engine.predicting.merging import merge_views
 from rtdetr_cli.engine.predicting.pipeline import prepared_batches
 from rtdetr_cli.engine.predicting.prepared import Prepared, prepare
 from rtdetr_cli.engine.predicting.processes import predict_many
 from rtdetr_cli.engine.predicting.run_files import RunFiles
 from rtdetr_cli.engine.predicting.tracking import Trackers
+from rtdetr_cli.engine.predicting.views import detect_views
 from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.source import ReadOptions, Source, SourceLike, open_source
@@ -166,7 +165,10 @@ def _outcomes(
     files = RunFiles(partial(_open_writer, settings)) if writes else None
     wanted = preprocessing_for(detector, settings.imgsz)
     batches = prepared_batches(
-        source, settings.batch, partial(prepare, wanted=wanted), Prepared.num_bytes
+        source,
+        settings.batch,
+        partial(prepare, wanted=wanted, settings=settings),
+        Prepared.num_bytes,
     )
     state.call("on_predict_start")
     with closing(files) if files else nullcontext(), closing(batches):
@@ -193,33 +195,26 @@ def _detect(
     images: list[Prepared],
     filters: Filters,
 ) -> list[Results]:
-    """Detect and filter one batch; the time of each stage is divided among its images."""
+    """Detect in all views of one batch and filter; the time of each stage is shared equally."""
     start = time.perf_counter()
-    batch = np.stack([one.planes for one in images])
-    stacked = time.perf_counter()
-    sizes_hw = [(one.bgr.shape[0], one.bgr.shape[1]) for one in images]
-    detections = detector.detect(batch, sizes_hw, filters.num_pairs, filters.selection)
+    detections = detect_views(
+        detector, [one.views for one in images], [one.planes for one in images], filters
+    )
     detected = time.perf_counter()
     results = []
     for one, found in zip(images, detections, strict=True):
-        rows = _as_rows(filters.choose(found), detector)
+        merged = merge_views(one.views, [filters.above(part) for part in found])
+        rows = _as_rows(filters.choose(merged), detector)
         results.append(Results(one.bgr, one.item.path, detector.names, rows, painter=draw_boxes))
         results[-1].frame, results[-1].time_s = one.item.frame, one.item.time_s
-    preparing = sum(one.seconds for one in images) + stacked - start
     share = 1000 / len(images)
     for result in results:
         result.speed = {
-            "preprocess": preparing * share,
-            "inference": (detected - stacked) * share,
+            "preprocess": sum(one.seconds for one in images) * share,
+            "inference": (detected - start) * share,
             "postprocess": (time.perf_counter() - detected) * share,
         }
     return results
-
-
-def to_batch(images: list[Pixels], wanted: Preprocessing) -> NDArray[np.float32]:
-    """Resize (H, W, 3) RGB images of any size to (B, 3, H, W) float in 0..1."""
-    resized = (resize_image(rgb, wanted.size_hw, wanted.antialias) for rgb in images)
-    return np.stack([to_planes(rgb) for rgb in resized])
 
 
 def _as_rows(found: Detections, detector: Detector) -> Array:

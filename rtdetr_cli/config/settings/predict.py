@@ -15,6 +15,7 @@ from rtdetr_cli.config.fields import (
 )
 from rtdetr_cli.config.settings.many_images import ManyImagesSettings
 from rtdetr_cli.config.settings.shared import RunFolderSettings, SpeedSettings
+from rtdetr_cli.config.tiling import parse_tiles
 from rtdetr_cli.core.errors import UsageError
 
 DEFAULT_CONF = 0.25
@@ -50,6 +51,10 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
     """Drop boxes with a higher IoU with a better one of their class, e.g. 0.7; None: no NMS."""
     agnostic_nms: bool = False
     """With nms: compare boxes of all classes."""
+    tiles: int | str | None = None
+    """Divide large images: auto, columns x rows (4x3) or a side in pixels; None: do not."""
+    tile_overlap: Annotated[float, Range(0, 0.8)] = 0.2
+    """With tiles: share of a tile that its neighbour sees too; objects should fit into it."""
     batch: Batch = 1
     """Images per batch."""
 
@@ -80,6 +85,10 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
         super().__post_init__()
         if isinstance(self.conf, str):
             parse_confidence(self.conf)
+        if self.tiles is not None:
+            parse_tiles(self.tiles)
+        elif self.tile_overlap != type(self).tile_overlap:
+            raise UsageError("predict: tile_overlap has no effect without tiles")
         if self.agnostic_nms and self.nms is None:
             raise UsageError("predict: agnostic_nms has no effect without nms, for example nms=0.7")
         if self.save_conf and not self.save_txt:

@@ -40,9 +40,13 @@ class Filters:
         """Number of detections to request of the detector."""
         return max(_TOP_PAIRS, self.max_det)
 
+    def above(self, found: Detections) -> Detections:
+        """Those with a score above the threshold of their class."""
+        return found.keep(self.thresholds.keep(found))
+
     def choose(self, found: Detections) -> Detections:
         """The best `max_det` detections with a score above the threshold of their class."""
-        kept = found.keep(self.thresholds.keep(found))
+        kept = self.above(found)
         if self.nms is not None:
             kept = kept.keep(_without_duplicates(kept, self.nms, self.agnostic))
         return self.thresholds.shown(kept.keep(slice(self.max_det)))

@@ -6,10 +6,12 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.image import Pixels, resize_image, swap_red_blue, to_planes
+from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.core.image import Pixels, swap_red_blue
+from rtdetr_cli.engine.predicting.tiles import plan_views
+from rtdetr_cli.engine.predicting.views import Planes, View
 from rtdetr_cli.media.item import SourceImage
 
 _EMPTY = np.zeros((0, 0, 3), np.uint8)
@@ -20,26 +22,29 @@ class Prepared(NamedTuple):
 
     Attributes:
         item: of the source.
-        planes: (3, height, width) float32 in 0..1 RGB, at the size of the network.
+        views: what the network sees of it.
+        planes: of each view, (3, height, width) float32 in 0..1 RGB, at the size of the network.
         bgr: (H, W, 3) uint8 in its own size.
         seconds: that it took to resize and convert.
     """
 
     item: SourceImage
-    planes: NDArray[np.float32]
+    views: list[View]
+    planes: list[Planes]
     bgr: Pixels
     seconds: float
 
     def num_bytes(self) -> int:
         """Memory it holds."""
-        return self.planes.nbytes + 2 * self.bgr.nbytes
+        return sum(one.nbytes for one in self.planes) + 2 * self.bgr.nbytes
 
 
-def prepare(item: SourceImage, wanted: Preprocessing) -> Prepared:
-    """Resize and convert an image, without PyTorch, whose threads are the network's."""
+def prepare(item: SourceImage, wanted: Preprocessing, settings: PredictSettings) -> Prepared:
+    """Resize and convert the views, without PyTorch, whose threads are the network's."""
     if item.image is None:
-        return Prepared(item, np.zeros((3, 0, 0), np.float32), _EMPTY, 0.0)
+        return Prepared(item, [], [], _EMPTY, 0.0)
     start = time.perf_counter()
-    planes = to_planes(resize_image(item.image, wanted.size_hw, wanted.antialias))
+    views = plan_views(item.image.shape[:2], wanted.size_hw, settings)
+    planes = [view.planes(item.image, wanted.antialias) for view in views]
     seconds = time.perf_counter() - start
-    return Prepared(item, planes, swap_red_blue(item.image), seconds)
+    return Prepared(item, views, planes, swap_red_blue(item.image), seconds)

@@ -1,0 +1,94 @@
+"""What the network sees of an image: a view is a part of it, at an input size, maybe mirrored.
+
+Without tiles there is one view, the whole image. tiles.py divides images; merging.py makes
+one set of detections of those of several views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdetr_cli.backends.load import Detector
+from rtdetr_cli.core.detections import Detections
+from rtdetr_cli.core.image import Pixels, resize_image, to_planes
+from rtdetr_cli.engine.predicting.filters import Filters
+
+Planes: TypeAlias = NDArray[np.float32]
+_VIEWS_PER_BATCH = 8
+"""Views that go through the network at once, if `batch` is smaller."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of an image as input of the network.
+
+    Attributes:
+        box: left, top, right and bottom of the part in pixels of the image.
+        size_hw: of the input.
+    """
+
+    box: tuple[int, int, int, int]
+    size_hw: tuple[int, int]
+
+    @property
+    def part_hw(self) -> tuple[int, int]:
+        """Height and width of the part, in pixels of the image."""
+        left, top, right, bottom = self.box
+        return bottom - top, right - left
+
+    def planes(self, rgb: Pixels, antialias: bool) -> Planes:
+        """The part of an image as input, (3, height, width) float32 in 0..1 RGB."""
+        left, top, right, bottom = self.box
+        return to_planes(resize_image(rgb[top:bottom, left:right], self.size_hw, antialias))
+
+    def to_image(self, found: Detections) -> Detections:
+        """Move detections in pixels of the part to those of the image."""
+        left, top, *_ = self.box
+        offset = np.array([left, top, left, top], np.float32)
+        return Detections(found.boxes_xyxy + offset, found.scores, found.labels)
+
+
+def whole(size_hw: tuple[int, int], input_hw: tuple[int, int]) -> View:
+    """The whole image as a view."""
+    return View((0, 0, size_hw[1], size_hw[0]), input_hw)
+
+
+def detect_views(
+    detector: Detector,
+    views: Sequence[list[View]],
+    planes: Sequence[list[Planes]],
+    filters: Filters,
+) -> list[list[Detections]]:
+    """Detect in all views of a batch of images.
+
+    Args:
+        detector: of any runtime.
+        views: of each image.
+        planes: of each view, (3, height, width) float32 in 0..1 RGB, at the size of the network.
+        filters: of the prediction.
+
+    Returns:
+        Detections of each view of each image, in pixels of the image.
+    """
+    jobs = [
+        (index, *job)
+        for index, of_image in enumerate(zip(views, planes, strict=True))
+        for job in zip(*of_image, strict=True)
+    ]
+    found: dict[tuple[int, View], Detections] = {}
+    step = max(_VIEWS_PER_BATCH, len(views))
+    for size_hw in dict.fromkeys(view.size_hw for _, view, _ in jobs):
+        same = [job for job in jobs if job[1].size_hw == size_hw]
+        for start in range(0, len(same), step):
+            part = same[start : start + step]
+            batch = np.stack([pixels for *_, pixels in part])
+            sizes_hw = [view.part_hw for _, view, _ in part]
+            rows = detector.detect(batch, sizes_hw, filters.num_pairs, filters.selection)
+            for (index, view, _), one in zip(part, rows, strict=True):
+                found[index, view] = view.to_image(one)
+    return [[found[index, view] for view in of_image] for index, of_image in enumerate(views)]

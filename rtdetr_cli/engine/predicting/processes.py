@@ -28,7 +28,7 @@ def predict_many(settings: PredictSettings, open_: Callable[[PredictSettings], P
     """Write the results, in this process or in one for each of several devices.
 
     Returns:
-        The exit code: 0, or 3 if some images cannot be read.
+        The exit code: 0, or 3 if some images cannot be read, but for workers of torchrun.
 
     Raises:
         RTDETRError: as `write_results`.
@@ -36,7 +36,8 @@ def predict_many(settings: PredictSettings, open_: Callable[[PredictSettings], P
     """
     devices = device_names(settings.device)
     if "LOCAL_RANK" in os.environ and settings.shard is None:
-        return write_results(replace(settings, device=_worker_device(devices)), open_)
+        write_results(replace(settings, device=_worker_device(devices)), open_)
+        return 0  # torchrun ends the other workers when one has another exit code
     if len(devices) > 1:
         return _start(settings, devices)
     return write_results(settings, open_)

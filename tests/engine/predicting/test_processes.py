@@ -97,8 +97,8 @@ def test_a_worker_of_torchrun_uses_its_own_device(monkeypatch, device, rank, cho
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     seen = []
-    monkeypatch.setattr(processes, "write_results", lambda one, _: seen.append(one.device) or 0)
-    predict_many(settings(device=device), None)
+    monkeypatch.setattr(processes, "write_results", lambda one, _: seen.append(one.device) or 3)
+    assert predict_many(settings(device=device), None) == 0  # unreadable images end no worker
     assert seen == [chosen]
 
 

@@ -56,7 +56,8 @@ class InstantDetector:
     ) -> list[Detections]:
         """The same detections for every image, in memory of their own."""
         parts = (self._boxes, self._scores, self._labels)
-        return [Detections(*(part.clone() for part in parts)) for _ in range(len(images))]
+        copies = ((part.clone().numpy() for part in parts) for _ in range(len(images)))
+        return [Detections(*arrays) for arrays in copies]
 
 
 def main() -> None:

@@ -297,7 +297,18 @@ def _named(names: object, origin: Path) -> dict[int, str] | None:
         placeholders = ", ".join(f"class_{index}" for index in gaps[:3])
         more = ", ..." if len(gaps) > 3 else ""
         say(f"{origin.name}: names has no class {gaps[0]}; called {placeholders}{more}")
-    return {index: found.get(index, f"class_{index}") for index in range(count)}
+    ordered = {index: found.get(index, f"class_{index}") for index in range(count)}
+    _require_different(ordered)
+    return ordered
+
+
+def _require_different(names: Mapping[int, str]) -> None:
+    """Refuse two classes of one name: splits, models and data sets are matched by name."""
+    first: dict[str, int] = {}
+    for index, name in names.items():
+        if first.setdefault(name, index) != index:
+            reason = f"is {show(name)}, as is names[{first[name]}]; join them, or rename one"
+            raise FieldError(f"names[{index}]", reason)
 
 
 def _index(key: object) -> int:

@@ -113,6 +113,7 @@ def test_relative_root_is_looked_for_here_and_at_home(
         ("names: [a]\n", "data.yaml: none of train, val and test is given"),
         ("train: x\nnames: {a: 1}\n", "names must have numbers from 0 before the names, found 'a'"),
         ("train: x\nnames: {1: a, '1': b}\n", "names has two names of class 1"),
+        ("train: x\nnames: [a, b, a]\n", "names[2] is 'a', as is names[0]; join them, or rename"),
         ("train: x\nnames: {99999: a}\n", "names has a class 99999; the limit is 65536 classes"),
         ("train: x\nnames: cat\n", "names must list the classes, found 'cat'"),
         ("train: x\nnames: []\n", "names must list the classes, found []"),

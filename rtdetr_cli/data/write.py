@@ -26,6 +26,8 @@ from rtdetr_cli.data.collection import Box, Collection, LabelledImage, content_o
 
 IMAGE_FOLDERS = {"coco": "images/{}", "yolo": "images/{}", "voc": "JPEGImages"}
 """Folder of the images of a split, by format."""
+_ROUNDING = 1e-6
+"""Pixels; coordinates that differ by less are equal."""
 _ENTRIES = {
     "coco": "annotations/instances_{}.json",
     "yolo": "images/{}",
@@ -276,7 +278,10 @@ def _write_voc(folder: Path, names: tuple[str, ...], named: dict[str, list[_Name
         (folder / _ENTRIES["voc"].format(split)).write_text(stems, "utf-8", newline="\n")
     parts = _count(named, lambda box: any("." in _pixels(edge) for edge in box.xywh))
     note = f"boxes with parts of pixels, written as decimals: {parts}"
-    return [*_losses("Pascal VOC", [], named), *([note] if parts else [])]
+    images = [image for files in named.values() for _, image in files]
+    thin = sum(_is_thin(corners) for image in images for _, corners in _clipped(image))
+    lost = [f"{thin} boxes up to one pixel wide or high"] if thin else []
+    return [*_losses("Pascal VOC", lost, named), *([note] if parts else [])]
 
 
 def _annotation(name: str, image: LabelledImage, names: Sequence[str]) -> str:
@@ -292,15 +297,22 @@ def _annotation(name: str, image: LabelledImage, names: Sequence[str]) -> str:
             ymax=_pixels(bottom),
         )
         for box, (left, top, right, bottom) in _clipped(image)
+        if not _is_thin((left, top, right, bottom))
     ]
     return _ANNOTATION.format(
         name=escape(name), width=width, height=height, objects="".join(objects)
     )
 
 
+def _is_thin(corners: tuple[float, float, float, float]) -> bool:
+    """Whether first and last pixel are the same, which readers take for a box without area."""
+    left, top, right, bottom = corners
+    return min(right - left, bottom - top) <= 1 + _ROUNDING
+
+
 def _pixels(value: float) -> str:
     """All digits; whole pixels that came through YOLO text (1e-9 of the image) are whole again."""
-    return str(round(value)) if abs(value - round(value)) < 1e-6 else repr(float(value))
+    return str(round(value)) if abs(value - round(value)) < _ROUNDING else repr(float(value))
 
 
 def _clipped(image: LabelledImage) -> Iterator[tuple[Box, tuple[float, float, float, float]]]:

@@ -127,6 +127,16 @@ def test_yolo_text_has_six_decimals_where_these_are_exact(source, tmp_path):
     assert (out / "labels/train/b.txt").read_text("utf-8") == ""
 
 
+def test_voc_says_that_it_cannot_hold_boxes_of_one_pixel(source, tmp_path):
+    image = source("a.jpg", box(1, 3, 3, 1, 9), box(0, 5, 5, 9, 0.5), box(0, 2, 3, 1.5, 5))
+    out, notes = write(tmp_path, "voc", {"train": [image]})
+    root = ElementTree.parse(out / "Annotations/a.xml").getroot()
+    assert [[edge.text for edge in node] for node in root.iterfind("object/bndbox")] == [
+        ["3", "4", "3.5", "8"]
+    ]
+    assert "Pascal VOC cannot hold, left out: 2 boxes up to one pixel wide or high" in notes
+
+
 def test_voc_counts_pixels_from_one(source, tmp_path):
     image = source("a b.jpg", box(1, 3e-7, 0, 60, 40), box(0, 2.5, 3, 4, 5))
     out, notes = write(tmp_path, "voc", {"train": [image]})

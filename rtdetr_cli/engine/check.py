@@ -75,6 +75,9 @@ def _search_labels(
 
     wanted = (settings.split,) if settings.split else DEFAULT_SPLITS
     chosen = [split for split in wanted if split in splits]
+    if not chosen and any(one.severity is Severity.ERROR for one in findings):
+        say("the labels are not searched, as no split for it can be opened")
+        return []
     if not chosen:
         raise UsageError(
             f"check: {settings.data} has no split {' or '.join(wanted)}; model can search "

@@ -82,6 +82,16 @@ def test_strict_fails_on_warnings(squares, tmp_path, capsys):
     assert "strict=true" in capsys.readouterr().err
 
 
+def test_a_model_does_not_hide_why_a_split_cannot_be_opened(squares, checkpoint, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    text = f"train: {squares}/images/train\nval: {tmp_path}/empty\nnames: [green, red]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    assert run(["check", f"data={tmp_path / 'data.yaml'}", f"model={checkpoint}"]) == 3
+    printed = capsys.readouterr()
+    assert "Error split-empty (val): 1. " in printed.out
+    assert "the labels are not searched" in printed.err
+
+
 def test_a_model_searches_val_and_test_unless_told_otherwise(squares, checkpoint, capsys):
     words = [f"data={squares / 'data.yaml'}", f"model={checkpoint}", "device=cpu", "workers=0"]
     assert run(["check", *words, "imgsz=64", "json"]) == 0

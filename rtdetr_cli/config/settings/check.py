@@ -68,5 +68,10 @@ class CheckSettings(ReportSettings):
                 raise UsageError(f"check: {unused[0]} has no effect without model")
         elif is_architecture(self.model):
             raise UsageError(f"check: {self.model} is an architecture; model needs trained weights")
+        if self.fix is not None and self.strict:
+            raise UsageError(
+                "check: strict has no effect with fix, which succeeds if the copy is written; "
+                f"check data={self.fix} strict afterwards"
+            )
         if self.fix is None and ("images" in self.given or self.images != "copy"):
             raise UsageError("check: images has no effect without fix=, the folder of a copy")

@@ -22,10 +22,11 @@ def test_an_input_size_of_no_model_is_refused():
     ("keys", "sentence"),
     [
         ({"split": "val"}, "split has no effect without model"),
+        ({"fix": "out", "strict": True}, "strict has no effect with fix"),
         ({"batch": 2}, "batch has no effect without model"),
         ({"model": "rtdetr-n.yaml"}, "rtdetr-n.yaml is an architecture"),
     ],
 )
-def test_keys_of_the_model_need_a_trained_one(keys, sentence):
+def test_keys_without_effect_are_refused(keys, sentence):
     with pytest.raises(UsageError, match=sentence):
         CheckSettings(data="my.yaml", **keys)

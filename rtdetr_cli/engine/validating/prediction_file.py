@@ -55,7 +55,7 @@ def read_predictions(path: Path, dataset: DetectionDataset) -> CocoEvaluator:
             images that share an id.
     """
     left_out = {_image_id(image) for image in dataset.skipped}
-    rows = [row for row in _rows(path) if row["image_id"] not in left_out]
+    rows = {at: row for at, row in enumerate(_rows(path)) if row["image_id"] not in left_out}
     number_of: dict[Hashable, int] = {}
     for number, name in written_image_ids(dataset).items():
         if number_of.setdefault(name, number) != number:
@@ -63,8 +63,10 @@ def read_predictions(path: Path, dataset: DetectionDataset) -> CocoEvaluator:
     written = written_category_ids(dataset)
     label_of = {written[number]: label for label, number in enumerate(dataset.category_ids)}
     by_image: dict[int, list[list[float]]] = {}
-    others = Counter(row["category_id"] for row in rows if row["category_id"] not in label_of)
-    for place, row in enumerate(rows):
+    others = Counter(
+        row["category_id"] for row in rows.values() if row["category_id"] not in label_of
+    )
+    for place, row in rows.items():
         if row["image_id"] not in number_of:
             raise DataError(
                 f"{path}: [{place}].image_id is {show(row['image_id'])}, which the split does not "

@@ -73,6 +73,14 @@ def test_a_file_with_something_else_is_refused_by_row(rows, complaint, dataset, 
         read_predictions(path, dataset)
 
 
+def test_rows_are_counted_as_in_the_file_when_images_are_skipped(dataset, tmp_path):
+    left_out = {dataset.records[0].path.parent / "5.png": "damaged"}
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{**ROW, "image_id": 5}, ROW, {**ROW, "image_id": 77}]))
+    with pytest.raises(DataError, match=r"\[2\].image_id is 77"):
+        read_predictions(path, replace(dataset, skipped=left_out))
+
+
 def test_detections_of_other_classes_are_left_out_and_counted(dataset, tmp_path, capsys):
     path = tmp_path / "found.json"
     path.write_text(json.dumps([ROW, {**ROW, "category_id": 7}, {**ROW, "category_id": 7}]))

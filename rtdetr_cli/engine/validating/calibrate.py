@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def find_target(model: str) -> Target:
     Raises:
         UsageError: the file is not of our format.
         WeightsError: it is missing or damaged.
-        StorageError: its folder cannot be written.
+        StorageError: it is read-only, or its folder cannot be written.
     """
     path = resolve_weights(model).resolve()
     is_own = False
@@ -71,6 +72,8 @@ def find_target(model: str) -> Target:
         )
     if not os.access(path.parent, os.W_OK):
         raise StorageError(f"cannot write {path}: permission denied")
+    if not path.stat().st_mode & stat.S_IWUSR:  # a rename would replace it all the same
+        raise StorageError(f"cannot write {path}: the file is read-only; calibrate a copy")
     version = _version(path)
     return Target(path, version, len(load_checkpoint(path).names))
 

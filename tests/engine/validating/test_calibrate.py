@@ -17,7 +17,7 @@ from rtdetr_cli.api import RTDETR
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.config.settings.val import ValSettings
-from rtdetr_cli.core.errors import DataError, UsageError, WeightsError
+from rtdetr_cli.core.errors import DataError, StorageError, UsageError, WeightsError
 from rtdetr_cli.engine.exporting.request import open_weights_to_export
 from rtdetr_cli.engine.validating.calibrate import calibrate, find_target
 from rtdetr_cli.evaluation.calibration import Reliability
@@ -285,6 +285,12 @@ def test_without_a_hit_nothing_is_written(checkpoint, squares):
     with pytest.raises(DataError, match="no detection matches"):
         calibrate(target, ValSettings(model=str(checkpoint), data=data), metrics)
     assert checkpoint.read_bytes() == before
+
+
+def test_a_read_only_file_is_refused_before_the_validation(spread):
+    spread.chmod(0o444)
+    with pytest.raises(StorageError, match="the file is read-only; calibrate a copy"):
+        find_target(str(spread))
 
 
 def test_a_link_stays_a_link(spread, labelled, tmp_path):

@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--side", type=int, default=4, help="images per side of a mosaic")
+    parser.add_argument("--rect", action="store_true")
     parser.add_argument("--most", type=int, default=100, help="number of mosaics")
     parser.add_argument("--tiles", nargs="*", default=["4x4"])
     given = parser.parse_args()
@@ -135,10 +136,11 @@ def main() -> None:
     truth["images"] = truth["images"][: given.most]
     truth["annotations"] = [box for box in truth["annotations"] if box["image_id"] in kept]
     result(f"{len(mosaics)} mosaics, {len(truth['annotations']) / len(mosaics):.1f} boxes each")
+    own = {"imgsz": given.imgsz, "rect": given.rect}
     runs = [({}, "seams"), *(({"tiles": one}, merge) for one in given.tiles for merge in MERGES)]
     runs = [({**keys, "nms": nms}, merge) for keys, merge in runs for nms in (None, 0.5)]
     for index, (keys, merge) in enumerate(runs):
-        row = measure(model, mosaics, truth, given.side, {"imgsz": given.imgsz, **keys}, merge)
+        row = measure(model, mosaics, truth, given.side, own | keys, merge)
         name = ", ".join(f"{key}={value}" for key, value in keys.items())
         if not index:
             result(f"| | merge | {' | '.join(row)} |")

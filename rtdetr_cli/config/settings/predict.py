@@ -51,6 +51,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
     """Drop boxes with a higher IoU with a better one of their class, e.g. 0.7; None: no NMS."""
     agnostic_nms: bool = False
     """With nms: compare boxes of all classes."""
+    rect: bool = False
+    """Shape the input as the image: the longer side of imgsz, the other in multiples of 32."""
     tiles: int | str | None = None
     """Divide large images: auto, columns x rows (4x3) or a side in pixels; None: do not."""
     tile_overlap: Annotated[float, Range(0, 0.8)] = 0.2

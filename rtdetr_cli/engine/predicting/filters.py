@@ -11,6 +11,7 @@ from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.class_names import class_indices
 from rtdetr_cli.core.detections import Detections, Selection
+from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.session.thresholds import Thresholds, find_thresholds
 
 _TOP_PAIRS = 300
@@ -56,8 +57,14 @@ def find_filters(detector: Detector, settings: PredictSettings) -> Filters:
     """The filters of the settings for a detector.
 
     Raises:
-        UsageError: a class is unknown, or conf=auto without a calibration in the file.
+        UsageError: a class is unknown, conf=auto without a calibration in the file, or rect=true
+            with a fixed input size.
     """
+    if settings.rect and not detector.size_is_free:
+        height, width = detector.preprocessing.size_hw
+        raise UsageError(
+            f"rect=true: {settings.model} takes {height}x{width} only; export it with dynamic=true"
+        )
     thresholds, classes = find_thresholds(detector, settings), None
     lowest = thresholds.scores
     if settings.classes is not None:

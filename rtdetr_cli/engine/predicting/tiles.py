@@ -8,6 +8,7 @@ from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.config.tiling import Tiling, parse_tiles
 from rtdetr_cli.engine.predicting.views import View, whole
 
+_STRIDE = 32
 _AUTO_FROM = 1.5
 """tiles=auto divides images with a side larger than so many sides of the input."""
 
@@ -16,9 +17,21 @@ def plan_views(
     size_hw: tuple[int, int], input_hw: tuple[int, int], settings: PredictSettings
 ) -> list[View]:
     """The views of an image; the first is the whole image."""
-    if settings.tiles is None:
-        return [whole(size_hw, input_hw)]
-    return tile_views(size_hw, input_hw, parse_tiles(settings.tiles), settings.tile_overlap)
+    views = [whole(size_hw, input_hw)]
+    if settings.tiles is not None:
+        tiling = parse_tiles(settings.tiles)
+        views = tile_views(size_hw, input_hw, tiling, settings.tile_overlap)
+    if settings.rect:
+        views = [View(view.box, _shaped_as(view.box, max(input_hw))) for view in views]
+    return views
+
+
+def _shaped_as(box: tuple[int, int, int, int], longer: int) -> tuple[int, int]:
+    """Height and width of an input with the aspect of a part, in multiples of the stride."""
+    sides = box[3] - box[1], box[2] - box[0]
+    strides = longer / max(sides) / _STRIDE
+    height, width = (max(1, math.floor(side * strides + 0.5)) for side in sides)
+    return height * _STRIDE, width * _STRIDE
 
 
 def tile_views(

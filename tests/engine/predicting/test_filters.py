@@ -50,6 +50,13 @@ def test_at_most_max_det_are_kept_above_the_threshold_of_their_class(make_filter
     assert make_filters(max_det=500).num_pairs == 500
 
 
+def test_rect_needs_a_free_input_size(make_filters, monkeypatch):
+    assert make_filters(rect=True)
+    monkeypatch.setattr(TorchDetector, "size_is_free", False)
+    with pytest.raises(UsageError, match=r"rtdetr-l\.pt takes 64x64 only; export it with dynamic"):
+        make_filters(rect=True)
+
+
 def boxes(*rows):
     return np.array(rows, np.float32)
 

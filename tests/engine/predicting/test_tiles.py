@@ -48,6 +48,22 @@ def test_a_grid_finer_than_the_image_has_distinct_tiles():
     assert len({tile.box for tile in tiles}) == len(tiles) == 4 * 3
 
 
+@pytest.mark.parametrize(
+    ("size_hw", "expected"),
+    [((480, 640), (256, 320)), ((640, 470), (320, 224)), ((9, 900), (32, 320)), ((7, 7), INPUT)],
+)
+def test_rect_is_the_nearest_multiple_of_32_to_the_aspect(size_hw, expected):
+    """320 * 480 / 640 = 240 = 7.5 * 32, a tie, and 320 * 470 / 640 = 235 = 7.3 * 32."""
+    (view,) = plan_views(size_hw, INPUT, PredictSettings(source="a", rect=True))
+    assert view.size_hw == expected
+
+
+def test_rect_shapes_each_tile_as_its_part():
+    settings = PredictSettings(source="a", rect=True, tiles="2x1", tile_overlap=0)
+    views = plan_views((100, 400), INPUT, settings)
+    assert [view.size_hw for view in views] == [(96, 320), (160, 320), (160, 320)]
+
+
 def test_the_settings_choose_the_views():
     assert len(plan_views((700, 1100), INPUT, PredictSettings(source="a"))) == 1
     settings = PredictSettings(source="a", tiles="2x1", tile_overlap=0.5)

@@ -48,7 +48,7 @@ Rule = Same | Renamed | NoEffect | Refused
 FOREIGN_MODES = ("train", "val", "predict", "track", "export", "benchmark")
 
 _OFF = (False, None)
-_DETECTED = "RT-DETR needs no NMS: each query is one detection"
+_DETECTED = "RT-DETR needs no NMS: it is trained to find each object with one query"
 _RESIZED = "every image is resized to the input size of the network"
 _FIXED_LOSS = "the loss weights are the paper's: class 1, L1 5, GIoU 2"
 _OTHER_TASK = "it belongs to another task than detection"

@@ -159,9 +159,15 @@ class TorchDetector:
 
 
 def build_network(
-    config: ModelConfig, num_classes: int, weights: dict[str, Tensor] | None = None
+    config: ModelConfig,
+    num_classes: int,
+    weights: dict[str, Tensor] | None = None,
+    share: bool = False,
 ) -> RTDETRNetwork:
     """Build a network; load `weights`, if given, strictly.
+
+    With `share` float32 weights become its parameters without a copy, for callers that do not use
+    them otherwise.
 
     Raises:
         WeightsError: a tensor is missing, unexpected or of another shape.
@@ -171,7 +177,8 @@ def build_network(
         return network
     origin = f"a checkpoint for {config.name}"
     check_fit(weights, network.state_dict(), origin, partial(shipped_states, num_classes))
-    network.load_state_dict(weights)
+    is_float32 = {one.dtype for one in weights.values()} <= {torch.float32, torch.int64}
+    network.load_state_dict(weights, assign=share and is_float32)
     return network
 
 
@@ -190,7 +197,8 @@ def torch_detector(
     half: bool = False,
 ) -> TorchDetector:
     """Build the detector of a checkpoint."""
-    network = build_network(checkpoint.config, len(checkpoint.names), checkpoint.weights)
+    num_classes = len(checkpoint.names)
+    network = build_network(checkpoint.config, num_classes, checkpoint.weights, share=True)
     network.set_speed(decoder_layers, num_queries)
     names, preprocessing = checkpoint.names, checkpoint.preprocessing
     detector = TorchDetector(network, names, preprocessing, choose_device(device), half=half)

@@ -29,6 +29,7 @@ import sys, time
 start = time.perf_counter()
 from rtdetr_cli.cli import main
 from rtdetr_cli.engine import predict
+from rtdetr_cli.engine.predicting import views
 took = {"import of rtdetr_cli": time.perf_counter() - start}
 def timed(owner, name, stage):
     function = getattr(owner, name)
@@ -40,7 +41,7 @@ def timed(owner, name, stage):
             took[stage] = took.get(stage, 0) + time.perf_counter() - begin
     setattr(owner, name, call)
 timed(predict, "open_detector", "model: imports of its runtime, load, session")
-timed(predict, "to_batch", "resize and convert")
+timed(views, "to_batch", "resize and convert")
 timed(predict.RunWriter, "write", "draw, encode, write")
 class Detector:
     def __init__(self, inner): self.inner = inner
@@ -55,7 +56,8 @@ try:
     main.run(sys.argv[1:])
 except SystemExit:
     pass
-print("TOOK", took, time.perf_counter() - start)
+took["all"] = time.perf_counter() - start
+print("TOOK", *(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in took.items()), sep="\\n  ")
 """
 
 
@@ -127,7 +129,7 @@ def explain(model: str, image: str, folder: str) -> None:
     rows = re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+([\w.]+)", done.stderr)
     for microseconds, name in rows:
         packages[name.partition(".")[0]] += int(microseconds)
-    result(f"\n{model}: {len(rows)} modules imported, {sum(packages.values()) / 1000:.0f} ms")
+    result(f"{model}: {len(rows)} modules imported, {sum(packages.values()) / 1000:.0f} ms")
     for name, microseconds in packages.most_common(8):
         result(f"  {name} {microseconds / 1000:.0f} ms")
     done = subprocess.run(
@@ -137,7 +139,8 @@ def explain(model: str, image: str, folder: str) -> None:
         text=True,
         check=True,
     )
-    result(done.stdout[done.stdout.index("TOOK") :])
+    for line in done.stdout[done.stdout.index("TOOK") :].splitlines():
+        result(line)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Each runtime is imported when a file needs it.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +16,7 @@ from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
-from rtdetr_cli.core.errors import UsageError, WeightsError
+from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.store import resolve_weights
@@ -108,6 +109,8 @@ def _open_in_torch(
     num_queries: int | None,
     half: bool,
 ) -> Detector:
+    if find_spec("torch") is None:
+        raise BackendError(f"{model} needs PyTorch: pip install torch torchvision")
     from rtdetr_cli.backends.torch import (
         TorchDetector,
         build_network,

@@ -51,7 +51,8 @@ class HostArray(np.ndarray[Any, Any]):
 
 def is_tensor(value: object) -> TypeGuard[Tensor]:
     """Whether a value is a tensor; torch is not imported, as a tensor exists only if it is."""
-    return "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor)
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def to_xywh(corners: Array) -> Array:

@@ -122,8 +122,9 @@ def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
 
 def num_threads() -> int:
     """Threads of a runtime: those of torch if it is loaded, OMP_NUM_THREADS, or one per core."""
-    if "torch" in sys.modules:
-        return int(sys.modules["torch"].get_num_threads())
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(given) if given.isdecimal() and int(given) else physical_cores()
 

@@ -136,3 +136,9 @@ def test_openvino_rejects_a_loop_with_a_timeout(tmp_path):
         WeightsError, match=r"x\.xml has the operator Loop, .* run it without timeout"
     ):
         detect(path, 1)
+
+
+def test_weights_without_pytorch_are_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr("rtdetr_cli.backends.load.find_spec", lambda name: None)
+    with pytest.raises(BackendError, match="rtdetr-n.yaml needs PyTorch: pip install torch"):
+        load_detector("rtdetr-n.yaml")

@@ -69,6 +69,22 @@ def test_an_openvino_folder_needs_no_torch(toy, tmp_path):
     assert not packages & {"torch", "onnx", "onnxruntime", *SLOW}
 
 
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "onnx", "safetensors", "scipy", "torchvision"}:
+            raise ModuleNotFoundError(f"No module named {name}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_an_onnx_file_runs_where_torch_is_not_installed(toy, tmp_path):
+    program = f"{WITHOUT}{COMMAND}"
+    assert "torch" not in imported(program, toy, tmp_path)
+
+
 def test_weights_need_torch_only(checkpoint, tmp_path):
     packages = imported(COMMAND, checkpoint, tmp_path)
     assert "torch" in packages

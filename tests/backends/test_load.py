@@ -140,5 +140,5 @@ def test_openvino_rejects_a_loop_with_a_timeout(tmp_path):
 
 def test_weights_without_pytorch_are_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr("rtdetr_cli.backends.load.find_spec", lambda name: None)
-    with pytest.raises(BackendError, match="rtdetr-n.yaml needs PyTorch: pip install torch"):
+    with pytest.raises(BackendError, match=r"rtdetr-n\.yaml needs PyTorch: pip install torch"):
         load_detector("rtdetr-n.yaml")

@@ -180,3 +180,13 @@ def test_a_fifo_is_named_and_does_not_stop_the_others(tmp_path):
     for source in (tmp_path / "a.jpg", tmp_path / "list.txt", "/dev/zero"):
         with pytest.raises(DataError, match="expected a file"):
             open_source(str(source))
+
+
+def test_only_files_and_arrays_are_local(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    image = np.zeros((4, 4, 3), np.uint8)
+    address = "http://127.0.0.1:9/a.jpg"  # by its suffix an image, which is not fetched yet
+    assert open_source([str(tmp_path), image]).is_local
+    assert not open_source([str(tmp_path), address]).is_local
+    assert not open_source(iter([image])).is_local
+    assert not open_source("rtsp://127.0.0.1:9/live").is_local

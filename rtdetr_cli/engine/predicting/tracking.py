@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdetr_cli.core.arrays import Array
+from rtdetr_cli.core.arrays import Array, HostArray
 from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.results import Boxes, Results
 from rtdetr_cli.media.item import SourceImage
@@ -165,4 +165,6 @@ def _with_ids(boxes: Boxes, ids: NDArray[np.int64]) -> Array:
     data = np.asarray(boxes.numpy().data)
     rows = np.concatenate([data[:, :4], ids[:, None], data[:, 4:]], axis=1)[ids > 0]
     rows = rows.astype(data.dtype)
-    return rows if isinstance(boxes.data, np.ndarray) else boxes.data.new_tensor(rows)
+    if isinstance(boxes.data, np.ndarray):
+        return rows.view(HostArray)
+    return boxes.data.new_tensor(rows)

@@ -295,6 +295,7 @@ def test_predict_events_see_and_change_the_results(weights, tmp_path):
         model(IMAGE)
 
 
+@pytest.mark.slow
 def test_export_events_have_the_file(weights, tmp_path):
     model, seen = RTDETR(weights, device="cpu"), []
     model.add_callback(

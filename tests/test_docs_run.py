@@ -286,7 +286,9 @@ def test_every_block_has_a_known_language_and_a_known_reason():
 
 
 def test_most_blocks_are_run():
-    blocks = [block for page in BLOCKS.values() for block in page]
+    """Of all pages but the benchmarks, whose commands take minutes."""
+    pages = (page for name, page in BLOCKS.items() if name != "benchmarks.md")
+    blocks = [block for page in pages for block in page]
     typed = [block for block in blocks if block.language in {"", "python", "yaml", "json"}]
     not_run = [str(block) for block in typed if not block.is_run]
-    assert len(not_run) <= 0.4 * len(typed), f"of {len(typed)} blocks are not run: {not_run}"
+    assert len(not_run) <= 0.3 * len(typed), f"of {len(typed)} blocks are not run: {not_run}"

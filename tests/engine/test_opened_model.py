@@ -31,7 +31,10 @@ def weights(tiny_config, tmp_path):
     return tmp_path / "tiny.pt"
 
 
-@pytest.fixture(params=["pt", "onnx", "openvino", "yaml"])
+EXPORTED = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx", "openvino")]
+
+
+@pytest.fixture(params=["pt", *EXPORTED, "yaml"])
 def model(request, weights, tiny_yaml):
     if request.param == "yaml":
         return RTDETR(tiny_yaml, "cpu")

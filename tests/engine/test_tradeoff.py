@@ -66,6 +66,7 @@ def test_the_command_measures_every_setting_and_its_line_runs(words, squares, ca
     assert Path("runs/tradeoff/tradeoff.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_json_has_all_rows_and_the_export_is_of_the_choice(words, timed, capsys):
     assert run(["tradeoff", *words, "max_drop=100", "json", "plots=false", "export"]) == 0
     printed = json.loads(capsys.readouterr().out)

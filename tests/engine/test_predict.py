@@ -300,6 +300,15 @@ def test_a_run_that_is_left_early_ends_its_threads(detector, tmp_path):
     assert len(detector.batches) == 3
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also in a job of a shell in the background."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_ends_its_threads_and_keeps_its_files(detector, road, tmp_path, capsys):
     def detect(*args, **keys):
         if len(detector.batches) == 4:

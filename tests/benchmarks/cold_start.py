@@ -41,7 +41,7 @@ def timed(owner, name, stage):
             took[stage] = took.get(stage, 0) + time.perf_counter() - begin
     setattr(owner, name, call)
 timed(predict, "open_detector", "model: imports of its runtime, load, session")
-timed(views, "to_batch", "resize and convert")
+timed(views.View, "planes", "resize and convert")
 timed(predict.RunWriter, "write", "draw, encode, write")
 class Detector:
     def __init__(self, inner): self.inner = inner

@@ -45,7 +45,7 @@ class LiveStreams:
     def batches(self) -> Iterator[list[SourceImage]]:
         """Yield what is there, at most one frame of each stream; wait if nothing is.
 
-        A stream that cannot be opened, or is given up, yields its error; the others go on.
+        A stream that cannot be opened, or is given up, yields its error; the others continue.
         """
         for stream in self._streams:
             stream.start()

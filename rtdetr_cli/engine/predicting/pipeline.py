@@ -39,7 +39,7 @@ def ahead(
 ) -> Generator[R, None, None]:
     """Yield `function(item)` of each item in their order, computed on threads ahead of time.
 
-    An exception of `function` is raised in the place of its result. `items` are taken on the
+    An exception of `function` is raised instead of its result. `items` are taken on the
     consumer's thread.
 
     Args:

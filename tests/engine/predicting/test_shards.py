@@ -64,7 +64,7 @@ class Slow(Fake):
         import time
 
         for outcome in super().detect(source):
-            time.sleep(0.002)
+            time.sleep(0.008)
             yield outcome
 
 

@@ -184,7 +184,9 @@ def run_detector(settings: ValSettings, detector: Detector, dataset: DetectionDa
         dataset, names=detector.names, category_ids=list(detector.names), annotations=[]
     )
     preprocessing = preprocessing_for(detector, settings.imgsz)
-    loader = EvalLoader(unlabelled, settings.batch, preprocessing, settings.workers)
+    loader = EvalLoader(
+        unlabelled, settings.batch, preprocessing, settings.workers, detector.device
+    )
     found, _ = _detect(detector, unlabelled, ValState(loader, Callbacks()))[0].tables()
     return found
 

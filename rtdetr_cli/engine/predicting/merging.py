@@ -8,15 +8,12 @@ stay apart: the network finds each once.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rtdetr_cli.core.detections import Detections
+from rtdetr_cli.engine.predicting.box_iou import Floats, box_iou
 from rtdetr_cli.engine.predicting.views import View
-
-Floats = NDArray[np.floating[Any]]
 
 _SAME = 0.5
 """IoU of the parts of two boxes in the common area of their views."""
@@ -85,24 +82,13 @@ def _pairs(
     for first, second in np.argwhere(np.triu((low < high).all(axis=2), 1)).tolist():
         rows, columns = by_view[first], by_view[second]
         common = low[first, second], high[first, second]
-        iou = _iou(*(found.boxes_xyxy[index].clip(*common) for index in (rows, columns)))
+        iou = box_iou(*(found.boxes_xyxy[index].clip(*common) for index in (rows, columns)))
         same = (iou > _SAME) & (found.labels[rows][:, None] == found.labels[columns])
         # of several candidates the ones that the network is sure of
         weight = (iou * found.scores[rows][:, None] * found.scores[columns])[same].tolist()
         row, column = same.nonzero()
         pairs += zip(weight, rows[row].tolist(), columns[column].tolist(), strict=True)
     return sorted(pairs, reverse=True)
-
-
-def _iou(ours: Floats, theirs: Floats) -> Floats:
-    """(N, M) IoU of (N, 4) and (M, 4) boxes; 0 for two of no area."""
-    low = np.maximum(ours[:, None, :2], theirs[:, :2])
-    high = np.minimum(ours[:, None, 2:], theirs[:, 2:])
-    common = (high - low).clip(0).prod(axis=2)
-    areas = [(one[:, 2:] - one[:, :2]).prod(axis=1) for one in (ours, theirs)]
-    union = areas[0][:, None] + areas[1] - common
-    ious: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return ious
 
 
 def _groups(pairs: list[tuple[float, int, int]], origin: list[int]) -> list[list[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rtdetr_cli.core.arrays import Array, HostArray
 from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.results import Boxes, Results
+from rtdetr_cli.engine.predicting.box_iou import box_iou
 from rtdetr_cli.media.item import SourceImage
 
 IMAGES_FPS = 30.0
@@ -147,17 +148,9 @@ def _distinct(boxes: Boxes, most_iou: float) -> Boxes:
     for row, box in enumerate(xyxy):  # highest score first
         if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
             continue
-        if not kept or _iou(box, xyxy[kept]).max() <= min(most_iou, _SAME_BOX):
+        if not kept or box_iou(box[None], xyxy[kept]).max() <= min(most_iou, _SAME_BOX):
             kept.append(row)
     return boxes[kept]
-
-
-def _iou(box: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """(N,) IoU of a box (4,) with others (N, 4), all x1, y1, x2, y2."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    common = (high - low).clip(0).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    return np.asarray(common / np.maximum(areas - common, 1e-9))
 
 
 def _with_ids(boxes: Boxes, ids: NDArray[np.int64]) -> Array:

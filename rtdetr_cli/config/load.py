@@ -11,7 +11,16 @@ from typing import Any
 
 from rtdetr_cli.config.dataset import DatasetConfig, dataset_config_from_dict
 from rtdetr_cli.config.fields import FieldError, build
-from rtdetr_cli.config.model import HGNetv2Config, ModelConfig, PResNetConfig
+from rtdetr_cli.config.model import (
+    DecoderConfig,
+    DEIMv2DecoderConfig,
+    EncoderConfig,
+    FDRDecoderConfig,
+    HGNetv2Config,
+    LiteEncoderConfig,
+    ModelConfig,
+    PResNetConfig,
+)
 from rtdetr_cli.config.model_path import is_architecture, why_foreign
 from rtdetr_cli.config.scale import check_architecture
 from rtdetr_cli.core.bounded_text import UnreadableFileError, read_bounded, show, show_key
@@ -19,9 +28,11 @@ from rtdetr_cli.core.bounded_yaml import BrokenYamlError, parse_yaml
 from rtdetr_cli.core.errors import ConfigError, nearest
 from rtdetr_cli.core.files import asset_dir, is_there, special_file, user_path
 
-_BACKBONES: dict[str, type[HGNetv2Config | PResNetConfig]] = {
-    "hgnetv2": HGNetv2Config,
-    "presnet": PResNetConfig,
+# The `type` of a section; a section without one is of the first kind, but for the backbone.
+_KINDS: dict[str, dict[str, type]] = {
+    "backbone": {"hgnetv2": HGNetv2Config, "presnet": PResNetConfig},
+    "encoder": {"hybrid": EncoderConfig, "lite": LiteEncoderConfig},
+    "decoder": {"rtdetr": DecoderConfig, "fdr": FDRDecoderConfig, "deimv2": DEIMv2DecoderConfig},
 }
 
 
@@ -95,8 +106,10 @@ def load_recipe(name_or_path: str | Path) -> tuple[str, dict[str, Any]]:
 def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
     """Convert to dicts, lists and primitives; the inverse of `model_config_from_dict`."""
     values = dataclasses.asdict(config, dict_factory=_plain)
-    kind = next(kind for kind, cls in _BACKBONES.items() if type(config.backbone) is cls)
-    values["backbone"] = {"type": kind, **values["backbone"]}
+    for section, kinds in _KINDS.items():
+        kind = next(kind for kind, cls in kinds.items() if type(getattr(config, section)) is cls)
+        if section == "backbone" or kind != next(iter(kinds)):
+            values[section] = {"type": kind, **values[section]}
     return values
 
 
@@ -110,26 +123,30 @@ def model_config_from_dict(values: dict[str, Any], origin: str) -> ModelConfig:
     Raises:
         ConfigError: an unknown or missing key, a wrong type, an invalid value.
     """
-    backbone = values.get("backbone")
     try:
-        if isinstance(backbone, dict):
-            values = {**values, "backbone": _build_backbone(backbone)}
-        config = build(ModelConfig, values)
+        sections = {
+            section: _build_section(section, values[section])
+            for section in _KINDS
+            if isinstance(values.get(section), dict)
+        }
+        config = build(ModelConfig, {**values, **sections})
     except FieldError as error:
         raise ConfigError(f"{origin}: {error}") from None
     check_architecture(config, origin)
     return config
 
 
-def _build_backbone(values: dict[str, Any]) -> HGNetv2Config | PResNetConfig:
-    kind = values.get("type")
-    if not isinstance(kind, str) or kind not in _BACKBONES:
-        raise FieldError("backbone.type", f"must be {' or '.join(_BACKBONES)}, found {show(kind)}")
+def _build_section(section: str, values: dict[str, Any]) -> object:
+    kinds = _KINDS[section]
+    default = None if section == "backbone" else next(iter(kinds))
+    kind = values.get("type", default)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise FieldError(f"{section}.type", f"must be {' or '.join(kinds)}, found {show(kind)}")
     fields = {key: value for key, value in values.items() if key != "type"}
     try:
-        return build(_BACKBONES[kind], fields)
+        return build(kinds[kind], fields)
     except FieldError as error:
-        raise FieldError(f"backbone.{error.key}", error.complaint) from None
+        raise FieldError(f"{section}.{error.key}", error.complaint) from None
 
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ several times the value of the largest published network; scale.py limits the to
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import FieldError, NonNegative, OneOf, Queries, Range
 from rtdetr_cli.core.bounded_text import show
@@ -25,7 +25,7 @@ Heads = Annotated[int, Range(1, 256)]
 FeedForward = Annotated[int, Range(1, 2**16)]
 """Width of a feed-forward network; 2048 in RT-DETR-H."""
 Points = Annotated[int, Range(1, 64)]
-"""Sampling points of a head on a map; 4 in all of them."""
+"""Sampling points of a head on a map; 4 in all RT-DETR, 2 to 6 in D-FINE and DEIMv2."""
 Precision = Annotated[str, OneOf(("float16", "float32", "float64"))]
 
 
@@ -49,12 +49,16 @@ class HGStage:
 
 @dataclass(frozen=True)
 class HGNetv2Config:
-    """Backbone of RT-DETR-L, X, H and n."""
+    """Backbone of RT-DETR-L, X, H and n, of D-FINE, DEIM and the small DEIMv2."""
 
     stem: tuple[PairedWidth, Width]
     """Channels (middle, out) of the stem, which has stride 4."""
     stages: tuple[HGStage, ...]
-    """Four stages; the last three give S3, S4 and S5."""
+    """Three or four stages, of stride 4, 8, 16 and 32."""
+    num_maps: Annotated[int, Range(1, 3)] = 3
+    """Stages whose maps enter the encoder, counted from the last one."""
+    learnable_affine: bool = False
+    """A learned scale and shift behind every activation (B0 to B3, Atto, Femto, Pico)."""
 
     @property
     def map_widths(self) -> tuple[int, ...]:
@@ -65,6 +69,8 @@ class HGNetv2Config:
 @dataclass(frozen=True)
 class PResNetConfig:
     """ResNet-vd backbone of RT-DETR-R18, R34, R50 and R101."""
+
+    num_maps: ClassVar[int] = 3
 
     blocks: tuple[Blocks, Blocks, Blocks, Blocks]
     """Residual blocks per stage."""
@@ -83,10 +89,13 @@ class PResNetConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Hybrid encoder: AIFI on S5, then CCFF."""
+    """Hybrid encoder: AIFI on the last map, then CCFF."""
 
     hidden_dim: Width = 256
-    """Width of the three maps."""
+    """Width of the maps."""
+    fusion: Annotated[str, OneOf(("csp", "elan", "elan_sum"))] = "csp"
+    """Fusion blocks: `csp` of RT-DETR; `elan` of D-FINE (RepNCSPELAN4 on two maps concatenated);
+    `elan_sum` of DEIMv2 (on the sum of two maps)."""
     ffn_dim: FeedForward = 1024
     """Width of AIFI's feed-forward network."""
     num_layers: Layers = 1
@@ -99,6 +108,18 @@ class EncoderConfig:
     """Width inside a fusion block over `hidden_dim`."""
     position_precision: Precision = "float32"
     """Precision of the position embedding of AIFI: float32, or float64 as in Hugging Face."""
+
+
+@dataclass(frozen=True)
+class LiteEncoderConfig:
+    """Encoder of DEIMv2 Atto, Femto and Pico: one map in, two maps out, no attention."""
+
+    hidden_dim: Width = 64
+    """Width of the two maps."""
+    num_csp_blocks: Layers = 2
+    """RepVGG blocks in each CSP layer of a fusion block."""
+    expansion: Annotated[float, Range(0.01, 16)] = 0.34
+    """Twice the width inside a fusion block over `hidden_dim`."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +138,39 @@ class DecoderConfig:
     """Attention heads."""
     num_queries: Queries = 300
     """Queries chosen from the encoder's memory."""
-    num_points: tuple[Points, Points, Points] = (4, 4, 4)
-    """Sampling points per head on the maps of stride 8, 16 and 32."""
+    num_points: tuple[Points, ...] = (4, 4, 4)
+    """Sampling points per head on each map, finest map first."""
+    activation: Annotated[str, OneOf(("relu", "silu"))] = "relu"
+    """Activation of feed-forward networks, position and box heads; `silu` in DEIM and RT-DETRv4."""
+    position_layers: Annotated[int, Range(2, 3)] = 2
+    """Linear layers of the query position head; 3 in DEIM-RT-DETRv2."""
     sampling: Annotated[str, OneOf(("bilinear", "discrete"))] = "bilinear"
     """`bilinear`, or `discrete` for the official "dsp" variants, which round to whole pixels."""
     anchor_precision: Precision = "float32"
     """Precision of the anchor logits: float32 official, float64 exact, float16 in files trained
     with anchors cast to half. The difference is visible in float64 only."""
+
+
+@dataclass(frozen=True)
+class FDRDecoderConfig(DecoderConfig):
+    """Decoder of D-FINE, DEIM-D-FINE and RT-DETRv4: fine-grained distribution refinement."""
+
+    num_points: tuple[Points, ...] = (3, 6, 3)
+    """Sampling points per head on each map, finest map first."""
+    reg_max: Annotated[int, Range(4, 256)] = 32
+    """Intervals of an edge's distribution: `reg_max` + 1 bins."""
+    reg_scale: Annotated[float, Range(0.1, 100)] = 4.0
+    """Curvature of the weighting function; 8 in D-FINE-X."""
+
+
+@dataclass(frozen=True)
+class DEIMv2DecoderConfig(FDRDecoderConfig):
+    """The same with RMSNorm, SwiGLU, SiLU and a position embedding that is computed once."""
+
+    gateway: bool = True
+    """Gate behind the cross-attention; without it a residual and a norm (Atto, Femto, Pico)."""
+    shared_box_head: bool = False
+    """One box head for all layers (Atto, Femto, Pico)."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +196,7 @@ class ModelConfig:
     name: str
     """Display name: `rtdetr-l`."""
     backbone: HGNetv2Config | PResNetConfig
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderConfig | LiteEncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     norm_eps: Annotated[float, Range(1e-12, 1)] = 1e-5
@@ -158,23 +205,48 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check the fields against each other; the range of each is in its type."""
         encoder, decoder = self.encoder, self.decoder
-        for part, section in (("encoder", encoder), ("decoder", decoder)):
-            width, heads = section.hidden_dim, section.num_heads
-            _require(
-                heads >= 1 and width % heads == 0,
-                f"{part}.hidden_dim",
-                f"must be a multiple of {part}.num_heads, found {show(width)} and {show(heads)}",
-            )
-        _require(encoder.hidden_dim % 4 == 0, "encoder.hidden_dim", "must be a multiple of 4")
+        if isinstance(encoder, EncoderConfig):
+            _require_heads("encoder", encoder)
+            _require(encoder.hidden_dim % 4 == 0, "encoder.hidden_dim", "must be a multiple of 4")
+        _require_heads("decoder", decoder)
         has_channels = int(encoder.hidden_dim * encoder.expansion) >= 1
         _require(has_channels, "encoder.expansion", "leaves no channel of encoder.hidden_dim")
         is_within = 1 <= (decoder.eval_layers or 1) <= decoder.num_layers
         _require(is_within, "decoder.eval_layers", "must be in 1..num_layers")
         if isinstance(self.backbone, HGNetv2Config):
             stages = self.backbone.stages
-            _require(len(stages) == 4, "backbone.stages", "must list four stages")
+            _require(len(stages) in {3, 4}, "backbone.stages", "must list three or four stages")
             is_odd = all(stage.kernel % 2 for stage in stages)
             _require(is_odd, "backbone.stages", "must have odd kernels")
+        maps_in, maps_out = self.backbone.num_maps, len(self.strides)
+        takes_one = isinstance(encoder, LiteEncoderConfig)
+        _require(
+            maps_in == 1 if takes_one else maps_in > 1,
+            "backbone.num_maps",
+            "must be 1 for a lite encoder, 2 or 3 for a hybrid one",
+        )
+        _require(
+            len(decoder.num_points) == maps_out,
+            "decoder.num_points",
+            f"must have a number for each of the {maps_out} maps of the encoder",
+        )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each map that enters the decoder, finest map first."""
+        last = 4 * 2 ** (len(self.backbone.map_widths) - 1)
+        if isinstance(self.encoder, LiteEncoderConfig):
+            return (last, 2 * last)
+        return tuple(last // 2**level for level in reversed(range(self.backbone.num_maps)))
+
+
+def _require_heads(part: str, section: EncoderConfig | DecoderConfig) -> None:
+    width, heads = section.hidden_dim, section.num_heads
+    _require(
+        heads >= 1 and width % heads == 0,
+        f"{part}.hidden_dim",
+        f"must be a multiple of {part}.num_heads, found {show(width)} and {show(heads)}",
+    )
 
 
 def _require(holds: bool, key: str, complaint: str) -> None:

@@ -67,6 +67,22 @@ class Prediction(NamedTuple):
     boxes: Tensor
 
 
+class Distributions(NamedTuple):
+    """What an FDR decoder adds to its predictions in training (core/distribution.py).
+
+    Attributes:
+        corners: (B, Q, 4, R + 1) logits over the bins of each edge, of every decoder layer.
+        references: (B, Q, 4) cxcywh, detached: the boxes that all distances refer to.
+        initial: ordinary prediction of the first layer, whose boxes are the references.
+        scale: `reg_scale` of the weighting function.
+    """
+
+    corners: list[Tensor]
+    references: Tensor
+    initial: Prediction
+    scale: float
+
+
 class DenoisingGroups(NamedTuple):
     """The positive denoising queries and their ground truth boxes.
 
@@ -94,6 +110,8 @@ class ModelOutput:
         encoder_output: predictions of the selected encoder tokens (training only).
         denoising_outputs: outputs of all decoder layers for the denoising queries (training only).
         denoising_groups: assignment of these queries to the ground truth (training only).
+        distributions: of the matched queries of an FDR decoder (training only).
+        denoising_distributions: the same of the denoising queries (training only).
     """
 
     pred_logits: Tensor
@@ -102,3 +120,5 @@ class ModelOutput:
     encoder_output: Prediction | None = None
     denoising_outputs: list[Prediction] = field(default_factory=list)
     denoising_groups: DenoisingGroups | None = None
+    distributions: Distributions | None = None
+    denoising_distributions: Distributions | None = None

@@ -3,6 +3,8 @@
     python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python
     python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python --model rtdetr-l \\
         --imgsz 640 --batch 2 --data coco128/data.yaml --official RT-DETR/rtdetrv2_pytorch
+    python tests/benchmarks/bench_train_step.py --peer-python PEER/bin/python --model dfine-n \\
+        --official D-FINE
 
 Each toolkit runs its own training with its own default recipe; both have the same network, read
 the same images in the training process and train at one size. `load` is the wait for the next
@@ -32,8 +34,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--calls", type=int, default=3, help="steps per contestant and round")
     parser.add_argument("--peer-python", type=Path)
-    parser.add_argument("--official", type=Path, help="folder rtdetrv2_pytorch; with rtdetr-l only")
-    parser.add_argument("--model", default="rtdetr-n", choices=("rtdetr-n", "rtdetr-l"))
+    parser.add_argument("--official", type=Path, help="its folder; not for rtdetr-n")
+    names = ("rtdetr-n", "rtdetr-l", *(f"dfine-{size}" for size in "nsmlx"))
+    parser.add_argument("--model", default="rtdetr-n", choices=names)
     parser.add_argument("--imgsz", default="320")
     parser.add_argument("--batch", default="8")
     options = parser.parse_args()
@@ -47,7 +50,9 @@ def main() -> None:
             python = options.peer_python.absolute()
             if options.official:
                 words = [python, HERE / "official_train_step.py", options.official.absolute()]
-                contestants.append(Contestant("official", [*words, data, *sizes], data.parent))
+                command = [*words, options.model, data, *sizes]
+                contestants.append(Contestant("official", command, data.parent))
+        if options.peer_python and not options.model.startswith("dfine"):
             own = options.model == "rtdetr-n"
             network = HERE / "peer-rtdetr-n.yaml" if own else Path(f"{options.model}.yaml")
             command = [python, HERE / "peer_train_step.py", network, data, str(EPOCHS), *sizes]

@@ -1,6 +1,6 @@
 """A contestant of bench_train_step.py: the official repository's network, loss and optimizer.
 
-OFFICIAL/rtdetrv2_pytorch must be in PYTHONPATH. Batches are those of the data set, stretched and
+ROOT is RT-DETR/rtdetrv2_pytorch for rtdetr-l, D-FINE for the dfine networks. Batches are those of the data set, stretched and
 not augmented; a step is what its det_engine.py does: forward, loss, backward, clip, AdamW, EMA.
 """
 
@@ -16,10 +16,12 @@ import torch
 from interleave import Times, reserve_stdout, serve
 from torch import Tensor
 
-CONFIG = "configs/rtdetrv2/rtdetrv2_hgnetv2_l_6x_coco.yml"
+CONFIGS = {"rtdetr-l": "configs/rtdetrv2/rtdetrv2_hgnetv2_l_6x_coco.yml"} | {
+    f"dfine-{size}": f"configs/dfine/dfine_hgnetv2_{size}_coco.yml" for size in "nsmlx"
+}
 
 
-def main(root: str, data: str, imgsz: str, batch: str) -> None:
+def main(root: str, model_name: str, data: str, imgsz: str, batch: str) -> None:
     """Train until stdin ends."""
     replies = reserve_stdout()
     os.chdir(root)
@@ -29,7 +31,8 @@ def main(root: str, data: str, imgsz: str, batch: str) -> None:
     batches = list(read_batches(Path(data), int(imgsz), int(batch)))
     # Everything is trained, as in the other contestants; its fine-tuning freezes stem and norms.
     whole = {"pretrained": False, "freeze_at": -1, "freeze_norm": False}
-    config = YAMLConfig(CONFIG, HGNetv2=whole)
+    size = [int(imgsz), int(imgsz)]
+    config = YAMLConfig(CONFIGS[model_name], HGNetv2=whole, eval_spatial_size=size)
     model, criterion = config.model.train(), config.criterion.train()
     optimizer, ema = config.optimizer, config.ema
     count = 0

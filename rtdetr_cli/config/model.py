@@ -105,9 +105,14 @@ class EncoderConfig:
     num_csp_blocks: Layers = 3
     """RepVGG blocks in each CSP fusion block."""
     expansion: Annotated[float, Range(0.01, 16)] = 1.0
-    """Width inside a fusion block over `hidden_dim`."""
+    """Width inside a fusion block over `hidden_dim`; twice that width in `elan` and `elan_sum`."""
     position_precision: Precision = "float32"
     """Precision of the position embedding of AIFI: float32, or float64 as in Hugging Face."""
+
+    @property
+    def fusion_width(self) -> int:
+        """Channels inside a fusion block."""
+        return int(self.hidden_dim * self.expansion // (1 if self.fusion == "csp" else 2))
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,11 @@ class LiteEncoderConfig:
     """RepVGG blocks in each CSP layer of a fusion block."""
     expansion: Annotated[float, Range(0.01, 16)] = 0.34
     """Twice the width inside a fusion block over `hidden_dim`."""
+
+    @property
+    def fusion_width(self) -> int:
+        """Channels inside a fusion block."""
+        return int(self.hidden_dim * self.expansion // 2)
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,7 @@ class ModelConfig:
             _require_heads("encoder", encoder)
             _require(encoder.hidden_dim % 4 == 0, "encoder.hidden_dim", "must be a multiple of 4")
         _require_heads("decoder", decoder)
-        has_channels = int(encoder.hidden_dim * encoder.expansion) >= 1
+        has_channels = encoder.fusion_width >= 1
         _require(has_channels, "encoder.expansion", "leaves no channel of encoder.hidden_dim")
         is_within = 1 <= (decoder.eval_layers or 1) <= decoder.num_layers
         _require(is_within, "decoder.eval_layers", "must be in 1..num_layers")

@@ -13,6 +13,7 @@ from rtdetr_cli.config.model import (
     EncoderConfig,
     HGNetv2Config,
     HGStage,
+    LiteEncoderConfig,
     ModelConfig,
     PResNetConfig,
 )
@@ -79,14 +80,15 @@ def largest_activations(config: ModelConfig, size_hw: tuple[int, int]) -> dict[s
         stem, widths = max(backbone.stem), [3 * out for out in outs]
     maps = [pixels // 4 * stem]
     maps += [pixels // 16 // 4**index * width for index, width in enumerate(widths)]
-    fused = int(encoder.hidden_dim * encoder.expansion)
-    tokens = sum(pixels // stride**2 for stride in (8, 16, 32))
+    tokens = sum(pixels // stride**2 for stride in config.strides)
+    finest, coarsest = (pixels // config.strides[level] ** 2 for level in (0, -1))
+    ffn_dim = encoder.ffn_dim if isinstance(encoder, EncoderConfig) else 0
     queries = min(decoder.num_queries, tokens)
     samples = queries * sum(decoder.num_points) * decoder.hidden_dim
     return {
         "backbone": max(maps),
-        "encoder": pixels // 64 * (3 * encoder.hidden_dim + 3 * fused),
-        "encoder.ffn_dim": pixels // 1024 * encoder.ffn_dim,
+        "encoder": finest * 3 * (encoder.hidden_dim + encoder.fusion_width),
+        "encoder.ffn_dim": coarsest * ffn_dim,
         "decoder": max(tokens * decoder.hidden_dim, queries**2 * decoder.num_heads, samples),
         "decoder.ffn_dim": queries * decoder.ffn_dim,
     }
@@ -101,10 +103,9 @@ def least_amount(config: ModelConfig, num_classes: int) -> Amount:
 def _parts(config: ModelConfig, num_classes: int) -> dict[str, Amount]:
     backbone, width = config.backbone, config.encoder.hidden_dim
     layers = [*_backbone(backbone)]
-    tensors, values = _encoder(config.encoder)
     return {
         "backbone": (sum(count for count, _ in layers), sum(amount for _, amount in layers)),
-        "encoder": (tensors + 3, values + sum(backbone.map_widths[-3:]) * width),
+        "encoder": _encoder(config.encoder, backbone.map_widths[-backbone.num_maps :]),
         "decoder": _decoder(config.decoder, width, num_classes),
     }
 
@@ -142,13 +143,28 @@ def _presnet(config: PResNetConfig) -> Iterator[Amount]:
         width = out
 
 
-def _encoder(config: EncoderConfig) -> Amount:
-    """AIFI and CCFF."""
-    width, mid = config.hidden_dim, config.hidden_dim * config.expansion - 1
+def _encoder(config: EncoderConfig | LiteEncoderConfig, widths_in: tuple[int, ...]) -> Amount:
+    width = config.hidden_dim
+    tensors, values = _fusion_block(config)
+    if isinstance(config, LiteEncoderConfig):
+        return 4 + 2 * tensors, (widths_in[0] + 3 * width) * width + 2 * values
+    steps = len(widths_in) - 1
     layer = 4 * width * width + 2 * width * config.ffn_dim
-    fusion = 4 * width * mid + config.num_csp_blocks * 10 * mid * mid
-    tensors = 4 * config.num_layers + 8 * config.num_csp_blocks
-    return tensors, config.num_layers * layer + 4 * fusion + 20 * width * width
+    step = width * width * (10 if config.fusion == "csp" else 2) + 2 * values
+    projected = sum(width_in for width_in in widths_in if width_in != width) * width
+    tensors = len(widths_in) + 4 * config.num_layers + 2 * steps * tensors
+    return tensors, config.num_layers * layer + steps * step + projected
+
+
+def _fusion_block(config: EncoderConfig | LiteEncoderConfig) -> Amount:
+    """A CSP layer, or the two CSP layers and four convolutions of an ELAN block."""
+    width, inner, blocks = config.hidden_dim, config.fusion_width, config.num_csp_blocks
+    repeated = 10 * blocks * inner * inner
+    if isinstance(config, EncoderConfig) and config.fusion == "csp":
+        return 2 * blocks, 4 * width * inner + repeated
+    adds = isinstance(config, LiteEncoderConfig) or config.fusion == "elan_sum"
+    ends = (4 if adds else 6) * width * width + 2 * inner * width
+    return 4 + 4 * blocks, ends + 2 * (width + inner) * inner + 2 * (9 * inner * inner + repeated)
 
 
 def _decoder(config: DecoderConfig, in_channels: int, num_classes: int) -> Amount:

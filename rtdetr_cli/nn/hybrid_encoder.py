@@ -1,4 +1,7 @@
-"""Efficient hybrid encoder (RT-DETR section 4.2): AIFI on S5, then CCFF over all three scales.
+"""Efficient hybrid encoder (RT-DETR section 4.2): AIFI on S5, then CCFF over all scales.
+
+D-FINE and DEIMv2 have other fusion blocks (fusion_blocks.py), no activation in the lateral
+convolutions, and down-sampling in two cheap steps.
 
 Legend: B batch, C hidden_dim, H W height and width of a map, N = H * W tokens.
 """
@@ -10,45 +13,78 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtdetr_cli.config.model import EncoderConfig
-from rtdetr_cli.nn.layers import ConvNorm, SelfAttention, constant_dtype, fold_norm
+from rtdetr_cli.nn.fusion_blocks import CSPLayer, ELANBlock, SeparableDownsample, SplitCSPLayer
+from rtdetr_cli.nn.layers import ConvNorm, SelfAttention, constant_dtype
 
 
 class HybridEncoder(nn.Module):
-    """S3, S4, S5 become three maps of equal width: one attention, then convolutions."""
+    """S3, S4, S5 become as many maps of equal width: one attention, then convolutions.
+
+    D-FINE-N and DEIMv2-N leave S3 out.
+    """
 
     def __init__(self, config: EncoderConfig, in_channels: tuple[int, ...]) -> None:
         super().__init__()
-        width = config.hidden_dim
-        self.input_proj = nn.ModuleList(ConvNorm((channels, width)) for channels in in_channels)
+        self.adds = config.fusion == "elan_sum"
+        width, num_steps = config.hidden_dim, len(in_channels) - 1
+        self.input_proj = nn.ModuleList(
+            nn.Identity() if self.adds and channels == width else ConvNorm((channels, width))
+            for channels in in_channels
+        )
         self.encoder = nn.ModuleList([AIFI(config)])
-        self.lateral_convs = nn.ModuleList(
-            ConvNorm((width, width), activation=nn.SiLU) for _ in range(2)
-        )
-        self.fpn_blocks = nn.ModuleList(FusionBlock(config) for _ in range(2))
-        self.downsample_convs = nn.ModuleList(
-            ConvNorm((width, width), kernel=3, stride=2, activation=nn.SiLU) for _ in range(2)
-        )
-        self.pan_blocks = nn.ModuleList(FusionBlock(config) for _ in range(2))
+        self.lateral_convs = nn.ModuleList(_lateral(config) for _ in range(num_steps))
+        self.fpn_blocks = nn.ModuleList(_fusion_block(config) for _ in range(num_steps))
+        self.downsample_convs = nn.ModuleList(_downsample(config) for _ in range(num_steps))
+        self.pan_blocks = nn.ModuleList(_fusion_block(config) for _ in range(num_steps))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Equation 1: three maps (B, C_i, H, W) of strides 8, 16, 32 to three (B, C, H, W)."""
-        s3, s4, s5 = (project(x) for project, x in zip(self.input_proj, maps, strict=True))
+        """Equation 1: two or three maps (B, C_i, H, W), finest first, to as many (B, C, H, W)."""
+        *finer, s5 = (project(x) for project, x in zip(self.input_proj, maps, strict=True))
         f5 = self.encoder[0](s5)
-        return self._fuse_scales(s3, s4, f5)
+        return self._fuse_scales(finer, f5)
 
-    def _fuse_scales(self, s3: Tensor, s4: Tensor, f5: Tensor) -> list[Tensor]:
+    def _fuse_scales(self, finer: list[Tensor], f5: Tensor) -> list[Tensor]:
         """CCFF: top-down, then bottom-up."""
-        top5 = self.lateral_convs[0](f5)
-        top4 = self.fpn_blocks[0](torch.cat((_upsample(top5), s4), dim=1))
-        top4 = self.lateral_convs[1](top4)
-        out3 = self.fpn_blocks[1](torch.cat((_upsample(top4), s3), dim=1))
-        out4 = self.pan_blocks[0](torch.cat((self.downsample_convs[0](out3), top4), dim=1))
-        out5 = self.pan_blocks[1](torch.cat((self.downsample_convs[1](out4), top5), dim=1))
-        return [out3, out4, out5]
+        x, tops = f5, []
+        for lateral, block, fine in zip(
+            self.lateral_convs, self.fpn_blocks, reversed(finer), strict=True
+        ):
+            tops.append(lateral(x))
+            x = block(self._join(_upsample(tops[-1]), fine))
+        outputs = [x]
+        for downsample, block, top in zip(
+            self.downsample_convs, self.pan_blocks, reversed(tops), strict=True
+        ):
+            outputs.append(block(self._join(downsample(outputs[-1]), top)))
+        return outputs
+
+    def _join(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y if self.adds else torch.cat((x, y), dim=1)
 
 
 def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _lateral(config: EncoderConfig) -> ConvNorm:
+    activation = nn.SiLU if config.fusion == "csp" else None
+    return ConvNorm((config.hidden_dim, config.hidden_dim), activation=activation)
+
+
+def _downsample(config: EncoderConfig) -> nn.Module:
+    width = config.hidden_dim
+    if config.fusion == "csp":
+        return ConvNorm((width, width), kernel=3, stride=2, activation=nn.SiLU)
+    return nn.Sequential(SeparableDownsample(width))
+
+
+def _fusion_block(config: EncoderConfig) -> CSPLayer | ELANBlock:
+    width, inner, num_blocks = config.hidden_dim, config.fusion_width, config.num_csp_blocks
+    if config.fusion == "csp":
+        return CSPLayer((2 * width, width), num_blocks, inner)
+    if config.fusion == "elan":
+        return ELANBlock((2 * width, width), inner, num_blocks)
+    return ELANBlock((width, width), inner, num_blocks, csp=SplitCSPLayer)
 
 
 class AIFI(nn.Module):
@@ -114,44 +150,3 @@ def position_embedding(
     column_part = torch.cat((columns.sin(), columns.cos()), dim=1)[None].expand(height, -1, -1)
     embedding = torch.cat((row_part, column_part), dim=-1)  # (H, W, C)
     return embedding.reshape(1, height * width, channels).to(like.dtype)
-
-
-class FusionBlock(nn.Module):
-    """Figure 5: two 1x1 convolutions of the same input, RepVGG blocks on one, summed."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        out = config.hidden_dim
-        mid = int(out * config.expansion)
-        self.conv1 = ConvNorm((2 * out, mid), activation=nn.SiLU)
-        self.conv2 = ConvNorm((2 * out, mid), activation=nn.SiLU)
-        self.bottlenecks = nn.Sequential(*(RepVGGBlock(mid) for _ in range(config.num_csp_blocks)))
-        self.conv3 = ConvNorm((mid, out), activation=nn.SiLU) if mid != out else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 2C, H, W), two maps concatenated, to (B, C, H, W)."""
-        out: Tensor = self.conv3(self.bottlenecks(self.conv1(x)) + self.conv2(x))
-        return out
-
-
-class RepVGGBlock(nn.Module):
-    """Parallel 3x3 and 1x1 convolutions; one 3x3 at inference (RepVGG, arXiv 2101.03697)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm((width, width), kernel=3)
-        self.conv2 = ConvNorm((width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        return F.silu(self.conv1(x) + self.conv2(x))
-
-    def fused(self) -> nn.Module:
-        """The same function as one convolution and SiLU."""
-        merged = fold_norm(self.conv1.conv, self.conv1.norm)
-        point = fold_norm(self.conv2.conv, self.conv2.norm)
-        assert merged.bias is not None
-        assert point.bias is not None
-        merged.weight.data += F.pad(point.weight.data, (1, 1, 1, 1))
-        merged.bias.data += point.bias.data
-        return nn.Sequential(merged, nn.SiLU())

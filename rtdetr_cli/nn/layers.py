@@ -49,9 +49,13 @@ class ConvNorm(nn.Module):
         kernel: int = 1,
         stride: int = 1,
         activation: Callable[[], nn.Module] | None = None,
+        depthwise: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(*channels, kernel, stride, padding=(kernel - 1) // 2, bias=False)
+        groups = channels[1] if depthwise else 1
+        self.conv = nn.Conv2d(
+            *channels, kernel, stride, padding=(kernel - 1) // 2, groups=groups, bias=False
+        )
         self.norm = BatchNorm(channels[1])
         self.act = activation() if activation else nn.Identity()
 

@@ -10,12 +10,13 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.config.model import EncoderConfig, LiteEncoderConfig, ModelConfig
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import ModelOutput, Target
 from rtdetr_cli.nn.backbones import build_backbone
 from rtdetr_cli.nn.decoder import RTDETRDecoder
 from rtdetr_cli.nn.hybrid_encoder import HybridEncoder
+from rtdetr_cli.nn.lite_encoder import LiteEncoder
 
 
 class RTDETRNetwork(nn.Module):
@@ -26,7 +27,7 @@ class RTDETRNetwork(nn.Module):
         self.config = config
         self.num_classes = num_classes
         self.backbone = build_backbone(config.backbone)
-        self.encoder = HybridEncoder(config.encoder, self.backbone.out_channels)
+        self.encoder = build_encoder(config.encoder, self.backbone.out_channels)
         self.decoder = RTDETRDecoder(config.decoder, config.encoder.hidden_dim, num_classes)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -68,6 +69,15 @@ class RTDETRNetwork(nn.Module):
             self.decoder.eval_layers = decoder_layers
         if num_queries is not None:
             self.decoder.num_queries = num_queries
+
+
+def build_encoder(
+    config: EncoderConfig | LiteEncoderConfig, in_channels: tuple[int, ...]
+) -> HybridEncoder | LiteEncoder:
+    """The encoder that an `encoder:` section describes."""
+    if isinstance(config, LiteEncoderConfig):
+        return LiteEncoder(config, in_channels)
+    return HybridEncoder(config, in_channels)
 
 
 def fuse(network: RTDETRNetwork) -> RTDETRNetwork:

@@ -113,7 +113,9 @@ def shipped_configs() -> tuple[ModelConfig, ...]:
 
 def _shapes(config: ModelConfig) -> tuple[object, ...]:
     """The part of an architecture that tensor shapes determine."""
-    encoder = replace(config.encoder, position_precision="float32")
+    encoder = config.encoder
+    if isinstance(encoder, EncoderConfig):
+        encoder = replace(encoder, position_precision="float32")
     decoder = replace(
         config.decoder,
         num_queries=1,

@@ -95,7 +95,10 @@ def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"decoder": {"num_layers": True}}, "decoder.num_layers must be a whole number, found Tr"),
         ({"decoder": {"eval_layers": 2.5}}, "decoder.eval_layers must be a whole number"),
         ({"decoder": {"eval_layers": 7}}, "decoder.eval_layers must be in 1..num_layers"),
-        ({"decoder": {"num_points": [4, 4]}}, "decoder.num_points must have a number for each of the 3 maps"),
+        (
+            {"decoder": {"num_points": [4, 4]}},
+            "decoder.num_points must have a number for each of the 3 maps",
+        ),
         ({"decoder": {"num_points": [4, 4, 0]}}, "decoder.num_points[2] must be at least 1, found"),
         ({"encoder": {"hidden_dim": -256}}, "encoder.hidden_dim must be at least 1, found -256"),
         ({"recipe": {"backbone_lr": -1.0}}, "recipe.backbone_lr must be at least 0, found -1.0"),
@@ -130,7 +133,7 @@ def test_mistakes_are_named(change: dict[str, object], sentence: str) -> None:
 def test_unknown_architecture_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"rtdetr-m\.yaml does not exist; did you mean rtdetr-"):
         load_model_config("rtdetr-m.yaml")
-    with pytest.raises(ConfigError, match="known are rtdetr-h, "):
+    with pytest.raises(ConfigError, match="known are deimv2-atto, "):
         load_model_config("/nowhere/zzz")
 
 

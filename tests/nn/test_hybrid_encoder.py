@@ -1,15 +1,16 @@
-"""AIFI's position embedding and the fusion blocks, against loops and torch's own attention."""
+"""AIFI against loops and torch's own attention; which map reaches which."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from rtdetr_cli.config.model import EncoderConfig
-from rtdetr_cli.nn.hybrid_encoder import HybridEncoder, RepVGGBlock, position_embedding
+from rtdetr_cli.nn.hybrid_encoder import HybridEncoder, position_embedding
 from rtdetr_cli.nn.layers import SelfAttention
 
 
@@ -37,19 +38,6 @@ def test_position_embedding_takes_the_dtype_of_the_map():
     assert embedding.dtype == torch.bfloat16
 
 
-def test_a_repvgg_block_equals_its_single_convolution():
-    torch.manual_seed(0)
-    block = RepVGGBlock(6).double().eval()
-    for module in block.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight)
-            nn.init.normal_(module.bias)
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    x = torch.randn(2, 6, 5, 7, dtype=torch.float64)
-    torch.testing.assert_close(block.fused()(x), block(x), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("masked", [False, True])
 def test_self_attention_equals_torch_with_the_position_on_query_and_key_only(masked):
     torch.manual_seed(0)
@@ -66,17 +54,54 @@ def test_self_attention_equals_torch_with_the_position_on_query_and_key_only(mas
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
 
-def test_information_flows_from_the_coarsest_map_to_all_and_back():
+def randomized(encoder):
+    """In float64 and eval mode, with norms that do something."""
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return encoder.double().eval()
+
+
+@pytest.mark.parametrize("fusion", ["csp", "elan", "elan_sum"])
+@pytest.mark.parametrize("widths", [(4, 6, 8), (6, 8)])
+def test_information_flows_from_the_coarsest_map_to_all_and_back(fusion, widths):
     torch.manual_seed(0)
-    config = EncoderConfig(hidden_dim=8, ffn_dim=16, num_heads=2, num_csp_blocks=1)
-    encoder = HybridEncoder(config, (4, 6, 8)).double().eval()
+    config = EncoderConfig(hidden_dim=8, fusion=fusion, ffn_dim=16, num_heads=2, num_csp_blocks=1)
+    encoder = randomized(HybridEncoder(config, widths))
+    sizes_hw = [(16 // 2**level, 24 // 2**level) for level in range(len(widths))]
     maps = [
-        torch.randn(1, channels, 16 // stride, 24 // stride, dtype=torch.float64)
-        for channels, stride in ((4, 1), (6, 2), (8, 4))
+        torch.randn(1, channels, *size_hw, dtype=torch.float64)
+        for channels, size_hw in zip(widths, sizes_hw, strict=True)
     ]
     before = encoder(maps)
-    assert [tuple(x.shape) for x in before] == [(1, 8, 16, 24), (1, 8, 8, 12), (1, 8, 4, 6)]
-    for level in range(3):
+    assert [tuple(x.shape) for x in before] == [(1, 8, *size_hw) for size_hw in sizes_hw]
+    for level in range(len(widths)):
         changed = [x + (index == level) for index, x in enumerate(maps)]
         after = encoder(changed)
         assert all((new - old).abs().max() > 1e-6 for new, old in zip(after, before, strict=True))
+
+
+def test_a_map_of_the_right_width_enters_deimv2_as_it_is():
+    """D-FINE and RT-DETR project it all the same."""
+    config = EncoderConfig(hidden_dim=8, fusion="elan_sum", num_heads=2)
+    projections = HybridEncoder(config, (8, 16)).input_proj
+    assert [isinstance(project, nn.Identity) for project in projections] == [True, False]
+    concatenated = HybridEncoder(replace(config, fusion="elan"), (8, 16)).input_proj
+    assert not any(isinstance(project, nn.Identity) for project in concatenated)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "hidden_dim", "expansion", "width"),
+    # arXiv 2304.08069's R18, and rows of rounded expansions in the code of D-FINE and DEIMv2
+    [
+        ("csp", 256, 0.5, 128),
+        ("elan", 128, 0.34, 21),
+        ("elan", 256, 0.5, 64),
+        ("elan", 384, 1.0, 192),
+        ("elan_sum", 128, 0.34, 21),
+    ],
+)
+def test_the_width_of_a_fusion_block(fusion, hidden_dim, expansion, width):
+    config = EncoderConfig(hidden_dim=hidden_dim, fusion=fusion, expansion=expansion)
+    assert config.fusion_width == width

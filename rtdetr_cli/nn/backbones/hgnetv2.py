@@ -1,4 +1,4 @@
-"""HGNetv2, the backbone of RT-DETR-L, X and H (PaddleClas PP-HGNetV2, without learnable affine).
+"""HGNetv2 (PaddleClas PP-HGNetV2), the backbone of RT-DETR-L, X and H, D-FINE and DEIMv2.
 
 Legend: B batch, C channels, H W height and width of the map.
 """
@@ -16,36 +16,41 @@ from rtdetr_cli.nn.layers import BatchNorm, fold_norm
 
 
 class HGNetv2(nn.Module):
-    """Stem of stride 4 and four stages; the last three give S3, S4, S5."""
+    """Stem of stride 4 and three or four stages; the last `num_maps` give the maps."""
 
     def __init__(self, config: HGNetv2Config) -> None:
         super().__init__()
         stem_mid, stem_out = config.stem
-        self.stem = Stem(stem_mid, stem_out)
+        affine = config.learnable_affine
+        self.stem = Stem(stem_mid, stem_out, affine)
         widths = (stem_out, *(stage.out for stage in config.stages))
         self.stages = nn.ModuleList(
-            Stage(width_in, stage, downsample=index > 0)
+            Stage(width_in, stage, downsample=index > 0, affine=affine)
             for index, (width_in, stage) in enumerate(zip(widths, config.stages, strict=False))
         )
-        self.out_channels = widths[-3:]
+        self.num_maps = config.num_maps
+        self.out_channels = widths[-config.num_maps :]
 
     @property
     def stem_and_stages(self) -> tuple[nn.Module, ...]:
-        """The stem, then the four stages, in the order of the forward pass."""
+        """The stem, then the stages, in the order of the forward pass."""
         return (self.stem, *self.stages)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) in 0..1 to three maps (B, C_i, H / stride, W / stride), strides 8 16 32."""
+        """(B, 3, H, W) in 0..1 to `num_maps` maps (B, C_i, H / stride, W / stride), finest first.
+
+        The stages have strides 4, 8, 16 and 32.
+        """
         x = self.stem(images)
         maps = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return maps[-3:]
+        return maps[-self.num_maps :]
 
 
 class ConvBN(nn.Module):
-    """Convolution, BatchNorm and ReLU; `activate=False` leaves the ReLU out."""
+    """Convolution, BatchNorm, ReLU, learnable affine; without `activate` the norm is the last."""
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class ConvBN(nn.Module):
         stride: int = 1,
         depthwise: bool = False,
         activate: bool = True,
+        affine: bool = False,
     ) -> None:
         super().__init__()
         groups = channels[1] if depthwise else 1
@@ -62,26 +68,40 @@ class ConvBN(nn.Module):
         )
         self.bn = BatchNorm(channels[1])
         self.act = nn.ReLU() if activate else nn.Identity()
+        self.lab = LearnableAffine() if activate and affine else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
-        out: Tensor = self.act(self.bn(self.conv(x)))
+        out: Tensor = self.lab(self.act(self.bn(self.conv(x))))
         return out
 
     def fused(self) -> nn.Module:
         """The same function with the norm folded into the convolution."""
         if isinstance(self.conv, nn.Conv2d):
-            return nn.Sequential(fold_norm(self.conv, self.bn), self.act)
+            return nn.Sequential(fold_norm(self.conv, self.bn), self.act, self.lab)
         pad, conv = self.conv.children()
         assert isinstance(conv, nn.Conv2d)
-        return nn.Sequential(pad, fold_norm(conv, self.bn), self.act)
+        return nn.Sequential(pad, fold_norm(conv, self.bn), self.act, self.lab)
+
+
+class LearnableAffine(nn.Module):
+    """One learned scale and one shift for the whole map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return self.scale * x + self.bias
 
 
 class PaddedConvBN(ConvBN):
     """2x2 convolution, zero padded on the right and the bottom only."""
 
-    def __init__(self, channels: tuple[int, int]) -> None:
-        super().__init__(channels, kernel=2)
+    def __init__(self, channels: tuple[int, int], affine: bool = False) -> None:
+        super().__init__(channels, kernel=2, affine=affine)
         # In the official state dict the pad comes first: `conv.1.weight` is the convolution.
         self.conv = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), self.conv)
 
@@ -89,13 +109,13 @@ class PaddedConvBN(ConvBN):
 class Stem(nn.Module):
     """Two parallel paths after a 3x3 convolution: 2x2 convolutions, 2x2 max-pool; stride 4."""
 
-    def __init__(self, mid: int, out: int) -> None:
+    def __init__(self, mid: int, out: int, affine: bool) -> None:
         super().__init__()
-        self.stem1 = ConvBN((3, mid), kernel=3, stride=2)
-        self.stem2a = PaddedConvBN((mid, mid // 2))
-        self.stem2b = PaddedConvBN((mid // 2, mid))
-        self.stem3 = ConvBN((2 * mid, mid), kernel=3, stride=2)
-        self.stem4 = ConvBN((mid, out), kernel=1)
+        self.stem1 = ConvBN((3, mid), kernel=3, stride=2, affine=affine)
+        self.stem2a = PaddedConvBN((mid, mid // 2), affine)
+        self.stem2b = PaddedConvBN((mid // 2, mid), affine)
+        self.stem3 = ConvBN((2 * mid, mid), kernel=3, stride=2, affine=affine)
+        self.stem4 = ConvBN((mid, out), kernel=1, affine=affine)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, out, H / 4, W / 4)."""
@@ -109,7 +129,7 @@ class Stem(nn.Module):
 class Stage(nn.Module):
     """An optional depthwise down-sampling, then HG blocks."""
 
-    def __init__(self, width_in: int, config: HGStage, downsample: bool) -> None:
+    def __init__(self, width_in: int, config: HGStage, downsample: bool, affine: bool) -> None:
         super().__init__()
         self.downsample = (
             ConvBN((width_in, width_in), kernel=3, stride=2, depthwise=True, activate=False)
@@ -118,7 +138,7 @@ class Stage(nn.Module):
         )
         self.blocks = nn.Sequential(
             *(
-                HGBlock(config.out if index else width_in, config, residual=index > 0)
+                HGBlock(config.out if index else width_in, config, index > 0, affine)
                 for index in range(config.blocks)
             )
         )
@@ -132,10 +152,10 @@ class Stage(nn.Module):
 class LightConv(nn.Module):
     """1x1 convolution without activation, then a depthwise one."""
 
-    def __init__(self, channels: tuple[int, int], kernel: int) -> None:
+    def __init__(self, channels: tuple[int, int], kernel: int, affine: bool) -> None:
         super().__init__()
         self.conv1 = ConvBN(channels, kernel=1, activate=False)
-        self.conv2 = ConvBN((channels[1], channels[1]), kernel, depthwise=True)
+        self.conv2 = ConvBN((channels[1], channels[1]), kernel, depthwise=True, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H, W)."""
@@ -146,14 +166,17 @@ class LightConv(nn.Module):
 class HGBlock(nn.Module):
     """A chain of convolutions whose outputs are all aggregated: squeeze, then excitation."""
 
-    def __init__(self, width_in: int, config: HGStage, residual: bool) -> None:
+    def __init__(self, width_in: int, config: HGStage, residual: bool, affine: bool) -> None:
         super().__init__()
         self.residual = residual
         conv = LightConv if config.light else ConvBN
         widths = (width_in, *[config.mid] * config.layers)
-        self.layers = nn.ModuleList(conv(pair, config.kernel) for pair in pairwise(widths))
-        self.aggregation_squeeze_conv = ConvBN((sum(widths), config.out // 2), kernel=1)
-        self.aggregation_excitation_conv = ConvBN((config.out // 2, config.out), kernel=1)
+        self.layers = nn.ModuleList(
+            conv(pair, config.kernel, affine=affine) for pair in pairwise(widths)
+        )
+        squeezed, out = config.out // 2, config.out
+        self.aggregation_squeeze_conv = ConvBN((sum(widths), squeezed), kernel=1, affine=affine)
+        self.aggregation_excitation_conv = ConvBN((squeezed, out), kernel=1, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H, W)."""

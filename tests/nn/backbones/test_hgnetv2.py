@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from rtdetr_cli.nn.backbones.hgnetv2 import HGBlock, HGNetv2
+from rtdetr_cli.nn.backbones.hgnetv2 import (
+    ConvBN,
+    HGBlock,
+    HGNetv2,
+    LearnableAffine,
+    PaddedConvBN,
+)
 
 
 def test_it_returns_three_maps(tiny_config):
@@ -35,3 +45,38 @@ def test_down_sampling_between_stages_has_no_activation(tiny_config):
         assert isinstance(stage.downsample.act, nn.Identity)
         assert stage.downsample.conv.groups == stage.downsample.conv.in_channels
     assert isinstance(backbone.stages[0].downsample, nn.Identity)
+
+
+def three_stages(config, **changes):
+    return dataclasses.replace(config.backbone, stages=config.backbone.stages[:3], **changes)
+
+
+@pytest.mark.parametrize("num_maps", [1, 2])
+def test_the_last_maps_of_three_stages(tiny_config, num_maps):
+    backbone = HGNetv2(three_stages(tiny_config, num_maps=num_maps))
+    maps = backbone(torch.rand(1, 3, 32, 64))
+    assert [tuple(x.shape) for x in maps] == [(1, 16, 4, 8), (1, 16, 2, 4)][-num_maps:]
+    assert backbone.out_channels == (16, 16)[-num_maps:]
+
+
+def test_an_affine_block_stands_behind_every_activation_and_nowhere_else(tiny_config):
+    backbone = HGNetv2(three_stages(tiny_config, learnable_affine=True))
+    convolutions = [module for module in backbone.modules() if isinstance(module, ConvBN)]
+    assert len(convolutions) > 20
+    for convolution in convolutions:
+        is_active = isinstance(convolution.act, nn.ReLU)
+        assert isinstance(convolution.lab, LearnableAffine) == is_active
+    assert not any(
+        name.endswith("lab.scale") for name in HGNetv2(tiny_config.backbone).state_dict()
+    )
+
+
+@pytest.mark.parametrize("block", [ConvBN((2, 3), 3, affine=True), PaddedConvBN((2, 3), True)])
+def test_the_affine_block_is_applied_after_the_activation_when_fused_too(block):
+    block = block.double().eval()
+    block.lab.scale.data.fill_(-2)
+    block.lab.bias.data.fill_(0.5)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    expected = -2 * F.relu(block.bn(block.conv(x))) + 0.5
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(block.fused()(x), expected, rtol=0, atol=1e-12)

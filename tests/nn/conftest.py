@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +32,12 @@ def randomized(config: ModelConfig, num_classes: int = 5) -> RTDETRNetwork:
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
     return network
+
+
+@pytest.fixture(scope="session")
+def parity_kit() -> dict[str, Any]:
+    """`image`, and `fill`, which makes weights from names: from tests/weights/conftest.py."""
+    return runpy.run_path(str(Path(__file__).parents[1] / "weights" / "conftest.py"))
 
 
 @pytest.fixture

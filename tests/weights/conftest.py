@@ -45,7 +45,7 @@ def fill(name, shape):
     elif len(shape) >= 2:
         gain = 1.2 if len(shape) == 4 else 1.0
         values = generator.normal(0.0, (gain / np.prod(shape[1:])) ** 0.5, shape)
-    elif name.endswith("weight"):
+    elif name.endswith(("weight", ".scale")):
         values = generator.uniform(0.8, 1.2, shape)
     else:
         values = generator.normal(0.0, 0.1, shape)

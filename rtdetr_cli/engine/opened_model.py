@@ -143,7 +143,7 @@ class OpenedModel:
         described = {
             "names": self.names,
             "yaml": model_config_to_dict(network.config),
-            "stride": torch.tensor([8.0, 16.0, 32.0]),
+            "stride": torch.tensor([float(stride) for stride in network.config.strides]),
         }
         vars(network).update(described)  # plain attributes: no part of its state dict
         return network

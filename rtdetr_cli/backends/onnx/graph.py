@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _EXPORTER_OPSET = 18
 _SINCE_18 = {"num_outputs", "noop_with_empty_axes", "keep_aspect_ratio_policy", "antialias"}
 """Attributes that opset 17 lacks; the exporter writes them with their default values."""
+_REDUCTIONS = {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"}
 _IR_VERSION = {17: 8, 18: 8, 19: 9}
 """Oldest IR version for each opset, for old runtimes."""
 
@@ -201,7 +202,7 @@ def restate_opset(model: ModelProto, opset: int) -> None:
     if opset < entry.version:
         values = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in model.graph.node:
-            if node.op_type in {"ReduceMax", "ReduceMin", "ReduceProd"} and len(node.input) == 2:
+            if node.op_type in _REDUCTIONS and len(node.input) == 2:
                 axes = numpy_helper.to_array(values[node.input.pop()]).tolist()
                 node.attribute.append(helper.make_attribute("axes", axes))
             for attribute in list(node.attribute):

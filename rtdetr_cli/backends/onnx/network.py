@@ -21,13 +21,12 @@ from rtdetr_cli.backends.onnx.sampling import make_sampler, take_rows
 from rtdetr_cli.core.structures import ModelOutput
 from rtdetr_cli.nn.decoder import DecoderLayer, RTDETRDecoder, make_anchors
 from rtdetr_cli.nn.deformable_attention import DeformableAttention
-from rtdetr_cli.nn.hybrid_encoder import AIFI, EncoderLayer, position_embedding
+from rtdetr_cli.nn.hybrid_encoder import AIFI, EncoderLayer, HybridEncoder, position_embedding
 from rtdetr_cli.nn.layers import SelfAttention
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
 BOX_LOGIT_LIMIT = -math.log(1e-5)
 """Inverse sigmoid of a coordinate at the border of the image, with the eps of nn/decoder.py."""
-STRIDES = (8, 16, 32)
 _MARGIN = 0.01
 """Anchors closer to the border are invalid (nn/decoder.py)."""
 M = TypeVar("M", bound=nn.Module)
@@ -53,8 +52,9 @@ class DeployedNetwork(nn.Module):
         fused = fuse(network)
         self.backbone = fused.backbone
         self.encoder = fused.encoder
-        self.encoder.encoder[0] = DeployedAIFI(only(AIFI, fused.encoder)[0])
-        self.decoder = DeployedDecoder(fused.decoder, size_hw, sampler)
+        if isinstance(self.encoder, HybridEncoder):
+            self.encoder.encoder[0] = DeployedAIFI(only(AIFI, self.encoder)[0])
+        self.decoder = DeployedDecoder(fused, size_hw, sampler)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """(B, 3, H, W) RGB in 0..1 to logits (B, Q, K) and boxes (B, Q, 4) cxcywh in 0..1."""
@@ -125,12 +125,13 @@ class DeployedDecoder(nn.Module):
     """Query selection and the active decoder layers, with only the last score head."""
 
     def __init__(
-        self, decoder: RTDETRDecoder, size_hw: tuple[int, int] | None, sampler: str
+        self, network: RTDETRNetwork, size_hw: tuple[int, int] | None, sampler: str
     ) -> None:
         super().__init__()
+        decoder = network.decoder
         count = decoder.eval_layers
         projections = only(nn.Conv2d, decoder.input_proj)
-        self.selection = QuerySelection(decoder, projections, size_hw)
+        self.selection = QuerySelection(decoder, projections, network.config.strides, size_hw)
         self.query_pos_head = decoder.query_pos_head
         self.layers = nn.ModuleList(
             DeployedDecoderLayer(layer, projections, sampler, self.selection.num_queries)
@@ -140,7 +141,7 @@ class DeployedDecoder(nn.Module):
         self.score_head = decoder.dec_score_head[count - 1]
 
     def forward(self, maps: list[Tensor]) -> ModelOutput:
-        """Three maps (B, C, H, W) of the encoder to predictions."""
+        """Maps (B, C, H, W) of the encoder to predictions."""
         content, boxes_logit = self.selection(maps)  # (B * Q, C), (B * Q, 4)
         boxes = boxes_logit.sigmoid()
         boxes_logit = boxes_logit.clamp(-BOX_LOGIT_LIMIT, BOX_LOGIT_LIMIT)
@@ -160,15 +161,17 @@ class QuerySelection(nn.Module):
         self,
         decoder: RTDETRDecoder,
         projections: list[nn.Conv2d],
+        strides: tuple[int, ...],
         size_hw: tuple[int, int] | None,
     ) -> None:
         super().__init__()
+        self.strides = strides
         output = decoder.enc_output
         self.num_queries = decoder.num_queries
         self.anchor_precision = decoder.anchor_precision
-        self.has_invalid = [True] * len(STRIDES)
+        self.has_invalid = [True] * len(strides)
         if size_hw is not None:
-            sizes_hw = [[side // stride for side in size_hw] for stride in STRIDES]
+            sizes_hw = [[side // stride for side in size_hw] for stride in strides]
             self.num_queries = min(self.num_queries, sum(map(math.prod, sizes_hw)))
             self.has_invalid = [0.5 / max(size) <= _MARGIN for size in sizes_hw]
         self.projs = nn.ModuleList(multiply_out(first, output.proj) for first in projections)
@@ -179,12 +182,12 @@ class QuerySelection(nn.Module):
 
     @property
     def least_cells(self) -> int:
-        """Smallest side of S5 for which a square image has a cell for every query."""
-        per_cell = sum((STRIDES[-1] // stride) ** 2 for stride in STRIDES)
+        """Smallest side of the coarsest map for which a square image has a cell for every query."""
+        per_cell = sum((self.strides[-1] // stride) ** 2 for stride in self.strides)
         return math.ceil(math.sqrt(self.num_queries / per_cell))
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Three maps (B, C, H, W) to content (B * Q, C) and boxes before the sigmoid (B * Q, 4)."""
+        """Maps (B, C, H, W) to content (B * Q, C) and boxes before the sigmoid (B * Q, 4)."""
         sizes_hw = [(x.shape[-2], x.shape[-1]) for x in maps]
         anchors_logit, is_valid = make_anchors(sizes_hw, maps[0], self.anchor_precision)
         projected = self._project(maps, is_valid)

@@ -116,7 +116,6 @@ WITHOUT_TESTS = {
     "engine/training/prepare.py",
     "engine/training/run.py",
     "engine/training/signals.py",
-    "nn/layers.py",
     "weights/ultralytics.py",
     "weights/ultralytics_module.py",
 }

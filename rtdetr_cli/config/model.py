@@ -177,6 +177,10 @@ class FDRDecoderConfig(DecoderConfig):
 class DEIMv2DecoderConfig(FDRDecoderConfig):
     """The same with RMSNorm, SwiGLU, SiLU and a position embedding that is computed once."""
 
+    activation: Annotated[str, OneOf(("relu", "silu"))] = "silu"
+    """Activation of position, box and quality heads."""
+    position_layers: Annotated[int, Range(2, 3)] = 3
+    """Linear layers of the query position head."""
     gateway: bool = True
     """Gate behind the cross-attention; without it a residual and a norm (Atto, Femto, Pico)."""
     shared_box_head: bool = False

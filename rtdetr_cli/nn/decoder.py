@@ -1,5 +1,7 @@
 """Uncertainty-minimal query selection (RT-DETR section 4.3) and the deformable decoder.
 
+fdr_decoder.py refines distributions instead of boxes, and shares everything else.
+
 Legend: B batch, Q queries, D denoising queries, C hidden_dim, K classes, N memory tokens.
 Boxes are cxcywh; `boxes_logit` means before the sigmoid.
 """
@@ -11,10 +13,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rtdetr_cli.config.model import DecoderConfig
-from rtdetr_cli.core.structures import ModelOutput, Prediction, Target
+from rtdetr_cli.core.structures import Distributions, ModelOutput, Prediction, Target
 from rtdetr_cli.nn.deformable_attention import DeformableAttention
 from rtdetr_cli.nn.denoising import (
     DenoisingConfig,
@@ -22,7 +23,14 @@ from rtdetr_cli.nn.denoising import (
     attention_between,
     make_denoising_queries,
 )
-from rtdetr_cli.nn.layers import MLP, ConvNorm, ExactMLP, SelfAttention, constant_dtype
+from rtdetr_cli.nn.layers import (
+    ACTIVATIONS,
+    MLP,
+    ConvNorm,
+    ExactMLP,
+    SelfAttention,
+    constant_dtype,
+)
 
 CLASS_PRIOR = 0.01
 """Initial score of every class, whatever their number (RetinaNet, arXiv 1708.02002)."""
@@ -42,51 +50,72 @@ class Queries(NamedTuple):
     """(B, Q, K) class logits of the selected cells."""
 
 
-class RTDETRDecoder(nn.Module):
-    """From three maps to boxes and class logits."""
+class Decoded(NamedTuple):
+    """What a decoder layer gives."""
 
-    def __init__(self, config: DecoderConfig, in_channels: int, num_classes: int) -> None:
+    content: Tensor
+    """(B, Q, C)."""
+    boxes: Tensor
+    """(B, Q, 4), after refinement."""
+    corners: Tensor | None = None
+    """(B, Q, 4, R + 1) logits of the distributions of an FDR decoder."""
+
+
+class QueryDecoder(nn.Module):
+    """From the maps of the encoder to boxes and class logits; refinement is left to subclasses."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        num_classes: int,
+        projections: list[nn.Module],
+        layers: DecoderLayers,
+    ) -> None:
+        """Build all parts but the box heads.
+
+        Args:
+            config: widths and numbers of layers, heads and queries.
+            num_classes: K.
+            projections: from the width of the encoder to that of the decoder, one for each map.
+            layers: the decoder layers.
+        """
         super().__init__()
-        width = config.hidden_dim
+        width, activation = config.hidden_dim, ACTIVATIONS[config.activation]
         self.num_queries = config.num_queries
         self.eval_layers = config.eval_layers or config.num_layers
         self.anchor_precision = config.anchor_precision
         self.denoising = DenoisingConfig()
-        self.input_proj = nn.ModuleList(ConvNorm((in_channels, width)) for _ in range(3))
-        self.decoder = DecoderLayers(config)
+        self.input_proj = nn.ModuleList(projections)
+        self.decoder = layers
         self.denoising_class_embed = nn.Embedding(num_classes + 1, width, padding_idx=num_classes)
-        self.query_pos_head = MLP((4, 2 * width, width))
-        self.enc_output = EncoderOutput(width)
+        hidden = (2 * width,) if config.position_layers == 2 else (width, width)
+        self.query_pos_head = MLP((4, *hidden, width), activation)
+        self.enc_output: nn.Module = EncoderOutput(width)
         self.enc_score_head = nn.Linear(width, num_classes)
-        self.enc_bbox_head = ExactMLP((width, width, width, 4))
+        self.enc_bbox_head = ExactMLP((width, width, width, 4), activation)
         self.dec_score_head = nn.ModuleList(
             nn.Linear(width, num_classes) for _ in range(config.num_layers)
         )
-        self.dec_bbox_head = nn.ModuleList(
-            ExactMLP((width, width, width, 4)) for _ in range(config.num_layers)
-        )
-        self._init_parameters()
 
     def _init_parameters(self) -> None:
         for score_head in (self.enc_score_head, *self.dec_score_head):
             assert isinstance(score_head, nn.Linear)
             nn.init.constant_(score_head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
-        for box_head in (self.enc_bbox_head, *self.dec_bbox_head):
-            assert isinstance(box_head, MLP)
+        for box_head in (m for m in self.modules() if isinstance(m, ExactMLP)):
             for parameter in box_head.layers[-1].parameters():
                 nn.init.zeros_(parameter)
-        for linear in (self.enc_output.proj, *self.query_pos_head.layers):
-            assert isinstance(linear, nn.Linear)
-            nn.init.xavier_uniform_(linear.weight)
+        for linear in (*self.enc_output.children(), *self.query_pos_head.layers):
+            if isinstance(linear, nn.Linear):
+                nn.init.xavier_uniform_(linear.weight)
 
     def forward(self, maps: list[Tensor], targets: list[Target] | None = None) -> ModelOutput:
-        """Three maps (B, C_in, H, W) to predictions; `targets` add denoising in training."""
+        """Maps (B, C_in, H, W) to predictions; `targets` add denoising in training."""
         memory, sizes_hw = self.project(maps)
         queries = self.select_queries(memory, sizes_hw)
         if self.training:
             return self._train(queries, memory, sizes_hw, targets)
-        content, boxes = self._infer(queries, memory, sizes_hw)[-1]
-        return ModelOutput(self.dec_score_head[self.eval_layers - 1](content), boxes)
+        last = self._infer(queries, memory, sizes_hw)[-1]
+        return ModelOutput(*self._predict(self.eval_layers - 1, last))
 
     def at_every_depth(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> list[Prediction]:
         """What `forward` outputs with 1, 2, ... `eval_layers` decoder layers (section 4.4).
@@ -95,14 +124,14 @@ class RTDETRDecoder(nn.Module):
         heads, so one pass has the outputs of all. In eval mode only.
         """
         layers = self._infer(self.select_queries(memory, sizes_hw), memory, sizes_hw)
-        heads = self.dec_score_head[: self.eval_layers]
-        return [
-            Prediction(head(content), boxes)
-            for head, (content, boxes) in zip(heads, layers, strict=True)
-        ]
+        return [self._predict(index, layer) for index, layer in enumerate(layers)]
+
+    def _predict(self, index: int, layer: Decoded) -> Prediction:
+        """Class logits (B, Q, K) and boxes of a layer."""
+        return Prediction(self.dec_score_head[index](layer.content), layer.boxes)
 
     def project(self, maps: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Three maps (B, C_in, H, W) to the memory (B, N, C), and the height and width of each."""
+        """Maps (B, C_in, H, W) to the memory (B, N, C), and the height and width of each."""
         projected = [project(x) for project, x in zip(self.input_proj, maps, strict=True)]
         sizes_hw = [(x.shape[-2], x.shape[-1]) for x in projected]
         return torch.cat([x.flatten(2).transpose(1, 2) for x in projected], dim=1), sizes_hw
@@ -126,15 +155,20 @@ class RTDETRDecoder(nn.Module):
 
     def _infer(
         self, queries: Queries, memory: Tensor, sizes_hw: list[tuple[int, int]]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Content (B, Q, C) and boxes (B, Q, 4) after each of the layers in use."""
-        layers = []
-        content, boxes = queries.content, queries.boxes_logit.sigmoid()
-        for index in range(self.eval_layers):
-            content = self._decode(index, content, boxes, memory, sizes_hw)
-            boxes = refine(self.dec_bbox_head[index](content), boxes)
-            layers.append((content, boxes))
-        return layers
+    ) -> list[Decoded]:
+        """The result of each of the layers in use."""
+        raise NotImplementedError
+
+    def _decode_all(
+        self,
+        content: Tensor,
+        boxes: Tensor,
+        memory: Tensor,
+        sizes_hw: list[tuple[int, int]],
+        allowed: Tensor | None,
+    ) -> tuple[list[Prediction], Distributions | None]:
+        """Every layer's prediction in training, from (B, D + Q, C) content and boxes."""
+        raise NotImplementedError
 
     def _train(
         self,
@@ -152,9 +186,33 @@ class RTDETRDecoder(nn.Module):
             allowed = attention_between(noised.groups, content.shape[1], content.device)
             content = torch.cat((noised.content.to(content.dtype), content), dim=1)
             boxes = torch.cat((noised.boxes_logit.to(boxes.dtype), boxes), dim=1)
-        layers = self._decode_all(content, boxes.sigmoid(), memory, sizes_hw, allowed)
+        decoded = self._decode_all(content, boxes.sigmoid(), memory, sizes_hw, allowed)
         encoder_output = Prediction(queries.logits, queries.boxes_logit.sigmoid())
-        return _training_output(layers, encoder_output, noised)
+        return _training_output(*decoded, encoder_output, noised)
+
+
+class RTDETRDecoder(QueryDecoder):
+    """Each layer moves the boxes of the one before in logit space."""
+
+    def __init__(self, config: DecoderConfig, in_channels: int, num_classes: int) -> None:
+        width = config.hidden_dim
+        projections: list[nn.Module] = [ConvNorm((in_channels, width)) for _ in config.num_points]
+        layers = DecoderLayers([DecoderLayer(config) for _ in range(config.num_layers)])
+        super().__init__(config, num_classes, projections, layers)
+        self.dec_bbox_head = box_heads(config, 4)
+        self._init_parameters()
+
+    def _infer(
+        self, queries: Queries, memory: Tensor, sizes_hw: list[tuple[int, int]]
+    ) -> list[Decoded]:
+        """The result of each of the layers in use."""
+        layers = []
+        content, boxes = queries.content, queries.boxes_logit.sigmoid()
+        for index in range(self.eval_layers):
+            content = self._decode(index, content, boxes, memory, sizes_hw)
+            boxes = refine(self.dec_bbox_head[index](content), boxes)
+            layers.append(Decoded(content, boxes))
+        return layers
 
     def _decode_all(
         self,
@@ -163,7 +221,7 @@ class RTDETRDecoder(nn.Module):
         memory: Tensor,
         sizes_hw: list[tuple[int, int]],
         allowed: Tensor | None,
-    ) -> list[Prediction]:
+    ) -> tuple[list[Prediction], Distributions | None]:
         """Every layer's prediction; gradients look forward twice (DINO section 3.5)."""
         predictions = []
         undetached = boxes
@@ -175,7 +233,7 @@ class RTDETRDecoder(nn.Module):
             delta = box_head(content)
             predictions.append(Prediction(score_head(content), refine(delta, undetached)))
             undetached = refine(delta, reference)
-        return predictions
+        return predictions, None
 
     def _decode(
         self,
@@ -193,19 +251,44 @@ class RTDETRDecoder(nn.Module):
         return out
 
 
+def box_heads(config: DecoderConfig, num_outputs: int) -> nn.ModuleList:
+    """A box head for each layer."""
+    widths = (*[config.hidden_dim] * 3, num_outputs)
+    activation = ACTIVATIONS[config.activation]
+    return nn.ModuleList(ExactMLP(widths, activation) for _ in range(config.num_layers))
+
+
 def _training_output(
-    layers: list[Prediction], encoder_output: Prediction, noised: DenoisingQueries | None
+    layers: list[Prediction],
+    distributions: Distributions | None,
+    encoder_output: Prediction,
+    noised: DenoisingQueries | None,
 ) -> ModelOutput:
     """Split denoising queries from real ones and name the parts."""
     start = noised.groups.num_queries if noised else 0
-    real = [Prediction(logits[:, start:], boxes[:, start:]) for logits, boxes in layers]
+    matched, denoising = slice(start, None), slice(start)
+    real = [_part(layer, matched) for layer in layers]
     output = ModelOutput(*real[-1], aux_outputs=real[:-1], encoder_output=encoder_output)
     if noised:
-        output.denoising_outputs = [
-            Prediction(logits[:, :start], boxes[:, :start]) for logits, boxes in layers
-        ]
+        output.denoising_outputs = [_part(layer, denoising) for layer in layers]
         output.denoising_groups = noised.groups
+    if distributions:
+        output.distributions = _part_of_all(distributions, matched)
+    if distributions and noised:
+        output.denoising_distributions = _part_of_all(distributions, denoising)
     return output
+
+
+def _part(prediction: Prediction, queries: slice) -> Prediction:
+    return Prediction(prediction.logits[:, queries], prediction.boxes[:, queries])
+
+
+def _part_of_all(distributions: Distributions, queries: slice) -> Distributions:
+    return distributions._replace(
+        corners=[corners[:, queries] for corners in distributions.corners],
+        references=distributions.references[:, queries],
+        initial=_part(distributions.initial, queries),
+    )
 
 
 def refine(delta: Tensor, boxes: Tensor) -> Tensor:
@@ -263,9 +346,9 @@ class EncoderOutput(nn.Module):
 class DecoderLayers(nn.Module):
     """The stack of decoder layers."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(layers)
 
 
 class DecoderLayer(nn.Module):
@@ -278,6 +361,7 @@ class DecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.cross_attn = DeformableAttention(config)
         self.norm2 = nn.LayerNorm(width)
+        self.activation = ACTIVATIONS[config.activation]
         self.linear1 = nn.Linear(width, config.ffn_dim)
         self.linear2 = nn.Linear(config.ffn_dim, width)
         self.norm3 = nn.LayerNorm(width)
@@ -295,5 +379,5 @@ class DecoderLayer(nn.Module):
         content = self.norm1(content + self.self_attn(content, position, allowed))
         sampled = self.cross_attn(content + position, boxes, memory, sizes_hw)
         content = self.norm2(content + sampled)
-        out: Tensor = self.norm3(content + self.linear2(F.relu(self.linear1(content))))
+        out: Tensor = self.norm3(content + self.linear2(self.activation(self.linear1(content))))
         return out

@@ -15,24 +15,21 @@ from torch.nn import functional as F
 from rtdetr_cli.config.model import DecoderConfig
 
 
-class DeformableAttention(nn.Module):
-    """Cross-attention to a few points on each map; with 4 points per level it equals v1."""
+class DeformableSampling(nn.Module):
+    """A weighted sum of a few points on each map, around a box (D-FINE, DEIM, RT-DETRv4)."""
 
     offset_scale = 0.5
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        width, self.num_heads = config.hidden_dim, config.num_heads
-        self.num_points = config.num_points
+        self.num_heads, self.num_points = config.num_heads, config.num_points
         self.discrete = config.sampling == "discrete"
         total_points = self.num_heads * sum(self.num_points)
-        self.sampling_offsets = nn.Linear(width, total_points * 2)
-        self.attention_weights = nn.Linear(width, total_points)
-        self.value_proj = nn.Linear(width, width)
-        self.output_proj = nn.Linear(width, width)
-        self._init_parameters()
+        self.sampling_offsets = nn.Linear(config.hidden_dim, total_points * 2)
+        self.attention_weights = nn.Linear(config.hidden_dim, total_points)
+        self._init_sampling()
 
-    def _init_parameters(self) -> None:
+    def _init_sampling(self) -> None:
         """Points start on rings of radius 1..P around the box centre, one direction per head."""
         angle = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
@@ -43,44 +40,27 @@ class DeformableAttention(nn.Module):
         self.sampling_offsets.bias.data.copy_(ring.flatten())
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
-        for projection in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            nn.init.zeros_(projection.bias)
         # Rounding to whole pixels has no gradient, so offsets are fixed (RT-DETRv2 section 2.1).
         self.sampling_offsets.requires_grad_(not self.discrete)
 
-    def forward(
-        self, query: Tensor, boxes: Tensor, memory: Tensor, sizes_hw: list[tuple[int, int]]
-    ) -> Tensor:
-        """Sample the memory around each query's box.
+    def attend(self, query: Tensor, boxes: Tensor, maps: list[Tensor]) -> Tensor:
+        """Sample the maps around each query's box.
 
         Args:
             query: (B, Q, C).
             boxes: (B, Q, 4) reference boxes, cxcywh in 0..1.
-            memory: (B, N, C), the three maps flattened one after the other.
-            sizes_hw: height and width of each map.
+            maps: (B * M, D, H, W) per level, from `split_maps`.
 
         Returns:
             (B, Q, C).
         """
-        maps = self._value_maps(memory, sizes_hw)
         locations = self._sampling_locations(query, boxes)  # (B, M, Q, P, 2)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = weights.softmax(dim=-1).transpose(1, 2)  # (B, M, Q, P)
         sampled = self._sample(maps, locations)  # (B * M, D, Q, P)
         mixed = (sampled * weights.flatten(0, 1).unsqueeze(1)).sum(dim=-1)  # (B * M, D, Q)
-        mixed = mixed.unflatten(0, (-1, self.num_heads)).flatten(1, 2).transpose(1, 2)
-        out: Tensor = self.output_proj(mixed)
-        return out
-
-    def _value_maps(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> list[Tensor]:
-        """(B, N, C) memory to one (B * M, D, H, W) map of values per level."""
-        values = self.value_proj(memory).transpose(1, 2)  # (B, C, N)
-        levels = values.split([height * width for height, width in sizes_hw], dim=-1)
-        return [
-            level.reshape(-1, level.shape[1] // self.num_heads, *size)
-            for level, size in zip(levels, sizes_hw, strict=True)
-        ]
+        mixed = mixed.unflatten(0, (-1, self.num_heads)).flatten(1, 2)
+        return mixed.transpose(1, 2)
 
     def _sampling_locations(self, query: Tensor, boxes: Tensor) -> Tensor:
         """Sampling points of each head: (B, M, Q, P, 2) as (x, y) in 0..1."""
@@ -97,6 +77,45 @@ class DeformableAttention(nn.Module):
         per_level = locations.flatten(0, 1).split(list(self.num_points), dim=2)
         parts = [sample(values, points) for values, points in zip(maps, per_level, strict=True)]
         return torch.cat(parts, dim=-1)
+
+
+class DeformableAttention(DeformableSampling):
+    """The same between two projections; with 4 points per level it equals v1."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__(config)
+        self.value_proj = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.output_proj = nn.Linear(config.hidden_dim, config.hidden_dim)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self, query: Tensor, boxes: Tensor, memory: Tensor, sizes_hw: list[tuple[int, int]]
+    ) -> Tensor:
+        """Sample the memory around each query's box.
+
+        Args:
+            query: (B, Q, C).
+            boxes: (B, Q, 4) reference boxes, cxcywh in 0..1.
+            memory: (B, N, C), the maps flattened one after the other.
+            sizes_hw: height and width of each map.
+
+        Returns:
+            (B, Q, C).
+        """
+        maps = split_maps(self.value_proj(memory), sizes_hw, self.num_heads)
+        out: Tensor = self.output_proj(self.attend(query, boxes, maps))
+        return out
+
+
+def split_maps(memory: Tensor, sizes_hw: list[tuple[int, int]], num_heads: int) -> list[Tensor]:
+    """(B, N, C) memory to one (B * M, D, H, W) map of values per level."""
+    levels = memory.transpose(1, 2).split([height * width for height, width in sizes_hw], dim=-1)
+    return [
+        level.reshape(-1, level.shape[1] // num_heads, *size)
+        for level, size in zip(levels, sizes_hw, strict=True)
+    ]
 
 
 def _sample_bilinear(values: Tensor, locations: Tensor) -> Tensor:

@@ -74,17 +74,23 @@ def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     return nn.utils.fuse_conv_bn_eval(conv, norm)
 
 
-class MLP(nn.Module):
-    """Linear layers with ReLU between them."""
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Activation] = {"relu": F.relu, "silu": F.silu}
+"""By the name in an architecture file."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them."""
+
+    def __init__(self, widths: tuple[int, ...], activation: Activation = F.relu) -> None:
         super().__init__()
+        self.activation = activation
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., widths[0]) to (..., widths[-1])."""
         for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
+            x = self.activation(layer(x))
         out: Tensor = self.layers[-1](x)
         return out
 
@@ -106,6 +112,39 @@ def _without_autocast(device_type: str) -> AbstractContextManager[object]:
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm (arXiv 1910.07467, equation 4), in float32 at least."""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same shape and dtype."""
+        exact = x.to(torch.promote_types(x.dtype, torch.float32))
+        exact = exact * torch.rsqrt(exact.square().mean(dim=-1, keepdim=True) + self.eps)
+        return (exact * self.scale).to(x.dtype)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward network (arXiv 2002.05202, equation 6) with biases."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+        for linear in (self.w12, self.w3):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., width)."""
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        out: Tensor = self.w3(F.silu(gate) * value)
+        return out
 
 
 class SelfAttention(nn.Module):

@@ -10,11 +10,20 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from rtdetr_cli.config.model import EncoderConfig, LiteEncoderConfig, ModelConfig
+from rtdetr_cli.config.model import (
+    DecoderConfig,
+    DEIMv2DecoderConfig,
+    EncoderConfig,
+    FDRDecoderConfig,
+    LiteEncoderConfig,
+    ModelConfig,
+)
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import ModelOutput, Target
 from rtdetr_cli.nn.backbones import build_backbone
-from rtdetr_cli.nn.decoder import RTDETRDecoder
+from rtdetr_cli.nn.decoder import QueryDecoder, RTDETRDecoder
+from rtdetr_cli.nn.deimv2_decoder import DEIMv2Decoder
+from rtdetr_cli.nn.fdr_decoder import FDRDecoder
 from rtdetr_cli.nn.hybrid_encoder import HybridEncoder
 from rtdetr_cli.nn.lite_encoder import LiteEncoder
 
@@ -28,7 +37,7 @@ class RTDETRNetwork(nn.Module):
         self.num_classes = num_classes
         self.backbone = build_backbone(config.backbone)
         self.encoder = build_encoder(config.encoder, self.backbone.out_channels)
-        self.decoder = RTDETRDecoder(config.decoder, config.encoder.hidden_dim, num_classes)
+        self.decoder = build_decoder(config.decoder, config.encoder.hidden_dim, num_classes)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = config.norm_eps
@@ -78,6 +87,15 @@ def build_encoder(
     if isinstance(config, LiteEncoderConfig):
         return LiteEncoder(config, in_channels)
     return HybridEncoder(config, in_channels)
+
+
+def build_decoder(config: DecoderConfig, in_channels: int, num_classes: int) -> QueryDecoder:
+    """The decoder that a `decoder:` section describes."""
+    if isinstance(config, DEIMv2DecoderConfig):
+        return DEIMv2Decoder(config, in_channels, num_classes)
+    if isinstance(config, FDRDecoderConfig):
+        return FDRDecoder(config, in_channels, num_classes)
+    return RTDETRDecoder(config, in_channels, num_classes)
 
 
 def fuse(network: RTDETRNetwork) -> RTDETRNetwork:

@@ -112,9 +112,9 @@ def test_decoding_under_autocast_moves_boxes_as_in_float32(network):
     content, memory = (torch.randn(2, count, 16, generator=draw) for count in (20, 126))
     boxes = 0.2 + 0.5 * torch.rand(2, 20, 4, generator=draw)
     call = (content, boxes, memory, [(8, 12), (4, 6), (2, 3)], None)
-    exact = decoder._decode_all(*call)
+    exact, _ = decoder._decode_all(*call)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        close = decoder._decode_all(*call)
+        close, _ = decoder._decode_all(*call)
     for (_, boxes_exact), (_, boxes_close) in zip(exact, close, strict=True):
         error_px = 640 * (boxes_close - boxes_exact).abs()
         assert error_px.mean() < 0.5

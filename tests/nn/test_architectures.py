@@ -1,4 +1,4 @@
-"""The shipped architectures against the official implementation: names, shapes, sizes.
+"""The shipped architectures against the official implementations: names, shapes, sizes.
 
 `fixtures/official_v2_states.json.xz` holds name and shape of every tensor of the official v2
 networks for 80 classes (lyuwenyu/RT-DETR at 068dfde), less what can be derived:
@@ -20,7 +20,7 @@ from torch import nn
 
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.evaluation.speed import count_flops
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
 # name: (trainable parameters, GFLOPs at 640x640)
 OFFICIAL = {
@@ -89,3 +89,63 @@ def test_r50m_trains_six_decoder_layers_and_infers_with_three():
     decoder = build("rtdetr-r50m").decoder
     assert len(decoder.decoder.layers) == 6
     assert decoder.eval_layers == 3
+
+
+# name: (size, parameters in training, deployed, GFLOPs deployed), measured on networks built from
+# the official configs of D-FINE at 4a1f73a and DEIMv2 at 0fff8d4
+DISTRIBUTIONS = {
+    "dfine-n": (640, 3_782_693, 3_753_799, 7.31),
+    "dfine-s": (640, 10_321_877, 10_237_491, 25.50),
+    "dfine-m": (640, 19_590_064, 19_248_189, 57.03),
+    "dfine-l": (640, 31_244_152, 30_724_195, 91.60),
+    "dfine-x": (640, 62_621_560, 61_601_635, 203.08),
+    "deimv2-atto": (320, 508_985, 494_159, 0.76),
+    "deimv2-femto": (416, 983_945, 962_311, 1.67),
+    "deimv2-pico": (640, 1_539_539, 1_514_285, 5.15),
+    "deimv2-n": (640, 3_600_421, 3_571_527, 7.02),
+}
+CONSTANTS = 2
+"""`up` and `reg_scale`, which the official code counts as parameters."""
+
+
+def count(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def norms(*modules: nn.Module) -> list[nn.BatchNorm2d]:
+    inner = (one for module in modules for one in module.modules())
+    return [one for one in inner if isinstance(one, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_networks_with_distributions_have_the_official_number_of_parameters(name):
+    network = build(name)
+    counted = count(network) + CONSTANTS
+    if network.config.recipe.freeze_backbone_norm:
+        counted -= count(*norms(network.backbone))
+    assert counted == DISTRIBUTIONS[name][1]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_fused_network_has_the_official_number_but_for_heads_and_norms(name):
+    """The official one lacks the heads of unused layers and folds fewer norms.
+
+    Those of the backbone, of the projections into encoder and decoder, and of the lite encoder's
+    pools stay, two tensors each for our one bias; frozen ones are buffers there.
+    """
+    network = build(name)
+    unused = [*network.decoder.dec_score_head[:-1], *network.decoder.decoder.lqe_layers[:-1]]
+    kept = norms(network.encoder.input_proj, network.decoder.input_proj)
+    if hasattr(network.encoder, "down_sample1"):
+        kept += norms(network.encoder.down_sample1, network.encoder.down_sample2)
+    sign = -1 if network.config.recipe.freeze_backbone_norm else 1
+    counted = count(fuse(network)) + CONSTANTS - count(*unused)
+    counted += sum(norm.num_features for norm in kept)
+    counted += sign * sum(norm.num_features for norm in norms(network.backbone))
+    assert counted == DISTRIBUTIONS[name][2]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_fused_network_has_the_official_flops(name):
+    size, *_, gflops = DISTRIBUTIONS[name]
+    assert count_flops(fuse(build(name)), (size, size)) / 1e9 == pytest.approx(gflops, rel=0.01)

@@ -115,7 +115,7 @@ class QueryDecoder(nn.Module):
         if self.training:
             return self._train(queries, memory, sizes_hw, targets)
         last = self._infer(queries, memory, sizes_hw)[-1]
-        return ModelOutput(*self._predict(self.eval_layers - 1, last))
+        return ModelOutput(*self.predict(self.eval_layers - 1, last))
 
     def at_every_depth(self, memory: Tensor, sizes_hw: list[tuple[int, int]]) -> list[Prediction]:
         """What `forward` outputs with 1, 2, ... `eval_layers` decoder layers (section 4.4).
@@ -124,9 +124,9 @@ class QueryDecoder(nn.Module):
         heads, so one pass has the outputs of all. In eval mode only.
         """
         layers = self._infer(self.select_queries(memory, sizes_hw), memory, sizes_hw)
-        return [self._predict(index, layer) for index, layer in enumerate(layers)]
+        return [self.predict(index, layer) for index, layer in enumerate(layers)]
 
-    def _predict(self, index: int, layer: Decoded) -> Prediction:
+    def predict(self, index: int, layer: Decoded) -> Prediction:
         """Class logits (B, Q, K) and boxes of a layer."""
         return Prediction(self.dec_score_head[index](layer.content), layer.boxes)
 

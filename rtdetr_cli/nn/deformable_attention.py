@@ -59,8 +59,8 @@ class DeformableSampling(nn.Module):
         weights = weights.softmax(dim=-1).transpose(1, 2)  # (B, M, Q, P)
         sampled = self._sample(maps, locations)  # (B * M, D, Q, P)
         mixed = (sampled * weights.flatten(0, 1).unsqueeze(1)).sum(dim=-1)  # (B * M, D, Q)
-        mixed = mixed.unflatten(0, (-1, self.num_heads)).flatten(1, 2)
-        return mixed.transpose(1, 2)
+        out: Tensor = mixed.unflatten(0, (-1, self.num_heads)).flatten(1, 2).transpose(1, 2)
+        return out
 
     def _sampling_locations(self, query: Tensor, boxes: Tensor) -> Tensor:
         """Sampling points of each head: (B, M, Q, P, 2) as (x, y) in 0..1."""

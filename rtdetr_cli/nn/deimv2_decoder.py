@@ -54,7 +54,10 @@ class DEIMv2Layer(nn.Module):
     ) -> Tensor:
         """(B, Q, C) content and position, (B, Q, 4) boxes, (B * M, D, H, W) maps, to (B, Q, C)."""
         content = self.norm1(content + self.self_attn(content, position, allowed))
-        sampled = self.cross_attn.attend(content + position, boxes, maps)
+        return self.finish(content, self.cross_attn.attend(content + position, boxes, maps))
+
+    def finish(self, content: Tensor, sampled: Tensor) -> Tensor:
+        """What follows the attentions: (..., C) content and sampled to (..., C)."""
         if self.gateway is not None:
             content = self.gateway(content, sampled)
         elif self.norm2 is not None:

@@ -42,7 +42,7 @@ class LocationQuality(nn.Module):
         """(B, Q, K) class logits and (B, Q, 4, R + 1) corners to class logits."""
         largest = probabilities(corners).topk(_TOP_BINS, dim=-1).values
         sharpness = torch.cat((largest, largest.mean(dim=-1, keepdim=True)), dim=-1)
-        out: Tensor = logits + self.reg_conf(sharpness.flatten(2))
+        out: Tensor = logits + self.reg_conf(sharpness.flatten(-2))
         return out
 
 

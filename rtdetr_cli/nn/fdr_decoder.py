@@ -55,7 +55,7 @@ class FDRDecoder(QueryDecoder):
         """
         width, activation = config.hidden_dim, ACTIVATIONS[config.activation]
         # As in the official networks, maps that are wide enough enter as they are.
-        projections = [
+        projections: list[nn.Module] = [
             nn.Identity() if in_channels == width else ConvNorm((in_channels, width))
             for _ in config.num_points
         ]
@@ -83,7 +83,7 @@ class FDRDecoder(QueryDecoder):
         self, queries: Queries, memory: Tensor, sizes_hw: list[tuple[int, int]]
     ) -> list[Decoded]:
         maps = split_maps(memory, sizes_hw, self.num_heads)
-        return self._refine(queries.content, queries.boxes_logit.sigmoid(), maps)[0]
+        return self.decode(queries.content, queries.boxes_logit.sigmoid(), maps)[0]
 
     def _decode_all(
         self,
@@ -94,24 +94,26 @@ class FDRDecoder(QueryDecoder):
         allowed: Tensor | None,
     ) -> tuple[list[Prediction], Distributions | None]:
         maps = split_maps(memory, sizes_hw, self.num_heads)
-        layers, initial = self._refine(content, boxes, maps, allowed)
+        layers, initial = self.decode(content, boxes, maps, allowed)
         distributions = Distributions(
             corners=[layer.corners for layer in layers if layer.corners is not None],
             references=initial.detach(),
             initial=Prediction(self.dec_score_head[0](layers[0].content), initial),
             scale=self.reg_scale,
         )
-        return [self._predict(index, layer) for index, layer in enumerate(layers)], distributions
+        return [self.predict(index, layer) for index, layer in enumerate(layers)], distributions
 
-    def _predict(self, index: int, layer: Decoded) -> Prediction:
-        logits, boxes = super()._predict(index, layer)
+    def predict(self, index: int, layer: Decoded) -> Prediction:
+        """Class logits with the quality of the boxes, and boxes."""
+        logits, boxes = super().predict(index, layer)
         return Prediction(self.decoder.lqe_layers[index](logits, layer.corners), boxes)
 
-    def _refine(
+    def decode(
         self, content: Tensor, boxes: Tensor, maps: list[Tensor], allowed: Tensor | None = None
     ) -> tuple[list[Decoded], Tensor]:
         """The result of each layer, and the ordinary boxes (B, Q, 4) of the first one.
 
+        Any number of axes before the last one will do, if the layers agree (backends/onnx).
         Gradients pass from layer to layer through content and corners, not through boxes.
         """
         bins = bin_values(self.reg_max, self.reg_scale, boxes)
@@ -169,7 +171,10 @@ class FDRLayer(nn.Module):
     ) -> Tensor:
         """(B, Q, C) content and position, (B, Q, 4) boxes, (B * M, D, H, W) maps, to (B, Q, C)."""
         content = self.norm1(content + self.self_attn(content, position, allowed))
-        sampled = self.cross_attn.attend(content + position, boxes, maps)
+        return self.finish(content, self.cross_attn.attend(content + position, boxes, maps))
+
+    def finish(self, content: Tensor, sampled: Tensor) -> Tensor:
+        """What follows the attentions: (..., C) content and sampled to (..., C)."""
         content = self.gateway(content, sampled)
         out: Tensor = self.norm3(add(content, self.linear2(self.activation(self.linear1(content)))))
         return out

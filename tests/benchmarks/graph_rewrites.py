@@ -10,8 +10,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtdetr_cli.backends.onnx import network as deployed
-from rtdetr_cli.backends.onnx.network import DeployedDecoder, DeployedNetwork
+from rtdetr_cli.backends.onnx.decoder import DeployedDecoder, only
+from rtdetr_cli.backends.onnx.network import DeployedNetwork
 from rtdetr_cli.core.structures import ModelOutput
 from rtdetr_cli.nn.decoder import refine
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
@@ -77,13 +77,15 @@ def restore_encoder(graph: DeployedNetwork, network: RTDETRNetwork) -> None:
 def unfold_projection(graph: DeployedNetwork, network: RTDETRNetwork) -> None:
     """Project the maps once and compute values from the result."""
     decoder = fused(network).decoder
-    projections = deployed.only(nn.Conv2d, decoder.input_proj)
+    projections = only(nn.Conv2d, decoder.input_proj)
     width = projections[0].out_channels
     decoder.input_proj = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in projections)
     for conv in decoder.input_proj:
         nn.init.dirac_(conv.weight)
         nn.init.zeros_(conv.bias)
-    graph.decoder = Projected(DeployedDecoder(decoder, SIZE_HW, "grid_sample"), projections)
+    graph.decoder = Projected(
+        DeployedDecoder(decoder, network.config.strides, SIZE_HW, "grid_sample"), projections
+    )
 
 
 def values_by_tokens(graph: DeployedNetwork, network: RTDETRNetwork) -> None:

@@ -76,7 +76,7 @@ class DetectionGraph(nn.Module):
 
         Returns:
             labels (B, R), boxes (B, R, 4) xyxy and scores (B, R); without sizes logits (B, Q, K)
-            and boxes (B, Q, 4) cxcywh in 0..1.
+            and boxes (B, Q, 4) cxcywh.
         """
         if self.takes_bytes:  # TensorRT requires the cast first
             images = images.float().permute(0, 3, 1, 2) / 255

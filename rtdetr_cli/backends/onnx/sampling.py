@@ -1,4 +1,4 @@
-"""Deformable sampling of the deployed decoder (network.py), with GridSample or with gathers.
+"""Deformable sampling of the deployed decoder (decoder.py), with GridSample or with gathers.
 
 There are two forms because several releases of TensorRT miscompute GridSample in such decoders.
 Legend: B batch, Q queries, C hidden_dim, M heads, D = C / M, P points of all levels, H W height and
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtdetr_cli.nn.deformable_attention import DeformableAttention
+from rtdetr_cli.nn.deformable_attention import DeformableSampling
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 
@@ -20,7 +20,7 @@ def used_sampler(network: RTDETRNetwork, name: str) -> str:
     return "gather" if network.config.decoder.sampling == "discrete" else name
 
 
-def make_sampler(name: str, cross: DeformableAttention) -> nn.Module:
+def make_sampler(name: str, cross: DeformableSampling) -> nn.Module:
     """The module for `grid_sample` or `gather`; discrete sampling always gathers."""
     return GatherSampler(cross) if name == "gather" or cross.discrete else GridSampler(cross)
 
@@ -28,7 +28,7 @@ def make_sampler(name: str, cross: DeformableAttention) -> nn.Module:
 class GridSampler(nn.Module):
     """Bilinear sampling with one GridSample per map."""
 
-    def __init__(self, cross: DeformableAttention) -> None:
+    def __init__(self, cross: DeformableSampling) -> None:
         super().__init__()
         self.num_heads, self.num_points = cross.num_heads, cross.num_points
 
@@ -65,7 +65,7 @@ class GatherSampler(nn.Module):
     All maps are gathered at once, with one gather per layer.
     """
 
-    def __init__(self, cross: DeformableAttention) -> None:
+    def __init__(self, cross: DeformableSampling) -> None:
         super().__init__()
         self.num_heads, self.num_points = cross.num_heads, cross.num_points
         self.discrete = cross.discrete

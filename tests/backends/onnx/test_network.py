@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from rtdetr_cli.backends.onnx.network import BOX_LOGIT_LIMIT, DeployedNetwork
+from rtdetr_cli.backends.onnx.network import DeployedNetwork
 from rtdetr_cli.config.model import ModelConfig
-from rtdetr_cli.nn.decoder import inverse_sigmoid
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 
 SIZE_HW = (64, 96)
@@ -110,8 +109,3 @@ def test_invalid_cells_are_selected_as_in_the_network(tiny_config):
     torch.testing.assert_close(boxes_logit, expected.boxes_logit.flatten(0, 1))
     # The network clips such boxes at every layer, by up to 1e-5 of the image.
     assert_equal(network, deployed, (480, 480), tolerance=1e-5)
-
-
-def test_the_limit_is_the_inverse_sigmoid_of_the_border():
-    border = inverse_sigmoid(torch.tensor([0.0, 1.0], dtype=torch.float64))
-    assert border.tolist() == pytest.approx([-BOX_LOGIT_LIMIT, BOX_LOGIT_LIMIT], abs=1e-12)

@@ -1,1 +1,1 @@
-"""The loss: Hungarian matching, three terms, and their sum over all prediction sets."""
+"""The loss: Hungarian matching, its terms, and their sum over all prediction sets."""

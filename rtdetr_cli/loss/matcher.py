@@ -1,5 +1,7 @@
 """Assign queries to ground-truth boxes: optimal one-to-one matching, as in DETR.
 
+`HungarianMatcher` is that of RT-DETR; `IoUMatcher` has the costs of DEIMv2's last epochs.
+
 Legend: S prediction sets (decoder layers and the encoder), B batch, Q queries, K classes,
 T ground-truth boxes of the whole batch, M matched pairs in each set.
 """
@@ -86,10 +88,28 @@ class HungarianMatcher:
             prediction: logits (S, B, Q, K), boxes (S, B, Q, 4) cxcywh in 0..1, at least float32.
             targets: the ground truth of the B images.
         """
+        return _on_device(self._pairs(prediction, targets), targets)
+
+    def with_union(self, prediction: Prediction, targets: FlatTargets) -> tuple[Matches, Matches]:
+        """The matches of each set, and their union (D-FINE): one set, each query at most once.
+
+        A query that several sets match to different boxes keeps the box of most of them, and of
+        equal ones the first.
+
+        Args:
+            prediction: as above.
+            targets: the ground truth of the B images.
+
+        Returns:
+            Matches (S, M), and (1, U) with M <= U <= S * M.
+        """
+        pairs = self._pairs(prediction, targets)
+        union = _union(pairs, targets.counts, num_queries=prediction.boxes.shape[2])
+        return _on_device(pairs, targets), _on_device(union, targets)
+
+    def _pairs(self, prediction: Prediction, targets: FlatTargets) -> NDArray[np.int64]:
         cost = self.costs(prediction, targets).cpu().numpy()  # the step's only copy to the host
-        pairs = torch.from_numpy(_assign(cost, targets.counts))
-        target_indices, queries = pairs.to(targets.images.device, non_blocking=True)
-        return Matches(queries, target_indices)
+        return _assign(cost, targets.counts)
 
     @torch.no_grad()
     def costs(self, prediction: Prediction, targets: FlatTargets) -> Tensor:
@@ -101,12 +121,15 @@ class HungarianMatcher:
         logits = prediction.logits.permute(1, 3, 0, 2)[targets.images, targets.labels]  # (T, S, Q)
         planes = prediction.boxes.permute(3, 1, 0, 2).contiguous()  # (4, B, S, Q), 4 times faster
         boxes = planes[:, targets.images].movedim(0, -1)  # (T, S, Q, 4)
-        target_boxes = targets.boxes_cxcywh[:, None, None]  # (T, 1, 1, 4)
+        cost = self._cost(logits, boxes, targets.boxes_cxcywh[:, None, None])
+        return cost.where(cost.isfinite(), _COST_LIMIT).clamp(-_COST_LIMIT, _COST_LIMIT)
+
+    def _cost(self, logits: Tensor, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        """(T, S, Q) cost from (T, S, Q) logits, (T, S, Q, 4) boxes and (T, 1, 1, 4) targets."""
         l1 = (boxes - target_boxes).abs().sum(-1)
         _, giou = box_overlap(boxes, target_boxes)
         focal = self._focal(logits)
-        cost = self.cost_class * focal + self.cost_bbox * l1 - self.cost_giou * giou
-        return cost.where(cost.isfinite(), _COST_LIMIT).clamp(-_COST_LIMIT, _COST_LIMIT)
+        return self.cost_class * focal + self.cost_bbox * l1 - self.cost_giou * giou
 
     def _focal(self, logits: Tensor) -> Tensor:
         """Focal loss as a positive minus that as a negative; log-sigmoid keeps both finite."""
@@ -114,6 +137,24 @@ class HungarianMatcher:
         yes = -self.alpha * (1 - probability).pow(self.gamma) * F.logsigmoid(logits)
         no = -(1 - self.alpha) * probability.pow(self.gamma) * F.logsigmoid(-logits)
         return yes - no
+
+
+@dataclass(frozen=True)
+class IoUMatcher(HungarianMatcher):
+    """The cost is minus the class score times a power of the IoU (DEIMv2, arXiv 2509.20787)."""
+
+    iou_power: float = 4.0
+    """Exponent of the IoU."""
+
+    def _cost(self, logits: Tensor, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        iou, _ = box_overlap(boxes, target_boxes)
+        return -logits.sigmoid() * iou.pow(self.iou_power)
+
+
+def _on_device(pairs: NDArray[np.int64], targets: FlatTargets) -> Matches:
+    """(2, S, M) indices of boxes and queries to matches on the device of the targets."""
+    target_indices, queries = torch.from_numpy(pairs).to(targets.images.device, non_blocking=True)
+    return Matches(queries, target_indices)
 
 
 def _assign(cost: NDArray[np.floating], counts: list[int]) -> NDArray[np.int64]:
@@ -127,3 +168,15 @@ def _assign(cost: NDArray[np.floating], counts: list[int]) -> NDArray[np.int64]:
             pairs_of_images.append(np.stack((start + rows, columns)))
         pairs.append(np.concatenate(pairs_of_images, axis=1))
     return np.stack(pairs, axis=1)
+
+
+def _union(pairs: NDArray[np.int64], counts: list[int], num_queries: int) -> NDArray[np.int64]:
+    """(2, S, M) indices of boxes and queries to (2, 1, U), with the most frequent box of each."""
+    images = np.repeat(np.arange(len(counts)), counts)
+    targets, queries = pairs.reshape(2, -1)
+    in_batch = images[targets] * num_queries + queries  # unlike `queries`, distinct over images
+    rows = np.stack((in_batch, targets, queries))
+    (in_batch, targets, queries), times = np.unique(rows, axis=1, return_counts=True)
+    order = np.lexsort((targets, -times, in_batch))
+    _, first = np.unique(in_batch[order], return_index=True)
+    return np.stack((targets, queries))[:, None, order[first]]

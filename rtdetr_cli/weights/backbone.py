@@ -15,8 +15,9 @@ from torch import Tensor
 from rtdetr_cli.config.model import HGNetv2Config, PResNetConfig
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import infer_backbone
-from rtdetr_cli.weights.foreign import Rename, rename
+from rtdetr_cli.weights.foreign import rename
 from rtdetr_cli.weights.hgnetv2_affine import fold_affine_blocks, has_affine_blocks
+from rtdetr_cli.weights.name_tables import OFFICIAL_HGNETV2, Rename
 from rtdetr_cli.weights.paddle import number_blocks
 
 State = Mapping[str, Tensor]
@@ -29,12 +30,7 @@ _HEAD = re.compile(r"backbone\.(head|fc|last_conv|last_fc|classifier|out)\.")
 RENAMES: tuple[Rename, ...] = (
     ("._mean", ".running_mean"),
     ("._variance", ".running_var"),
-    # D-FINE, timm and Paddle pad outside the convolution of the stem
-    ("backbone.stem.stem2a.conv.weight", "backbone.stem.stem2a.conv.1.weight"),
-    ("backbone.stem.stem2b.conv.weight", "backbone.stem.stem2b.conv.1.weight"),
-    # D-FINE, timm
-    (".aggregation.0.", ".aggregation_squeeze_conv."),
-    (".aggregation.1.", ".aggregation_excitation_conv."),
+    *OFFICIAL_HGNETV2,
 )
 
 

@@ -1,8 +1,8 @@
 """Read state dicts of other families: recognise them and rename their tensors.
 
-Every family maps to the "hub" names: those of the official v2 code and of our network.
-ultralytics.py derives layer-numbered names from the order of the layers; architecture.py infers the
-architecture.
+Every family maps to the "hub" names: those of the official v2 code and of our network, by the
+tables of name_tables.py. ultralytics.py derives layer-numbered names from the order of the layers;
+decoder_family.py tells apart the families that share names; architecture.py infers the rest.
 """
 
 from __future__ import annotations
@@ -14,17 +14,33 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from rtdetr_cli.config.fields import MAX_SIDE
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts, infer_config
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
+from rtdetr_cli.weights.decoder_family import (
+    activation_of,
+    find_family,
+    has_distributions,
+    share_box_heads,
+    take_scale,
+)
+from rtdetr_cli.weights.name_tables import (
+    HUGGING_FACE,
+    HUGGING_FACE_DFINE,
+    OFFICIAL_HGNETV2,
+    OFFICIAL_V1,
+    PADDLE_NAMES,
+    Rename,
+)
+from rtdetr_cli.weights.objects365 import OBJECTS365_NAMES
 from rtdetr_cli.weights.paddle import number_blocks, transpose_linears
 from rtdetr_cli.weights.ultralytics import hub_names, restore_norms
 
 MAX_CLASSES = 2**16
 State = Mapping[str, Tensor]
-Rename = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,83 +63,6 @@ class Family:
     """Precision of the anchors; matters in float64 only."""
 
 
-OFFICIAL_V1: tuple[Rename, ...] = (
-    ("encoder.input_proj.*.0.", "encoder.input_proj.*.conv."),
-    ("encoder.input_proj.*.1.", "encoder.input_proj.*.norm."),
-    ("decoder.enc_output.0.", "decoder.enc_output.proj."),
-    ("decoder.enc_output.1.", "decoder.enc_output.norm."),
-)
-
-_HF_STAGE = "model.backbone.model.encoder.stages.*.layers.*."
-_HUB_STAGE = "backbone.res_layers.*.blocks.*."
-
-_PADDLE_FPN = "neck.fpn_blocks.*.bottlenecks.*.conv*."
-_PADDLE_PAN = "neck.pan_blocks.*.bottlenecks.*.conv*."
-
-HUGGING_FACE: tuple[Rename, ...] = (
-    # names in memory of transformers 5, which differ from those on disk
-    ("model.encoder.aifi.", "model.encoder.encoder."),
-    (".self_attn.o_proj.", ".self_attn.out_proj."),
-    (".mlp.fc*.", ".fc*."),
-    # backbone
-    ("model.backbone.model.embedder.embedder.0.", "backbone.conv1.conv1_1."),
-    ("model.backbone.model.embedder.embedder.1.", "backbone.conv1.conv1_2."),
-    ("model.backbone.model.embedder.embedder.2.", "backbone.conv1.conv1_3."),
-    (_HF_STAGE + "layer.0.", _HUB_STAGE + "branch2a."),
-    (_HF_STAGE + "layer.1.", _HUB_STAGE + "branch2b."),
-    (_HF_STAGE + "layer.2.", _HUB_STAGE + "branch2c."),
-    (_HF_STAGE + "shortcut.1.", _HUB_STAGE + "short.conv."),
-    (_HF_STAGE + "shortcut.", _HUB_STAGE + "short."),
-    (".convolution.", ".conv."),
-    (".normalization.", ".norm."),
-    # encoder
-    ("model.encoder_input_proj.*.0.", "encoder.input_proj.*.conv."),
-    ("model.encoder_input_proj.*.1.", "encoder.input_proj.*.norm."),
-    ("model.encoder.encoder.*.layers.*.self_attn_layer_norm.", "encoder.encoder.*.layers.*.norm1."),
-    ("model.encoder.encoder.*.layers.*.final_layer_norm.", "encoder.encoder.*.layers.*.norm2."),
-    ("model.encoder.", "encoder."),
-    # decoder
-    ("model.decoder_input_proj.*.0.", "decoder.input_proj.*.conv."),
-    ("model.decoder_input_proj.*.1.", "decoder.input_proj.*.norm."),
-    ("model.enc_output.0.", "decoder.enc_output.proj."),
-    ("model.enc_output.1.", "decoder.enc_output.norm."),
-    ("model.enc_score_head.", "decoder.enc_score_head."),
-    ("model.enc_bbox_head.", "decoder.enc_bbox_head."),
-    ("model.denoising_class_embed.", "decoder.denoising_class_embed."),
-    ("model.decoder.query_pos_head.", "decoder.query_pos_head."),
-    ("model.decoder.class_embed.", "decoder.dec_score_head."),
-    ("model.decoder.bbox_embed.", "decoder.dec_bbox_head."),
-    ("model.decoder.layers.*.self_attn_layer_norm.", "decoder.decoder.layers.*.norm1."),
-    ("model.decoder.layers.*.encoder_attn_layer_norm.", "decoder.decoder.layers.*.norm2."),
-    ("model.decoder.layers.*.final_layer_norm.", "decoder.decoder.layers.*.norm3."),
-    ("model.decoder.layers.*.encoder_attn.", "decoder.decoder.layers.*.cross_attn."),
-    ("model.decoder.layers.", "decoder.decoder.layers."),
-    (".fc1.", ".linear1."),
-    (".fc2.", ".linear2."),
-)
-
-PADDLE_NAMES: tuple[Rename, ...] = (
-    ("._mean", ".running_mean"),
-    ("._variance", ".running_var"),
-    # Paddle pads inside the convolution of the stem
-    ("backbone.stem.stem2a.conv.", "backbone.stem.stem2a.conv.1."),
-    ("backbone.stem.stem2b.conv.", "backbone.stem.stem2b.conv.1."),
-    # encoder
-    ("neck.input_proj.*.0.", "encoder.input_proj.*.conv."),
-    ("neck.input_proj.*.1.", "encoder.input_proj.*.norm."),
-    ("neck.lateral_convs.*.bn.", "encoder.lateral_convs.*.norm."),
-    ("neck.downsample_convs.*.bn.", "encoder.downsample_convs.*.norm."),
-    ("neck.fpn_blocks.*.conv*.bn.", "encoder.fpn_blocks.*.conv*.norm."),
-    ("neck.pan_blocks.*.conv*.bn.", "encoder.pan_blocks.*.conv*.norm."),
-    (_PADDLE_FPN + "bn.", _PADDLE_FPN.replace("neck.", "encoder.") + "norm."),
-    (_PADDLE_PAN + "bn.", _PADDLE_PAN.replace("neck.", "encoder.") + "norm."),
-    ("neck.", "encoder."),
-    # decoder
-    ("transformer.enc_output.0.", "decoder.enc_output.proj."),
-    ("transformer.enc_output.1.", "decoder.enc_output.norm."),
-    ("transformer.", "decoder."),
-)
-
 PADDLE = Family("Paddle", r"transformer\.|neck\.|.+\._(mean|variance)$", PADDLE_NAMES)
 
 LAYER_NUMBERED = Family(
@@ -140,12 +79,20 @@ FAMILIES = (
     PADDLE,
     LAYER_NUMBERED,
     Family(
+        "Hugging Face D-FINE",
+        r"model\.decoder\.pre_bbox_head\.",
+        HUGGING_FACE_DFINE,
+        position_precision="float64",
+        anchor_precision="float64",
+    ),
+    Family(
         "Hugging Face",
         r"model\.encoder_input_proj\.0\.0\.weight$",
         HUGGING_FACE,
         position_precision="float64",
         anchor_precision="float64",
     ),
+    Family("official D-FINE", r"decoder\.pre_bbox_head\.", OFFICIAL_HGNETV2),
     Family("official v2", r"encoder\.input_proj\.0\.conv\.weight$"),
     Family("official v1", r"encoder\.input_proj\.0\.0\.weight$", OFFICIAL_V1),
 )
@@ -167,19 +114,13 @@ _TIED = ("class_embed.", "bbox_embed.")
 _DISTILLATION = ("encoder.feature_projector.", "teacher")
 """Tensors that connect the encoder of RT-DETRv4 to its teacher in training."""
 
-# Related networks with official v2 names but other modules: a pattern, and what it indicates.
+# Related networks with official names but other modules: a pattern, and what it indicates.
 _RELATIVES = (
-    (
-        r"decoder\.(pre_bbox_head\.|up$|reg_scale$|integral\.|decoder\.lqe_layers\.)",
-        "the decoder of D-FINE, which RT-DETRv4 and DEIM-D-FINE share",
-    ),
-    (r"backbone\..*\.lab\.|encoder\.(fpn|pan)_blocks\.\d\.cv\d\.", "a network of D-FINE's"),
-    (
-        r"decoder\.query_pos_head\.layers\.2\.",
-        "the decoder of DEIM's RT-DETRv2, which has SiLU and a deeper position head",
-    ),
+    (r"backbone\.(dinov3|sta)\.", "DEIMv2 on DINOv3, a backbone with a licence of its own"),
     (r"decoder\.tgt_embed\.", "a decoder with learned queries"),
 )
+_OTHER_DEIMV2 = "model.conv_encoder."
+"""Start of the names of DEIMv2 in transformers."""
 
 
 def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Checkpoint:
@@ -201,29 +142,45 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
         norm_eps=facts.norm_eps or family.norm_eps,
         num_points=facts.num_points or points_per_level(state),
         position_precision=family.position_precision,
+        families=("rtdetrv4",) if is_taught(state) else facts.families,
         anchor_precision=facts.anchor_precision or family.anchor_precision,
     )
     notes = list(facts.notes)
     kept = _without_extras(state, notes)
     weights = _hub_weights(kept, family, facts, origin, notes)
     _refuse_relatives(weights, origin)
+    facts = _with_decoder(weights, facts, origin, notes)
     num_classes = count_classes(weights, origin)
     if append_padding_class(weights, num_classes):
         notes.append("a row of zeros appended to the denoising embedding")
     names = facts.names or default_names(num_classes)
     if len(names) != num_classes:
-        notes.append(f"{len(names)} class names ignored: the heads have {num_classes} classes")
-        names = default_names(num_classes)
+        raise WeightsError(f"{origin} has {num_classes} classes, but {len(names)} class names")
+    config = infer_config(weights, facts, origin)
+    size_hw = facts.size_hw or trained_size(state, config.strides) or native_size(config.name)
     return Checkpoint(
-        config=infer_config(weights, facts, origin),
+        config=config,
         names=names,
-        preprocessing=replace(
-            family.preprocessing, size_hw=facts.size_hw or family.preprocessing.size_hw
-        ),
+        preprocessing=replace(family.preprocessing, size_hw=size_hw),
         weights=weights,
         origin=f"{family.title} names",
         notes=tuple(notes),
         licence=facts.licence,
+    )
+
+
+def _with_decoder(weights: dict[str, Tensor], facts: Facts, origin: str, notes: list[str]) -> Facts:
+    """Facts on the decoder: family, activation, `reg_scale`, shared heads; completes `weights`."""
+    scale = take_scale(weights, origin)
+    if scale and facts.reg_scale not in {None, scale}:
+        notes.append(f"reg_scale {scale:g}, as the tensor says; config.json: {facts.reg_scale:g}")
+    family = find_family(weights, origin, facts.family, facts.families)
+    return replace(
+        facts,
+        family=family,
+        activation=activation_of(family),
+        reg_scale=scale,
+        shared_box_head=share_box_heads(weights),
     )
 
 
@@ -265,8 +222,18 @@ def _refuse_relatives(weights: State, origin: str) -> None:
             )
 
 
+def is_taught(state: State) -> bool:
+    """Whether a decoder of distributions comes with the projector to the teacher of RT-DETRv4."""
+    return has_distributions(state) and any(key.startswith(_DISTILLATION[0]) for key in state)
+
+
 def recognise(state: State, origin: str) -> Family:
     """Find the family whose sign matches a key."""
+    if any(key.startswith(_OTHER_DEIMV2) for key in state):
+        raise WeightsError(
+            f"{origin} holds DEIMv2 as transformers has it, which is another network (a norm "
+            "behind the memory, ReLU in its heads); open the file of DEIMv2's authors instead"
+        )
     for family in FAMILIES:
         if any(re.match(family.sign, key) for key in state):
             return family
@@ -352,8 +319,25 @@ def points_per_level(state: State) -> tuple[int, ...] | None:
     return None
 
 
+def trained_size(state: State, strides: tuple[int, ...]) -> tuple[int, int] | None:
+    """Side of the square images for which the file has anchors; None if it has none."""
+    anchors = next((t for key, t in state.items() if key.endswith(".anchors")), None)
+    if anchors is None or anchors.ndim != 3:
+        return None
+    side = 32 * round((anchors.shape[1] / sum((32 / stride) ** 2 for stride in strides)) ** 0.5)
+    is_square = anchors.shape[1] == sum((side // stride) ** 2 for stride in strides)
+    return (side, side) if is_square and 0 < side <= MAX_SIDE else None
+
+
+def native_size(name: str) -> tuple[int, int]:
+    """Size for which a shipped architecture is made, where it is not 640x640."""
+    side = {"deimv2-atto": 320, "deimv2-femto": 416}.get(name, 640)
+    return side, side
+
+
 def default_names(num_classes: int) -> dict[int, str]:
-    """COCO names for 80 classes, else class0, class1..."""
-    if num_classes == len(COCO_NAMES):
-        return dict(COCO_NAMES)
+    """COCO names for 80 classes, Objects365 for 366 (row = id), else class0, class1..."""
+    for known in (COCO_NAMES, OBJECTS365_NAMES):
+        if num_classes == len(known):
+            return dict(known)
     return {index: f"class{index}" for index in range(num_classes)}

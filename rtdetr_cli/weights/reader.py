@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rtdetr_cli.core.bounded_text import parse_json, read_bounded
+from rtdetr_cli.core.bounded_text import parse_json, read_bounded, show
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts, shipped_configs
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.backbone import Backbone, is_backbone, read_backbone
 from rtdetr_cli.weights.checkpoint import FORMAT, Checkpoint, is_ours, parse_checkpoint
+from rtdetr_cli.weights.decoder_family import check_told
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.licence import recorded_licence
 from rtdetr_cli.weights.paddle import read_arrays
@@ -35,7 +36,19 @@ MAX_HEADER_BYTES = 2 * 2**20
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
-def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkpoint:
+@dataclass(frozen=True)
+class Request:
+    """How to open a file."""
+
+    dtype: torch.dtype = torch.float32
+    """Of the floating-point weights in memory, whatever the file has."""
+    family: str | None = None
+    """dfine, deim or rtdetrv4, for files whose tensors and name do not say which."""
+
+
+def open_weights(
+    path: Path | str, dtype: torch.dtype = torch.float32, family: str | None = None
+) -> Checkpoint:
     """Open a checkpoint: ours, official, Paddle, Hugging Face (file or folder), Ultralytics.
 
     Nothing in the file is executed.
@@ -43,12 +56,13 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
     Args:
         path: the file, or a Hugging Face folder.
         dtype: dtype of the floating-point weights in memory, whatever the file has.
+        family: dfine, deim or rtdetrv4, for files whose tensors and name do not say which.
 
     Raises:
-        WeightsError: The file is missing, damaged, unsafe, of an unknown family or only a
-            backbone, or its weights are not finite.
+        WeightsError: The file is missing, damaged, unsafe, of an unknown or another family or only
+            a backbone, or its weights are not finite.
     """
-    found = open_pretrained(path, dtype)
+    found = open_pretrained(path, dtype, family)
     if isinstance(found, Backbone):
         fitting = (c.name for c in shipped_configs() if c.backbone == found.config)
         architecture = next(fitting, "ARCHITECTURE")
@@ -59,7 +73,9 @@ def open_weights(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkp
     return found
 
 
-def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Checkpoint | Backbone:
+def open_pretrained(
+    path: Path | str, dtype: torch.dtype = torch.float32, family: str | None = None
+) -> Checkpoint | Backbone:
     """Open a file that training can start from: a detector, as in `open_weights`, or a backbone.
 
     Raises:
@@ -69,8 +85,9 @@ def open_pretrained(path: Path | str, dtype: torch.dtype = torch.float32) -> Che
     path = Path(path)
     if path.is_dir():
         path = path / "model.safetensors"
-    found = _open(path, dtype)
+    found = _open(path, Request(dtype, family))
     if isinstance(found, Checkpoint):
+        check_told(found.config, family, path.name)
         check_scale(found, path.name)
     check_values(found.weights, path.name)
     return found
@@ -97,18 +114,18 @@ def read_trained_on(path: Path) -> TrainedOn | None:
         return None
 
 
-def _open(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
+def _open(path: Path, request: Request) -> Checkpoint | Backbone:
     """Open a file according to its first bytes."""
     head = _first_bytes(path)
     if head.startswith(_ZIP):
         with TorchArchive(path) as archive:
             if is_ours(archive.tree):
-                return parse_checkpoint(archive, dtype)
-            return _read_archive(archive, dtype)
+                return parse_checkpoint(archive, request.dtype)
+            return _read_archive(archive, request)
     if head[8:9] == b"{":
-        return _read_safetensors(path, dtype)
+        return _read_safetensors(path, request)
     if head.startswith(_PICKLE):
-        return _read_paddle(path, dtype)
+        return _read_paddle(path, request)
     raise WeightsError(
         f"{path.name} is not a checkpoint: it is neither a torch archive nor a safetensors file"
     )
@@ -131,14 +148,14 @@ def _read_state(state: dict[str, Tensor], origin: str, facts: Facts) -> Checkpoi
     return read_foreign(state, origin, facts)
 
 
-def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint | Backbone:
+def _read_archive(archive: TorchArchive, request: Request) -> Checkpoint | Backbone:
     """Read a third-party torch file: a possibly nested state dict, or a pickled module."""
     file = archive.tree if isinstance(archive.tree, dict) else {}
     model, place = _find_model(archive.tree, archive.origin)
     is_module = isinstance(model, Record)
     stored = stored_state(model, archive.origin) if is_module else model
     state = {
-        key: archive.tensor(tensor, dtype)
+        key: archive.tensor(tensor, request.dtype)
         for key, tensor in stored.items()
         if isinstance(key, str) and isinstance(tensor, StoredTensor)
     }
@@ -148,7 +165,7 @@ def _read_archive(archive: TorchArchive, dtype: torch.dtype) -> Checkpoint | Bac
         check_layers(model, layer_parts(state, archive.origin), archive.origin)
     if place:
         facts = replace(facts, notes=(*facts.notes, f"weights taken from {place}"))
-    return _read_state(state, archive.origin, facts)
+    return _read_state(state, archive.origin, replace(facts, family=request.family))
 
 
 def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
@@ -170,14 +187,14 @@ def _find_model(tree: Inert, origin: str) -> tuple[Inert, str]:
     raise WeightsError(f"{origin} is a torch file without weights")
 
 
-def _read_paddle(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
+def _read_paddle(path: Path, request: Request) -> Checkpoint | Backbone:
     """Read a bare pickle: the arrays in a dict written by Paddle."""
-    state, others = read_arrays(path, dtype)
+    state, others = read_arrays(path, request.dtype)
     notes = (f"entries that are not weights dropped: {', '.join(others[:3])}",) if others else ()
-    return _read_state(state, path.name, Facts(notes=notes))
+    return _read_state(state, path.name, Facts(notes=notes, family=request.family))
 
 
-def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
+def _read_safetensors(path: Path, request: Request) -> Checkpoint | Backbone:
     header = int.from_bytes(_first_bytes(path)[:8], "little")
     if header > MAX_HEADER_BYTES:
         raise WeightsError(f"{path.name} is damaged: its header has {header} bytes")
@@ -187,13 +204,14 @@ def _read_safetensors(path: Path, dtype: torch.dtype) -> Checkpoint | Backbone:
             metadata: dict[str, str] = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118  (not a mapping)
                 tensor = file.get_tensor(name)
-                state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+                state[name] = tensor.to(request.dtype) if tensor.is_floating_point() else tensor
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.name} is damaged: {error}") from None
     if FORMAT in metadata:
         return read_safetensors(metadata[FORMAT], state, path.name)
     facts = _folder_facts(path.parent)
-    facts = replace(facts, licence=recorded_licence(metadata) or facts.licence)
+    licence = recorded_licence(metadata) or facts.licence
+    facts = replace(facts, licence=licence, family=request.family)
     return _read_state(state, path.name, facts)
 
 
@@ -202,18 +220,30 @@ def _folder_facts(folder: Path) -> Facts:
     config = _read_json(folder / "config.json")
     size = _read_json(folder / "preprocessor_config.json").get("size")
     card = folder / "README.md"
-    names = config.get("id2label")
+    names, scale = config.get("id2label"), config.get("reg_scale")
     return Facts(
         names=class_names(_by_number(names)) if isinstance(names, dict) else None,
         norm_eps=norm_eps(config.get("batch_norm_eps")),
         num_queries=count(config.get("num_queries")),
         num_heads=count(config.get("decoder_attention_heads")),
+        families=_folder_families(config),
+        reg_scale=float(scale) if isinstance(scale, int | float) else None,
         sampling="discrete" if config.get("decoder_method") == "discrete" else None,
         size_hw=input_size([size.get("height"), size.get("width")])
         if isinstance(size, dict)
         else None,
         licence=_card_licence(card) if card.is_file() else "",
     )
+
+
+def _folder_families(config: dict[str, Any]) -> tuple[str, ...]:
+    """Families that config.json of a D-FINE allows; transformers leaves its default, relu, out."""
+    if config.get("model_type") != "d_fine":
+        return ()
+    activation = config.get("decoder_activation_function", "relu")
+    if activation not in {"relu", "silu"}:
+        raise WeightsError(f"config.json has decoder_activation_function {show(activation)}")
+    return ("dfine",) if activation == "relu" else ("deim", "rtdetrv4")
 
 
 def _card_licence(card: Path) -> str:

@@ -20,8 +20,9 @@ from rtdetr_cli.config.model import ModelConfig, PResNetConfig
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.core.files import atomic_folder
 from rtdetr_cli.weights.checkpoint import Checkpoint, stored
-from rtdetr_cli.weights.foreign import HUGGING_FACE, rename
+from rtdetr_cli.weights.foreign import rename
 from rtdetr_cli.weights.licence import licence_entry
+from rtdetr_cli.weights.name_tables import HUGGING_FACE
 from rtdetr_cli.weights.write_official import (
     NORM_EPS,
     STRIDES,

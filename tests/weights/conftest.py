@@ -73,23 +73,55 @@ def foreign_shapes():
     return json.loads(lzma.decompress((FIXTURES / "foreign_states.json.xz").read_bytes()))
 
 
-def filled_state(shapes):
-    """A state dict with the rule's weights; `*points_scale` buffers as their family builds them."""
-    return {
-        name: torch.full(shape, 0.25) if name.endswith("points_scale") else fill(name, shape)
-        for name, shape in shapes.items()
-        if not name.endswith(("anchors", "valid_mask"))
+def constants(shapes):
+    """What the families build and do not train: the scales of points, `up` and `reg_scale`.
+
+    `reg_scale` is 4, and 8 in D-FINE-X, the one with an encoder 384 wide; int64 in official files.
+    """
+    is_refined = any("pre_bbox_head" in name for name in shapes)
+    levels = {name[:26] for name in shapes if "encoder_input_proj." in name} or {
+        name[:20] for name in shapes if name.startswith("encoder.input_proj.")
     }
+    points = {1: (4, 2), 2: (6, 6), 3: (3, 6, 3)}[len(levels)] if is_refined else (4, 4, 4)
+    is_wide = shapes.get("encoder.input_proj.0.conv.weight", [0])[0] == 384
+    found = {}
+    for name in shapes:
+        if name.endswith("points_scale"):
+            found[name] = torch.tensor([1 / n for n in points for _ in range(n)])
+        elif name.endswith("decoder.up"):
+            found[name] = torch.tensor([0.5])
+        elif name.endswith("decoder.reg_scale"):
+            kind = torch.float32 if name.startswith("model.") else torch.int64
+            found[name] = torch.tensor([8 if is_wide else 4], dtype=kind)
+    return found
+
+
+def filled_state(shapes):
+    """A state dict with the rule's weights and the family's constants.
+
+    Box heads that DEIMv2 shares are one module under three names; the last name filled it.
+    """
+    names = [name for name in shapes if not name.endswith(("anchors", "valid_mask"))]
+    known = constants(shapes)
+    state = {name: known[name] if name in known else fill(name, shapes[name]) for name in names}
+    if "encoder.down_sample1.1.weight" in shapes:
+        for name in names:
+            if name.startswith("decoder.dec_bbox_head."):
+                state[name] = state[f"decoder.dec_bbox_head.2.{name[24:]}"]
+    return state
 
 
 def meta_state(shapes):
-    """The same names and shapes without values: for tests of names."""
-    return {
-        name: torch.full(shape, 0.25)
-        if name.endswith("points_scale")
-        else torch.empty(shape, device="meta")
-        for name, shape in shapes.items()
-    }
+    """The same names and shapes without values, but for those that say something.
+
+    These are constants, and box heads, which DEIMv2 shares between layers or not.
+    """
+    is_shared = "encoder.down_sample1.1.weight" in shapes
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    for name in shapes:
+        if name.startswith("decoder.dec_bbox_head.") and "swish_ffn" in " ".join(shapes):
+            state[name] = torch.full(shapes[name], 1.0 if is_shared else float(name[22]))
+    return state | constants(shapes)
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.architecture import Facts
 from rtdetr_cli.weights.checkpoint import check_fit
 from rtdetr_cli.weights.foreign import points_per_level, read_foreign
 from rtdetr_cli.weights.paddle import number_blocks
@@ -76,6 +78,68 @@ def test_every_family_is_recognised_and_fits_its_architecture(file, kit):
     assert checkpoint.preprocessing.size_hw == (640, 640)
     assert checkpoint.preprocessing.antialias is not file.startswith("ultralytics")
     assert fits(checkpoint)
+
+
+# file -> its name, architecture, side of its images, and activation of its decoder
+REFINED = {
+    "dfine_n": ("dfine_n_coco.pth", "dfine-n", 640, "relu"),
+    "dfine_s": ("D-FINE_s.pth", "dfine-s", 640, "relu"),
+    "dfine_m": ("dfine_m_obj2coco.pth", "dfine-m", 640, "relu"),
+    "dfine_l": ("dfine_l_coco.pth", "dfine-l", 640, "relu"),
+    "dfine_x": ("dfine_x_coco.pth", "dfine-x", 640, "relu"),
+    "rtdetrv4_s": ("best_stg2.pth", "rtdetrv4-s", 640, "silu"),
+    "deim_rtdetrv2_r18": ("best_stg2.pth", "deim-rtdetrv2-r18", 640, "silu"),
+    "deimv2_atto": ("model.safetensors", "deimv2-atto", 320, "silu"),
+    "deimv2_femto": ("model.safetensors", "deimv2-femto", 416, "silu"),
+    "deimv2_pico": ("model.safetensors", "deimv2-pico", 640, "silu"),
+    "deimv2_n": ("deimv2_n.pth", "deimv2-n", 640, "silu"),
+}
+
+
+@pytest.mark.parametrize("file", REFINED)
+def test_dfine_deim_and_deimv2_are_read_from_their_shapes(file, kit):
+    origin, name, side, activation = REFINED[file]
+    checkpoint = read_foreign(kit.meta_state(kit.shapes[file]), origin)
+    shipped = name.replace("rtdetrv4", "dfine").replace("deim-rtdetrv2", "rtdetr")
+    expected = load_model_config(shipped)
+    decoder = replace(expected.decoder, activation=activation)
+    if name == "deim-rtdetrv2-r18":
+        decoder = replace(decoder, position_layers=3)
+    assert checkpoint.config == replace(expected, name=name, decoder=decoder)
+    assert checkpoint.preprocessing == Preprocessing((side, side), antialias=True)
+
+
+@pytest.mark.parametrize("size", ["n", "s", "m"])
+def test_dfine_of_transformers_is_read_from_its_shapes(size, kit):
+    state = kit.meta_state(kit.shapes[f"hf_d_fine_{size}_disk"])
+    found = read_foreign(state, "model.safetensors", Facts(families=("dfine",)))
+    official = read_foreign(kit.meta_state(kit.shapes[f"dfine_{size}"]), "dfine.pth")
+    assert found.config.decoder == replace(official.config.decoder, anchor_precision="float64")
+    assert {k: t.shape for k, t in found.weights.items()} == {
+        k: t.shape for k, t in official.weights.items()
+    }
+
+
+def test_the_scale_of_the_tensor_is_used_where_config_json_has_another(kit):
+    state = kit.meta_state(kit.shapes["dfine_x"])
+    found = read_foreign(state, "dfine_x.pth", Facts(reg_scale=4.0))
+    assert found.config.decoder.reg_scale == 8
+    assert "reg_scale 8, as the tensor says; config.json: 4" in found.notes
+
+
+def test_heads_for_objects365_have_a_row_per_id(kit):
+    state = kit.meta_state(kit.shapes["dfine_s"])
+    for key, tensor in state.items():
+        if tensor.shape[:1] in {(80,), (81,)}:
+            state[key] = torch.empty(tensor.shape[0] + 286, *tensor.shape[1:], device="meta")
+    names = read_foreign(state, "dfine_s_obj365.pth").names
+    assert (len(names), names[0], names[1], names[365]) == (366, "unused", "Person", "Table Tennis")
+
+
+def test_class_names_of_another_number_are_rejected(kit):
+    state = kit.meta_state(kit.shapes["official_r18vd"])
+    with pytest.raises(WeightsError, match=r"x.pt has 80 classes, but 2 class names"):
+        read_foreign(state, "x.pt", Facts(names={0: "a", 1: "b"}))
 
 
 def test_r50m_uses_three_of_its_six_layers_at_inference(kit):
@@ -202,14 +266,23 @@ def with_extra(*names):
         ("official_r18vd", lambda _: {"linear_0.w_0_moment1_0": torch.zeros(1)}, "optimizer"),
         (
             "official_v2_r18vd",
-            with_extra("decoder.query_pos_head.layers.2.weight"),
-            "RT-DETR: decoder.query_pos_head.layers.2.weight belong to the decoder of DEIM's",
+            with_extra("decoder.up", "decoder.reg_scale", "decoder.pre_bbox_head.layers.0.bias"),
+            "must be 0.5",
+        ),
+        ("hf_deimv2_n_disk", dict, "DEIMv2 as transformers has it, which is another network"),
+        ("deimv2_n", with_extra("backbone.dinov3.cls_token"), "DEIMv2 on DINOv3"),
+        (
+            "dfine_s",
+            lambda s: without(s, "reg_scale"),
+            "one value of decoder.reg_scale, found none",
         ),
         (
-            "official_v2_r18vd",
-            with_extra("decoder.up", "decoder.reg_scale", "decoder.pre_bbox_head.layers.0.bias"),
-            r"decoder.up, decoder.reg_scale, .* the decoder of D-FINE",
+            "dfine_s",
+            lambda s: s | {"decoder.decoder.reg_scale": torch.tensor([8])},
+            "one value of decoder.reg_scale, found 4 and 8",
         ),
+        ("dfine_s", lambda s: s | {"decoder.up": torch.ones(1)}, "decoder.up, found 0.5 and 1"),
+        ("dfine_s", dict, "fits D-FINE, .* say which with family=dfine, family=deim or"),
         ("official_v2_r18vd", with_extra("decoder.tgt_embed.weight"), "learned queries"),
         ("official_r18vd", lambda _: {}, "holds 0 tensors"),
     ],

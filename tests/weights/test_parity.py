@@ -32,7 +32,8 @@ from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.nn import decoder
 from rtdetr_cli.nn.decoder import make_anchors
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.foreign import OFFICIAL_V1, rename
+from rtdetr_cli.weights.foreign import rename
+from rtdetr_cli.weights.name_tables import OFFICIAL_V1
 from rtdetr_cli.weights.reader import open_weights
 
 FIXTURE = Path(__file__).parent / "fixtures" / "parity.npz"

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from rtdetr_cli.config.model import (
     DecoderConfig,
+    DEIMv2DecoderConfig,
     EncoderConfig,
+    FDRDecoderConfig,
     HGNetv2Config,
     HGStage,
     LiteEncoderConfig,
@@ -172,4 +174,13 @@ def _decoder(config: DecoderConfig, in_channels: int, num_classes: int) -> Amoun
     layer = width * (6 * width + points + 2 * config.ffn_dim)
     heads = (config.num_layers + 1) * width * (num_classes + 2 * width)
     rest = 3 * in_channels * width + width * (8 + 3 * width) + num_classes * width
+    if isinstance(
+        config, FDRDecoderConfig
+    ):  # neither value nor result of the sampling is projected
+        layer -= 2 * width * width
+        rest -= 0 if in_channels != width else 3 * width * width
+    if isinstance(config, DEIMv2DecoderConfig):
+        layer -= width * (config.ffn_dim // 2 + 1)
+        heads -= (config.num_layers - 1) * 2 * width * width if config.shared_box_head else 0
+        rest -= width * (4 + width)
     return 10 * config.num_layers, config.num_layers * layer + heads + rest

@@ -28,6 +28,22 @@ def test_the_limits_are_several_times_the_largest_published_network() -> None:
     check_activations(largest, (8192, 8192), "h.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    # training networks of the reference (../shared/reference/dfine.md, section 2)
+    [
+        ("deimv2-atto", 508_985),
+        ("deimv2-femto", 983_945),
+        ("deimv2-pico", 1_539_539),
+        ("deimv2-n", 3_600_421),
+        ("dfine-n", 3_782_693),
+        ("dfine-x", 62_621_560),
+    ],
+)
+def test_the_estimate_is_below_every_published_network(name: str, parameters: int) -> None:
+    assert 0.85 * parameters < least_amount(load_model_config(name), 80)[1] <= parameters
+
+
 def test_maps_are_those_of_the_widest_block() -> None:
     # second block of the first stage: what enters, six layers, what leaves (models/rtdetr-h.yaml)
     found = largest_activations(load_model_config("rtdetr-h"), (640, 640))

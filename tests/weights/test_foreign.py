@@ -107,6 +107,7 @@ def test_dfine_deim_and_deimv2_are_read_from_their_shapes(file, kit):
         decoder = replace(decoder, position_layers=3)
     assert checkpoint.config == replace(expected, name=name, decoder=decoder)
     assert checkpoint.preprocessing == Preprocessing((side, side), antialias=True)
+    assert fits(checkpoint)
 
 
 @pytest.mark.parametrize("size", ["n", "s", "m"])

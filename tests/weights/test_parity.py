@@ -3,7 +3,7 @@
 The parity kit (../shared/parity) fills each family's reference network from the names of its
 tensors (`kit.filled_state`), runs it in float64 on `kit.image` and stores the outputs. Each test
 writes these tensors, in float64, as the family writes its files, and opens that file. Samples of
-four of its files are in fixtures/parity.npz (every 20th query and 8th class of the logits, every
+six of its files are in fixtures/parity.npz (every 20th query and 8th class of the logits, every
 10th box), so that parity is tested without the kit too.
 
 Two constants have few digits in some references even when the rest is float64: the position
@@ -38,7 +38,7 @@ from rtdetr_cli.weights.reader import open_weights
 
 FIXTURE = Path(__file__).parent / "fixtures" / "parity.npz"
 KIT_ANCHORS = torch.from_numpy(np.load(FIXTURE.with_name("kit_anchors.npy")))
-"""(151,) distinct float32 logits of anchors at 320 and 640 px, as the kit computed them."""
+"""Distinct float32 logits of anchors at 320 and 640 px, as the kit computed them, then at 384 px."""
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
@@ -78,6 +78,30 @@ def write_folder(folder, state, _tools):
     return folder
 
 
+def write_hub(folder, state, _tools):
+    """As PyTorchModelHubMixin does: safetensors holds a tensor under the first of its names."""
+    kept = {name: tensor.contiguous() for name, tensor in state.items()}
+    for name in state:
+        if name.startswith("decoder.dec_bbox_head.") and name[22] != "0":
+            first = f"decoder.dec_bbox_head.0.{name[24:]}"
+            if torch.equal(kept[first], kept[name]):
+                del kept[name]
+    save_file(kept, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"DEIMTransformer": {"num_queries": 100}}))
+    return folder
+
+
+def write_dfine(folder, state, tools):
+    return write_state(folder, state, tools).rename(folder / "dfine_hgnetv2_coco.pth")
+
+
+def write_dfine_folder(folder, state, tools):
+    """transformers leaves the default of decoder_activation_function, relu, out."""
+    write_folder(folder, state, tools)
+    (folder / "config.json").write_text(json.dumps({"model_type": "d_fine", "reg_scale": 4.0}))
+    return folder
+
+
 def write_module(folder, state, tools):
     """A pickled network of the same layers; a strict load proves that the names agree."""
     shipped = "rtdetr-l" if "model.28.enc_score_head.weight" in state else "rtdetr-x"
@@ -105,8 +129,22 @@ FILES = {
     "ultralytics_l_640x640": ("ultralytics_l", write_module),
     "ultralytics_x_640x640": ("ultralytics_x", write_module),
 }
+REFINED = {
+    "dfine_n_640x640": ("dfine_n", write_dfine),
+    "dfine_s_384x640": ("dfine_s", write_dfine),
+    "dfine_s_640x640": ("dfine_s", write_dfine),
+    "dfine_m_320x320": ("dfine_m", write_dfine),
+    "dfine_m_640x640": ("dfine_m", write_dfine),
+    "dfine_l_640x640": ("dfine_l", write_dfine),
+    "hf_d_fine_s_640x640": ("hf_d_fine_s_disk", write_dfine_folder),
+    "rtdetrv4_s_640x640": ("rtdetrv4_s", write_training_checkpoint),
+    "deim_rtdetrv2_r18_640x640": ("deim_rtdetrv2_r18", write_parallel_checkpoint),
+    "deimv2_atto_320x320": ("deimv2_atto", write_hub),
+    "deimv2_n_640x640": ("deimv2_n", write_hub),
+}
 TRAINED = "ultralytics_n_bccd_320x320"
-FAST = {TRAINED, "hf_rtdetr_r18_384x640"}
+TRAINED_ATTO = "deimv2_atto_trained_320x320"
+FAST = {TRAINED, TRAINED_ATTO, "hf_rtdetr_r18_384x640", "deimv2_atto_320x320", "dfine_s_384x640"}
 
 
 def run(checkpoint, image):
@@ -159,7 +197,11 @@ def open_file(file, folder, tools):
     """The checkpoint in a file of the kit, written first as its family does."""
     if file == TRAINED:
         return open_weights(SHARED / "data" / "weights" / "ultralytics_n_bccd.pt", torch.float64)
-    shapes, write = FILES[file]
+    if file == TRAINED_ATTO:
+        arrays = np.load(SHARED / "data" / "weights" / "deimv2_atto_coco_state.npz")
+        state = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        return open_weights(write_state(folder, state, tools), torch.float64)
+    shapes, write = (FILES | REFINED)[file]
     state = tools.kit.filled_state(tools.kit.shapes[shapes])
     return open_weights(write(folder, state, tools), torch.float64)
 
@@ -185,7 +227,10 @@ def compare_query_by_query(logits, boxes, single_logits, single_boxes):
 
 @pytest.mark.parametrize(
     "file",
-    [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in (TRAINED, *FILES)],
+    [
+        f if f in FAST else pytest.param(f, marks=pytest.mark.slow)
+        for f in (TRAINED, TRAINED_ATTO, *FILES, *REFINED)
+    ],
 )
 def test_outputs_equal_the_reference(file, kit, tools, tmp_path):
     """Float64 with the kit's anchors to 1e-9; float32 within 1e-4 of float64."""

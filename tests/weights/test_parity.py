@@ -38,7 +38,7 @@ from rtdetr_cli.weights.reader import open_weights
 
 FIXTURE = Path(__file__).parent / "fixtures" / "parity.npz"
 KIT_ANCHORS = torch.from_numpy(np.load(FIXTURE.with_name("kit_anchors.npy")))
-"""Distinct float32 logits of anchors at 320 and 640 px, as the kit computed them, then at 384 px."""
+"""Distinct float32 logits of anchors as the kit computed them, at 320 and 640, then 384 px."""
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 

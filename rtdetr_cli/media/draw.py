@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.errors import BackendError, UsageError, printable
 from rtdetr_cli.core.image import Pixels, swap_red_blue
-from rtdetr_cli.core.results import Boxes, DrawStyle
+from rtdetr_cli.core.results import DrawStyle
 
 Colour: TypeAlias = tuple[int, int, int]
 Frame: TypeAlias = tuple[int, int, int, int]

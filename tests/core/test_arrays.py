@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rtdetr_cli.core.arrays import HostArray, copied, is_tensor, same_kind, to_xywh
-from rtdetr_cli.core.results import Boxes
+from rtdetr_cli.core.boxes import Boxes
 
 ROWS = np.array([[0, 10, 20, 40, 0.9, 2], [5, 5, 6, 7, 0.5, 0]], np.float32)
 BOTH = pytest.mark.parametrize("rows", [ROWS.view(HostArray), torch.from_numpy(ROWS)])

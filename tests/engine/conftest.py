@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rtdetr_cli.config.load import model_config_to_dict
 from rtdetr_cli.config.model import ModelConfig
+from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.results import Boxes
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 

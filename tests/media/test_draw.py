@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.errors import UsageError
-from rtdetr_cli.core.results import Boxes, DrawStyle
+from rtdetr_cli.core.results import DrawStyle
 from rtdetr_cli.media.draw import _marks, _place, class_color, draw_boxes
 
 NAMES = {0: "person", 1: "рюкзак"}

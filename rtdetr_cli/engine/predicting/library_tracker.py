@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdetr_cli.config.settings.track import TrackSettings
+from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.results import Boxes
 from rtdetr_cli.engine.predicting.tracking import Trackers
 
 

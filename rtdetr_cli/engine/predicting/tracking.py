@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdetr_cli.core.arrays import Array, HostArray
+from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.core.results import Boxes, Results
+from rtdetr_cli.core.results import Results
 from rtdetr_cli.engine.predicting.box_iou import box_iou
 from rtdetr_cli.media.item import SourceImage
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
+from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.opencv import cv2
-from rtdetr_cli.core.results import Boxes, DrawStyle
+from rtdetr_cli.core.results import DrawStyle
 from rtdetr_cli.core.structures import Batch, Target
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.media.draw import draw_boxes

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from rtdetr_cli.config.settings.track import TrackSettings
+from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.errors import BackendError
-from rtdetr_cli.core.results import Boxes
 from rtdetr_cli.engine.predicting import library_tracker
 from rtdetr_cli.engine.predicting.library_tracker import (
     LibraryTracker,

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from rtdetr_cli.core.encoding import encoding_of
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import atomic_write, refuse_special, user_path
 from rtdetr_cli.core.opencv import cv2
@@ -90,6 +91,7 @@ class ImageFrames:
         total: number of frames; None if it cannot be found, because the file is damaged.
         is_animated: whether there is a second one.
         further_pages: pages after the first of a file that is no animation; they are not read.
+        encoding: of a still image; None of an animation.
     """
 
     def __init__(self, path: str | Path, content: bytes | None = None) -> None:
@@ -110,6 +112,7 @@ class ImageFrames:
         self.is_animated = may_move and frames != 1
         self.total = frames if may_move else 1
         self.further_pages = 0 if may_move or frames is None else frames - 1
+        self.encoding = None if self.is_animated else encoding_of(self._image)
 
     def __iter__(self) -> Iterator[tuple[Pixels, float]]:
         """Yield (H, W, 3) uint8 RGB, upright, and the seconds for which a frame is shown.

@@ -17,10 +17,11 @@ from PIL import Image
 
 from rtdetr_cli.core.arrays import Array
 from rtdetr_cli.core.boxes import Boxes, Index
+from rtdetr_cli.core.encoding import Encoding, copy_suffix, encoding_for, write_encoded
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.file_names import class_folders, safe_name
 from rtdetr_cli.core.files import atomic_write
-from rtdetr_cli.core.image import Pixels, write_image
+from rtdetr_cli.core.image import Pixels, swap_red_blue, write_image
 from rtdetr_cli.core.tables import Table
 
 Style: TypeAlias = "bool | float | str | tuple[int, int, int] | None"
@@ -67,6 +68,7 @@ class Results(Table):
         boxes: the detections, highest score first.
         speed: milliseconds of `preprocess`, `inference` and `postprocess`.
         save_dir: the run folder; None if none is written.
+        encoding: of the image file, which `save` follows; None for frames and pixels in memory.
     """
 
     masks = probs = keypoints = obb = semantic_mask = depth = None
@@ -92,6 +94,7 @@ class Results(Table):
         self.frame: int | None = None
         self.time_s: float | None = None
         self.save_dir: str | None = None
+        self.encoding: Encoding | None = None
         self._painter = painter
 
     def plot(
@@ -126,7 +129,13 @@ class Results(Table):
         return _to_pil(drawn) if pil else drawn
 
     def save(self, filename: str | Path | None = None, **style: Style) -> str:
-        """Write the annotated image and return its path; `style` as in `plot`."""
+        """Write the annotated image and return its path.
+
+        Args:
+            filename: its suffix chooses the format; None: `results_<name of the image>`. In the
+                format of the image file it has the same quality and color profile.
+            **style: as in `plot`.
+        """
         return self._write(filename, self._draw(self.orig_img, **style))
 
     def show(self, **style: Style) -> None:
@@ -248,11 +257,19 @@ class Results(Table):
         return self._painter(image, self.boxes, self.names, DrawStyle(**options))
 
     def _write(self, filename: str | Path | None, drawn: Pixels) -> str:
+        path = Path(filename or self._copy_name())
+        encoding = encoding_for(path, self.encoding)
+        if encoding is None:
+            write_image(path, drawn)
+        else:
+            write_encoded(path, _to_pil(drawn), encoding)
+        return str(filename or path)
+
+    def _copy_name(self) -> str:
         own = Path(self.path)
-        end = own.suffix if self.frame is None else f"_{self.frame}.jpg"
-        filename = filename or f"results_{safe_name(own.stem)}{end}"
-        write_image(Path(filename), drawn)
-        return str(filename)
+        frame = "" if self.frame is None else f"_{self.frame}"
+        suffix = copy_suffix(own, self.encoding, self.orig_shape)
+        return f"results_{safe_name(own.stem)}{frame}{suffix}"
 
     def _with(self, boxes: Boxes) -> Results:
         results = copy.copy(self)
@@ -273,4 +290,4 @@ def counted_names(counts: Mapping[int, int], names: Mapping[int, str]) -> str:
 
 
 def _to_pil(image_bgr: Pixels) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(image_bgr[..., ::-1]))
+    return Image.fromarray(swap_red_blue(np.ascontiguousarray(image_bgr)))

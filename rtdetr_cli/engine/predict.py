@@ -207,6 +207,7 @@ def _detect(
         rows = _as_rows(filters.choose(merged), detector)
         results.append(Results(one.bgr, one.item.path, detector.names, rows, painter=draw_boxes))
         results[-1].frame, results[-1].time_s = one.item.frame, one.item.time_s
+        results[-1].encoding = one.item.encoding
     share = 1000 / len(images)
     for result in results:
         result.speed = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rtdetr_cli.core.encoding import Encoding
 from rtdetr_cli.core.image import Pixels
 
 
@@ -35,3 +36,5 @@ class SourceImage(NamedTuple):
     """Seconds from the start of the clip."""
     clip: Clip | None = None
     """The clip of a frame, and of an error inside of it."""
+    encoding: Encoding | None = None
+    """Of the file of a still image; None for pixels in memory."""

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from PIL import Image
+
 from rtdetr_cli.core.console import warn
+from rtdetr_cli.core.encoding import encoding_of
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import ImageFrames
 from rtdetr_cli.media.in_memory import InMemory, to_pixels
@@ -39,7 +42,8 @@ def read_bytes(
 def read_in_memory(image: InMemory, name: str) -> Iterator[SourceImage]:
     """Read a Pillow image, an array or a tensor."""
     try:
-        yield SourceImage(name, to_pixels(image, name))
+        encoding = encoding_of(image) if isinstance(image, Image.Image) else None
+        yield SourceImage(name, to_pixels(image, name), encoding=encoding)
     except DataError as error:
         yield SourceImage(name, None, str(error))
 
@@ -52,7 +56,7 @@ def _read_image(name: str, stride: int, content: bytes | None = None) -> Iterato
             warn(f"{name}: only the first of {frames.further_pages + 1} pages is used")
         for number, (pixels, duration_s) in enumerate(frames, start=1):
             if not frames.is_animated:
-                yield SourceImage(name, pixels)
+                yield SourceImage(name, pixels, encoding=frames.encoding)
                 return
             total = None if frames.total is None else math.ceil(frames.total / stride)
             clip = clip or Clip(name, 1 / duration_s / stride, total)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rtdetr_cli.core.console import say
+from rtdetr_cli.core.encoding import copy_suffix
 from rtdetr_cli.core.file_names import safe_name, same_name
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.media.item import Clip
 from rtdetr_cli.media.mot_writer import MotWriter
 from rtdetr_cli.media.video_writer import VideoWriter
-
-_JPEG_SIDE_LIMIT = 65500
 
 
 @dataclass
@@ -27,7 +27,7 @@ class RunWriter:
 
     run_dir: Path
     images: bool = True
-    """Annotated copies, `<stem>.jpg`, and of a clip `<stem>.mp4`."""
+    """Annotated copies in the format of the image, `<stem>.png`, and of a clip `<stem>.mp4`."""
     labels: bool = False
     """YOLO text labels, `labels/<stem>.txt`."""
     scores: bool = False
@@ -40,6 +40,7 @@ class RunWriter:
     """Tracks in the format of the MOT challenge, `mot/<stem>.txt`; of images `mot/<folder>.txt`."""
     style: DrawStyle = field(default_factory=DrawStyle)
     """Drawing options of the annotated copies."""
+    _changes: set[str] = field(default_factory=set, init=False)
     _stems: set[str] = field(default_factory=set, init=False)
     _clips: dict[Clip, tuple[str, VideoWriter]] = field(default_factory=dict, init=False)
     _mot_stems: set[str] = field(default_factory=set, init=False)
@@ -55,7 +56,8 @@ class RunWriter:
         if clip is None:
             stem = self._free_stem(Path(results.path).stem)
             if self.images:
-                self._save_image(results, self.run_dir / f"{stem}.jpg")
+                self._say_change(results)
+                self._save_image(results, self.run_dir, stem)
         else:
             stem = f"{self._write_frame(results, clip)}_{results.frame}"
         if self.labels:
@@ -85,8 +87,7 @@ class RunWriter:
             drawn = np.asarray(results.plot(**asdict(self.style)), dtype=np.uint8)
             video.write(drawn, results.time_s or 0.0)
         if self.frames:
-            folder = self.run_dir / f"{stem}_frames"
-            self._save_image(results, folder / f"{results.frame}.jpg")
+            self._save_image(results, self.run_dir / f"{stem}_frames", str(results.frame))
         return stem
 
     def _write_tracks(self, results: Results, clip: Clip | None) -> None:
@@ -101,9 +102,16 @@ class RunWriter:
             self._mots[key] = MotWriter(self.run_dir / "mot" / f"{stem}.txt")
         self._mots[key].write(results)
 
-    def _save_image(self, results: Results, path: Path) -> None:
-        is_large = max(results.orig_shape) > _JPEG_SIDE_LIMIT
-        results.save(path.with_suffix(".png") if is_large else path, **asdict(self.style))
+    def _save_image(self, results: Results, folder: Path, stem: str) -> None:
+        suffix = copy_suffix(Path(results.path), results.encoding, results.orig_shape)
+        results.save(folder / f"{stem}{suffix}", **asdict(self.style))
+
+    def _say_change(self, results: Results) -> None:
+        """Name the first annotated copy of each kind that cannot have the original's encoding."""
+        change = "" if results.encoding is None else results.encoding.change
+        if change and change not in self._changes:
+            self._changes.add(change)
+            say(f"{results.path}: the annotated copy differs: {change}")
 
     def _free_stem(self, stem: str, taken: set[str] | None = None) -> str:
         """Make the stem valid on all file systems and unique with `-2`, `-3`..."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rtdetr_cli.core.encoding import Encoding
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.results import Results
 
@@ -168,6 +169,7 @@ def test_plot_saves_and_takes_the_options_of_other_tasks(tmp_path, monkeypatch):
     np.testing.assert_array_equal(saved, plain)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "x.png")), plain)
     monkeypatch.chdir(tmp_path)
+    results.encoding = Encoding("PNG")
     results.plot(save=True)
     assert (tmp_path / "results_street.png").exists()
     shown = []

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
@@ -86,7 +87,7 @@ def test_lines_per_image_on_stdout_and_log_output_on_stderr(detector, tmp_path, 
     assert "a fake\nSpeed: " in err
     assert "postprocess per image at 96x64\n" in err
     assert f"Results saved to {tmp_path}/runs/predict\n" in err
-    assert written(tmp_path / "runs") == ["predict/a.jpg", "predict/b.jpg"]
+    assert written(tmp_path / "runs") == ["predict/a.png", "predict/b.png"]
 
 
 def test_json_is_one_array_and_nothing_else(detector, tmp_path, capsys):
@@ -109,7 +110,7 @@ def test_unreadable_images_are_reported_and_the_exit_code_is_3(detector, tmp_pat
     out, err = capsys.readouterr()
     assert [line.split(" ")[1] for line in out.splitlines()] == ["1/3", "3/3"]
     assert f"Warning: {source}/b.png: cannot be read as an image (unknown image format)" in err
-    assert written(tmp_path / "runs") == ["predict/a.jpg", "predict/c.jpg"]
+    assert written(tmp_path / "runs") == ["predict/a.png", "predict/c.png"]
 
 
 def test_a_source_without_a_readable_image_fails_and_leaves_no_folder(detector, tmp_path):
@@ -140,7 +141,7 @@ def test_images_of_the_same_name_get_separate_files(detector, tmp_path):
         for name, row in (("bus", 1), ("person", 2))
         for stem in ("1", "1-2")
     ]
-    assert written(run) == sorted(["1.jpg", "1-2.jpg", "labels/1.txt", "labels/1-2.txt", *crops])
+    assert written(run) == sorted(["1.png", "1-2.png", "labels/1.txt", "labels/1-2.txt", *crops])
     assert (run / "labels" / "1.txt").read_text() == "2 0.5 0.5 1 1 0.9\n0 0.25 0.5 0.5 1 0.5\n"
 
 
@@ -267,7 +268,7 @@ def test_callbacks_keep_their_order_and_thread_and_find_their_files(detector, tm
     def note(event, state):
         images = [Path(one.path).stem for one in state.images]
         if event == "on_predict_batch_end":
-            run.append([(state.save_dir / f"{stem}.jpg").is_file() for stem in images])
+            run.append([(state.save_dir / f"{stem}.png").is_file() for stem in images])
         calls.append((event, images[:], threading.current_thread() is threading.main_thread()))
 
     noted = state(tmp_path, save=True, batch=2)
@@ -341,6 +342,11 @@ def test_a_full_disk_ends_the_run_with_its_own_error(detector, tmp_path, monkeyp
     assert 5 <= len(detector.batches) <= 15  # at most eight wait
 
 
+def image_format(path):
+    with Image.open(path) as image:
+        return image.format
+
+
 def test_every_corner_case_works_or_is_reported(detector, tmp_path, capsys):
     folder = SHARED / "corner_cases"
     if not folder.is_dir():
@@ -359,5 +365,6 @@ def test_every_corner_case_works_or_is_reported(detector, tmp_path, capsys):
     assert "predict/animated.mp4" in files
     for name in index.keys() - unreadable:
         assert [rows[name]["width"], rows[name]["height"]] == index[name]["upright_size"], name
-        assert f"predict/{Path(name).stem}.jpg" in files or name in {"no_extension", "animated.gif"}
-    assert len(files) == len(index) - len(unreadable)
+    still = [folder / name for name in index.keys() - unreadable - {"animated.gif"}]
+    copies = [tmp_path / "runs" / name for name in files if not name.endswith(".mp4")]
+    assert sorted(map(image_format, copies)) == sorted(map(image_format, still))

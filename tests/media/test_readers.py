@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from rtdetr_cli.media.readers import read_file
+from rtdetr_cli.media.readers import read_file, read_in_memory
 
 
 def single(path):
@@ -50,3 +50,13 @@ def test_further_pages_are_named(tmp_path, capsys):
     pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
     assert single(tmp_path / "two.tif").image[0, 0].tolist() == [255, 0, 0]
     assert "two.tif: only the first of 2 pages is used" in capsys.readouterr().err
+
+
+def test_a_still_image_has_its_encoding_and_pixels_in_memory_have_none(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.webp", lossless=True)
+    (in_memory,) = read_in_memory(Image.open(tmp_path / "a.webp"), "a.webp")
+    for one in (single(tmp_path / "a.webp"), in_memory):
+        assert one.encoding.format == "WEBP"
+        assert one.encoding.options["lossless"]
+    (drawn,) = read_in_memory(Image.new("RGB", (8, 8)), "image0.jpg")
+    assert drawn.encoding is None

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from rtdetr_cli.core.encoding import Encoding
 from rtdetr_cli.core.results import Results
 from rtdetr_cli.media.draw import draw_boxes
 from rtdetr_cli.media.writer import RunWriter
@@ -49,3 +50,17 @@ def test_very_long_and_undecodable_names_become_names_that_can_be_written(tmp_pa
     writer.write(results(f"{'画' * 80}.jpg"))
     writer.write(results("a\udcff.jpg"))
     assert written(tmp_path) == ["a_.jpg", f"{'画' * 66}.jpg"]
+
+
+def test_annotated_copies_have_the_format_of_the_image_and_changes_are_said_once(tmp_path, capsys):
+    """Labels keep their stem whatever the suffix is; crops are JPEG."""
+    writer, gif = RunWriter(tmp_path, labels=True), Encoding("PNG", change="GIF is not written")
+    encodings = {"a.PNG": Encoding("PNG"), "b.jpg": Encoding("WEBP"), "c.gif": gif, "d.gif": gif}
+    for path, encoding in encodings.items():
+        one = results(path)
+        one.encoding = encoding
+        writer.write(one)
+    images = [name for name in written(tmp_path) if not name.startswith("labels")]
+    assert images == ["a.PNG", "b.webp", "c.png", "d.png"]
+    assert (tmp_path / "b.webp").read_bytes()[8:12] == b"WEBP"
+    assert capsys.readouterr().err == "c.gif: the annotated copy differs: GIF is not written\n"

@@ -98,7 +98,7 @@ REFUSED = {
     "train data=coco8.yaml save=False": "a run always writes best.pt and last.pt",
     "val model=best.pt data=coco8.yaml augment=True": "no augmentation at prediction",
     "val model=best.pt data=coco8.yaml save_txt=True": "`rtdetr predict` writes it",
-    "predict source=bus.jpg show=True": "Results.show() opens one",
+    "val model=best.pt data=coco8.yaml show=True": "`track` have a window",
     "predict source=bus.jpg augment=True": "no augmentation at prediction",
     "predict source=bus.jpg visualize=True": "feature maps are not drawn",
     "predict source=bus.jpg show_fps=True": "frames per second are printed, not drawn",

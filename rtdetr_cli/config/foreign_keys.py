@@ -53,7 +53,7 @@ _RESIZED = "every image is resized to the input size of the network"
 _FIXED_LOSS = "the loss weights are the paper's: class 1, L1 5, GIoU 2"
 _OTHER_TASK = "it belongs to another task than detection"
 _CLASSIFY = "Ultralytics uses it for classification only"
-_WINDOW = "there is no window; predict writes the images, and Results.show() opens one"
+_WINDOW = "only `rtdetr predict` and `track` have a window"
 _TEST_TIME = "there is no augmentation at prediction; leave it out"
 _FEATURES = "feature maps are not drawn; leave it out"
 _LAYOUT = "the memory layout is chosen by rtdetr and does not change results"
@@ -243,7 +243,8 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("val predict", "quantize", Renamed("half", _PRECISION)),
     ("train val predict", "augment", Refused(_TEST_TIME, _OFF)),
     ("train val predict", "visualize", Refused(_FEATURES, _OFF)),
-    ("train val predict", "show", Refused(_WINDOW, _OFF)),
+    ("train val", "show", Refused(_WINDOW, _OFF)),
+    ("predict", "show", Same("an image stays until a key is pressed")),
     ("train val predict", "dnn", Refused(_RUNTIME, _OFF)),
     ("train val predict", "save_dir", Refused(_PATH, (None,))),
     ("train val predict", "trainer validator predictor", Refused(_CLASSES, (None,))),

@@ -22,6 +22,7 @@ from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.file_names import class_folders, safe_name
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import Pixels, swap_red_blue, write_image
+from rtdetr_cli.core.screen import show_image
 from rtdetr_cli.core.tables import Table
 
 Style: TypeAlias = "bool | float | str | tuple[int, int, int] | None"
@@ -112,7 +113,7 @@ class Results(Table):
         Args:
             img: another image of the same size to draw on.
             pil: return a PIL image (RGB) instead of an array.
-            show: also open it in the system's viewer.
+            show: also open it, as `show` does.
             save: also write it.
             filename: where `save` writes; None: `results_<name of the image>`.
             **style: the fields of `DrawStyle`: boxes, labels, conf, line_width, font_size, font,
@@ -125,7 +126,7 @@ class Results(Table):
         if save:
             self._write(filename, drawn)
         if show:
-            _to_pil(drawn).show(title=self.path)
+            show_image(_to_pil(drawn), self.path)
         return _to_pil(drawn) if pil else drawn
 
     def save(self, filename: str | Path | None = None, **style: Style) -> str:
@@ -139,8 +140,12 @@ class Results(Table):
         return self._write(filename, self._draw(self.orig_img, **style))
 
     def show(self, **style: Style) -> None:
-        """Open the annotated image in the system's viewer; `style` as in `plot`."""
-        _to_pil(self._draw(self.orig_img, **style)).show(title=self.path)
+        """Show the annotated image in the notebook or the system's viewer; `style` as in `plot`.
+
+        Raises:
+            BackendError: there is no screen, or no program that opens images.
+        """
+        show_image(_to_pil(self._draw(self.orig_img, **style)), self.path)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Write YOLO labels, `class cx cy w h [score] [id]` in fractions, and return the path.

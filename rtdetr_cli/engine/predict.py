@@ -22,6 +22,7 @@ from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.predicting.display import Display
 from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
 from rtdetr_cli.engine.predicting.merging import merge_views
@@ -170,8 +171,13 @@ def _outcomes(
         partial(prepare, wanted=wanted, settings=settings),
         Prepared.num_bytes,
     )
+    display = Display(_style(settings)) if settings.show else None
     state.call("on_predict_start")
-    with closing(files) if files else nullcontext(), closing(batches):
+    with (
+        closing(files) if files else nullcontext(),
+        closing(display) if display else nullcontext(),
+        closing(batches),
+    ):
         for batch in batches:
             state.images = [one.item for one in batch]
             state.call("on_predict_batch_start")
@@ -184,9 +190,13 @@ def _outcomes(
                 state.save_dir = files.write(state.results, [one.item.clip for one in readable])
                 if state.callbacks.has("on_predict_batch_end"):
                     files.finish()
+            if display:
+                display.show(state.images, state.results)
             state.seen += len(batch)
             state.call("on_predict_batch_end")
             yield from zip(state.images, state.outcomes(), strict=True)
+            if display and display.is_ended:
+                break
     state.call("on_predict_end")
 
 
@@ -238,12 +248,17 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
         crops=settings.save_crop,
         frames=settings.save_frames,
         tracks=isinstance(settings, TrackSettings) and settings.save_mot,
-        style=DrawStyle(
-            boxes=settings.show_boxes,
-            labels=settings.show_labels,
-            conf=settings.show_conf,
-            line_width=settings.line_width,
-        ),
+        style=_style(settings),
+    )
+
+
+def _style(settings: PredictSettings) -> DrawStyle:
+    """How images are drawn on."""
+    return DrawStyle(
+        boxes=settings.show_boxes,
+        labels=settings.show_labels,
+        conf=settings.show_conf,
+        line_width=settings.line_width,
     )
 
 

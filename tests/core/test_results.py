@@ -173,7 +173,8 @@ def test_plot_saves_and_takes_the_options_of_other_tasks(tmp_path, monkeypatch):
     results.plot(save=True)
     assert (tmp_path / "results_street.png").exists()
     shown = []
-    monkeypatch.setattr("PIL.Image.Image.show", lambda image, title: shown.append(title))
+    show = lambda image, title: shown.append(title)  # noqa: E731
+    monkeypatch.setattr("rtdetr_cli.core.results.show_image", show)
     assert results.plot(show=True, pil=True).size == (200, 100)
     results.show()
     assert shown == ["folder/street.png"] * 2

@@ -342,6 +342,20 @@ def test_a_full_disk_ends_the_run_with_its_own_error(detector, tmp_path, monkeyp
     assert 5 <= len(detector.batches) <= 15  # at most eight wait
 
 
+def test_show_ends_the_run_with_q(detector, tmp_path, monkeypatch, capsys):
+    """Of three images the second is the last; what is found so far is printed and written."""
+    keys = [ord(" "), ord("q")]
+    monkeypatch.setattr("rtdetr_cli.engine.predicting.display.require_windows", lambda: None)
+    for name in ("namedWindow", "resizeWindow", "imshow", "destroyWindow"):
+        monkeypatch.setattr(cv2, name, lambda *args: None)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda title, which: 1.0)
+    monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: keys.pop(0) if keys else -1)
+    source = write_images(tmp_path / "in", "a.png", "b.png", "c.png")
+    assert engine.predict(settings(source, tmp_path, show=True, batch=1)) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert written(tmp_path / "runs") == ["predict/a.png", "predict/b.png"]
+
+
 def image_format(path):
     with Image.open(path) as image:
         return image.format

@@ -47,7 +47,7 @@ class DrawStyle:
     font_size: float | None = None
     """Text height in pixels; None: from the image size."""
     font: str | None = None
-    """TrueType file for scripts that DejaVu Sans lacks (Chinese, Japanese, Korean)."""
+    """TrueType file; None: DejaVu Sans, or an installed font for scripts that it lacks."""
     color_mode: str = "class"
     """Color by `class` or by `instance`; boxes with ids have a color by id."""
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rtdetr_cli.core.errors import printable
 from rtdetr_cli.core.image import Pixels
-from rtdetr_cli.media.draw import load_font
+from rtdetr_cli.media.fonts import load_font
 
 GAP = 4
 _GROUND, _INK = (24, 28, 34), (226, 232, 240)

@@ -7,7 +7,17 @@ import torch
 from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.results import DrawStyle
-from rtdetr_cli.media.draw import _marks, _place, class_color, draw_boxes
+from rtdetr_cli.media.draw import (
+    Mark,
+    _fitting_text,
+    _marks,
+    _place,
+    _text_size,
+    class_color,
+    draw_boxes,
+    ink,
+)
+from rtdetr_cli.media.fonts import load_font
 
 NAMES = {0: "person", 1: "рюкзак"}
 
@@ -106,27 +116,97 @@ def test_degenerate_boxes_do_no_harm():
     assert after.shape == before.shape
 
 
+def place(frame, label_wh, size_wh, taken=(), others=()):
+    frames = np.array([frame, *others])
+    return _place(frame, label_wh, size_wh, np.array(taken).reshape(-1, 4), frames)
+
+
 def test_a_label_looks_for_a_free_place_above_inside_then_below():
     frame, label, image_wh = (50, 40, 149, 89), (40, 10), (200, 100)
     above, inside = (50, 30, 89, 39), (50, 40, 89, 49)
-    assert _place(frame, label, image_wh, []) == above
-    assert _place(frame, label, image_wh, [above]) == (110, 30, 149, 39)
-    assert _place(frame, label, image_wh, [(0, 30, 199, 39)]) == inside
-    assert _place(frame, label, image_wh, [(0, 30, 199, 49)]) == (50, 90, 89, 99)
-    assert _place((0, 0, 20, 50), label, image_wh, []) == (0, 0, 39, 9)  # no room above
-    assert _place((180, 40, 199, 89), label, image_wh, [])[2] == 199  # stays in the image
+    assert place(frame, label, image_wh) == above
+    assert place(frame, label, image_wh, [above]) == (110, 30, 149, 39)
+    assert place(frame, label, image_wh, [(80, 30, 119, 39)])[:2] == (50, 40)
+    assert place(frame, label, image_wh, [(0, 30, 199, 39)]) == inside
+    assert place(frame, label, image_wh, [(0, 30, 199, 49)]) == (50, 90, 89, 99)
+    assert place(frame, label, image_wh, [(0, 30, 199, 49), (0, 90, 199, 99)]) == (50, 80, 89, 89)
+    assert place(frame, label, image_wh, [(0, 0, 199, 99)]) is None
+    assert place((0, 0, 20, 50), label, image_wh) == (0, 0, 39, 9)  # no room above
+    assert place((180, 40, 199, 89), label, image_wh)[2] == 199  # stays in the image
 
 
-def test_labels_without_a_free_place_can_be_omitted():
-    """Ten equal boxes have six places for their labels."""
+def test_a_label_moves_along_the_side_of_its_box():
+    """Between two labels at the corners there is room for a third: a sixth of 160 further each."""
+    frame, corners = (50, 40, 249, 89), [(50, 30, 79, 39), (220, 30, 249, 39)]
+    assert place(frame, (40, 10), (300, 100), corners) == (103, 30, 142, 39)
+
+
+def test_a_label_does_not_hide_the_box_of_a_neighbour():
+    frame, small = (50, 40, 149, 89), (55, 31, 65, 38)
+    assert place(frame, (40, 10), (200, 100), others=[small]) == (110, 30, 149, 39)
+    everywhere = [(x, y, x + 3, y + 3) for x in range(0, 200, 5) for y in range(0, 100, 5)]
+    assert place(frame, (40, 10), (200, 100), others=everywhere) == (50, 30, 89, 39)
+
+
+def test_labels_do_not_cover_each_other_and_the_best_are_kept():
+    """Equal boxes, the best first: with fifty the labels of the first ones are where they were."""
     image = np.full((200, 300, 3), 40, np.uint8)
-    rows = [[100, 60, 240, 140, 0.9 - row / 20, 0] for row in range(10)]
+    rows = [[100, 60, 240, 140, 0.99 - row / 100, 0] for row in range(50)]
     boxes = Boxes(torch.tensor(rows), (200, 300))
-    few = draw_boxes(image, boxes, NAMES, DrawStyle(boxes=False), every_label=False)
-    six = draw_boxes(image, boxes[:6], NAMES, DrawStyle(boxes=False))
-    every = draw_boxes(image, boxes, NAMES, DrawStyle(boxes=False))
-    assert (few == six).all()
-    assert (every != six).any()
+    style = DrawStyle(boxes=False)
+    few, many = (draw_boxes(image, boxes[:n], NAMES, style) for n in (3, 50))
+    labelled = (few != image).any(axis=2)
+    assert (few[labelled] == many[labelled]).all()
+    assert (many != few).any()
+
+
+@pytest.mark.parametrize("size_hw", [(85, 64), (64, 64), (480, 640), (540, 12150)])
+def test_labels_cover_at_most_a_third_of_the_image(size_hw):
+    height, width = size_hw
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.random((300, 2, 2)), axis=1).reshape(-1, 4) * [
+        width,
+        height,
+        width,
+        height,
+    ]
+    rows = np.column_stack([corners, np.full(300, 0.9), np.zeros(300)])
+    before, after = draw(size_hw, rows.tolist(), boxes=False)
+    share = (before != after).any(axis=2).mean()
+    assert 0.1 < share < 1 / 3
+
+
+def test_text_grows_with_the_image_and_shrinks_in_a_crowd():
+    """A 45th of the root of the area, at most a 25th of the short side; DejaVu's letters."""
+    few, many = ([Mark((0, 0, 9, 9), "person 0.52", (9, 9, 9))] * n for n in (1, 80))
+    sizes = {(64, 85): 11, (640, 480): 12, (1280, 720): 21, (3840, 2160): 64, (12000, 800): 32}
+    assert {size: _text_size(size, few) for size in sizes} == sizes
+    assert 15 <= _text_size((1280, 720), many) < 21
+    assert _text_size((640, 480), many * 10) == 11
+
+
+def test_a_label_that_is_too_wide_is_shortened():
+    font, mark = load_font(None, 11), Mark((0, 0, 9, 9), "person 0.52", (9, 9, 9), short="person")
+    assert _fitting_text(mark, font, 200) == "person 0.52"
+    assert _fitting_text(mark, font, font.getlength("person 0.5")) == "person"
+    assert _fitting_text(mark, font, font.getlength("perso")) == "per…"
+    assert _fitting_text(mark, font, 10) == ""
+    assert _fitting_text(mark._replace(short=""), font, font.getlength("person 0…")) == "person 0…"
+    assert len(_fitting_text(mark._replace(text="x" * 10**6), font, 10**6)) == 6  # the short one
+
+
+def test_text_has_the_contrast_of_wcag_on_every_color():
+    """WCAG 2.2 level AA: 4.5 (success criterion 1.4.3), by its formula for 8-bit sRGB."""
+
+    def luminance(color):
+        values = np.asarray(color) / 255
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    for index in range(1000):
+        color = class_color(index)
+        low, high = sorted((luminance(color), luminance(ink(color))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, index
 
 
 def test_a_font_that_is_none_is_named(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtdetr_cli.media.draw import load_font
+from rtdetr_cli.media.fonts import load_font
 from rtdetr_cli.media.grid import GAP, _shortened, join_tiles, num_columns
 
 

@@ -69,7 +69,7 @@ def _mosaic(
         tile = _resized(image, scale)
         boxes_xyxy = one.boxes_xyxy * scale
         boxes = _boxes(boxes_xyxy, one, tile)
-        tiles.append(draw_boxes(tile, boxes, names, style, every_label=False))
+        tiles.append(draw_boxes(tile, boxes, names, style))
     captions = [Path(name).name for name in batch.paths[:MOSAIC_IMAGES]]
     with atomic_write(path) as temporary:
         cv2.imwrite(str(temporary), join_tiles(tiles, captions))

@@ -55,7 +55,7 @@ val model=rtdetr-l.pt data=coco8.yaml
 val model=best.pt data=coco8.yaml imgsz=640 batch=16 conf=0.25 iou=0.7
 val model=best.pt data=coco8.yaml conf=0.001 iou=0.6 max_det=300 half=False device=cpu
 val model=best.pt data=coco8.yaml save_json=True plots=True split=test rect=True
-val model=best.pt data=coco8.yaml verbose=False augment=False agnostic_nms=False visualize=False
+val model=best.pt data=coco8.yaml verbose=False augment=True agnostic_nms=False visualize=False
 val model=best.pt data=coco8.yaml project=runs name=check workers=8 dnn=False
 val model=best.pt data=coco8.yaml quantize=16 batch=-1
 predict model=rtdetr-l.pt source=bus.jpg
@@ -68,7 +68,7 @@ predict model=rtdetr-l.pt source=images hide_labels=True hide_conf=True line_thi
 predict model=rtdetr-l.pt source=images classes=0
 predict model=rtdetr-l.pt source=images classes=[0,2,3] max_det=100 agnostic_nms=True
 predict model=rtdetr-l.pt source=images show=False stream=True vid_stride=1 stream_buffer=False
-predict model=rtdetr-l.pt source=images half=True device=0 retina_masks=True augment=False
+predict model=rtdetr-l.pt source=images half=True device=0 retina_masks=True augment=True
 predict model=rtdetr-l.pt source=images imgsz=(480,640) project=out name=a verbose=False
 predict model=rtdetr-l.onnx source=bus.jpg task=detect
 track model=rtdetr-l.pt source=a.mp4 tracker=botsort.yaml conf=0.3 iou=0.5 persist=True
@@ -96,10 +96,10 @@ REFUSED = {
     "train data=coco8.yaml device=-1": "give numbers, such as device=0",
     "train data=coco8.yaml device=[-1,-1]": "idle GPUs are not searched",
     "train data=coco8.yaml save=False": "a run always writes best.pt and last.pt",
-    "val model=best.pt data=coco8.yaml augment=True": "no augmentation at prediction",
+    "train data=coco8.yaml augment=True": "it is for val and predict",
     "val model=best.pt data=coco8.yaml save_txt=True": "`rtdetr predict` writes it",
     "val model=best.pt data=coco8.yaml show=True": "`track` have a window",
-    "predict source=bus.jpg augment=True": "no augmentation at prediction",
+    "val model=best.pt data=coco8.yaml visualize=True": "feature maps are not drawn",
     "predict source=bus.jpg visualize=True": "feature maps are not drawn",
     "predict source=bus.jpg show_fps=True": "frames per second are printed, not drawn",
     "predict source=bus.jpg embed=[1,2]": "in Python use RTDETR.embed(source)",

@@ -54,7 +54,7 @@ _FIXED_LOSS = "the loss weights are the paper's: class 1, L1 5, GIoU 2"
 _OTHER_TASK = "it belongs to another task than detection"
 _CLASSIFY = "Ultralytics uses it for classification only"
 _WINDOW = "only `rtdetr predict` and `track` have a window"
-_TEST_TIME = "there is no augmentation at prediction; leave it out"
+_TEST_TIME = "it is for val and predict; leave it out"
 _FEATURES = "feature maps are not drawn; leave it out"
 _LAYOUT = "the memory layout is chosen by rtdetr and does not change results"
 _PREDICT_WRITES = "`rtdetr predict` writes it"
@@ -241,7 +241,8 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("val", "rect", NoEffect(_RESIZED)),
     ("predict", "rect", Same("the input has the shape of the image, where Ultralytics stretches")),
     ("val predict", "quantize", Renamed("half", _PRECISION)),
-    ("train val predict", "augment", Refused(_TEST_TIME, _OFF)),
+    ("train", "augment", Refused(_TEST_TIME, _OFF)),
+    ("val predict", "augment", Same("averages the boxes of mirrored and scaled images")),
     ("train val predict", "visualize", Refused(_FEATURES, _OFF)),
     ("train val", "show", Refused(_WINDOW, _OFF)),
     ("predict", "show", Same("an image stays until a key is pressed")),

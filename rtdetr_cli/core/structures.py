@@ -41,6 +41,7 @@ class Batch:
         sizes_hw: (height, width) in pixels of each upright image before the resize.
         paths: source path of each image.
         preprocess_s: seconds of resizing and conversion of all images; for evaluation only.
+        resized: the images at further sizes; for evaluation with augmentation only.
     """
 
     images: Tensor
@@ -49,6 +50,7 @@ class Batch:
     sizes_hw: list[tuple[int, int]]
     paths: list[str]
     preprocess_s: float = 0.0
+    resized: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy images and targets to a device."""

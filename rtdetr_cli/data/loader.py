@@ -6,7 +6,7 @@ number of workers or on the step at which a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
@@ -109,6 +109,7 @@ class Sample(NamedTuple):
     record: Record
     share: float = 1.0
     preprocess_s: float = 0.0
+    resized: tuple[Tensor, ...] = ()
 
 
 class TrainLoader:
@@ -159,7 +160,8 @@ class EvalLoader:
     """All images of a split once, in order, without augmentation.
 
     With W processes, each gets every W-th batch. The images are sent to `device` as bytes, a
-    quarter of the floats, and become float32 there; None: the CPU.
+    quarter of the floats, and become float32 there; None: the CPU. Batches also have the images at
+    `further_sizes_hw`.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class EvalLoader:
         preprocessing: Preprocessing,
         workers: int | None = 0,
         device: torch.device | None = None,
+        further_sizes_hw: Sequence[tuple[int, int]] = (),
     ) -> None:
         self._device = device
         batches = [
@@ -176,7 +179,7 @@ class EvalLoader:
             for start in range(rank() * batch, len(dataset), world_size() * batch)
         ]
         self._loader: DataLoader[Sample | RTDETRError] = DataLoader(
-            _EvalSamples(dataset, preprocessing),
+            _EvalSamples(dataset, preprocessing, further_sizes_hw),
             batch_sampler=batches,
             collate_fn=_collate,
             num_workers=num_workers(workers),
@@ -270,25 +273,33 @@ def _place(
 class _EvalSamples(Dataset[Sample | RTDETRError]):
     """Resized samples by position."""
 
-    def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing) -> None:
-        self._dataset, self._preprocessing = dataset, preprocessing
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        preprocessing: Preprocessing,
+        further_sizes_hw: Sequence[tuple[int, int]],
+    ) -> None:
+        self._dataset, self._antialias = dataset, preprocessing.antialias
+        self._sizes_hw = preprocessing.size_hw, *further_sizes_hw
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample | RTDETRError:
-        record, preprocessing = self._dataset.records[index], self._preprocessing
+        record = self._dataset.records[index]
         real = ~record.iscrowd
         try:
             image = read_record_image(record)
         except RTDETRError as error:
             return error
         start = perf_counter()
-        planes = _planes(resize_image(image, preprocessing.size_hw, preprocessing.antialias))
+        planes, *resized = (
+            _planes(resize_image(image, size_hw, self._antialias)) for size_hw in self._sizes_hw
+        )
         preprocess_s = perf_counter() - start
         boxes = torch.from_numpy(to_fractions(record.boxes_xyxy[real], record.size_hw))
         target = Target(boxes, torch.from_numpy(record.labels[real]))
-        return Sample(planes, target, record, preprocess_s=preprocess_s)
+        return Sample(planes, target, record, preprocess_s=preprocess_s, resized=tuple(resized))
 
 
 def _planes(image: Pixels) -> Tensor:
@@ -313,6 +324,7 @@ def _collate(samples: list[Sample | RTDETRError]) -> Batch | RTDETRError:
         sizes_hw=[sample.record.size_hw for sample in good],
         paths=[str(sample.record.path) for sample in good],
         preprocess_s=sum(sample.preprocess_s for sample in good),
+        resized=[torch.stack(same) for same in zip(*(one.resized for one in good), strict=True)],
     )
 
 
@@ -327,6 +339,8 @@ def _checked(
         if isinstance(batch, RTDETRError):
             raise batch
         start = perf_counter()
-        batch.images = batch.images.to(device).float().div_(levels)
+        batch.images, *batch.resized = (
+            images.to(device).float().div_(levels) for images in (batch.images, *batch.resized)
+        )
         batch.preprocess_s += perf_counter() - start
         yield batch

@@ -22,6 +22,7 @@ from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.predicting.augmentation import find_variants, fuse_variants
 from rtdetr_cli.engine.predicting.display import Display
 from rtdetr_cli.engine.predicting.filters import Filters, find_filters
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals, describe, print_outcomes
@@ -165,10 +166,11 @@ def _outcomes(
     writes = any(saves) or saves_tracks
     files = RunFiles(partial(_open_writer, settings)) if writes else None
     wanted = preprocessing_for(detector, settings.imgsz)
+    variants = find_variants(detector, wanted.size_hw, settings.augment)
     batches = prepared_batches(
         source,
         settings.batch,
-        partial(prepare, wanted=wanted, settings=settings),
+        partial(prepare, wanted=wanted, settings=settings, variants=variants),
         Prepared.num_bytes,
     )
     display = Display(_style(settings)) if settings.show else None
@@ -213,7 +215,8 @@ def _detect(
     detected = time.perf_counter()
     results = []
     for one, found in zip(images, detections, strict=True):
-        merged = merge_views(one.views, [filters.above(part) for part in found])
+        views, fused = fuse_variants(one.views, found)
+        merged = merge_views(views, [filters.above(part) for part in fused])
         rows = _as_rows(filters.choose(merged), detector)
         results.append(Results(one.bgr, one.item.path, detector.names, rows, painter=draw_boxes))
         results[-1].frame, results[-1].time_s = one.item.frame, one.item.time_s

@@ -27,6 +27,7 @@ from rtdetr_cli.core.distributed import (
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.core.structures import Batch
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
+from rtdetr_cli.engine.predicting.augmentation import detect_in_variants
 from rtdetr_cli.engine.session.remember import with_remembered
 from rtdetr_cli.engine.training.early_stopping import Stopper
 from rtdetr_cli.engine.training.epoch_table import EpochTable
@@ -294,7 +295,8 @@ def _report(run: Run, detector: TorchDetector, metrics: Metrics | None) -> None:
         plot_curves(run.run_dir / "results.png", run.progress.rows)
         if metrics is not None and run.data.val_batches is not None:
             draw_curves(run.run_dir, metrics)
-            draw_validation(run.run_dir, run.data.val_batches, detector)
+            detect = partial(detect_in_variants, detector)
+            draw_validation(run.run_dir, run.data.val_batches, detector.names, detect)
     if metrics is not None and run.settings.json:
         result_json(json.dumps(metrics.to_dict()))
     elif metrics is not None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,12 @@ from rtdetr_cli.data.selection import (
 from rtdetr_cli.data.splits import load_data, open_split
 from rtdetr_cli.data.workers import explain_lost_worker, leave_if_importing_main
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
+from rtdetr_cli.engine.predicting.augmentation import (
+    BatchDetector,
+    detect_in_variants,
+    find_variants,
+    further_sizes,
+)
 from rtdetr_cli.engine.session.remember import with_remembered
 from rtdetr_cli.engine.session.states import ValState
 from rtdetr_cli.engine.training.run_pictures import draw_validation
@@ -84,11 +91,11 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         warn(note)
     dataset = select_classes(replace(dataset, notes=[]), settings.classes, single_cls=False)
     baseline = _baseline(settings, dataset)
-    dataset, detector, loader = open_model(settings, dataset)
+    dataset, detector, loader, detect = open_model(settings, dataset)
     if target:
         target.check_classes(dataset.names)
     state = ValState(loader, callbacks or Callbacks(), settings)
-    evaluator, speed = _detect(detector, dataset, state, settings.conf, settings.max_det)
+    evaluator, speed = _run(detect, dataset, state, settings.conf)
     metrics = state.end(_score(evaluator, speed))
     metrics.remarks += dataset.notes
     metrics.errors = evaluator.error_costs() if settings.errors or settings.report else None
@@ -101,7 +108,7 @@ def validate(settings: ValSettings, callbacks: Callbacks | None = None) -> Metri
         if settings.plots:
             draw_curves(metrics.save_dir, metrics)
             save_reliability(metrics.save_dir / "reliability.png", metrics.calibration)
-            draw_validation(metrics.save_dir, loader, detector)
+            draw_validation(metrics.save_dir, loader, detector.names, detect)
         if settings.report:
             write_report(settings, detector.description, dataset, evaluator, metrics)
         say(f"saved to {metrics.save_dir}")
@@ -128,7 +135,7 @@ def _print(metrics: Metrics, calibrated: Calibrated | None, as_json: bool) -> No
 
 def open_model(
     settings: ValSettings, dataset: DetectionDataset
-) -> tuple[DetectionDataset, Detector, EvalLoader]:
+) -> tuple[DetectionDataset, Detector, EvalLoader, BatchDetector]:
     """Open a detector; number the classes of a split as it does, and read images as it needs."""
     detector = open_detector(settings)
     if settings.single_cls:
@@ -140,8 +147,13 @@ def open_model(
         f"{detector.description}; {counted(len(dataset), 'image')}, "
         f"{counted(dataset.num_boxes, 'box', 'boxes')}"
     )
-    loader = EvalLoader(dataset, settings.batch, preprocessing, settings.workers, detector.device)
-    return dataset, detector, loader
+    variants = find_variants(detector, preprocessing.size_hw, settings.augment)
+    further = further_sizes(preprocessing.size_hw, variants)
+    loader = EvalLoader(
+        dataset, settings.batch, preprocessing, settings.workers, detector.device, further
+    )
+    detect = partial(detect_in_variants, detector, max_det=settings.max_det, variants=variants)
+    return dataset, detector, loader, detect
 
 
 def _single_class(
@@ -166,11 +178,11 @@ def _baseline(settings: ValSettings, dataset: DetectionDataset) -> Baseline | No
 
 def detect(settings: ValSettings, dataset: DetectionDataset) -> CocoEvaluator:
     """The detections of a model on a split, in the classes of the split; for `rtdetr compare`."""
-    matched, detector, loader = open_model(settings, replace(dataset, notes=[]))
+    matched, _, loader, detect = open_model(settings, replace(dataset, notes=[]))
     for note in matched.notes:
         warn(note)
     state = ValState(loader, Callbacks())
-    found = _detect(detector, matched, state, settings.conf, settings.max_det)[0].found
+    found = _run(detect, matched, state, settings.conf)[0].found
     evaluator = CocoEvaluator(dataset.ground_truth(), dataset.category_ids)
     evaluator.merge(
         {image: rows[np.isin(rows[:, 6], dataset.category_ids)] for image, rows in found.items()}
@@ -187,7 +199,8 @@ def run_detector(settings: ValSettings, detector: Detector, dataset: DetectionDa
     loader = EvalLoader(
         unlabelled, settings.batch, preprocessing, settings.workers, detector.device
     )
-    found, _ = _detect(detector, unlabelled, ValState(loader, Callbacks()))[0].tables()
+    detect = partial(detect_in_variants, detector)
+    found, _ = _run(detect, unlabelled, ValState(loader, Callbacks()))[0].tables()
     return found
 
 
@@ -202,16 +215,15 @@ def evaluate(
     With several processes, each runs its own batches and all get the metrics of the whole split.
     """
     state = ValState(loader, callbacks or Callbacks())
-    return state.end(_score(*_detect(detector, dataset, state)))
+    return state.end(_score(*_run(partial(detect_in_variants, detector), dataset, state)))
 
 
 @explain_lost_worker()
-def _detect(
-    detector: Detector,
+def _run(
+    detect: BatchDetector,
     dataset: DetectionDataset,
     loader: ValState,
     conf: float = 0.0,
-    max_det: int = 300,
 ) -> tuple[CocoEvaluator, dict[str, float]]:
     """Run a detector over the batches of this process.
 
@@ -228,7 +240,7 @@ def _detect(
 
     for batch in progress(loader, len(loader), "val", status):
         start = time.perf_counter()
-        found = detector.detect(batch.images, batch.sizes_hw, max_det)
+        found = detect(batch)
         detected = time.perf_counter()
         for image_id, detections in zip(batch.image_ids, found, strict=True):
             evaluator.update(image_id, detections.keep(detections.scores >= conf))

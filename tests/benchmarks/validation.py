@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -29,8 +30,9 @@ from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.loader import EvalLoader
 from rtdetr_cli.data.splits import load_data, open_split
+from rtdetr_cli.engine.predicting.augmentation import detect_in_variants
 from rtdetr_cli.engine.session.states import ValState
-from rtdetr_cli.engine.val import _detect, evaluate
+from rtdetr_cli.engine.val import _run, evaluate
 
 BATCH, DETECTIONS, LOADERS = 16, 300, 4
 """As `rtdetr val` by default; LOADERS is the largest number of loading processes it starts."""
@@ -119,7 +121,7 @@ def growth(dataset: DetectionDataset) -> Iterable[tuple[int, float]]:
     for count in GROWTH:
         split = repeated(dataset, count)
         state = ValState(EvalLoader(split, BATCH, Preprocessing((64, 64))))
-        found = _detect(detector, split, state)
+        found = _run(partial(detect_in_variants, detector), split, state)
         gc.collect()
         yield count, resident_mb()
         del found

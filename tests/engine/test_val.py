@@ -337,3 +337,30 @@ def test_a_file_trained_by_ultralytics_keeps_its_ap(split, ap, ap50, shared_data
     stats = json.loads(capsys.readouterr().out)["stats"]
     assert stats["AP"] == pytest.approx(ap, abs=0.003)
     assert stats["AP50"] == pytest.approx(ap50, abs=0.003)
+
+
+def test_augmented_detections_are_those_of_predict(checkpoint, squares, tmp_path):
+    """Both see each image mirrored and at three sizes; without augment they see other things."""
+    found = {}
+    for mode in ("augment", "augment=false"):
+        words = val(checkpoint, squares / "data.yaml", tmp_path, mode, "save_json", f"name={mode}")
+        words[words.index("imgsz=64")] = "imgsz=96"  # 64 and 128 are the other sizes
+        assert run([*words, "plots=false"]) == 0
+        rows = json.loads((tmp_path / mode / "predictions.json").read_text())
+        scores = sorted((row["score"] for row in rows if row["image_id"] == 0), reverse=True)
+        model = RTDETR(checkpoint)
+        (result,) = model(
+            squares / "images" / "val" / "0.png",
+            imgsz=96,
+            conf=0.0,
+            augment=mode == "augment",
+            device="cpu",
+        )
+        assert len(result.boxes) == len(scores) > 10
+        np.testing.assert_allclose(result.boxes.conf.numpy(), scores, atol=1e-6)
+        best = max((row for row in rows if row["image_id"] == 0), key=lambda row: row["score"])
+        x, y, width, height = best["bbox"]
+        expected = [x, y, x + width, y + height]
+        np.testing.assert_allclose(result.boxes.xyxy[0].numpy(), expected, atol=0.01)
+        found[mode] = scores
+    assert found["augment"] != pytest.approx(found["augment=false"])

@@ -100,6 +100,8 @@ class SpeedSettings(InferenceSettings):
     """Number of decoder layers to run, fewer is faster; None: the model's own."""
     num_queries: Queries | None = None
     """Number of queries to select, fewer is faster; None: the model's own."""
+    augment: bool = False
+    """Detect in each image mirrored and at two other sizes too, and average the boxes."""
     half: bool = False
     """16-bit floats, boxes in float32: float16 on CUDA, bfloat16 on CPUs that support it."""
     backend: Annotated[str, OneOf(("torch", "auto", "onnx", "openvino"))] = "torch"

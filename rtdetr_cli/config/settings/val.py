@@ -90,6 +90,7 @@ class ValSettings(SpeedSettings, RunFolderSettings):
             "imgsz": None,
             "decoder_layers": None,
             "num_queries": None,
+            "augment": False,
             "half": False,
         }
         others |= {"backend": "torch", "max_det": 300}

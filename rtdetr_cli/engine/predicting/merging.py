@@ -37,14 +37,30 @@ def merge_views(views: list[View], found: list[Detections]) -> Detections:
     areas: Floats = np.array([view.box for view in views], np.float32)
     kept = [_clipped(one, area) for one, area in zip(found, areas, strict=True)]
     kept[0] = _whole_nowhere(kept[0], areas[1:])
-    origin = np.repeat(np.arange(len(views)), [*map(len, kept)])
-    together = Detections(
-        np.concatenate([one.boxes_xyxy for one in kept]),
-        np.concatenate([one.scores for one in kept]),
-        np.concatenate([one.labels for one in kept]),
-    )
-    groups = _groups(_pairs(together, origin, areas), origin.tolist())
+    together, groups = same_objects(kept, areas)
+    origin = _origin(kept)
     return _merged(together, groups, _is_cut(together.boxes_xyxy, areas, origin), areas[origin])
+
+
+def same_objects(found: list[Detections], areas: Floats) -> tuple[Detections, list[list[int]]]:
+    """The detections of all views, and the indices of those of each object.
+
+    Args:
+        found: of each view, in pixels of the image.
+        areas: (V, 4) parts of the image that the views show.
+    """
+    origin = _origin(found)
+    together = Detections(
+        np.concatenate([one.boxes_xyxy for one in found]),
+        np.concatenate([one.scores for one in found]),
+        np.concatenate([one.labels for one in found]),
+    )
+    return together, _groups(_pairs(together, origin, areas), origin.tolist())
+
+
+def _origin(found: list[Detections]) -> NDArray[np.int64]:
+    """(N,) view of each detection."""
+    return np.repeat(np.arange(len(found)), [*map(len, found)])
 
 
 def _clipped(found: Detections, area: Floats) -> Detections:

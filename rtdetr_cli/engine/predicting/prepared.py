@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.image import Pixels, swap_red_blue
+from rtdetr_cli.engine.predicting.augmentation import PLAIN, Variant, varied
 from rtdetr_cli.engine.predicting.tiles import plan_views
 from rtdetr_cli.engine.predicting.views import Planes, View
 from rtdetr_cli.media.item import SourceImage
@@ -39,12 +41,17 @@ class Prepared(NamedTuple):
         return sum(one.nbytes for one in self.planes) + 2 * self.bgr.nbytes
 
 
-def prepare(item: SourceImage, wanted: Preprocessing, settings: PredictSettings) -> Prepared:
+def prepare(
+    item: SourceImage,
+    wanted: Preprocessing,
+    settings: PredictSettings,
+    variants: Sequence[Variant] = PLAIN,
+) -> Prepared:
     """Resize and convert the views, without PyTorch, whose threads are the network's."""
     if item.image is None:
         return Prepared(item, [], [], _EMPTY, 0.0)
     start = time.perf_counter()
-    views = plan_views(item.image.shape[:2], wanted.size_hw, settings)
+    views = varied(plan_views(item.image.shape[:2], wanted.size_hw, settings), variants)
     planes = [view.planes(item.image, wanted.antialias) for view in views]
     seconds = time.perf_counter() - start
     return Prepared(item, views, planes, swap_red_blue(item.image), seconds)

@@ -1,7 +1,7 @@
 """What the network sees of an image: a view is a part of it, at an input size, maybe mirrored.
 
-Without tiles there is one view, the whole image. tiles.py divides images; merging.py makes
-one set of detections of those of several views.
+Without tiles there is one view, the whole image. tiles.py divides images and augmentation.py
+varies views; merging.py makes one set of detections of those of several views.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ class View:
     Attributes:
         box: left, top, right and bottom of the part in pixels of the image.
         size_hw: of the input.
+        is_mirrored: whether the input has left and right exchanged.
     """
 
     box: tuple[int, int, int, int]
     size_hw: tuple[int, int]
+    is_mirrored: bool = False
 
     @property
     def part_hw(self) -> tuple[int, int]:
@@ -44,13 +46,18 @@ class View:
     def planes(self, rgb: Pixels, antialias: bool) -> Planes:
         """The part of an image as input, (3, height, width) float32 in 0..1 RGB."""
         left, top, right, bottom = self.box
-        return to_planes(resize_image(rgb[top:bottom, left:right], self.size_hw, antialias))
+        planes = to_planes(resize_image(rgb[top:bottom, left:right], self.size_hw, antialias))
+        return planes[..., ::-1] if self.is_mirrored else planes
 
     def to_image(self, found: Detections) -> Detections:
         """Move detections in pixels of the part to those of the image."""
-        left, top, *_ = self.box
-        offset = np.array([left, top, left, top], np.float32)
-        return Detections(found.boxes_xyxy + offset, found.scores, found.labels)
+        left, top, right, _ = self.box
+        boxes = found.boxes_xyxy
+        if self.is_mirrored:
+            boxes = boxes[:, [2, 1, 0, 3]] * np.array([-1, 1, -1, 1], boxes.dtype)
+        start = right if self.is_mirrored else left
+        offset = np.array([start, top, start, top], np.float32)
+        return Detections(boxes + offset, found.scores, found.labels)
 
 
 def whole(size_hw: tuple[int, int], input_hw: tuple[int, int]) -> View:

@@ -67,8 +67,9 @@ def find_thresholds(detector: Detector, settings: PredictSettings) -> Thresholds
             f"conf=auto: {settings.model} has no calibration; store one in the weights by `rtdetr "
             f"val model={weights} data=my.yaml calibrate=true`{again}"
         )
-    changed = keys_unlike_stored(
-        detector, settings.imgsz, settings.decoder_layers, settings.num_queries
+    changed = (
+        keys_unlike_stored(detector, settings.imgsz, settings.decoder_layers, settings.num_queries)
+        + ["augment"] * settings.augment
     )
     if changed:
         warn(f"conf=auto was calibrated without {', '.join(changed)}; scores may be off")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdetr_cli.backends.load import Detector
 from rtdetr_cli.core.box_ops import cxcywh_to_xyxy
 from rtdetr_cli.core.boxes import Boxes
 from rtdetr_cli.core.detections import Detections
@@ -36,15 +37,20 @@ def draw_batch(path: Path, batch: Batch, names: dict[int, str]) -> None:
     _mosaic(path, batch, found, names, with_scores=False)
 
 
-def draw_validation(run_dir: Path, batches: EvalLoader, detector: Detector) -> None:
+def draw_validation(
+    run_dir: Path,
+    batches: EvalLoader,
+    names: dict[int, str],
+    detect: Callable[[Batch], list[Detections]],
+) -> None:
     """Draw the first validation batches: `val_batch*_labels.jpg` and `val_batch*_pred.jpg`."""
     for number, batch in enumerate(islice(batches, 3)):
-        draw_batch(run_dir / f"val_batch{number}_labels.jpg", batch, detector.names)
+        draw_batch(run_dir / f"val_batch{number}_labels.jpg", batch, names)
         height, width = batch.images.shape[-2:]
-        found = detector.detect(batch.images, [(height, width)] * len(batch))
+        found = detect(replace(batch, sizes_hw=[(height, width)] * len(batch)))
         shown = [one.keep(one.scores > SHOWN_SCORE) for one in found]
         path = run_dir / f"val_batch{number}_pred.jpg"
-        _mosaic(path, batch, shown, detector.names, with_scores=True)
+        _mosaic(path, batch, shown, names, with_scores=True)
 
 
 def _as_detections(target: Target, batch: Batch) -> Detections:

@@ -41,6 +41,18 @@ def test_each_view_sees_its_part_at_its_size():
     assert entire.scores.item() == pytest.approx(300 / 2400, abs=0.01)
 
 
+def test_boxes_of_a_mirrored_view_are_those_of_the_image():
+    """The view shows columns 10 to 50 from right to left: its columns 5 to 15 are 35 to 45."""
+    image = np.zeros((20, 60, 3), np.uint8)
+    image[:, 35:45] = 255
+    view = View((10, 4, 50, 12), (32, 160), is_mirrored=True)
+    assert (view.planes(image, antialias=True)[0, 0] > 0.5).nonzero()[0][[0, -1]].tolist() == [
+        *(20, 59),
+    ]
+    box = Detections(np.array([[5, 1, 15, 7]], np.float32), np.ones(1), np.zeros(1, np.int64))
+    assert view.to_image(box).boxes_xyxy.tolist() == [[35, 5, 45, 11]]
+
+
 def test_views_of_one_size_go_in_batches():
     """Of eight, or of as many as there are images."""
     view = [View((left, 0, left + 20, 40), (32, 32)) for left in range(11)]

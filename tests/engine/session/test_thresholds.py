@@ -73,5 +73,5 @@ def test_auto_warns_of_settings_it_was_not_measured_with(detector, capsys):
     detector.calibration = CALIBRATION
     kept(detector, "auto", decoder_layers=3, imgsz=64)  # its own
     assert capsys.readouterr().err == ""
-    kept(detector, "auto", decoder_layers=2, imgsz=96)
-    assert "without imgsz, decoder_layers;" in capsys.readouterr().err
+    kept(detector, "auto", decoder_layers=2, imgsz=96, augment=True)
+    assert "without imgsz, decoder_layers, augment;" in capsys.readouterr().err

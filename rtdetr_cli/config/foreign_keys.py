@@ -191,7 +191,7 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("val", "show_labels show_conf show_boxes line_width", NoEffect("val draws sample batches")),
     ("val", "save", NoEffect("the run folder is always written")),
     # predict
-    ("predict", "source", Same("all but YouTube addresses")),
+    ("predict", "source", Same("YouTube addresses need `pip install yt-dlp`")),
     ("predict", "conf save save_txt save_crop show_labels show_conf show_boxes", Same()),
     ("predict", "line_width", Same()),
     ("predict", "batch", Same("-1 is the default")),

@@ -30,6 +30,7 @@ from rtdetr_cli.media.paths import find_files
 from rtdetr_cli.media.readers import read_bytes, read_file, read_in_memory
 from rtdetr_cli.media.streams import LiveStreams
 from rtdetr_cli.media.web import is_live, read_web
+from rtdetr_cli.media.web_videos import is_video_page, resolve_page
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,12 +182,16 @@ def _named(source: str, options: ReadOptions) -> Iterator[Entry]:
     """The entries of a path or an address; an existing file is never taken for an address."""
     address = None if is_there(source) else parse_address(source)
     if address is not None:
-        yield _address_entry(address, options)
+        yield _address_entry(_resolved(address), options)
     elif source.lower().endswith(".streams") and user_path(source).is_file():
-        addresses = read_streams_file(user_path(source))
+        addresses = [*map(_resolved, read_streams_file(user_path(source)))]
         yield LiveStreams(addresses, options.stream_buffer, options.vid_stride)
     else:
         yield from (partial(read_file, path, options.vid_stride) for path in find_files(source))
+
+
+def _resolved(address: Address) -> Address:
+    return resolve_page(address) if is_video_page(address) else address
 
 
 def _address_entry(address: Address, options: ReadOptions) -> Entry:

@@ -267,6 +267,7 @@ _TRACK: dict[str, Rule] = {
         "the default is bytetrack; bytetrack.yaml, ocsort.yaml, botsort.yaml or a file of its own"
     ),
     "nms": Same("the default is 0.7, for the detections below the usual conf"),
+    "agnostic_nms": Same("the default is True, because an object has one id"),
     "persist": NoEffect("each source has its tracker; in Python it is an argument of track"),
 }
 """What `track` has besides the keys of `predict`."""

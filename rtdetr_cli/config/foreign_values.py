@@ -374,7 +374,7 @@ _VALUES: dict[tuple[str, str], Translate] = {
     **{(mode, "quantize"): _precision for mode in ("val", "predict", "track")},
     **{(mode, "save_conf"): _only_with("save_conf", "save_txt") for mode in ("predict", "track")},
     **{(mode, "nms"): _choice("nms", false=None) for mode in ("predict", "track")},
-    **{(mode, "agnostic_nms"): _only_with("agnostic_nms", "nms") for mode in ("predict", "track")},
+    ("predict", "agnostic_nms"): _only_with("agnostic_nms", "nms"),
     **{(mode, "hide_labels"): _negated("show_labels") for mode in ("predict", "track")},
     **{(mode, "hide_conf"): _negated("show_conf") for mode in ("predict", "track")},
     ("track", "tracker"): translate_tracker,

@@ -40,9 +40,12 @@ from trackeval.metrics import CLEAR, HOTA, Identity
 
 from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.core.console import result
+from rtdetr_cli.core.detections import ALL_PAIRS, Detections
 from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.results import Results
+from rtdetr_cli.engine.predicting.filters import Filters
 from rtdetr_cli.engine.predicting.library_tracker import library_options, open_trackers
+from rtdetr_cli.engine.session.thresholds import Thresholds
 from rtdetr_cli.media.item import Clip, SourceImage
 from rtdetr_cli.media.mot_writer import MotWriter
 
@@ -132,10 +135,14 @@ def drop(frames: list[Frame], seed: int) -> list[Frame]:
 def ours(frames: list[Frame], settings: TrackSettings, file: Path) -> None:
     """Track and write the text, through what the command uses."""
     tracking, clip, writer = open_trackers(settings), Clip("a.mp4", FPS), MotWriter(file)
+    above = Thresholds(np.full(1, 0.1, np.float32))
+    filters = Filters(above, ALL_PAIRS, 300, settings.nms, settings.agnostic_nms)
     for one in frames:
         time_s = (one.number - 1) / FPS
         item = SourceImage("a.mp4", one.image, "", one.number, time_s, clip)
-        rows = np.column_stack([one.found, np.zeros(len(one.found))])[one.found[:, 4] > 0.1]
+        labels = np.zeros(len(one.found), np.int64)
+        kept = filters.choose(Detections(one.found[:, :4], one.found[:, 4], labels))
+        rows = np.column_stack([kept.boxes_xyxy, kept.scores, kept.labels])
         results = Results(one.image[..., ::-1], "a.mp4", {0: "square"}, torch.tensor(rows).float())
         results.frame = one.number
         tracking.update([item], [results])

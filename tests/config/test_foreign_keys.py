@@ -140,7 +140,7 @@ def test_ultralytics_default_values_never_end_a_command_of_ours(mode, key):
 
 
 def test_track_has_the_keys_of_predict():
-    own = {"conf", "tracker", "persist", "nms", "mode"}
+    own = {"conf", "tracker", "persist", "nms", "agnostic_nms", "mode"}
     keys = {key for mode, key in FOREIGN_KEYS if mode == "predict"} - own
     assert all(FOREIGN_KEYS["track", key] == FOREIGN_KEYS["predict", key] for key in keys)
 

@@ -93,7 +93,9 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
             parse_tiles(self.tiles)
         elif self.tile_overlap != type(self).tile_overlap:
             raise UsageError("predict: tile_overlap has no effect without tiles")
-        if self.agnostic_nms and self.nms is None:
-            raise UsageError("predict: agnostic_nms has no effect without nms, for example nms=0.7")
+        if self.agnostic_nms != type(self).agnostic_nms and self.nms is None:
+            raise UsageError(
+                f"{self.mode}: agnostic_nms has no effect without nms, for example nms=0.7"
+            )
         if self.save_conf and not self.save_txt:
             raise UsageError("predict: save_conf has no effect without save_txt")

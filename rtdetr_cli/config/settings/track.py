@@ -51,7 +51,9 @@ class TrackSettings(PredictSettings):
     """How botsort estimates the motion of the camera: sparseOptFlow, orb, sift, ecc or none."""
 
     nms: Fraction | None = 0.7
-    """Track only the best of boxes with a higher IoU, whatever their classes; None: all."""
+    """Track only the best of boxes with a higher IoU; None: all."""
+    agnostic_nms: bool = True
+    """With nms: compare boxes of all classes, because an object has one id."""
 
     save_mot: bool = False
     """Write the tracks of each video as text in the format of the MOT challenge."""

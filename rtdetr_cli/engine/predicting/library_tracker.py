@@ -36,7 +36,7 @@ def open_trackers(settings: TrackSettings, persist: bool = False) -> Trackers:
             f"tracker={settings.tracker} needs the package trackers: "
             "pip install 'rtdetr-cli[track]'"
         )
-    return Trackers(partial(LibraryTracker, settings), persist, settings.nms)
+    return Trackers(partial(LibraryTracker, settings), persist)
 
 
 class LibraryTracker:

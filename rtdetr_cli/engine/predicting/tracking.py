@@ -47,21 +47,13 @@ class Tracker(Protocol):
 class Trackers:
     """The trackers of a run; finished videos are forgotten."""
 
-    def __init__(
-        self,
-        open_tracker: Callable[[float], Tracker],
-        persist: bool = False,
-        nms: float | None = None,
-    ) -> None:
+    def __init__(self, open_tracker: Callable[[float], Tracker], persist: bool = False) -> None:
         """Prepare trackers.
 
         Args:
             open_tracker: makes one from the frames per second of its sequence.
             persist: files continue the same tracks, as do streams of the same address.
-            nms: boxes with a higher IoU with a better one, of any class, are left out; equal boxes
-                always are.
         """
-        self._most_iou = 1.0 if nms is None else nms
         self._open, self.persist = open_tracker, persist
         self._sequences: dict[Hashable, _Sequence] = {}
 
@@ -90,7 +82,7 @@ class Trackers:
             if not is_live:  # files are read one after the other
                 self._sequences.clear()
             fps = IMAGES_FPS if item.clip is None else item.clip.fps
-            self._sequences[key] = _Sequence(self._open(fps), fps, self._most_iou)
+            self._sequences[key] = _Sequence(self._open(fps), fps)
         return self._sequences[key]
 
     def _key(self, item: SourceImage) -> tuple[Hashable, bool]:
@@ -105,8 +97,8 @@ class Trackers:
 class _Sequence:
     """A tracker and its clock, which only goes forward."""
 
-    def __init__(self, tracker: Tracker, fps: float, most_iou: float) -> None:
-        self._tracker, self._step_s, self._most_iou = tracker, 1 / fps, most_iou
+    def __init__(self, tracker: Tracker, fps: float) -> None:
+        self._tracker, self._step_s = tracker, 1 / fps
         self._frame, self._last_s, self._shift_s = 0, 0.0, 0.0
 
     def skip(self, item: SourceImage) -> None:
@@ -118,7 +110,7 @@ class _Sequence:
     def update(self, item: SourceImage, results: Results) -> None:
         """Add the ids, and to a still image its number in the sequence."""
         self._frame += 1
-        boxes = _distinct(results.boxes, self._most_iou)
+        boxes = _distinct(results.boxes)
         ids = self._tracker.update(boxes, results.orig_img, self._advance(item.time_s))
         results.update(_with_ids(boxes, ids))
         if item.clip is None:
@@ -137,19 +129,19 @@ class _Sequence:
         return self._last_s
 
 
-def _distinct(boxes: Boxes, most_iou: float) -> Boxes:
-    """Each object once, under its best class and by its best query.
+def _distinct(boxes: Boxes) -> Boxes:
+    """Each query once, under its best class.
 
-    Trackers expect one box per object. Below the usual threshold RT-DETR has several: other
-    classes of the same query, with the same box, and other queries. Boxes without an area, which
-    have no aspect ratio to predict, are left out too.
+    Trackers expect one box per object. Other classes of a query have the same box; boxes of other
+    queries are left to `nms` (filters.py). Boxes without an area, which have no aspect ratio to
+    predict, are left out too.
     """
     xyxy = np.asarray(boxes.numpy().xyxy)
     kept: list[int] = []
     for row, box in enumerate(xyxy):  # highest score first
         if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
             continue
-        if not kept or box_iou(box[None], xyxy[kept]).max() <= min(most_iou, _SAME_BOX):
+        if not kept or box_iou(box[None], xyxy[kept]).max() <= _SAME_BOX:
             kept.append(row)
     return boxes[kept]
 

@@ -9,6 +9,7 @@ import torch
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.predicting.filters import find_filters
@@ -21,8 +22,8 @@ def make_filters(tiny_config):
     network = RTDETRNetwork(tiny_config, 3)
     detector = TorchDetector(network, names, Preprocessing((64, 64)), torch.device("cpu"))
 
-    def make(**keys):
-        return find_filters(detector, PredictSettings(source="a", **keys))
+    def make(kind=PredictSettings, **keys):
+        return find_filters(detector, kind(source="a", **keys))
 
     return make
 
@@ -79,6 +80,26 @@ def test_nms_drops_boxes_of_a_class_above_the_iou(make_filters):
     assert kept(agnostic_nms=True) == pytest.approx([0.9, 0.7, 0.5])
     assert kept(max_det=2) == pytest.approx([0.9, 0.7])  # what NMS drops takes no place
     assert kept(conf=0.85) == pytest.approx([0.9])
+
+
+def test_track_keeps_one_box_of_an_object_whatever_its_class(make_filters):
+    assert make_filters(TrackSettings).choose(FOUND).scores.tolist() == pytest.approx([0.9, 0.5])
+    by_class = make_filters(TrackSettings, agnostic_nms=False).choose(FOUND).scores.tolist()
+    assert by_class == pytest.approx([0.9, 0.6, 0.5])
+    assert len(make_filters(TrackSettings, nms=None).choose(FOUND)) == 5
+    with pytest.raises(UsageError, match="track: agnostic_nms has no effect without nms"):
+        TrackSettings(source="a", nms=None, agnostic_nms=False)
+
+
+def test_a_box_that_is_dropped_drops_no_other(make_filters):
+    """The second overlaps both others by 0.6 and its class is that of the third."""
+    found = Detections(
+        boxes([0, 0, 100, 10], [25, 0, 125, 10], [50, 0, 150, 10]),
+        np.array([0.9, 0.8, 0.7], np.float32),
+        np.array([0, 1, 1]),
+    )
+    kept = make_filters(TrackSettings, nms=0.5).choose(found)
+    assert kept.scores.tolist() == pytest.approx([0.9, 0.7])
 
 
 def test_nms_of_no_detections_is_none(make_filters):

@@ -63,15 +63,6 @@ def test_a_box_under_two_classes_is_one_object(opened_trackers):
     assert results.boxes.conf.tolist() == pytest.approx([0.9, 0.5])
 
 
-def test_of_boxes_that_overlap_more_than_nms_the_best_is_tracked(opened_trackers):
-    # 10 x 10 boxes shifted by 1 overlap by 90 / 110 = 0.82, by 3 70 / 130 = 0.54
-    rows = [(0, 0, 0.9), (1, 0, 0.8), (3, 0, 0.7)]
-    for nms, scores in ((0.7, [0.9, 0.7]), (0.5, [0.9]), (None, [0.9, 0.8, 0.7])):
-        item, results = frame("a.jpg", rows)
-        Trackers(opened_trackers[0], nms=nms).update([item], [results])
-        assert results.boxes.conf.tolist() == pytest.approx(scores)
-
-
 def test_boxes_without_an_area_and_infinite_ones_are_left_out(opened_trackers):
     rows = torch.tensor([[5, 5, 5, 9], [0, 0, 4, 4], [0, 0, float("nan"), 4], [0, 0, 9, torch.inf]])
     results = Results(IMAGE, "a.jpg", {0: "car"}, torch.cat([rows, torch.ones(4, 2)], dim=1))

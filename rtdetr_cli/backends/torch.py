@@ -16,6 +16,7 @@ from rtdetr_cli.core.errors import BackendError
 from rtdetr_cli.core.structures import ModelOutput
 from rtdetr_cli.nn.postprocess import top_detections
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
+from rtdetr_cli.nn.unfilled import Unfilled
 from rtdetr_cli.weights.architecture import shipped_configs
 from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
@@ -172,9 +173,10 @@ def build_network(
     Raises:
         WeightsError: a tensor is missing, unexpected or of another shape.
     """
-    network = RTDETRNetwork(config, num_classes)
     if weights is None:
-        return network
+        return RTDETRNetwork(config, num_classes)
+    with Unfilled():
+        network = RTDETRNetwork(config, num_classes)
     origin = f"a checkpoint for {config.name}"
     check_fit(weights, network.state_dict(), origin, partial(shipped_states, num_classes))
     is_float32 = {one.dtype for one in weights.values()} <= {torch.float32, torch.int64}

@@ -5,6 +5,7 @@ Legend: B batch, C channels or hidden_dim, N tokens, M heads, H W height and wid
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
@@ -71,7 +72,20 @@ class ConvNorm(nn.Module):
 
 def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     """One convolution with bias that equals `norm(conv(x))` in eval mode."""
-    return nn.utils.fuse_conv_bn_eval(conv, norm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight, bias = nn.utils.fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+    folded = copy.deepcopy(conv, {id(conv.weight): weight})  # copies all but the weight
+    folded.bias = bias
+    return folded
 
 
 Activation = Callable[[Tensor], Tensor]

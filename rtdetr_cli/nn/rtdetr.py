@@ -6,6 +6,7 @@ Legend: B batch, Q queries, K classes, H W height and width of the images.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -107,9 +108,9 @@ def fuse(network: RTDETRNetwork) -> RTDETRNetwork:
     Returns:
         A network with the same outputs to rounding, which cannot be trained further.
     """
-    fused = copy.deepcopy(network).eval()
-    _fuse_children(fused)
-    return fused.requires_grad_(False)
+    cheaper = {id(module): module.fused() for module in _fusable(network)}
+    fused = copy.deepcopy(network, cheaper)  # takes them as the copies of these modules
+    return fused.eval().requires_grad_(False)
 
 
 @runtime_checkable
@@ -121,9 +122,10 @@ class Fusable(Protocol):
         ...
 
 
-def _fuse_children(module: nn.Module) -> None:
-    for name, child in module.named_children():
+def _fusable(module: nn.Module) -> Iterator[Fusable]:
+    """The outermost modules that can be replaced."""
+    for child in module.children():
         if isinstance(child, Fusable):
-            setattr(module, name, child.fused())
+            yield child
         else:
-            _fuse_children(child)
+            yield from _fusable(child)

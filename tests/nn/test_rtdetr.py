@@ -122,6 +122,13 @@ def assert_fusing_changes_nothing(network, images, norm_eps):
     torch.testing.assert_close(network(images).pred_logits, before.pred_logits, rtol=0, atol=0)
 
 
+def test_a_fused_network_shares_no_value_with_its_original(network):
+    fused = fuse(network)
+    places = {tensor.data_ptr() for tensor in network.state_dict().values()}
+    assert not places & {tensor.data_ptr() for tensor in fused.state_dict().values()}
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_the_norm_epsilon_of_the_architecture_reaches_every_norm(tiny_config):
     network = RTDETRNetwork(dataclasses.replace(tiny_config, norm_eps=1e-3), 5)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

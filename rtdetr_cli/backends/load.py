@@ -17,6 +17,7 @@ from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
+from rtdetr_cli.core.memory import collection_paused
 from rtdetr_cli.weights.calibration import Calibration
 from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.store import resolve_weights
@@ -102,6 +103,7 @@ def load_detector(
     return _open_in_torch(model, device, decoder_layers, num_queries, half)
 
 
+@collection_paused()
 def _open_in_torch(
     model: str,
     device: str | None,

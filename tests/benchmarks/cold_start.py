@@ -4,8 +4,9 @@
 
 Each round starts one process per model, one after the other, so that other programs on the machine
 slow all of them alike; medians of wall time, processor time and peak memory, and ratios to the
-peer. PYTHON is the interpreter of an environment with ultralytics. Then, for each of our models,
-where the time goes: imports by package (-X importtime) and the stages of the run.
+peer. PYTHON is the interpreter of an environment with ultralytics. Compiled modules are kept, as
+pip keeps those of an installed package. Then, for each of our models, where the time goes: imports
+by package (-X importtime) and the stages of the run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from statistics import median
 from typing import NamedTuple
 
 from rtdetr_cli.core.console import result
+
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 
 STAGES = """
 import sys, time
@@ -73,7 +78,12 @@ def run(command: list[str], folder: str) -> Cost:
     """Run a process to its end."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     log = process.stderr.read()
@@ -121,6 +131,7 @@ def explain(model: str, image: str, folder: str) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments],
         cwd=folder,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=True,
@@ -135,6 +146,7 @@ def explain(model: str, image: str, folder: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", STAGES, *arguments[2:]],
         cwd=folder,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=True,

@@ -152,6 +152,22 @@ def test_a_defect_is_one_sentence_and_a_file(tmp_path: Path) -> None:
     assert "Traceback" in log.read_text()
 
 
+UNSEARCHED = """
+import gc, sys
+from rtdetr_cli.cli import main as door
+sys.argv = ["rtdetr", "version"]
+assert not gc.get_freeze_count()
+try:
+    door.main()
+finally:
+    assert gc.get_freeze_count() > 1000
+"""
+
+
+def test_the_end_of_the_process_does_not_search_for_garbage() -> None:
+    assert python("-c", UNSEARCHED).stderr == ""
+
+
 LIGHT = """
 import resource, sys
 from rtdetr_cli.cli.main import run

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from rtdetr_cli.core import memory
-from rtdetr_cli.core.memory import free_memory, peak_memory, resident_memory
+from rtdetr_cli.core.memory import (
+    collection_paused,
+    free_memory,
+    peak_memory,
+    resident_memory,
+)
 
 
 @pytest.fixture
@@ -50,3 +57,21 @@ def test_the_peak_stays_when_the_memory_is_given_back(machine, monkeypatch):
     (machine / "status").write_text("VmRSS:\t  100 kB\nVmHWM:\t  5000 kB\n")
     assert peak_memory() == 5000 * 1024
     assert resident_memory() == 100 * 1024
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_as_before_a_pause_also_after_an_error(enabled):
+    was_enabled, seen = gc.isenabled(), []
+
+    @collection_paused()
+    def fail():
+        seen.append(gc.isenabled())
+        raise ValueError("one")
+
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="one"):
+            fail()
+        assert (*seen, gc.isenabled()) == (False, enabled)
+    finally:
+        (gc.enable if was_enabled else gc.disable)()

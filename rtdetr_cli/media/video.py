@@ -1,7 +1,7 @@
 """Read the frames of video files: with PyAV if it is installed, else with OpenCV.
 
 Both decode with FFmpeg and give the same pixels. PyAV also reports frames that are damaged; OpenCV
-conceals them. A file whose end is missing is found by both, from the lengths in its headers.
+conceals them. Both find a file whose end is missing (video_length.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ from rtdetr_cli.core.files import refuse_special
 from rtdetr_cli.core.image import MAX_MEGAPIXELS, Pixels, max_pixels
 from rtdetr_cli.core.opencv import cv2
 from rtdetr_cli.media.item import Clip, SourceImage
+from rtdetr_cli.media.video_length import (
+    Reached,
+    declared_by_av,
+    declared_by_opencv,
+    missing_end,
+)
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
@@ -29,9 +35,6 @@ VIDEO_SUFFIXES = frozenset(
 """Lower-case suffixes that count as videos."""
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<MPD")
 """Starts of files that name other files or addresses, which FFmpeg would open."""
-_ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"uuid"}
-_EBML_PARTS = {b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"}
-"""The header and the segment of Matroska and WebM."""
 _DEFAULT_FPS = 25.0
 
 
@@ -146,12 +149,15 @@ class AvDecoder:
         self.fps = float(self._stream.average_rate or 0) or _DEFAULT_FPS
         self.total = self._stream.frames or self._estimate()
         self._start = float((self._stream.start_time or 0) * self._stream.time_base)
+        self._declared = declared_by_av(self._file, self._stream)
         self._converter = self._av.video.reformatter.VideoReformatter()
 
     def frames(self, stride: int) -> Iterator[tuple[int, float, Pixels]]:
         """As `Decoder.frames`; frames with errors are left out and noted in `damage`."""
-        number = bad = 0
+        number, bad, reached = 0, 0, Reached(self.fps)
         for frame in self._decoded():
+            if frame is not None:
+                reached.add(frame.time, float((frame.duration or 0) * (frame.time_base or 0)))
             if frame is None or frame.is_corrupt:
                 bad += 1
                 number += frame is not None
@@ -163,6 +169,7 @@ class AvDecoder:
                 yield number, seconds, self._upright(frame)
         if bad:
             self.damage = self.damage or f"{bad} frames cannot be decoded"
+        self.damage = self.damage or reached.missing(self._declared)
 
     def close(self) -> None:
         """Close the file."""
@@ -216,20 +223,23 @@ class OpenCVDecoder:
         check_size(str(path), int(width), int(height))
         self.fps = fps if 0 < fps < 10_000 else _DEFAULT_FPS
         self.total = int(count) if 0 < count < 1e9 else None
+        self._declared = declared_by_opencv(path, self.total, self.fps)
 
     def frames(self, stride: int) -> Iterator[tuple[int, float, Pixels]]:
         """As `Decoder.frames`."""
-        number = 0
+        number, reached = 0, Reached(self.fps)
         while self._capture.grab():
             number += 1
+            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            reached.add(seconds)
             if (number - 1) % stride:
                 continue
             there, bgr = self._capture.retrieve()
             if not there:
                 self.damage = f"frame {number} cannot be decoded"
                 continue
-            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield number, seconds, np.ascontiguousarray(bgr[..., ::-1])
+        self.damage = self.damage or reached.missing(self._declared)
 
     def close(self) -> None:
         """Close the file."""
@@ -269,38 +279,6 @@ def check_size(path: str, width: int, height: int) -> None:
             f"{path}: frames of {width}x{height} have more than {limit} megapixels; "
             f"{MAX_MEGAPIXELS}=1000 sets the limit"
         )
-
-
-def missing_end(path: Path) -> str:
-    """Explain that the end of an MP4, MOV, AVI, MKV or WebM file is missing; empty if it is there.
-
-    The files consist of parts, each with its length. Other formats are not checked.
-    """
-    size, at = path.stat().st_size, 0
-    with path.open("rb") as stream:
-        while at < size:
-            stream.seek(at)
-            length = _part_length(stream.read(16), size - at)
-            if length is None:
-                return ""  # another format, or bytes after the last part
-            at += length
-    return f"its last {(at - size) / 1e6:.2f} MB are missing" if at > size + 1 else ""
-
-
-def _part_length(head: bytes, rest: int) -> int | None:
-    """Bytes of the part that begins with `head`; `rest` if it extends to the end of the file."""
-    if head[:4] == b"RIFF" and len(head) >= 12:
-        return 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] in _EBML_PARTS and len(head) > 12:
-        width = 9 - head[4].bit_length()  # of the length: as many bytes as leading zero bits, + 1
-        value = int.from_bytes(head[4 : 4 + width], "big") ^ (1 << 7 * width)
-        return rest if value == (1 << 7 * width) - 1 else 4 + width + value
-    if head[4:8] not in _ISO_BOXES:
-        return None
-    length = int.from_bytes(head[:4], "big")
-    if length == 1:
-        length = int.from_bytes(head[8:16], "big")
-    return rest if length == 0 else length if length >= 8 else None
 
 
 def _av_reason(error: Exception) -> str:

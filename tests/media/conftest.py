@@ -6,7 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
+from rtdetr_cli.media import video
 from rtdetr_cli.media.video import quiet_opencv
+
+
+@pytest.fixture(params=["opencv", "av"])
+def reader(request, monkeypatch):
+    """Runs a test with each reader of videos."""
+    if request.param == "av":
+        pytest.importorskip("av", reason="PyAV, the extra [video], is not installed")
+    monkeypatch.setattr(video, "find_spec", lambda name: request.param == "av" or None)
+    return request.param
 
 
 def gray_level(number):

@@ -7,19 +7,7 @@ import pytest
 
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import MAX_MEGAPIXELS
-from rtdetr_cli.media import video
-from rtdetr_cli.media.video import missing_end, open_video, read_video
-
-READERS = ["opencv", "av"]
-
-
-@pytest.fixture(params=READERS)
-def reader(request, monkeypatch):
-    """Runs a test with each reader."""
-    if request.param == "av":
-        pytest.importorskip("av", reason="PyAV, the extra [video], is not installed")
-    monkeypatch.setattr(video, "find_spec", lambda name: request.param == "av" or None)
-    return request.param
+from rtdetr_cli.media.video import open_video, read_video
 
 
 def levels(found):
@@ -132,20 +120,3 @@ def test_damaged_videos_never_crash_and_print_nothing(tmp_path, write_video, rea
         assert all(one.error for one in found if one.image is None)
         assert sum(one.image is None for one in found) <= 1
     assert capfd.readouterr() == ("", "")
-
-
-def test_missing_ends_are_found_from_the_lengths_of_parts(tmp_path, write_video):
-    for suffix, fourcc in (
-        ("mp4", "mp4v"),
-        ("mov", "mp4v"),
-        ("avi", "MJPG"),
-        ("mkv", "MJPG"),
-        ("webm", "VP80"),
-    ):
-        path = write_video(tmp_path / f"a.{suffix}", fourcc=fourcc)
-        assert missing_end(path) == ""
-        content = path.read_bytes()
-        path.write_bytes(content + b"\0" * 100)
-        assert missing_end(path) == ""
-        path.write_bytes(content[:-100])
-        assert missing_end(path) == "its last 0.00 MB are missing"

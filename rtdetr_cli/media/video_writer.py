@@ -6,8 +6,10 @@ have no H.264 encoder; they write MPEG-4 part 2 at the mean frame rate, without 
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from importlib import import_module
@@ -29,20 +31,25 @@ _CODECS = ("libx264", "libopenh264", "mpeg4")
 """Encoders of FFmpeg in order of preference; the first two write H.264."""
 _LONGEST_STILL = 250
 """Frames by which OpenCV fills a gap between two frames of a stream, which have no fixed rate."""
-_TICKS = 90_000  # per second, as in MPEG
+_LARGEST = (8190, 4320)
+"""Side and size: MPEG-4 part 2 has 13 bits for a side, level 6.2 of H.264 139,264 macroblocks."""
+_LEAST_FPS, _MOST_FPS = 0.01, 1000.0
+"""Rates that all encoders take; frames keep their times."""
+_TICKS = 60_000  # per second; MPEG-4 part 2 takes at most 65,535
 
 
 class VideoWriter:
     """Writes frames under a temporary name, renamed by `close`."""
 
     def __init__(self, path: Path, clip: Clip) -> None:
-        self._path, self._clip = path, clip
+        self._path = path
+        self._clip = replace(clip, fps=min(max(clip.fps, _LEAST_FPS), _MOST_FPS))
         self._temporary = path.with_name(f".{path.stem}-{os.getpid()}.mp4")
         self._encoder: _AvEncoder | _OpenCVEncoder | None = None
         self._size_wh = (0, 0)
 
     def write(self, image_bgr: Pixels, time_s: float) -> None:
-        """Add a frame; one of another size than the first is stretched to it.
+        """Add a frame; one of another size than the first, or too large, is stretched.
 
         Raises:
             BackendError: no encoder works.
@@ -52,7 +59,7 @@ class VideoWriter:
         with storage_errors(self._path):
             if self._encoder is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._size_wh = (frame.shape[1], frame.shape[0])
+                self._size_wh = self._fitting(frame)
                 kind = _AvEncoder if find_spec("av") else _OpenCVEncoder
                 self._encoder = kind(self._temporary, self._path, self._clip, self._size_wh)
             if (frame.shape[1], frame.shape[0]) != self._size_wh:
@@ -74,6 +81,21 @@ class VideoWriter:
                 self._temporary.replace(self._path)
             finally:
                 self._temporary.unlink(missing_ok=True)
+
+    def _fitting(self, frame: Pixels) -> tuple[int, int]:
+        """Width and height of the video: even, within what all encoders and players take."""
+        height, width = frame.shape[:2]
+        shrink = max(1.0, max(width, height) / _LARGEST[0])
+        shrink = max(shrink, math.sqrt(width * height / math.prod(_LARGEST)))
+        if shrink == 1:
+            return width, height
+        size = max(2, int(width / shrink) & ~1), max(2, int(height / shrink) & ~1)
+        most = "x".join(map(str, _LARGEST))
+        warn(
+            f"{self._clip.path}: videos hold frames up to {most}; those of {width}x{height} are "
+            f"scaled to {size[0]}x{size[1]}"
+        )
+        return size
 
 
 class _AvEncoder:

@@ -1,5 +1,7 @@
 """A written clip has the frames, the size, the rate and the length of its source, and its sound."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,46 @@ def test_odd_sides_get_a_pixel_and_other_sizes_are_stretched(tmp_path, encoder):
         writer.write(np.full((*size_hw, 3), 200, np.uint8), number / 10)
     writer.close()
     assert [one.image.shape for one in read_video(tmp_path / "a.mp4")] == [(32, 66, 3)] * 3
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "expected"),
+    [
+        ((16, 16380), (8, 8190)),  # a side of half as many pixels
+        ((6, 65535), (2, 8190)),
+        ((8200, 8), (8190, 6)),
+        ((1, 1), (2, 2)),
+    ],
+)
+def test_frames_that_no_encoder_takes_are_scaled_and_named(
+    tmp_path, encoder, capsys, size_hw, expected
+):
+    path = write(tmp_path / "a.mp4", [0, 0.1], 10, size_hw)
+    assert [one.image.shape[:2] for one in read_video(path)] == [expected] * 2
+    errors = capsys.readouterr().err
+    is_large = max(size_hw) > 8190
+    assert errors.count("absent.mp4: videos hold frames up to 8190x4320; those of") == is_large
+
+
+def test_the_area_of_a_frame_is_limited_too():
+    frame = np.broadcast_to(np.uint8(0), (8000, 8000, 3))
+    width, height = VideoWriter(Path("a.mp4"), Clip("a.gif", 10.0))._fitting(frame)
+    assert (width, height) == (5948, 5948)  # the root of 8190 * 4320 is 5948.2
+
+
+@pytest.mark.parametrize("fps", [1e-5, 0.05, 1000, 1e9])
+def test_any_rate_that_a_header_may_have_is_written(tmp_path, encoder, fps):
+    found = list(
+        read_video(write(tmp_path / "a.mp4", np.arange(3) / min(max(fps, 0.01), 500), fps))
+    )
+    assert [one.error for one in found] == ["", "", ""]
+
+
+def test_mpeg4_is_written_where_h264_is_missing(tmp_path, monkeypatch):
+    pytest.importorskip("av", reason="PyAV, the extra [video], is not installed")
+    monkeypatch.setattr(video_writer, "_CODECS", ("mpeg4",))
+    found = list(read_video(write(tmp_path / "a.mp4", [0, 0.05, 0.3])))
+    assert [one.time_s for one in found] == pytest.approx([0, 0.05, 0.3])
 
 
 def test_a_stream_lasts_as_long_as_it_was_watched(tmp_path, encoder):

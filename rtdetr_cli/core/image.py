@@ -24,7 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rtdetr_cli.core.encoding import encoding_of
 from rtdetr_cli.core.errors import DataError, UsageError
-from rtdetr_cli.core.files import atomic_write, refuse_special, user_path
+from rtdetr_cli.core.files import atomic_write, reason_of, refuse_special, user_path
 from rtdetr_cli.core.opencv import cv2
 
 if TYPE_CHECKING:
@@ -338,4 +338,6 @@ def _reason(path: str | Path, error: Exception) -> str:
         return f"more than {limit} megapixels; {MAX_MEGAPIXELS}=1000 sets the limit"
     if isinstance(error, MemoryError):
         return "not enough memory"
+    if isinstance(error, OSError) and error.errno:
+        return reason_of(error)
     return str(error).splitlines()[0] if str(error) else type(error).__name__

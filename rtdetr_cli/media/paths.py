@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import glob
-from collections.abc import Iterable
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rtdetr_cli.core.errors import DataError, nearest
@@ -11,7 +14,7 @@ from rtdetr_cli.core.files import refuse_special, special_file, user_path
 from rtdetr_cli.core.image import IMAGE_SUFFIXES, read_image_size
 from rtdetr_cli.media.video import VIDEO_SUFFIXES
 
-_FOREIGN_SUFFIXES = frozenset({".dng"})
+_FOREIGN_SUFFIXES = frozenset({".dng", ".exr", ".hdr", ".jxl"})
 """Formats that Pillow does not support; attempted, so that they are reported, not skipped."""
 
 
@@ -37,8 +40,9 @@ def _matching_files(source: str) -> list[Path]:
     if path.exists():
         return [path]
     if glob.has_magic(source):
-        found = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (**)
-        return _images_among(found, f"{source}: the pattern", "")
+        locked: list[Path] = []
+        found = dict.fromkeys(map(Path, _matches(str(path), locked)))
+        return sorted(_images_among(found, f"{source}: the pattern", "") + locked)
     siblings = path.parent.iterdir() if path.parent.is_dir() else ()
     hint = nearest(path.name, [sibling.name for sibling in siblings])
     raise DataError(f"{source}: no such file or folder{hint}")
@@ -52,12 +56,56 @@ def _images_among(paths: Iterable[Path], what: str, deeper: str) -> list[Path]:
     return images
 
 
+def _matches(pattern: str, locked: list[Path]) -> Iterator[str]:
+    """Paths of a pattern; `**` enters each folder once, and folders that it cannot enter are added.
+
+    The `**` of glob follows links to folders above until a name is too long, for each of several
+    links again.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.glob(pattern)  # noqa: PTH207  (pathlib has no pattern of a whole path)
+        return
+    at = parts.index("**")
+    above, below = parts[:at] or (".",), parts[at + 1 :] or ("*",)
+    for root in glob.glob(str(Path(*above))):  # noqa: PTH207
+        for folder in _folders(root, locked):
+            yield from _matches(str(Path(glob.escape(folder), *below)), locked)
+
+
+def _folders(root: str, locked: list[Path]) -> Iterator[str]:
+    """A folder and all below it but hidden ones, each once; those behind links come last."""
+
+    def note(error: OSError) -> None:
+        if error.errno == errno.EACCES:
+            locked.append(Path(error.filename))
+
+    seen: set[str] = set()
+    waiting = deque([root])
+    while waiting:
+        for folder, below, _ in os.walk(waiting.popleft(), onerror=note):
+            real = os.path.realpath(folder)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            yield folder
+            below[:] = [name for name in below if not name.startswith(".")]
+            inner = (os.path.join(folder, name) for name in below)  # noqa: PTH118  (10 times as fast)
+            waiting.extend(filter(os.path.islink, inner))
+
+
 def _looks_like_image(path: Path) -> bool:
-    """Decide by suffix, or by header without a suffix; hidden files are skipped."""
-    if path.name.startswith(".") or not (path.is_file() or special_file(path)):
+    """Decide by suffix, or by header without a suffix; hidden files and folders are skipped.
+
+    Links to nothing, pipes and devices count by their suffix, so that they are reported.
+    """
+    if path.name.startswith(".") or path.is_dir():
         return False
     if path.suffix:
         return path.suffix.lower() in IMAGE_SUFFIXES | _FOREIGN_SUFFIXES | VIDEO_SUFFIXES
+    if special_file(path):
+        return False
     try:
         read_image_size(path)
     except DataError:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rtdetr_cli.core.errors import DataError
-from rtdetr_cli.core.files import refuse_special
+from rtdetr_cli.core.files import reason_of, refuse_special
 from rtdetr_cli.core.image import MAX_MEGAPIXELS, Pixels, max_pixels
 from rtdetr_cli.core.opencv import cv2
 from rtdetr_cli.media.item import Clip, SourceImage
@@ -101,7 +101,7 @@ def open_video(path: Path) -> Decoder:
     except FileNotFoundError:
         raise DataError(f"{path}: no such video") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
     if not start:
         raise DataError(f"{path}: cannot be read as a video (the file is empty)")
     if start.lstrip().startswith(_PLAYLISTS):

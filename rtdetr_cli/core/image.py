@@ -59,6 +59,8 @@ MAX_MEGAPIXELS = "RTDETR_MAX_MEGAPIXELS"
 """Environment variable: size of the largest image that is decoded, 178 by default."""
 _ANIMATED = {"AVIF", "GIF", "PNG", "WEBP"}
 """Formats whose further images are frames in time; those of TIFF and MPO are pages and previews."""
+_STRIP_PIXELS = 1 << 24
+"""Pixels of an image that are converted at once."""
 _SHORTEST_MS, _UNKNOWN_MS = 20.0, 100.0
 """Browsers show a frame of less than 20 ms for 100 ms, as most such files mean none."""
 
@@ -92,6 +94,7 @@ class ImageFrames:
         is_animated: whether there is a second one.
         further_pages: pages after the first of a file that is no animation; they are not read.
         encoding: of a still image; None of an animation.
+        num_bytes: memory of the pixels of a frame.
     """
 
     def __init__(self, path: str | Path, content: bytes | None = None) -> None:
@@ -108,6 +111,7 @@ class ImageFrames:
                 frames: int | None = int(getattr(self._image, "n_frames", 1))
         except DataError:
             frames = None
+        self.num_bytes = 3 * self._image.width * self._image.height
         may_move = self._image.format in _ANIMATED
         self.is_animated = may_move and frames != 1
         self.total = frames if may_move else 1
@@ -169,6 +173,9 @@ def to_rgb(image: Image.Image) -> Pixels:
     """Convert a Pillow image of any mode to (H, W, 3) uint8 RGB, upright; alpha is dropped."""
     if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
+    rows = max(1, _STRIP_PIXELS // max(1, image.width))
+    if rows < image.height:
+        return _strips_to_rgb(image, rows)
     if image.mode.startswith("I"):  # 16-bit; Pillow's conversion would clip to white
         gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
         return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
@@ -179,6 +186,15 @@ def to_rgb(image: Image.Image) -> Pixels:
     if image.mode != "RGB":
         image = image.convert("RGB")
     return np.array(image)
+
+
+def _strips_to_rgb(image: Image.Image, rows: int) -> Pixels:
+    """Convert a large image so many rows at a time: Pillow would hold three more copies of it."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        strip = pixels[top : top + rows]
+        strip[:] = to_rgb(image.crop((0, top, image.width, top + len(strip))))
+    return pixels
 
 
 def resize_image(

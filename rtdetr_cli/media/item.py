@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from rtdetr_cli.core.encoding import Encoding
 from rtdetr_cli.core.image import Pixels
+
+LARGE_BYTES = 1 << 27
+"""Memory of an image, of which several at once would be too much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,3 +42,8 @@ class SourceImage(NamedTuple):
     """The clip of a frame, and of an error inside of it."""
     encoding: Encoding | None = None
     """Of the file of a still image; None for pixels in memory."""
+
+
+Reading: TypeAlias = "Iterator[SourceImage | None]"
+"""An image or the frames of a clip. None comes before a large image is decoded, so that who reads
+ahead can wait."""

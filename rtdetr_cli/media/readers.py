@@ -14,19 +14,17 @@ from rtdetr_cli.core.encoding import encoding_of
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import ImageFrames
 from rtdetr_cli.media.in_memory import InMemory, to_pixels
-from rtdetr_cli.media.item import Clip, SourceImage
+from rtdetr_cli.media.item import LARGE_BYTES, Clip, Reading, SourceImage
 from rtdetr_cli.media.video import VIDEO_SUFFIXES, read_video
 
 
-def read_file(path: Path, stride: int = 1) -> Iterator[SourceImage]:
+def read_file(path: Path, stride: int = 1) -> Reading:
     """Read an image, or every `stride`-th frame of a video or animation."""
     is_video = path.suffix.lower() in VIDEO_SUFFIXES
     yield from read_video(path, stride) if is_video else _read_image(str(path), stride)
 
 
-def read_bytes(
-    source: bytes | bytearray | IO[Any], name: str, stride: int = 1
-) -> Iterator[SourceImage]:
+def read_bytes(source: bytes | bytearray | IO[Any], name: str, stride: int = 1) -> Reading:
     """Read an image or animation from its bytes, or from a file object opened for bytes."""
     try:
         content: bytes | str = source.read() if hasattr(source, "read") else bytes(source)
@@ -48,10 +46,12 @@ def read_in_memory(image: InMemory, name: str) -> Iterator[SourceImage]:
         yield SourceImage(name, None, str(error))
 
 
-def _read_image(name: str, stride: int, content: bytes | None = None) -> Iterator[SourceImage]:
+def _read_image(name: str, stride: int, content: bytes | None = None) -> Reading:
     clip, time_s = None, 0.0
     try:
         frames = ImageFrames(name, content)
+        if frames.num_bytes > LARGE_BYTES:
+            yield None
         if frames.further_pages:
             warn(f"{name}: only the first of {frames.further_pages + 1} pages is used")
         for number, (pixels, duration_s) in enumerate(frames, start=1):

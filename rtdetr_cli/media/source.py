@@ -25,7 +25,7 @@ from rtdetr_cli.core.arrays import is_tensor
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import is_there, user_path
 from rtdetr_cli.media.addresses import WEB, Address, parse_address, read_streams_file
-from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.item import Reading, SourceImage
 from rtdetr_cli.media.paths import find_files
 from rtdetr_cli.media.readers import read_bytes, read_file, read_in_memory
 from rtdetr_cli.media.streams import LiveStreams
@@ -39,7 +39,7 @@ SourceLike: TypeAlias = (
     "str | Path | int | NDArray[Any] | Image.Image | Tensor | bytes | IO[bytes] | "
     "Sequence[SourceLike] | Iterable[SourceLike]"
 )
-Entry: TypeAlias = "Callable[[], Iterator[SourceImage]] | LiveStreams"
+Entry: TypeAlias = "Callable[[], Reading] | LiveStreams"
 """Reads one file or array: yields one image, or the frames of a clip."""
 
 STDIN = "-"
@@ -92,7 +92,7 @@ class Source:
                 batch = []
                 yield from entry.batches()
                 continue
-            for item in entry():
+            for item in filter(None, entry()):
                 batch.append(item)
                 if len(batch) == size:
                     yield batch

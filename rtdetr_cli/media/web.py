@@ -18,7 +18,7 @@ from rtdetr_cli.core.image import IMAGE_SUFFIXES
 from rtdetr_cli.core.small_download import fetch_bytes
 from rtdetr_cli.media.addresses import Address
 from rtdetr_cli.media.feeds import MULTIPART, open_web
-from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.item import Reading, SourceImage
 from rtdetr_cli.media.readers import read_bytes, read_file
 from rtdetr_cli.media.video import VIDEO_SUFFIXES
 
@@ -39,7 +39,7 @@ def is_live(address: Address) -> bool:
     return address.suffix in _PLAYLIST_SUFFIXES or _content(address) == "stream"
 
 
-def read_web(address: Address, stride: int = 1) -> Iterator[SourceImage]:
+def read_web(address: Address, stride: int = 1) -> Reading:
     """Read an image, or every `stride`-th frame of a video or animation."""
     try:
         _refuse_offline(address)
@@ -81,6 +81,6 @@ def _read_video(address: Address, stride: int) -> Iterator[SourceImage]:
     suffix = "" if address.suffix in VIDEO_SUFFIXES else ".mp4"
     with TemporaryDirectory(prefix="rtdetr-") as folder:
         path = download(address.text, Path(folder, name + suffix), max_bytes=MAX_VIDEO_BYTES)
-        for item in read_file(path, stride):
+        for item in filter(None, read_file(path, stride)):
             text = item.error.replace(str(path), address.name)
             yield item._replace(path=address.name, error=text)

@@ -100,6 +100,16 @@ def test_every_mode_of_pillow_becomes_rgb(mode):
     assert to_rgb(image).min() > 250
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16", "YCbCr"])
+def test_a_large_image_is_converted_in_strips_to_the_same_pixels(mode, monkeypatch):
+    colored = Image.merge("RGB", [Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180)])
+    image = colored.convert("I").convert(mode) if mode == "I;16" else colored.convert(mode)
+    image.getexif()[0x0112] = 6
+    whole = to_rgb(image)
+    monkeypatch.setattr("rtdetr_cli.core.image._STRIP_PIXELS", 256 * 10)
+    np.testing.assert_array_equal(to_rgb(image), whole)
+
+
 def test_the_first_of_several_images_in_a_file_is_read(tmp_path):
     for name in ("a.mpo", "b.gif", "c.tif", "d.webp", "e.apng"):
         frames = [Image.new("RGB", (4, 3), color) for color in ("red", "blue")]

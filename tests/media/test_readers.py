@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from rtdetr_cli.media import readers
 from rtdetr_cli.media.readers import read_file, read_in_memory
 
 
@@ -60,3 +61,16 @@ def test_a_still_image_has_its_encoding_and_pixels_in_memory_have_none(tmp_path)
         assert one.encoding.options["lossless"]
     (drawn,) = read_in_memory(Image.new("RGB", (8, 8)), "image0.jpg")
     assert drawn.encoding is None
+
+
+def test_none_comes_before_a_large_image_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (20, 10)).save(path)
+    monkeypatch.setattr(readers, "LARGE_BYTES", 599)  # of 20 x 10 x 3
+    waiting = read_file(path)
+    assert next(waiting) is None
+    (found,) = waiting
+    assert found.image.shape == (10, 20, 3)
+    monkeypatch.setattr(readers, "LARGE_BYTES", 600)
+    Image.new("RGB", (20, 10)).save(path)
+    assert single(path).image.shape == (10, 20, 3)

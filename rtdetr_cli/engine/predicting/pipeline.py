@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice, repeat
+from itertools import repeat
 from typing import NamedTuple, TypeVar
 
-from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.item import LARGE_BYTES, Reading, SourceImage
 from rtdetr_cli.media.source import Entry, Source
 from rtdetr_cli.media.streams import LiveStreams
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-MAX_WAITING_BYTES = 1 << 27
-"""Bytes of the items that wait in one stage. An item larger than that is computed when its turn
+MAX_WAITING_BYTES = LARGE_BYTES
+"""Bytes of the items that wait in one stage, or of a batch. A larger item is computed when its turn
 comes, while nothing else waits."""
 WORKERS = min(8, os.cpu_count() or 1)
 """Threads of a stage. Pillow, OpenCV and NumPy release Python's lock during their work."""
@@ -55,7 +55,7 @@ def ahead(
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                while len(waiting) > room:
+                while len(waiting) > room or _done_bytes(waiting, num_bytes) > MAX_WAITING_BYTES:
                     result = waiting.popleft().result()
                     room = min(depth, MAX_WAITING_BYTES // max(1, num_bytes(result)))
                     yield result
@@ -65,10 +65,17 @@ def ahead(
             pool.shutdown(cancel_futures=True)
 
 
+def _done_bytes(waiting: Iterable[Future[R]], num_bytes: Callable[[R], int]) -> int:
+    done = (one for one in waiting if one.done() and not one.exception())
+    return sum(num_bytes(one.result()) for one in done)
+
+
 def prepared_batches(
     source: Source, size: int, prepare: Callable[[SourceImage], R], num_bytes: Callable[[R], int]
 ) -> Generator[list[R], None, None]:
     """Yield lists of up to `size` prepared images and frames, in the order of the source.
+
+    A list of large images is shorter.
 
     Streams are prepared when they are asked for, so that their newest frames are used; web
     addresses, standard input and iterables too, because they may block or be interactive.
@@ -82,18 +89,24 @@ def prepared_batches(
         closing(_read_ahead(source.entries)) as items,
         closing(ahead(prepare, items, size + WORKERS, WORKERS, num_bytes)) as prepared,
     ):
-        while ready := list(islice(prepared, size)):
-            yield ready
+        ready: list[R] = []
+        for one in prepared:
+            ready.append(one)
+            if len(ready) == size or sum(map(num_bytes, ready)) > MAX_WAITING_BYTES:
+                yield ready
+                ready = []
+        yield from filter(None, [ready])
 
 
 def _read_ahead(entries: Iterable[Entry]) -> Generator[SourceImage, None, None]:
     """All images and frames; files are opened side by side, the frames of one after another."""
     with closing(ahead(_open, entries, WORKERS, WORKERS, _Opened.num_bytes)) as files:
         for opened in files:
-            if opened.first is None:
+            first = opened.first or opened.read()  # a large one is read here
+            if first is None:
                 continue
-            yield opened.first
-            if opened.first.clip is not None:
+            yield first
+            if first.clip is not None:
                 yield from _frames_ahead(opened)
 
 
@@ -114,10 +127,10 @@ def _open(entry: Entry) -> _Opened:
 
 
 class _Opened(NamedTuple):
-    """The first image or frame of a file, and those after it."""
+    """The first image or frame of a file, None if it is large, and those after it."""
 
     first: SourceImage | None
-    further: Iterator[SourceImage]
+    further: Reading
 
     def num_bytes(self) -> int:
         return _num_bytes(self.first)

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from itertools import chain
 
 import cv2
@@ -11,7 +12,8 @@ import pytest
 
 from rtdetr_cli.engine.predicting import pipeline
 from rtdetr_cli.engine.predicting.pipeline import Behind, ahead, prepared_batches
-from rtdetr_cli.media.source import open_source
+from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.source import Source, open_source
 
 
 def threads():
@@ -255,3 +257,50 @@ def test_an_error_of_the_last_call_is_raised_at_the_end():
     with pytest.raises(ZeroDivisionError):
         behind.close()
     assert threads() == []
+
+
+def test_large_files_are_decoded_one_after_the_other_when_their_turn_comes():
+    """So that of a folder of huge images one is in memory, not one for each thread."""
+    readers = {}
+
+    def file(number):
+        def reading():
+            if number in {3, 4}:
+                yield None
+            readers[number] = threading.current_thread()
+            yield SourceImage(str(number), np.zeros((2, 2, 3), np.uint8))
+
+        return reading
+
+    source = Source([file(number) for number in range(6)], 6)
+    found = prepared_batches(source, 2, lambda one: int(one.path), lambda one: 0)
+    assert list(found) == [[0, 1], [2, 3], [4, 5]]
+    here = threading.current_thread()
+    assert [number for number, thread in sorted(readers.items()) if thread is here] == [3, 4]
+
+
+def test_a_batch_of_large_images_is_shorter(monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_WAITING_BYTES", 250)
+    sizes = [10, 200, 100, 300, 10, 10]
+    entries = [partial(iter, [SourceImage(str(size), None)]) for size in sizes]
+    batches = prepared_batches(Source(entries, 6), 4, lambda one: int(one.path), lambda size: size)
+    assert list(batches) == [[10, 200, 100], [300], [10, 10]]
+
+
+def test_what_is_done_and_waits_is_limited_before_its_size_was_seen(monkeypatch):
+    monkeypatch.setattr(pipeline, "MAX_WAITING_BYTES", 250)
+    started = []
+
+    def size(item):
+        started.append(item)
+        return 1 if item < 3 else 200
+
+    with closing(ahead(size, range(100), 20, 1, num_bytes=lambda result: result)) as results:
+        assert [next(results) for _ in range(3)] == [1, 1, 1]
+        time.sleep(0.05)  # two of 200 are done
+        next(results)
+        before = len(started)
+        for _ in range(5):
+            next(results)
+            time.sleep(0.02)
+        assert len(started) <= before + 5

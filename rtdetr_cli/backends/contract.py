@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from rtdetr_cli.backends.notes import check_size, names_by_index
 from rtdetr_cli.backends.ranking import best_first, in_pixels, rank_scores, sigmoid
 from rtdetr_cli.core.bounded_text import parse_literal
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.detections import Detections, Selection
 from rtdetr_cli.core.errors import WeightsError
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
 INPUTS = {"images": "tensor(float)", "orig_target_sizes": "tensor(int64)"}

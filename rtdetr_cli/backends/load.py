@@ -14,12 +14,12 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import size_hw
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.core.errors import BackendError, UsageError, WeightsError
 from rtdetr_cli.core.memory import collection_paused
 from rtdetr_cli.weights.calibration import Calibration
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.store import resolve_weights
 
 if TYPE_CHECKING:  # exported files run without torch

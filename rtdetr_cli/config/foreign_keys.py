@@ -209,7 +209,7 @@ _ROWS: tuple[tuple[str, str, Rule], ...] = (
     ("predict", "stream", NoEffect("the command reads one batch of images at a time")),
     ("predict", "retina_masks", NoEffect(_OTHER_TASK)),
     ("predict", "embed", Refused("in Python use RTDETR.embed(source)", _OFF)),
-    ("predict", "save_json", Refused("json=true prints the detections as JSON", _OFF)),
+    ("predict", "save_json", Same("COCO results of the whole run")),
     # export and benchmark
     ("export", "format", Same("the default is onnx; tensorrt is engine")),
     ("export", "half dynamic", Same()),

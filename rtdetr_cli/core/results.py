@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 from PIL import Image
 
+from rtdetr_cli.core import exchange
 from rtdetr_cli.core.arrays import Array
 from rtdetr_cli.core.boxes import Boxes, Index
+from rtdetr_cli.core.coco_classes import category_ids as coco_category_ids
 from rtdetr_cli.core.encoding import Encoding, copy_suffix, encoding_for, write_encoded
 from rtdetr_cli.core.errors import UsageError, nearest
 from rtdetr_cli.core.file_names import class_folders, safe_name
@@ -201,6 +203,36 @@ class Results(Table):
         if boxes.id is not None:
             rows = [{**row, "track_id": int(one)} for row, one in zip(rows, boxes.id, strict=True)]
         return rows
+
+    def to_coco(
+        self,
+        image_id: int | str | None = None,
+        category_ids: Mapping[int, int] | Sequence[int] | None = None,
+    ) -> list[dict[str, Any]]:
+        """COCO results: image_id, category_id, bbox (left, top, width, height) and score per box.
+
+        Args:
+            image_id: None: the stem of `path`, as a number if it is one; of a frame with `_frame`.
+            category_ids: of each class index; None: COCO's own (1 to 90) for its 80 classes, else
+                the index + 1.
+
+        Raises:
+            UsageError: a class has no category id.
+        """
+        if image_id is None:
+            frame = "" if self.time_s is None else f"_{self.frame}"
+            image_id = exchange.image_id(f"{Path(self.path).stem}{frame}")
+        ids = coco_category_ids(self.names) if category_ids is None else category_ids
+        known = ids if isinstance(ids, Mapping) else dict(enumerate(ids))
+        return exchange.coco_results(self.boxes, image_id, known)
+
+    def to_supervision(self) -> Any:  # noqa: ANN401  (of an optional library)
+        """The boxes as `supervision.Detections`, with class names and ids of tracks.
+
+        Raises:
+            BackendError: supervision is not installed.
+        """
+        return exchange.supervision_detections(self.boxes, self.names)
 
     def verbose(self) -> str:
         """Summary in words: `4 persons, 1 bus, ` or `(no detections), `."""

@@ -17,13 +17,13 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.scale import check_activations
 from rtdetr_cli.config.settings.modes import InfoSettings, size_hw
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.console import result, result_json, table
 from rtdetr_cli.core.errors import ConfigError, UsageError, WeightsError, printable
 from rtdetr_cli.core.files import sha256
 from rtdetr_cli.evaluation.speed import count_flops, count_parameters
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 from rtdetr_cli.weights.calibration import Calibration
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.licence import CODE, MAX_LINE
 from rtdetr_cli.weights.reader import open_weights

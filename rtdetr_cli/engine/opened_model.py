@@ -11,9 +11,9 @@ from rtdetr_cli.config.load import load_model_config, model_config_to_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.predict import adapt
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.store import resolve_weights
 
 if TYPE_CHECKING:  # exported files run without torch

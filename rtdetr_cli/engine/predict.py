@@ -161,10 +161,7 @@ def _outcomes(
     """Each image with its Results, or with itself if it is unreadable, in their order."""
     settings = state.args
     filters = find_filters(detector, settings)
-    saves = (settings.save, settings.save_txt, settings.save_crop, settings.save_frames)
-    saves_tracks = isinstance(settings, TrackSettings) and settings.save_mot
-    writes = any(saves) or saves_tracks
-    files = RunFiles(partial(_open_writer, settings)) if writes else None
+    files = RunFiles(partial(_open_writer, settings)) if _writes(settings) else None
     wanted = preprocessing_for(detector, settings.imgsz)
     variants = find_variants(detector, wanted.size_hw, settings.augment)
     batches = prepared_batches(
@@ -241,6 +238,13 @@ def _as_rows(found: Detections, detector: Detector) -> Array:
     return torch.from_numpy(rows)
 
 
+def _writes(settings: PredictSettings) -> bool:
+    """Whether the run has a folder."""
+    saves = (settings.save, settings.save_txt, settings.save_crop, settings.save_frames)
+    saves_tracks = isinstance(settings, TrackSettings) and settings.save_mot
+    return any(saves) or settings.save_json or saves_tracks
+
+
 def _open_writer(settings: PredictSettings) -> RunWriter:
     """Open the run folder; on the first result only, so that no run leaves it empty."""
     return RunWriter(
@@ -250,6 +254,7 @@ def _open_writer(settings: PredictSettings) -> RunWriter:
         scores=settings.save_conf,
         crops=settings.save_crop,
         frames=settings.save_frames,
+        coco=settings.save_json,
         tracks=isinstance(settings, TrackSettings) and settings.save_mot,
         style=_style(settings),
     )

@@ -12,6 +12,7 @@ from rtdetr_cli.core.console import say
 from rtdetr_cli.core.encoding import copy_suffix
 from rtdetr_cli.core.file_names import safe_name, same_name
 from rtdetr_cli.core.results import DrawStyle, Results
+from rtdetr_cli.media.coco_writer import CocoWriter
 from rtdetr_cli.media.item import Clip
 from rtdetr_cli.media.mot_writer import MotWriter
 from rtdetr_cli.media.video_writer import VideoWriter
@@ -36,6 +37,8 @@ class RunWriter:
     """Crop of each box, `crops/<class>/<stem>-<row>.jpg`."""
     frames: bool = False
     """Annotated frames of a clip, `<stem>_frames/<number>.jpg`."""
+    coco: bool = False
+    """All boxes as COCO results, `predictions.json`."""
     tracks: bool = False
     """Tracks in the format of the MOT challenge, `mot/<stem>.txt`; of images `mot/<folder>.txt`."""
     style: DrawStyle = field(default_factory=DrawStyle)
@@ -43,6 +46,7 @@ class RunWriter:
     _changes: set[str] = field(default_factory=set, init=False)
     _stems: set[str] = field(default_factory=set, init=False)
     _clips: dict[Clip, tuple[str, VideoWriter]] = field(default_factory=dict, init=False)
+    _coco: CocoWriter | None = field(default=None, init=False)
     _mot_stems: set[str] = field(default_factory=set, init=False)
     _mots: dict[Hashable, MotWriter] = field(default_factory=dict, init=False)
 
@@ -64,11 +68,21 @@ class RunWriter:
             results.save_txt(self.run_dir / "labels" / f"{stem}.txt", save_conf=self.scores)
         if self.crops:
             results.save_crop(self.run_dir / "crops", f"{stem}.jpg")
+        if self.coco:
+            self._coco = self._coco or CocoWriter(self.run_dir / "predictions.json")
+            self._coco.write(results, stem)
         if self.tracks:
             self._write_tracks(results, clip)
 
     def close(self) -> None:
-        """Finish the videos and tracks."""
+        """Finish the videos, tracks and COCO results."""
+        try:
+            self._close_clips()
+        finally:
+            if self._coco is not None:
+                self._coco.close()
+
+    def _close_clips(self) -> None:
         while self._clips:
             _, (_, video) = self._clips.popitem()
             video.close()
@@ -79,7 +93,7 @@ class RunWriter:
         """Write the annotated frame; returns the stem of the clip."""
         if clip not in self._clips:
             if not clip.is_live:
-                self.close()  # files are read one after the other
+                self._close_clips()  # files are read one after the other
             stem = self._free_stem(Path(clip.path).stem)
             self._clips[clip] = stem, VideoWriter(self.run_dir / f"{stem}.mp4", clip)
         stem, video = self._clips[clip]

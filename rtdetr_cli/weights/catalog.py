@@ -206,20 +206,6 @@ BACKBONES["hgnetv2-b0"] = PublishedBackbone(
     storage="https://github.com/Peterande/storage/releases/download/",
 )
 
-# The classes of the published files, in the order of their heads.
-_COCO_NAMES = (
-    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire "
-    "hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, "
-    "bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, "
-    "snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, "
-    "tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, "
-    "sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted "
-    "plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, "
-    "microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, "
-    "hair drier, toothbrush"
-)
-COCO_NAMES: dict[int, str] = dict(enumerate(_COCO_NAMES.split(", ")))
-
 
 def find_published(name: str) -> Published | None:
     """Find an entry by name, with or without `.pt`, or by the published file name."""

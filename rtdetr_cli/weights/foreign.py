@@ -16,9 +16,9 @@ from torch import Tensor
 
 from rtdetr_cli.config.fields import MAX_SIDE
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import Facts, infer_config
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.decoder_family import (
     activation_of,

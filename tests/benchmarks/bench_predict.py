@@ -50,7 +50,7 @@ def write_weights(architecture: str, folder: Path) -> Path:
 
     from rtdetr_cli.backends.torch import build_network
     from rtdetr_cli.config.load import load_model_config
-    from rtdetr_cli.weights.catalog import COCO_NAMES
+    from rtdetr_cli.core.coco_classes import COCO_NAMES
     from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
     torch.manual_seed(0)

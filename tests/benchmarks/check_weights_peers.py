@@ -34,9 +34,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.write_hugging_face import write_hugging_face

@@ -86,6 +86,16 @@ def test_summary_json_and_csv_agree():
     assert results.new().to_csv() == lines[0] + "\n"
 
 
+def test_coco_results_have_ids_by_default_and_those_given():
+    results = make_results()
+    assert [row["image_id"] for row in results.to_coco()] == ["street", "street"]
+    assert [row["category_id"] for row in results.to_coco()] == [2, 1]
+    given = results.to_coco(139, category_ids=[1, 10])
+    assert [(row["image_id"], row["category_id"]) for row in given] == [(139, 10), (139, 1)]
+    results.frame, results.time_s, results.path = 12, 0.4, "road.mp4"
+    assert results.to_coco()[0]["image_id"] == "road_12"
+
+
 def test_verbose_counts_in_words():
     rows = torch.cat([ROWS, ROWS])
     results = make_results(rows)

@@ -1,5 +1,7 @@
 """A run folder holds one file per image, whatever the images are called."""
 
+import json
+
 import numpy as np
 import torch
 
@@ -35,6 +37,16 @@ def test_names_that_differ_in_case_only_are_kept_apart(tmp_path):
     for path in ("BUS.jpg", "bus.jpg"):
         writer.write(results(path))
     assert written(tmp_path) == ["BUS.jpg", "bus-2.jpg"]
+
+
+def test_coco_results_name_images_as_label_files_do(tmp_path):
+    writer = RunWriter(tmp_path, images=False, labels=True, coco=True)
+    for path in ("a/1.jpg", "b/1.jpg"):
+        writer.write(results(path))
+    writer.close()
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert [(row["image_id"], row["file_name"]) for row in rows] == [(1, "1.jpg"), ("1-2", "1.jpg")]
+    assert written(tmp_path) == ["labels/1-2.txt", "labels/1.txt", "predictions.json"]
 
 
 def test_only_what_is_asked_for_is_written_and_the_folder_is_told(tmp_path):

@@ -9,10 +9,10 @@ import pytest
 
 from rtdetr_cli.config.load import load_dataset_config, load_model_config
 from rtdetr_cli.config.model import Preprocessing
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.weights.catalog import (
     BACKBONES,
     CATALOG,
-    COCO_NAMES,
     find_backbone,
     find_published,
 )

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import DecoderConfig, Preprocessing, PResNetConfig
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.errors import StorageError, WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.reader import open_weights

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.checkpoint import Checkpoint
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.write_official import (

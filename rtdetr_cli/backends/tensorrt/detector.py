@@ -26,11 +26,11 @@ from rtdetr_cli.backends.notes import ExportNotes, check_format, check_size, par
 from rtdetr_cli.backends.tensorrt.gpu import Gpu
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.bounded_text import parse_json, read_bounded
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.detections import ALL_PAIRS, Detections, Images, Selection
 from rtdetr_cli.core.errors import BackendError, WeightsError
 from rtdetr_cli.core.files import atomic_write
-from rtdetr_cli.weights.catalog import COCO_NAMES
 from rtdetr_cli.weights.plausible import MAX_COUNT
 
 OLDEST = (8, 6)

@@ -51,6 +51,7 @@ class ManyImagesSettings(Settings):
             "save_crop",
             "save_frames",
             "save_conf",
+            "save_json",
             "show",
             "json",
             "project",

@@ -71,6 +71,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
     """Add the score to each line of save_txt."""
     save_crop: bool = False
     """Write a crop of each box as an image."""
+    save_json: bool = False
+    """Write all detections to predictions.json, as COCO results."""
     show: bool = False
     """Show images, videos and streams in a window; q or Esc ends the run, other keys go on."""
     json: bool | Annotated[str, OneOf(("lines",))] = False

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from rtdetr_cli.core.bounded_text import parse_large_json, show
+from rtdetr_cli.core.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
 from rtdetr_cli.core.console import warn
 from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.data.dataset import DetectionDataset, read_text
 from rtdetr_cli.evaluation.coco import CocoEvaluator
-from rtdetr_cli.weights.catalog import COCO_NAMES
 
 MAX_BYTES = 8 << 30
 """Limit for a file of detections; COCO's 5,000 images with 300 each take 200 MB."""
-_NO_CATEGORIES_OF_COCO = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _TOO_LARGE = 1e15
 """Limit of a coordinate or score; comparisons with NaN fail as well."""
 
@@ -121,8 +120,7 @@ def written_category_ids(dataset: DetectionDataset) -> dict[int, int | str]:
     is_coco = {record.path.parent.name for record in dataset.records} == {"val2017"}
     names = dict(zip(dataset.category_ids, dataset.names.values(), strict=True))
     if is_coco and names == COCO_NAMES:
-        ids = [number for number in range(1, 91) if number not in _NO_CATEGORIES_OF_COCO]
-        return dict(enumerate(ids))
+        return dict(enumerate(COCO_CATEGORY_IDS))
     return {number: number + 1 for number in dataset.category_ids}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.data.dataset import DetectionDataset, Record
@@ -20,7 +21,6 @@ from rtdetr_cli.engine.validating.prediction_file import (
     written_category_ids,
 )
 from rtdetr_cli.evaluation.coco import CocoEvaluator
-from rtdetr_cli.weights.catalog import COCO_NAMES
 
 ROW = {"image_id": 0, "category_id": 2, "bbox": [1, 2, 3.5, 4], "score": 0.5}
 

@@ -105,10 +105,12 @@ def _like_twin(found: ModelConfig, twin: ModelConfig, facts: Facts) -> ModelConf
     name = twin.name
     for shipped, own in _NAMES.get(facts.family or "", ()):
         name = re.sub(f"^{shipped}", own, name)
+    # DEIM and RT-DETRv4 train the norms and the stem that D-FINE freezes
+    thawed = replace(twin.recipe, freeze_backbone_norm=False, freeze_stem=False)
     return replace(
         found,
         name=name,
-        recipe=twin.recipe,
+        recipe=twin.recipe if name == twin.name else thawed,
         encoder=replace(found.encoder, expansion=twin.encoder.expansion),
         decoder=replace(
             found.decoder,

@@ -1,6 +1,6 @@
 """Write a checkpoint for transformers: a folder that `from_pretrained` loads.
 
-Names are mapped by the table of foreign.py, inverted.
+Names are mapped by the tables of name_tables.py, inverted; hugging_face_dfine.py has D-FINE's part.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from rtdetr_cli.config.model import ModelConfig, PResNetConfig
+from rtdetr_cli.config.model import EncoderConfig, FDRDecoderConfig, ModelConfig, PResNetConfig
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.core.files import atomic_folder
 from rtdetr_cli.weights.checkpoint import Checkpoint, stored
 from rtdetr_cli.weights.foreign import rename
+from rtdetr_cli.weights.hugging_face_dfine import dfine_config, dfine_state
 from rtdetr_cli.weights.licence import licence_entry
 from rtdetr_cli.weights.name_tables import HUGGING_FACE
 from rtdetr_cli.weights.write_official import (
     NORM_EPS,
-    STRIDES,
     at_epsilon,
     norm_counters,
     points_scales,
@@ -38,7 +38,9 @@ _RENAMES = (
     (".linear2.", ".fc2."),
 )
 _BACKBONE_LEAVES = {"conv": "convolution", "norm": "normalization"}
-_DECODER_PART = re.compile(r"decoder\.(?:decoder\.layers|dec_score_head|dec_bbox_head)\.(\d+)\.")
+_DECODER_PART = re.compile(
+    r"decoder\.(?:decoder\.layers|decoder\.lqe_layers|dec_score_head|dec_bbox_head)\.(\d+)\."
+)
 
 
 def write_hugging_face(folder: Path, checkpoint: Checkpoint) -> None:
@@ -80,9 +82,10 @@ def without_idle_layers(checkpoint: Checkpoint) -> Checkpoint:
 
 def hugging_face_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The tensors by the names that transformers writes to disk."""
-    weights = {
-        _backbone_leaf(key): tensor for key, tensor in at_epsilon(checkpoint, NORM_EPS).items()
-    }
+    weights = at_epsilon(checkpoint, NORM_EPS)
+    if isinstance(checkpoint.config.decoder, FDRDecoderConfig):
+        return stored(split_query_key_value(dfine_state(weights, checkpoint)))
+    weights = {_backbone_leaf(key): tensor for key, tensor in weights.items()}
     state = stored(split_query_key_value(rename(weights, _RENAMES)))
     state |= norm_counters(state, frozen="model.backbone.")
     if checkpoint.config.decoder.sampling == "discrete":
@@ -110,26 +113,39 @@ def split_query_key_value(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Content of config.json: the v1 class, or the V2 class for discrete sampling.
+    """Content of config.json: D-FINE, RT-DETR, or RT-DETR V2 for discrete sampling.
 
     Raises:
-        WeightsError: transformers has no such RT-DETR.
+        WeightsError: transformers has no such network.
     """
-    config, names = checkpoint.config, checkpoint.names
+    names, decoder = checkpoint.names, checkpoint.config.decoder
+    is_dfine = isinstance(decoder, FDRDecoderConfig)
+    values = dfine_config(checkpoint.config) if is_dfine else _rtdetr_config(checkpoint.config)
+    return {
+        **values,
+        "dtype": "float32",
+        "id2label": {str(index): name for index, name in names.items()},
+        "label2id": {name: index for index, name in names.items()},
+        "batch_norm_eps": NORM_EPS,
+        "decoder_ffn_dim": decoder.ffn_dim,
+        "decoder_layers": decoder.num_layers,
+        "decoder_attention_heads": decoder.num_heads,
+        "num_queries": decoder.num_queries,
+    }
+
+
+def _rtdetr_config(config: ModelConfig) -> dict[str, Any]:
     backbone, encoder, decoder = _expressible(config), config.encoder, config.decoder
+    assert isinstance(encoder, EncoderConfig)
     is_discrete = decoder.sampling == "discrete"
     kind = "rt_detr_v2" if is_discrete else "rt_detr"
     version = "V2" if is_discrete else ""
     values: dict[str, Any] = {
         "architectures": [f"RTDetr{version}ForObjectDetection"],
         "model_type": kind,
-        "dtype": "float32",
-        "id2label": {str(index): name for index, name in names.items()},
-        "label2id": {name: index for index, name in names.items()},
         "backbone_config": _backbone_config(backbone),
         "freeze_backbone_batch_norms": True,
-        "batch_norm_eps": NORM_EPS,
-        "feat_strides": list(STRIDES),
+        "feat_strides": list(config.strides),
         "encoder_hidden_dim": encoder.hidden_dim,
         "encoder_in_channels": list(backbone.map_widths[1:]),
         "encoder_layers": encoder.num_layers,
@@ -138,11 +154,7 @@ def hugging_face_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "hidden_expansion": encoder.expansion,
         "d_model": decoder.hidden_dim,
         "decoder_in_channels": [encoder.hidden_dim] * 3,
-        "decoder_ffn_dim": decoder.ffn_dim,
-        "decoder_layers": decoder.num_layers,
-        "decoder_attention_heads": decoder.num_heads,
         "decoder_n_points": decoder.num_points[0],
-        "num_queries": decoder.num_queries,
     }
     return {**values, "decoder_method": "discrete"} if is_discrete else values
 
@@ -183,6 +195,8 @@ _RULES: tuple[tuple[Callable[[ModelConfig, PResNetConfig], bool], str], ...] = (
         "basic blocks whose first stage is as wide as the stem and whose stages differ in width",
     ),
     (lambda config, _: config.encoder.num_csp_blocks == 3, "three RepVGG blocks per CSP block"),
+    (lambda config, _: config.decoder.activation == "relu", "ReLU in the decoder"),
+    (lambda config, _: config.decoder.position_layers == 2, "a position head of two layers"),
     (
         lambda config, _: len(set(config.decoder.num_points)) == 1,
         "the same number of sampling points on every level",

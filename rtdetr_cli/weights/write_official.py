@@ -1,4 +1,6 @@
-"""Write a checkpoint for the official repository; write_hugging_face.py writes for transformers.
+"""Write a checkpoint for the official repositories; write_hugging_face.py writes for transformers.
+
+A decoder of distributions is written for D-FINE, DEIM, RT-DETRv4 or DEIMv2, others for RT-DETRv2.
 
 Norms are written for an epsilon of 1e-5, the only one that both support.
 """
@@ -11,16 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtdetr_cli.config.model import DEIMv2DecoderConfig, FDRDecoderConfig
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.weights.checkpoint import Checkpoint, stored
+from rtdetr_cli.weights.foreign import rename
 from rtdetr_cli.weights.licence import licence_entry
+from rtdetr_cli.weights.name_tables import OFFICIAL_HGNETV2
 
 NORM_EPS = 1e-5
-STRIDES = (8, 16, 32)
 
 
 def write_official(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a training checkpoint that the official v2 code loads strictly with `-r` or `-t`.
+    """Write a training checkpoint that the official code loads strictly with `-r` or `-t`.
 
     Raises:
         StorageError: No space left or no permission; an existing file is kept.
@@ -33,14 +37,37 @@ def write_official(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def official_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The state dict of the official v2 network: our tensors and its additional buffers."""
+    """The state dict of the official network: our tensors and its additional buffers."""
     config = checkpoint.config
     state = stored(at_epsilon(checkpoint, NORM_EPS))
+    if isinstance(config.decoder, FDRDecoderConfig):
+        state = refined_state(state, config.decoder)
     state |= norm_counters(state, frozen="backbone." if config.recipe.freeze_backbone_norm else "-")
-    state |= official_anchors(checkpoint.preprocessing.size_hw)
+    state |= official_anchors(checkpoint.preprocessing.size_hw, config.strides)
     return state | points_scales(
         "decoder.decoder.layers.{}.cross_attn.num_points_scale", checkpoint
     )
+
+
+def refined_state(state: dict[str, Tensor], decoder: FDRDecoderConfig) -> dict[str, Tensor]:
+    """The tensors by the names of D-FINE and DEIMv2, with the constants of their decoder."""
+    state = rename(state, tuple((hub, official) for official, hub in OFFICIAL_HGNETV2))
+    if isinstance(decoder, DEIMv2DecoderConfig) and decoder.shared_box_head:
+        head = "decoder.dec_bbox_head.0."
+        state |= {
+            key.replace(head, f"decoder.dec_bbox_head.{layer}."): tensor
+            for key, tensor in state.items()
+            for layer in range(1, decoder.num_layers)
+            if key.startswith(head)
+        }
+    whole = decoder.reg_scale == int(decoder.reg_scale)  # official files have it as int64
+    constants = {
+        "up": torch.tensor([0.5]),
+        "reg_scale": torch.tensor([int(decoder.reg_scale) if whole else decoder.reg_scale]),
+    }
+    for place in ("decoder.", "decoder.decoder."):
+        state |= {f"{place}{name}": tensor for name, tensor in constants.items()}
+    return state
 
 
 def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -52,6 +79,8 @@ def official_settings(checkpoint: Checkpoint) -> dict[str, Any]:
         "num_queries": decoder.num_queries,
         "eval_idx": (decoder.eval_layers or decoder.num_layers) - 1,
     }
+    if decoder.activation != "relu":
+        settings |= {"activation": decoder.activation, "mlp_act": decoder.activation}
     if decoder.sampling == "discrete":
         settings["cross_attn_method"] = "discrete"
     return settings
@@ -82,13 +111,13 @@ def points_scales(template: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {template.format(index): scale.clone() for index in range(decoder.num_layers)}
 
 
-def official_anchors(size_hw: tuple[int, int]) -> dict[str, Tensor]:
+def official_anchors(size_hw: tuple[int, int], strides: tuple[int, ...]) -> dict[str, Tensor]:
     """Logits of the anchors (1, N, 4), infinite where invalid, and their mask (1, N, 1).
 
     One square per cell of each level, with side 0.05 * 2^level; valid inside (0.01, 0.99).
     """
     levels = []
-    for level, stride in enumerate(STRIDES):
+    for level, stride in enumerate(strides):
         height, width = size_hw[0] // stride, size_hw[1] // stride
         rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
         centre_y, centre_x = torch.meshgrid(rows / height, columns / width, indexing="ij")

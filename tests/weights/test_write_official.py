@@ -11,6 +11,7 @@ from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint
+from rtdetr_cli.weights.foreign import read_foreign
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.write_official import (
     at_epsilon,
@@ -40,6 +41,28 @@ def test_official_states_have_every_key_and_shape_of_the_official_network(archit
     assert state["decoder.input_proj.0.norm.num_batches_tracked"].dtype == torch.int64
 
 
+@pytest.mark.parametrize(
+    "file", ["dfine_n", "dfine_l", "dfine_x", "deimv2_atto", "deimv2_n", "deim_rtdetrv2_r18"]
+)
+def test_files_of_dfine_and_deim_come_back_bit_by_bit(file, kit):
+    """Names, dtypes and values; L and X of D-FINE have frozen norms, without counters."""
+    state = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in kit.filled_state(kit.shapes[file]).items()
+    }
+    found = official_state(read_foreign(dict(state), f"{file}.pth"))
+    assert {key: list(tensor.shape) for key, tensor in found.items()} == kit.shapes[file]
+    assert all(found[name].dtype == tensor.dtype for name, tensor in state.items())
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def test_settings_say_the_activation_that_tensors_do_not_show(kit):
+    checkpoint = read_foreign(kit.meta_state(kit.shapes["rtdetrv4_s"]), "x.pth")
+    settings = official_settings(checkpoint)
+    assert (settings["activation"], settings["mlp_act"]) == ("silu", "silu")
+    assert not checkpoint.config.recipe.freeze_backbone_norm
+
+
 def test_an_official_file_is_a_training_checkpoint_that_comes_back(checkpoint, tmp_path):
     config = replace(checkpoint.config, norm_eps=1e-5)
     write_official(tmp_path / "x.pth", replace(checkpoint, config=config, licence="MIT, here"))
@@ -56,7 +79,7 @@ def test_an_official_file_is_a_training_checkpoint_that_comes_back(checkpoint, t
 
 
 def test_official_anchors_are_those_of_the_paper_at_640():
-    found = official_anchors((640, 640))
+    found = official_anchors((640, 640), (8, 16, 32))
     anchors, is_valid = found["decoder.anchors"], found["decoder.valid_mask"]
     assert anchors.shape == (1, 8400, 4)
     # official-rtdetr.md 3.1: 8084 of 8400 cells are valid, all of strides 16 and 32

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +20,7 @@ from rtdetr_cli.core.results import Results
 from rtdetr_cli.engine.predict import outcomes_of
 from rtdetr_cli.engine.predicting.lines import Outcome
 from rtdetr_cli.engine.predicting.rows import Row, arrow_table, box_columns, json_line, timeless_row
-from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.item import Reading, SourceImage
 from rtdetr_cli.media.readers import read_bytes, read_file
 from rtdetr_cli.media.source import Entry, Source
 
@@ -146,11 +145,13 @@ def _entry(value: Any, name: str) -> Entry:  # noqa: ANN401
     return lambda: iter([SourceImage(name, None, error)])
 
 
-def _first(read: Callable[[], Iterator[SourceImage]], name: str) -> Iterator[SourceImage]:
+def _first(read: Callable[[], Reading], name: str) -> Reading:
     """The first image or frame, as an image."""
     try:
-        for one in islice(read(), 1):
-            yield SourceImage(name, one.image, one.error)
+        for one in read():
+            yield one and SourceImage(name, one.image, one.error)
+            if one is not None:
+                return
     except DataError as error:
         yield SourceImage(name, None, str(error))
 

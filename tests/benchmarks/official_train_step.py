@@ -1,7 +1,8 @@
 """A contestant of bench_train_step.py: the official repository's network, loss and optimizer.
 
-ROOT is RT-DETR/rtdetrv2_pytorch for rtdetr-l, D-FINE for the dfine networks. Batches are those of the data set, stretched and
-not augmented; a step is what its det_engine.py does: forward, loss, backward, clip, AdamW, EMA.
+ROOT is RT-DETR/rtdetrv2_pytorch for rtdetr-l, D-FINE for the dfine networks. Batches are those of
+the data set, stretched and not augmented; a step is what its det_engine.py does: forward, loss,
+backward, clip, AdamW, EMA.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from rtdetr_cli import RTDETR, BatchPredictor
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.core.results import Results
 from rtdetr_cli.engine import batch_predictor as module
+from rtdetr_cli.media import readers
 
 PAGE = Path(__file__).parents[2] / "docs/at-scale.md"
 KEYS = {"imgsz": 64, "conf": 0.001, "max_det": 3, "device": "cpu"}
@@ -66,6 +67,12 @@ def test_every_kind_of_batch_gives_the_same(predict, paths):
         same(predict(batch), expected)
     assert predict(content)["path"].tolist() == [f"image{n}.jpg" for n in range(4)]
     assert predict(content)["x1"].tolist() == expected["x1"].tolist()
+
+
+def test_large_images_have_rows_too(predict, paths, monkeypatch):
+    expected = predict(paths)
+    monkeypatch.setattr(readers, "LARGE_BYTES", 1)
+    same(predict(paths), expected)
 
 
 def test_an_item_that_cannot_be_read_has_its_row(predict, paths, tmp_path):

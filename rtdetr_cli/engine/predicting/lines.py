@@ -124,25 +124,34 @@ def _clip_printed(
     """Yield the outcomes of a clip, or of several streams at once, and print a line for each."""
     start = time.perf_counter()
     tallies: dict[str, _Tally] = {}
+    speed: Counter[str] = Counter()
 
     def pace(*some: _Tally) -> str:
         frames = sum(tally.frames for tally in some)
         return f"{frames / (time.perf_counter() - start):.1f} frames/s"
 
+    def status() -> Status:
+        return Status(beside=[pace(*tallies.values()), _shares(speed, time.perf_counter() - start)])
+
     label = "streams" if clip.is_live else Path(clip.path).name
-    texts = progress(
-        found, clip.total, label, lambda: Status(beside=[pace(*tallies.values())]), unit="frame"
-    )
+    texts = progress(found, clip.total, label, status, unit="frame")
     try:
         for item, outcome in texts:
             yield item, outcome
             if isinstance(outcome, Results):
                 tallies.setdefault(item.path, _Tally()).add(outcome)
+                speed.update(outcome.speed)
     finally:
         if not as_json:
             head = "stream" if clip.is_live else f"video {place}"
             for path, tally in tallies.items():
                 result(f"{head} {path}: {tally}, {pace(tally)}")
+
+
+def _shares(speed: Counter[str], seconds: float) -> str:
+    """`preprocess 8 %, inference 83 %`: of the time since the start; stages overlap."""
+    shares = (f"{stage} {sum_ / 10 / seconds:.0f} %" for stage, sum_ in speed.items())
+    return ", ".join(shares)
 
 
 class _Tally:

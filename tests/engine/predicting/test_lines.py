@@ -1,13 +1,14 @@
 """Lines and JSON: one per image, one per clip however long it is, errors in between."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
 from rtdetr_cli.core.results import Results
-from rtdetr_cli.engine.predicting.lines import Totals, print_outcomes
+from rtdetr_cli.engine.predicting.lines import Totals, _shares, print_outcomes
 from rtdetr_cli.media.item import Clip, SourceImage
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
@@ -87,6 +88,25 @@ def test_a_clip_that_is_interrupted_still_gets_its_line(capsys):
     with pytest.raises(KeyboardInterrupt):
         print_outcomes(interrupted(), Totals(), 1, as_json=False)
     assert capsys.readouterr().out.startswith("video 1/1 a.mp4: 2 frames 64x48, 2 persons, ")
+
+
+def test_the_bar_of_a_video_has_the_share_of_each_stage(monkeypatch):
+    """Three frames with 1, 2 and 3 ms in the stages; of 20 ms these are 15, 30 and 45 %."""
+    clip, seen = Clip("a.mp4", 10.0, 3), []
+
+    def bar(items, total, label, status, unit):
+        for item in items:
+            yield item
+            seen.append(status().beside)
+
+    monkeypatch.setattr("rtdetr_cli.engine.predicting.lines.progress", bar)
+    outcomes = [found("a.mp4", [0], frame, clip) for frame in (1, 2, 3)]
+    print_outcomes(iter(outcomes), Totals(), 1, as_json=False)
+    assert [len(beside) for beside in seen] == [2, 2, 2]
+    assert seen[2][0].endswith(" frames/s")
+    assert seen[2][1].startswith("preprocess ")
+    speed = Counter({"preprocess": 3, "inference": 6, "postprocess": 9})
+    assert _shares(speed, 0.02) == "preprocess 15 %, inference 30 %, postprocess 45 %"
 
 
 def test_several_streams_get_a_line_each(capsys):

@@ -188,6 +188,6 @@ def test_a_full_disk_leaves_no_half_image(tmp_path: Path) -> None:
     words = "predict model=rtdetr-n.yaml source=a.png imgsz=32 device=cpu project=runs"
     done = shell(f"ulimit -f 4; {COMMAND} {words}", tmp_path)
     assert done.returncode == 5
-    sentence = "Error: cannot write runs/predict/a.jpg: the file would be larger than allowed"
+    sentence = "Error: cannot write runs/predict/a.png: the file would be larger than allowed"
     assert done.stderr.splitlines()[-1] == sentence
     assert list((tmp_path / "runs" / "predict").iterdir()) == []

@@ -72,10 +72,10 @@ def encoding_of(image: Image.Image) -> Encoding | None:
     format = _SAME_PIXELS.get(image.format, image.format)
     if format not in _SUFFIXES or format not in Image.SAVE:
         other = "JPEG" if format in _LIKE_PHOTOS else "PNG"
-        change = f"{image.format} is not written, but {other}"
+        change = f"is {other}, because {image.format} is not written"
         return Encoding(other, _usual_options(other), icc_profile, change)
     has_16_bits = image.mode.startswith("I") or ";16" in str(image.tile)
-    change = "16 bits per channel become 8" if has_16_bits else ""
+    change = "has 8 bits per channel instead of 16" if has_16_bits else ""
     return Encoding(format, _options(image, format), icc_profile, change)
 
 

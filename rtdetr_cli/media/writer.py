@@ -125,7 +125,7 @@ class RunWriter:
         change = "" if results.encoding is None else results.encoding.change
         if change and change not in self._changes:
             self._changes.add(change)
-            say(f"{results.path}: the annotated copy differs: {change}")
+            say(f"{results.path}: the annotated copy {change}")
 
     def _free_stem(self, stem: str, taken: set[str] | None = None) -> str:
         """Make the stem valid on all file systems and unique with `-2`, `-3`..."""

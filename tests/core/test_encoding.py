@@ -74,7 +74,7 @@ def test_a_color_profile_of_rgb_is_kept_and_of_other_values_is_not(format, tmp_p
 
 def test_formats_that_are_not_written_become_one_that_is():
     gif, ico = encoding_of(opened("GIF")), encoding_of(opened("ICO"))
-    assert (gif.format, gif.change) == ("PNG", "GIF is not written, but PNG")
+    assert (gif.format, gif.change) == ("PNG", "is PNG, because GIF is not written")
     assert ico.format == "PNG"
     photo = opened("PNG")
     photo.format = "HEIF"  # what pillow-heif sets
@@ -93,7 +93,7 @@ def test_an_avif_is_jpeg_where_there_is_no_encoder(monkeypatch):
 
 def test_16_bits_are_said():
     gray = Image.fromarray(np.zeros((4, 4), np.uint16))
-    assert encoding_of(opened("PNG", gray)).change == "16 bits per channel become 8"
+    assert encoding_of(opened("PNG", gray)).change == "has 8 bits per channel instead of 16"
     assert encoding_of(opened("PNG", gray.convert("L"))).change == ""
 
 

@@ -66,7 +66,7 @@ def test_very_long_and_undecodable_names_become_names_that_can_be_written(tmp_pa
 
 def test_annotated_copies_have_the_format_of_the_image_and_changes_are_said_once(tmp_path, capsys):
     """Labels keep their stem whatever the suffix is; crops are JPEG."""
-    writer, gif = RunWriter(tmp_path, labels=True), Encoding("PNG", change="GIF is not written")
+    writer, gif = RunWriter(tmp_path, labels=True), Encoding("PNG", change="is PNG")
     encodings = {"a.PNG": Encoding("PNG"), "b.jpg": Encoding("WEBP"), "c.gif": gif, "d.gif": gif}
     for path, encoding in encodings.items():
         one = results(path)
@@ -75,4 +75,4 @@ def test_annotated_copies_have_the_format_of_the_image_and_changes_are_said_once
     images = [name for name in written(tmp_path) if not name.startswith("labels")]
     assert images == ["a.PNG", "b.webp", "c.png", "d.png"]
     assert (tmp_path / "b.webp").read_bytes()[8:12] == b"WEBP"
-    assert capsys.readouterr().err == "c.gif: the annotated copy differs: GIF is not written\n"
+    assert capsys.readouterr().err == "c.gif: the annotated copy is PNG\n"

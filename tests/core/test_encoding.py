@@ -135,3 +135,19 @@ def test_what_cannot_be_encoded_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match=r"cannot write 70000x1 pixels as .*x\.jpg: "):
         write_encoded(tmp_path / "x.jpg", wide, encoding_of(opened("JPEG")))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_header_gives_the_usual_encoding():
+    """Mutated JPEG files open without a table of luma steps, or with two channels."""
+    photo = opened("JPEG", quality=97)
+    photo.quantization, photo.layer = {1: [16] * 64}, photo.layer[:2]
+    assert encoding_of(photo).options == {"quality": 95}
+    photo.info["icc_profile"] = (1, 2)  # a TIFF tag of another type
+    assert encoding_of(photo).icc_profile == b""
+
+
+def test_a_webp_of_endless_chunks_is_not_read_to_its_end():
+    webp = opened("WEBP")
+    webp.fp = io.BytesIO(b"RIFF1234WEBP" + bytes(8_000_000))
+    assert "lossless" not in encoding_of(webp).options
+    assert webp.fp.tell() == 0

@@ -21,6 +21,7 @@ from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
 from rtdetr_cli.core.results import DrawStyle, Results
+from rtdetr_cli.core.screen import require_windows
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
 from rtdetr_cli.engine.predicting.augmentation import find_variants, fuse_variants
 from rtdetr_cli.engine.predicting.display import Display
@@ -62,9 +63,12 @@ def predict(settings: PredictSettings, trackers: Trackers | None = None) -> int:
 
     Raises:
         DataError: no image of the source could be read.
+        BackendError: `show`, and there is no screen.
     """
     if settings.out is not None:
         return predict_many(settings, outcomes_of)
+    if settings.show:
+        require_windows()
     source = open_source(settings.source, read_options(settings))
     detector = open_detector(settings)
     say(detector.description)
@@ -114,7 +118,10 @@ def stream_results(
     Raises:
         DataError: the source does not exist or, at the end, none of its images could be read.
         UsageError: the source has another type, or is a live stream and `is_kept`.
+        BackendError: `show`, and there is no screen.
     """
+    if state.args.show:
+        require_windows()
     opened = open_source(source, read_options(state.args))
     if is_kept and opened.is_live:
         raise UsageError("a camera or stream has no end: give stream=True and iterate")

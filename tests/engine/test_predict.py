@@ -16,7 +16,7 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.callbacks import PREDICT_EVENTS
 from rtdetr_cli.core.detections import ALL_PAIRS, Detections
-from rtdetr_cli.core.errors import DataError, StorageError, UsageError
+from rtdetr_cli.core.errors import BackendError, DataError, StorageError, UsageError
 from rtdetr_cli.engine import predict as engine
 from rtdetr_cli.engine.session.states import PredictState
 from rtdetr_cli.media.writer import RunWriter
@@ -345,7 +345,7 @@ def test_a_full_disk_ends_the_run_with_its_own_error(detector, tmp_path, monkeyp
 def test_show_ends_the_run_with_q(detector, tmp_path, monkeypatch, capsys):
     """Of three images the second is the last; what is found so far is printed and written."""
     keys = [ord(" "), ord("q")]
-    monkeypatch.setattr("rtdetr_cli.engine.predicting.display.require_windows", lambda: None)
+    monkeypatch.setattr(engine, "require_windows", lambda: None)
     for name in ("namedWindow", "resizeWindow", "imshow", "destroyWindow"):
         monkeypatch.setattr(cv2, name, lambda *args: None)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda title, which: 1.0)
@@ -354,6 +354,16 @@ def test_show_ends_the_run_with_q(detector, tmp_path, monkeypatch, capsys):
     assert engine.predict(settings(source, tmp_path, show=True, batch=1)) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert written(tmp_path / "runs") == ["predict/a.png", "predict/b.png"]
+
+
+def test_without_a_screen_show_ends_before_anything_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr("rtdetr_cli.core.screen.cv2.currentUIFramework", lambda: "")
+    detector = lambda *args: pytest.fail("was opened")  # noqa: E731
+    monkeypatch.setattr(engine, "open_detector", detector)
+    with pytest.raises(BackendError, match="opencv-python-headless"):
+        engine.predict(settings(tmp_path, tmp_path, show=True))
+    with pytest.raises(BackendError, match="opencv-python-headless"):
+        engine.stream_results(None, "a.jpg", PredictState(settings(tmp_path, tmp_path, show=True)))
 
 
 def image_format(path):

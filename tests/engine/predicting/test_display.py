@@ -15,7 +15,6 @@ PIXELS = np.zeros((16, 16, 3), np.uint8)
 @pytest.fixture
 def shown(monkeypatch):
     calls = []
-    monkeypatch.setattr(module, "require_windows", lambda: None)
     show = lambda self, title, image, seconds: calls.append((title, seconds))  # noqa: E731
     monkeypatch.setattr(module.Windows, "show", show)
     return calls

@@ -351,7 +351,10 @@ def _reason(path: str | Path, error: Exception) -> str:
         return "the file is empty" if is_empty else f"unknown image format{needs}"
     if isinstance(error, Image.DecompressionBombError):
         limit = max_pixels() // 10**6
-        return f"more than {limit} megapixels; {MAX_MEGAPIXELS}=1000 sets the limit"
+        return (
+            f"more than {limit} megapixels; {MAX_MEGAPIXELS}=1000 sets the limit, and `rtdetr "
+            "predict tiles=1000` reads TIFF of any size"
+        )
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError) and error.errno:

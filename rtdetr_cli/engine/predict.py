@@ -142,7 +142,8 @@ def _readable(detector: Detector, source: Source, state: PredictState) -> Iterat
 
 def read_options(settings: PredictSettings) -> ReadOptions:
     """The settings of the source."""
-    return ReadOptions(settings.vid_stride, settings.stream_buffer)
+    by_parts = settings.tiles is not None and not isinstance(settings, TrackSettings)
+    return ReadOptions(settings.vid_stride, settings.stream_buffer, by_parts)
 
 
 def adapt(detector: Detector, settings: PredictSettings) -> Detector:
@@ -222,7 +223,8 @@ def _detect(
         views, fused = fuse_variants(one.views, found)
         merged = merge_views(views, [filters.above(part) for part in fused])
         rows = _as_rows(filters.choose(merged), detector)
-        results.append(Results(one.bgr, one.item.path, detector.names, rows, painter=draw_boxes))
+        painter = draw_boxes if one.item.large is None else None
+        results.append(Results(one.bgr, one.item.path, detector.names, rows, painter=painter))
         results[-1].frame, results[-1].time_s = one.item.frame, one.item.time_s
         results[-1].encoding = one.item.encoding
     share = 1000 / len(images)

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from rtdetr_cli.core.encoding import Encoding
 from rtdetr_cli.core.image import Pixels
+from rtdetr_cli.media.large_image import LargeImage
 
 LARGE_BYTES = 1 << 27
 """Memory of an image, of which several at once would be too much."""
@@ -42,6 +43,8 @@ class SourceImage(NamedTuple):
     """The clip of a frame, and of an error inside of it."""
     encoding: Encoding | None = None
     """Of the file of a still image; None for pixels in memory."""
+    large: LargeImage | None = None
+    """The file of an image that is read by parts; `image` is black then, of its size."""
 
 
 Reading: TypeAlias = "Iterator[SourceImage | None]"

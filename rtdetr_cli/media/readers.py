@@ -15,11 +15,26 @@ from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import ImageFrames
 from rtdetr_cli.media.in_memory import InMemory, to_pixels
 from rtdetr_cli.media.item import LARGE_BYTES, Clip, Reading, SourceImage
+from rtdetr_cli.media.large_image import find_large
 from rtdetr_cli.media.video import VIDEO_SUFFIXES, read_video
 
 
-def read_file(path: Path, stride: int = 1) -> Reading:
-    """Read an image, or every `stride`-th frame of a video or animation."""
+def read_file(path: Path, stride: int = 1, by_parts: bool = False) -> Reading:
+    """Read an image, or every `stride`-th frame of a video or animation.
+
+    Args:
+        path: of the file.
+        stride: of the frames.
+        by_parts: open TIFF files above the limit of megapixels, without reading their pixels.
+    """
+    try:
+        large = find_large(path) if by_parts and path.is_file() else None
+    except DataError as error:
+        yield SourceImage(str(path), None, str(error))
+        return
+    if large is not None:
+        yield SourceImage(str(path), large.placeholder(), large=large)
+        return
     is_video = path.suffix.lower() in VIDEO_SUFFIXES
     yield from read_video(path, stride) if is_video else _read_image(str(path), stride)
 

@@ -56,6 +56,8 @@ class ReadOptions:
     """Every so many frames of a video, an animation or a stream, starting with the first."""
     stream_buffer: bool = False
     """Queue the frames of a stream; otherwise only the newest is used."""
+    by_parts: bool = False
+    """Open TIFF files above the limit of megapixels, whose parts are read later."""
 
 
 class Source:
@@ -187,7 +189,10 @@ def _named(source: str, options: ReadOptions) -> Iterator[Entry]:
         addresses = [*map(_resolved, read_streams_file(user_path(source)))]
         yield LiveStreams(addresses, options.stream_buffer, options.vid_stride)
     else:
-        yield from (partial(read_file, path, options.vid_stride) for path in find_files(source))
+        yield from (
+            partial(read_file, path, options.vid_stride, options.by_parts)
+            for path in find_files(source)
+        )
 
 
 def _resolved(address: Address) -> Address:
@@ -237,7 +242,7 @@ def _standard_input(options: ReadOptions) -> Iterator[Entry]:
     while line := stream.readline(1 << 16):
         name = line.decode("utf-8", "replace").strip("\r\n")
         if name:
-            yield partial(read_file, Path(name), options.vid_stride)
+            yield partial(read_file, Path(name), options.vid_stride, options.by_parts)
 
 
 def _is_text(line: bytes) -> bool:

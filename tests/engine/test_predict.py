@@ -19,6 +19,7 @@ from rtdetr_cli.core.detections import ALL_PAIRS, Detections
 from rtdetr_cli.core.errors import BackendError, DataError, StorageError, UsageError
 from rtdetr_cli.engine import predict as engine
 from rtdetr_cli.engine.session.states import PredictState
+from rtdetr_cli.media import readers
 from rtdetr_cli.media.writer import RunWriter
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -177,6 +178,82 @@ def test_the_detector_gets_rgb_at_its_own_size_or_at_imgsz(detector, tmp_path):
     detector.size_is_free = False
     with pytest.raises(UsageError, match="the exported file takes 64x96 only"):
         list(engine.stream_results(detector, image, state(tmp_path, save=False, imgsz=32)))
+
+
+def test_rect_shapes_every_image_of_a_batch_and_every_frame(detector, road, tmp_path):
+    """96 pixels are the longer side: 96 * 40 / 80 = 48 and 96 * 48 / 64 = 72 are nearest to 64."""
+    images = [np.zeros(size, np.uint8) for size in ((40, 80, 3), (80, 40, 3), (40, 80, 3))]
+    keys = {"save": False, "rect": True}
+    results = list(engine.stream_results(detector, images, state(tmp_path, batch=3, **keys)))
+    assert [batch.shape for batch in detector.batches] == [(2, 3, 64, 96), (1, 3, 96, 64)]
+    assert [one.boxes.xyxy[0].tolist() for one in results] == [
+        [0, 0, 80, 40],
+        [0, 0, 40, 80],
+        [0, 0, 80, 40],
+    ]
+    detector.batches.clear()
+    assert engine.predict(settings(road, tmp_path, batch=4, vid_stride=2, **keys)) == 0
+    assert {batch.shape[1:] for batch in detector.batches} == {(3, 64, 96)}
+    assert len(detector.batches[0]) == 4
+
+
+def test_augment_averages_what_four_variants_of_each_image_show(detector, tmp_path):
+    """The person is in the left half of all variants, in two of the image and two mirrored ones."""
+    images, keys = [np.zeros((40, 80, 3), np.uint8)] * 2, {"save": False, "augment": True}
+    results = list(
+        engine.stream_results(detector, images, state(tmp_path, batch=2, conf=0.2, **keys))
+    )
+    assert [batch.shape for batch in detector.batches] == [
+        (4, 3, 64, 96),
+        (2, 3, 64, 64),
+        (2, 3, 64, 128),
+    ]
+    for result in results:
+        assert result.boxes.conf.tolist() == pytest.approx([0.9, 0.25, 0.25, 0.25])
+        rows = np.column_stack([result.boxes.cls, result.boxes.xyxy]).astype(int)
+        assert set(map(tuple, rows.tolist())) == {
+            (2, 0, 0, 80, 40),
+            (1, 0, 0, 80, 20),
+            (0, 0, 0, 40, 40),
+            (0, 40, 0, 80, 40),
+        }
+
+
+class Halves:
+    """A file of 40000 x 30000 pixels; what is read of it is small and gray."""
+
+    def __init__(self):
+        self.boxes = []
+
+    def placeholder(self):
+        return np.broadcast_to(np.uint8(0), (30000, 40000, 3))
+
+    def part(self, box):
+        self.boxes.append(box)
+        return np.full((30, 40, 3), 128, np.uint8)
+
+
+def test_a_large_image_is_read_by_tiles_and_never_whole(detector, tmp_path, monkeypatch, capsys):
+    large, path = Halves(), tmp_path / "a.tif"
+    path.touch()
+    monkeypatch.setattr(readers, "find_large", lambda path: large)
+    keys = {"tiles": "2x1", "tile_overlap": 0, "json": True, "save": False}
+    assert engine.predict(settings(path, tmp_path, **keys)) == 0
+    assert large.boxes == [(0, 0, 40000, 30000), (0, 0, 20000, 30000), (20000, 0, 40000, 30000)]
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["width"], row["height"]) == (40000, 30000)
+    assert {"x1": 20000.0, "y1": 0.0, "x2": 30000.0, "y2": 30000.0} in [
+        one["box"] for one in row["detections"]
+    ]
+    out = tmp_path / "rows"
+    (tmp_path / "m.onnx").touch()
+    keys |= {"json": False, "out": str(out), "model": str(tmp_path / "m.onnx")}
+    assert engine.predict(PredictSettings(source=str(path), **keys)) == 0
+    (part,) = out.glob("*.jsonl")
+    assert json.loads(part.read_text())["width"] == 40000
+    with pytest.raises(DataError, match=r"a\.tif: is read by parts and not drawn; give save=false"):
+        engine.predict(settings(path, tmp_path, tiles="2x1"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_stream_reads_only_as_far_as_it_is_iterated(detector, tmp_path):

@@ -8,6 +8,8 @@ stay apart: the network finds each once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,11 +95,12 @@ def _pairs(
     """Pairs of boxes that are the same object, as (weight, index, index)."""
     by_view = [(origin == view).nonzero()[0] for view in range(len(areas))]
     pairs: list[tuple[float, int, int]] = []
-    low = np.tile(np.maximum(areas[:, None, :2], areas[:, :2]), 2)
-    high = np.tile(np.minimum(areas[:, None, 2:], areas[:, 2:]), 2)
-    for first, second in np.argwhere(np.triu((low < high).all(axis=2), 1)).tolist():
+    for first, second in _neighbours(areas, [*map(len, by_view)]):
         rows, columns = by_view[first], by_view[second]
-        common = low[first, second], high[first, second]
+        common = (
+            np.tile(np.maximum(areas[first, :2], areas[second, :2]), 2),
+            np.tile(np.minimum(areas[first, 2:], areas[second, 2:]), 2),
+        )
         iou = box_iou(*(found.boxes_xyxy[index].clip(*common) for index in (rows, columns)))
         same = (iou > _SAME) & (found.labels[rows][:, None] == found.labels[columns])
         # of several candidates the ones that the network is sure of
@@ -105,6 +108,16 @@ def _pairs(
         row, column = same.nonzero()
         pairs += zip(weight, rows[row].tolist(), columns[column].tolist(), strict=True)
     return sorted(pairs, reverse=True)
+
+
+def _neighbours(areas: Floats, sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of views that share an area and have detections; memory grows with the views only."""
+    filled = np.array(sizes).nonzero()[0]
+    for place, first in enumerate(filled.tolist()):
+        others = filled[place + 1 :]
+        low = np.maximum(areas[first, :2], areas[others, :2])
+        high = np.minimum(areas[first, 2:], areas[others, 2:])
+        yield from ((first, second) for second in others[(low < high).all(axis=1)].tolist())
 
 
 def _groups(pairs: list[tuple[float, int, int]], origin: list[int]) -> list[list[int]]:

@@ -13,9 +13,14 @@ from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.image import Pixels, swap_red_blue
 from rtdetr_cli.engine.predicting.augmentation import PLAIN, Variant, varied
 from rtdetr_cli.engine.predicting.tiles import plan_views
-from rtdetr_cli.engine.predicting.views import Planes, View
+from rtdetr_cli.engine.predicting.views import Planes, PlanesOfViews, View
 from rtdetr_cli.media.item import SourceImage
+from rtdetr_cli.media.large_image import LargeImage
 
+_NOT_WRITTEN = (
+    "is read by parts and not drawn; give save=false and no other save_ key, and take the "
+    "detections from json=true or out=FOLDER"
+)
 _EMPTY = np.zeros((0, 0, 3), np.uint8)
 
 
@@ -32,13 +37,25 @@ class Prepared(NamedTuple):
 
     item: SourceImage
     views: list[View]
-    planes: list[Planes]
+    planes: PlanesOfViews
     bgr: Pixels
     seconds: float
 
     def num_bytes(self) -> int:
         """Memory it holds."""
-        return sum(one.nbytes for one in self.planes) + 2 * self.bgr.nbytes
+        planes: list[Planes] = self.planes if isinstance(self.planes, list) else []
+        return sum(one.nbytes for one in planes) + 2 * self.bgr.nbytes
+
+
+class _PartsOfFile:
+    """The planes of the views of a large image, read and resized when they are taken."""
+
+    def __init__(self, image: LargeImage, views: list[View], antialias: bool) -> None:
+        self._image, self._views, self._antialias = image, views, antialias
+
+    def __getitem__(self, position: int) -> Planes:
+        view = self._views[position]
+        return view.planes_of(self._image.part(view.box), self._antialias)
 
 
 def prepare(
@@ -48,10 +65,16 @@ def prepare(
     variants: Sequence[Variant] = PLAIN,
 ) -> Prepared:
     """Resize and convert the views, without PyTorch, whose threads are the network's."""
+    writes = settings.save or settings.save_txt or settings.save_crop or settings.save_frames
+    if item.large is not None and writes:
+        item = item._replace(image=None, error=f"{item.path}: {_NOT_WRITTEN}", large=None)
     if item.image is None:
         return Prepared(item, [], [], _EMPTY, 0.0)
     start = time.perf_counter()
     views = varied(plan_views(item.image.shape[:2], wanted.size_hw, settings), variants)
+    if item.large is not None:
+        parts = _PartsOfFile(item.large, views, wanted.antialias)
+        return Prepared(item, views, parts, item.image, 0.0)
     planes = [view.planes(item.image, wanted.antialias) for view in views]
     seconds = time.perf_counter() - start
     return Prepared(item, views, planes, swap_red_blue(item.image), seconds)

@@ -289,7 +289,8 @@ def _write_parts(
         return Status(beside=[f"{totals.read + totals.errors} rows, {pace:.1f} images/s"])
 
     for number in progress(numbers, len(numbers), str(settings.out), status, unit="file"):
-        entries = [partial(read_file, path, settings.vid_stride) for path in folder.sources(number)]
+        read = partial(read_file, stride=settings.vid_stride, by_parts=settings.tiles is not None)
+        entries = [partial(read, path) for path in folder.sources(number)]
         with atomic_write(folder.part(number)) as temporary:
             rows = _counted(predict(Source(entries, len(entries))), totals)
             write_rows(temporary, rows, folder.form)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,14 @@ from rtdetr_cli.core.image import Pixels, resize_image, to_planes
 from rtdetr_cli.engine.predicting.filters import Filters
 
 Planes: TypeAlias = NDArray[np.float32]
+
+
+class PlanesOfViews(Protocol):
+    """The planes of each view of an image, by its position; a list, or read when it is taken."""
+
+    def __getitem__(self, position: int, /) -> Planes: ...
+
+
 _VIEWS_PER_BATCH = 8
 """Views that go through the network at once, if `batch` is smaller."""
 
@@ -46,7 +54,11 @@ class View:
     def planes(self, rgb: Pixels, antialias: bool) -> Planes:
         """The part of an image as input, (3, height, width) float32 in 0..1 RGB."""
         left, top, right, bottom = self.box
-        planes = to_planes(resize_image(rgb[top:bottom, left:right], self.size_hw, antialias))
+        return self.planes_of(rgb[top:bottom, left:right], antialias)
+
+    def planes_of(self, part: Pixels, antialias: bool) -> Planes:
+        """As `planes`, from the pixels of the part alone, which may be shrunk."""
+        planes = to_planes(resize_image(part, self.size_hw, antialias))
         return planes[..., ::-1] if self.is_mirrored else planes
 
     def to_image(self, found: Detections) -> Detections:
@@ -68,7 +80,7 @@ def whole(size_hw: tuple[int, int], input_hw: tuple[int, int]) -> View:
 def detect_views(
     detector: Detector,
     views: Sequence[list[View]],
-    planes: Sequence[list[Planes]],
+    planes: Sequence[PlanesOfViews],
     filters: Filters,
 ) -> list[list[Detections]]:
     """Detect in all views of a batch of images.
@@ -76,26 +88,27 @@ def detect_views(
     Args:
         detector: of any runtime.
         views: of each image.
-        planes: of each view, (3, height, width) float32 in 0..1 RGB, at the size of the network.
+        planes: of each view, (3, height, width) float32 in 0..1 RGB, at the size of the network;
+            each is taken once, when its turn comes.
         filters: of the prediction.
 
     Returns:
         Detections of each view of each image, in pixels of the image.
     """
     jobs = [
-        (index, *job)
-        for index, of_image in enumerate(zip(views, planes, strict=True))
-        for job in zip(*of_image, strict=True)
+        (index, position, view)
+        for index, of_image in enumerate(views)
+        for position, view in enumerate(of_image)
     ]
     found: dict[tuple[int, View], Detections] = {}
     step = max(_VIEWS_PER_BATCH, len(views))
-    for size_hw in dict.fromkeys(view.size_hw for _, view, _ in jobs):
-        same = [job for job in jobs if job[1].size_hw == size_hw]
+    for size_hw in dict.fromkeys(view.size_hw for *_, view in jobs):
+        same = [job for job in jobs if job[2].size_hw == size_hw]
         for start in range(0, len(same), step):
             part = same[start : start + step]
-            batch = np.stack([pixels for *_, pixels in part])
-            sizes_hw = [view.part_hw for _, view, _ in part]
+            batch = np.stack([planes[index][position] for index, position, _ in part])
+            sizes_hw = [view.part_hw for *_, view in part]
             rows = detector.detect(batch, sizes_hw, filters.num_pairs, filters.selection)
-            for (index, view, _), one in zip(part, rows, strict=True):
+            for (index, _, view), one in zip(part, rows, strict=True):
                 found[index, view] = view.to_image(one)
     return [[found[index, view] for view in of_image] for index, of_image in enumerate(views)]

@@ -29,3 +29,37 @@ def test_an_unreadable_image_needs_no_memory():
     prepared = prepare(item, Preprocessing((64, 32), antialias=True), KEYS)
     assert prepared.item is item
     assert prepared.num_bytes() == 0
+
+
+class Large:
+    """The two halves of an image of 40 x 80, left black and right white."""
+
+    read = 0
+
+    def part(self, box):
+        self.read += 1
+        left, top, right, bottom = box
+        pixels = np.zeros((40, 80, 3), np.uint8)
+        pixels[:, 40:] = 255
+        return pixels[top:bottom, left:right]
+
+
+def test_parts_of_a_large_image_are_read_when_they_are_taken():
+    keys = PredictSettings(source="a.tif", tiles="2x1", tile_overlap=0, save=False)
+    black, large = np.broadcast_to(np.uint8(0), (40, 80, 3)), Large()
+    item = SourceImage("a.tif", black, large=large)
+    prepared = prepare(item, Preprocessing((32, 32), antialias=True), keys)
+    assert prepared.bgr is black
+    assert prepared.num_bytes() == 2 * 40 * 80 * 3  # more than any limit for one that is large
+    assert not large.read
+    assert [prepared.planes[view].mean() for view in range(3)] == pytest.approx([0.5, 0, 1])
+    assert large.read == 3
+
+
+@pytest.mark.parametrize("key", ["save", "save_txt", "save_crop"])
+def test_a_large_image_is_not_drawn(key):
+    keys = PredictSettings(source="a.tif", tiles="2x1", **{"save": False, key: True})
+    item = SourceImage("a.tif", np.zeros((40, 80, 3), np.uint8), large=Large())
+    prepared = prepare(item, Preprocessing((32, 32), antialias=True), keys)
+    assert prepared.item.image is None
+    assert "a.tif: is read by parts and not drawn; give save=false" in prepared.item.error

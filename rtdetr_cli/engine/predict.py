@@ -285,6 +285,8 @@ def require_any(totals: Totals, sources: int | None) -> None:
     Raises:
         DataError: none could.
     """
+    if not totals.read and not totals.errors:
+        raise DataError("the source holds no images")
     if not totals.read:
         several = f"none of the {totals.errors} images could be read"
         raise DataError(totals.first_error if sources == 1 else several)

@@ -36,6 +36,8 @@ def to_pixels(image: InMemory, name: str) -> Pixels:
 
 
 def _from_pillow(image: Image.Image, name: str) -> Pixels:
+    if not all(image.size):
+        raise DataError(f"{name}: a Pillow image of {image.width}x{image.height} pixels")
     try:
         return to_rgb(image)
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -59,6 +61,8 @@ def _from_tensor(tensor: Tensor, name: str) -> Pixels:
         raise DataError(f"{name}: a tensor of shape {tuple(tensor.shape)}; expected (B, 3, H, W)")
     import torch
 
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise DataError(f"{name}: a tensor without values, or sparse; expected a dense one")
     pixels = tensor.detach().cpu()
     if pixels.is_floating_point():
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # also catches NaN

@@ -31,6 +31,8 @@ def find_files(source: str) -> list[Path]:
 
 
 def _matching_files(source: str) -> list[Path]:
+    if not source:  # not the current folder: a variable of a shell is often empty
+        raise DataError("the source is an empty text; the current folder is source=.")
     path = user_path(source)
     if path.is_dir():
         return _images_among(path.iterdir(), f"{source}: the folder", f"{source}/**/*")

@@ -39,7 +39,9 @@ def read_file(path: Path, stride: int = 1, by_parts: bool = False) -> Reading:
     yield from read_video(path, stride) if is_video else _read_image(str(path), stride)
 
 
-def read_bytes(source: bytes | bytearray | IO[Any], name: str, stride: int = 1) -> Reading:
+def read_bytes(
+    source: bytes | bytearray | memoryview | IO[Any], name: str, stride: int = 1
+) -> Reading:
     """Read an image or animation from its bytes, or from a file object opened for bytes."""
     try:
         content: bytes | str = source.read() if hasattr(source, "read") else bytes(source)

@@ -43,6 +43,7 @@ Entry: TypeAlias = "Callable[[], Reading] | LiveStreams"
 """Reads one file or array: yields one image, or the frames of a clip."""
 
 STDIN = "-"
+_BYTES = (bytes, bytearray, memoryview)
 _MAX_STDIN = 1 << 29
 _TEXT_IMAGE = re.compile(rb"P[1-7](\s|$)")
 """Start of the formats that Pillow reads and that begin with text (PBM, PGM, PPM, PAM)."""
@@ -137,8 +138,7 @@ def _is_lazy(source: Any) -> TypeGuard[Iterable[Any]]:  # noqa: ANN401  (any use
         Path,
         np.ndarray,
         Image.Image,
-        bytes,
-        bytearray,
+        *_BYTES,
         list,
         tuple,
         Mapping,
@@ -167,7 +167,7 @@ def _entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Itera
 
 def _in_memory(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Entry:  # noqa: ANN401
     """The entry of one image in memory, named after its file if it comes from one."""
-    is_data = isinstance(source, (bytes, bytearray)) or hasattr(source, "read")
+    is_data = isinstance(source, _BYTES) or hasattr(source, "read")
     if not (is_data or isinstance(source, (np.ndarray, Image.Image)) or is_tensor(source)):
         raise UsageError(
             f"a source of type {type(source).__name__} cannot be read; expected a path, a NumPy "

@@ -36,6 +36,9 @@ def test_a_pillow_image_is_turned_upright():
         (torch.full((3, 4, 4), torch.nan), "must hold RGB in 0..1"),
         (torch.zeros(1, 4, 4), r"shape \(1, 4, 4\); expected \(B, 3, H, W\)"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "a tensor of torch.int64"),
+        (torch.empty(3, 4, 4, device="meta"), "without values, or sparse"),
+        (torch.zeros(3, 4, 4).to_sparse(), "without values, or sparse"),
+        (Image.new("RGB", (0, 5)), "a Pillow image of 0x5 pixels"),
     ],
 )
 def test_what_is_no_image_says_what_was_expected(source, sentence):

@@ -81,6 +81,23 @@ def test_what_cannot_be_opened_is_named_at_once(tmp_path, source, sentence):
         open_source(source.format(root=tmp_path))
 
 
+def test_a_memoryview_is_an_image_not_the_numbers_of_cameras(tmp_path):
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), np.zeros((4, 6, 3), np.uint8))
+    (found,) = open_source(memoryview(path.read_bytes()))
+    assert found.image.shape == (4, 6, 3)
+
+
+def test_an_empty_text_is_not_the_current_folder(tmp_path, monkeypatch):
+    """`source=$IMAGE` with an unset variable."""
+    monkeypatch.chdir(tmp_path)
+    assert cv2.imwrite("a.png", np.zeros((4, 6, 3), np.uint8))
+    for source in ("", [""]):
+        with pytest.raises(DataError, match=r"an empty text; the current folder is source=\."):
+            open_source(source)
+    assert len(list(open_source("."))) == 1
+
+
 def test_an_empty_list_and_a_foreign_type_are_refused():
     with pytest.raises(DataError, match="empty list"):
         open_source([])

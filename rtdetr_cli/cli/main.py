@@ -24,6 +24,7 @@ from rtdetr_cli.config.settings.modes import MODES
 from rtdetr_cli.core import console
 from rtdetr_cli.core.errors import DataError, RTDETRError, StorageError, printable
 from rtdetr_cli.core.files import is_refusal, reason_of
+from rtdetr_cli.core.termination import Terminated
 
 HELP = {"--help", "-h"}
 MAX_PROBLEMS = 20
@@ -110,7 +111,11 @@ def _command(mode: str) -> Callable[[typer.Context], None]:
             return
         _require_folder()
         settings = settings_from_pairs(MODES[mode], parse_arguments(MODES[mode], context.args))
-        raise typer.Exit(run_mode(settings))
+        try:
+            code = run_mode(settings)
+        except Terminated as ended:  # Typer would exit with 130
+            code = 128 + ended.number
+        raise typer.Exit(code)
 
     return command
 

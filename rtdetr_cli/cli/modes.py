@@ -16,6 +16,7 @@ from rtdetr_cli.config.settings.track import TrackSettings
 from rtdetr_cli.config.settings.tradeoff import TradeoffSettings
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.config.settings.val import ValSettings
+from rtdetr_cli.core.termination import termination_as_interrupt
 
 
 def _train(settings: TrainSettings) -> int:
@@ -35,13 +36,15 @@ def _val(settings: ValSettings) -> int:
 def _predict(settings: PredictSettings) -> int:
     from rtdetr_cli.engine.predict import predict
 
-    return predict(settings)
+    with termination_as_interrupt():
+        return predict(settings)
 
 
 def _track(settings: TrackSettings) -> int:
     from rtdetr_cli.engine.track import track
 
-    return track(settings)
+    with termination_as_interrupt():
+        return track(settings)
 
 
 def _export(settings: ExportSettings) -> int:

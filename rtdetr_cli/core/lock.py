@@ -67,8 +67,8 @@ def _try_lock(file: IO[bytes], lock: Path) -> bool:
 
 
 @contextmanager
-def claimed(folder: Path, doing: str) -> Iterator[None]:
-    """Hold the lock of a folder, `.lock` in it, which is deleted afterwards.
+def claimed(folder: Path, doing: str, name: str = ".lock") -> Iterator[None]:
+    """Hold the lock of a folder, a file in it, which is deleted afterwards.
 
     The lock belongs to this process: children that outlive it, such as loading processes, do not
     keep it. Warns if the file system does not support locks.
@@ -76,12 +76,13 @@ def claimed(folder: Path, doing: str) -> Iterator[None]:
     Args:
         folder: an existing folder.
         doing: for the error, what the other process does: `is being trained`.
+        name: of the file.
 
     Raises:
         UsageError: another process holds the lock.
         StorageError: no permission to write.
     """
-    lock = folder / ".lock"
+    lock = folder / name
     with storage_errors(lock):
         file = lock.open("ab")
     with file:

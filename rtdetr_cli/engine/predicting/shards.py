@@ -29,6 +29,7 @@ from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.console import progress, result, say, warn
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import atomic_write, is_there, sha256, storage_errors, user_path
+from rtdetr_cli.core.lock import claimed
 from rtdetr_cli.core.status import Status, counted
 from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.engine.predicting.lines import Outcome, Totals
@@ -89,7 +90,8 @@ def write_results(settings: PredictSettings, open_: Callable[[PredictSettings], 
         The exit code: 0, or 3 if some images of the share cannot be read.
 
     Raises:
-        UsageError: the folder holds results of another run, or `resume` is missing.
+        UsageError: the folder holds results of another run, `resume` is missing, or another process
+            writes the share.
         DataError: there are no images, or a part of another share is damaged.
         StorageError: disk full or no permission; the parts written so far remain.
     """
@@ -98,6 +100,18 @@ def write_results(settings: PredictSettings, open_: Callable[[PredictSettings], 
         pyarrow()
     folder = open_folder(settings)
     numbers = range(share, len(folder), shares)
+    doing, lock = f"(share {share}/{shares}) is being written", f".share-{share}-of-{shares}.lock"
+    with claimed(folder.path, doing, lock):
+        return _write_share(folder, numbers, settings, open_)
+
+
+def _write_share(
+    folder: Folder,
+    numbers: range,
+    settings: PredictSettings,
+    open_: Callable[[PredictSettings], Predict],
+) -> int:
+    """Write the parts of a share; returns the exit code."""
     _refuse_unasked(folder, numbers, settings)
     totals = Totals()
     sums = _listed_sums(folder)
@@ -317,7 +331,7 @@ def _finish(folder: Folder) -> None:
     entries = [_entry(folder, number) for number in range(len(folder))]
     sums = {key: sum(entry[key] for entry in entries) for key in ("rows", "errors")}
     _write_json(folder.path / "manifest.json", {"run": folder.facts, **sums, "parts": entries})
-    for name in (".part-*", ".run-*"):  # of processes that were killed
+    for name in (".part-*", ".run-*", ".share-*"):  # of processes that were killed
         for left in folder.path.glob(name):
             left.unlink(missing_ok=True)
 

@@ -17,6 +17,17 @@ from rtdetr_cli.core.results import Results
 from rtdetr_cli.engine.predicting import rows as rows_module
 from rtdetr_cli.engine.predicting.shards import own_share, write_results
 
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from test_shards import Fake, settings, write_results
+class Waiting(Fake):
+    def detect(self, source):
+        print("writing", flush=True)
+        time.sleep(60)
+write_results(settings(shard="0/2"), Waiting())
+"""
+"""Begins a share and does not end."""
 RUN_AND_DIE = """
 import os, pickle, random, signal, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -325,3 +336,17 @@ def test_parquet_after_a_kill_has_the_same_bytes(images):
     Path("out/.part-000000-123.parquet").write_bytes(b"left by a killed process")
     write(rows="parquet", resume=True)
     assert content() == content("undisturbed")
+
+
+def test_a_share_that_another_process_writes_is_refused_and_a_killed_one_leaves_no_lock(images):
+    command = [sys.executable, "-c", HOLD, str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"writing\n"
+        with pytest.raises(UsageError, match=r"out \(share 0/2\) is being written by another"):
+            write(shard="0/2", resume=True)
+        assert write(shard="1/2", resume=True) == 3  # its two unreadable images are in it
+        other.kill()
+    write(shard="0/2", resume=True)
+    write("undisturbed")
+    assert content() == content("undisturbed")
+    assert sorted(path.name for path in Path("out").glob(".*")) == []

@@ -48,17 +48,20 @@ def halve_file(path: Path) -> int:
 def exact_nodes(model: ModelProto) -> set[str]:
     """Nodes of a float32 graph that stay float32, by the name of their first output.
 
-    Two small regions: the computation of the outputs, and that of the sampling locations of
-    deformable attention. The first contains the boxes of all layers and their logits, which lose
-    0.2 px in float16; the second feeds indices and grids. GridSample itself is float32 because ONNX
-    Runtime has no float16 kernel for CUDA. Everything else is as accurate in float16
-    (docs/benchmarks.md, tests/benchmarks/fp16_islands.py).
+    Small regions: the computation of the outputs, that of the sampling locations of deformable
+    attention, and RMSNorm. The first contains the boxes of all layers and their logits, which lose
+    0.2 px in float16, and the distributions of FDR decoders; the second feeds indices and grids;
+    the squares of the third overflow. GridSample itself is float32 because ONNX Runtime has no
+    float16 kernel for CUDA. Everything else is as accurate in float16 (docs/benchmarks.md,
+    tests/benchmarks/fp16_islands.py).
     """
     graph = model.graph
     seeds = [output.name for output in graph.output]
     seeds += [name for node in graph.node for name in _places(node)]
-    sampling = {node.output[0] for node in graph.node if node.op_type == "GridSample"}
-    return spread(model, walk(model, seeds) | sampling)
+    exact = walk(model, seeds, _BORDERS - {"Softmax"})
+    exact |= walk(model, [node.input[0] for node in graph.node if node.op_type == "Sqrt"])
+    exact |= {node.output[0] for node in graph.node if node.op_type == "GridSample"}
+    return spread(model, exact)
 
 
 def _places(node: NodeProto) -> list[str]:
@@ -70,7 +73,9 @@ def _places(node: NodeProto) -> list[str]:
     return [node.input[0]] if is_index else []
 
 
-def walk(model: ModelProto, tensors: Iterable[str]) -> set[str]:
+def walk(
+    model: ModelProto, tensors: Iterable[str], borders: Container[str] = frozenset(_BORDERS)
+) -> set[str]:
     """Nodes that compute tensors, by the name of their first output.
 
     Walks back from each tensor through floats to the nearest product, norm, softmax or sampling,
@@ -82,7 +87,7 @@ def walk(model: ModelProto, tensors: Iterable[str]) -> set[str]:
     pending = [name for name in tensors if name in makers]
     while pending:
         node = makers[pending.pop()]
-        if node.op_type not in _BORDERS and node.output[0] not in found:
+        if node.op_type not in borders and node.output[0] not in found:
             found.add(node.output[0])
             pending += [name for name in node.input if name in floats and name in makers]
     return found

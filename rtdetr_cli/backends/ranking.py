@@ -24,7 +24,7 @@ def rank_scores(
 
     Args:
         scores: (B, Q, K) in 0..1.
-        boxes_cxcywh: (B, Q, 4) in 0..1.
+        boxes_cxcywh: (B, Q, 4) as fractions of the image.
         sizes_hw: (height, width) in pixels of each original image.
         max_det: most detections per image.
         selection: the pairs to select from.
@@ -61,8 +61,8 @@ def best_first(scores: Floats, count: int) -> NDArray[np.int64]:
 
 
 def in_pixels(boxes_cxcywh: Floats, size_hw: tuple[int, int]) -> Floats:
-    """(N, 4) cxcywh in 0..1 to xyxy in pixels of an image."""
-    centre, half = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:] / 2
+    """(N, 4) cxcywh as fractions to xyxy in pixels of an image; negative sizes count as 0."""
+    centre, half = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:].clip(0) / 2
     corners = np.concatenate((centre - half, centre + half), axis=1)
     height, width = size_hw
     return np.asarray(corners * np.array([width, height, width, height], np.float32), np.float32)

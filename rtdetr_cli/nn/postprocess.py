@@ -24,7 +24,8 @@ def top_detections(
     One query may yield several classes; keeping only its best one costs up to 0.9 AP.
 
     Args:
-        output: predictions, logits (B, Q, K) and boxes (B, Q, 4).
+        output: predictions, logits (B, Q, K) and boxes (B, Q, 4). A negative size, which
+            distributions of edges can give, counts as 0.
         sizes_hw: (height, width) in pixels of each original image.
         max_det: maximum number of detections per image.
         selection: the pairs to select from.
@@ -36,7 +37,8 @@ def top_detections(
     logits, num_pairs = _competing(output.pred_logits, selection)
     ranked = rank_pairs(logits, output.pred_boxes, min(max_det, num_pairs))
     scores, labels, boxes_cxcywh = ranked
-    boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh.float())
+    centre, size = boxes_cxcywh.float().split(2, dim=-1)
+    boxes_xyxy = cxcywh_to_xyxy(torch.cat((centre, size.clamp(min=0)), dim=-1))
     sizes = torch.tensor([(w, h, w, h) for h, w in sizes_hw], device=boxes_xyxy.device)
     boxes_xyxy = boxes_xyxy * sizes[:, None]
     arrays = (part.detach().cpu().numpy() for part in (boxes_xyxy, scores.float(), labels))

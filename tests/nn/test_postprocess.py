@@ -54,6 +54,12 @@ def test_boxes_may_leave_the_image():
     assert found.boxes_xyxy[0].tolist() == [-25, 25, 25, 75]
 
 
+def test_a_negative_size_counts_as_zero():
+    boxes = torch.tensor([[[0.5, 0.5, -0.2, 0.4]]])
+    (found,) = top_detections(ModelOutput(torch.zeros(1, 1, 1), boxes), [(10, 10)])
+    np.testing.assert_allclose(found.boxes_xyxy, [[5, 3, 5, 7]], rtol=1e-6)
+
+
 def test_half_precision_logits_give_float32_detections():
     output = ModelOutput(torch.randn(1, 4, 2).bfloat16(), torch.rand(1, 4, 4))
     (found,) = top_detections(output, [(640, 640)])

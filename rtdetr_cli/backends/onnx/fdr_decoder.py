@@ -6,6 +6,7 @@ it. Legend: as in decoder.py.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from rtdetr_cli.backends.onnx.decoder import QueryAttention, QuerySelection
@@ -42,6 +43,7 @@ class DeployedFDRDecoder(nn.Module):
         values = [proj(x) for proj, x in zip(self.input_proj, maps, strict=True)]
         layers, _ = self.refinement.decode(content, boxes_logit.sigmoid(), values)
         logits, boxes = self.refinement.predict(len(layers) - 1, layers[-1])
+        boxes = torch.cat((boxes[:, :2], boxes[:, 2:].relu()), dim=-1)  # no negative sizes
         per_image = (-1, self.selection.num_queries)
         return ModelOutput(logits.unflatten(0, per_image), boxes.unflatten(0, per_image))
 

@@ -94,6 +94,17 @@ def test_speed_settings_are_kept(tiny_config, kind):
     torch.testing.assert_close(found.pred_boxes, expected.pred_boxes, atol=1e-9, rtol=1e-9)
 
 
+def test_boxes_have_no_negative_size(tiny_config):
+    """Corners near the far ends of the bins turn a box inside out."""
+    network = make_network(tiny_config, "dfine")
+    for head in network.decoder.dec_bbox_head:
+        head.layers[-1].bias.data[::33] = 99.0  # the first bin of each edge: -scale
+    deployed = DeployedNetwork(network, SIZE_HW)
+    with torch.inference_mode():
+        assert network(random_images()).pred_boxes[..., 2:].max() < 0
+        assert (deployed(random_images()).pred_boxes[..., 2:] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [

@@ -49,10 +49,11 @@ def boxes_from_distances(reference: Tensor, distances: Tensor, scale: float) -> 
     Returns:
         (..., 4) boxes, which may leave 0..1.
     """
-    centre, size = reference[..., :2], reference[..., 2:]
-    low = centre - (_UP * scale + distances[..., :2]) * size / scale
-    high = centre + (_UP * scale + distances[..., 2:]) * size / scale
-    return torch.cat(((low + high) / 2, high - low), dim=-1)
+    centre, size = reference.split(2, dim=-1)
+    low, high = distances.split(2, dim=-1)
+    # the edges are at centre -+ (0.5 * scale + distance) * size / scale
+    centre = centre + (high - low) * (size / (2 * scale))
+    return torch.cat((centre, size + (low + high) * (size / scale)), dim=-1)
 
 
 def distances_from_boxes(reference: Tensor, boxes: Tensor, scale: float) -> Tensor:

@@ -213,9 +213,12 @@ def restate_opset(model: ModelProto, opset: int) -> None:
 
 
 def strip(model: ModelProto, options: GraphOptions) -> None:
-    """Name nodes and free sides; remove debug data, which holds paths of this machine."""
+    """Name nodes and free sides; remove unused constants, and debug data with local paths."""
     graph = model.graph
     name_nodes(graph)
+    used = {name for node in graph.node for name in node.input}
+    for constant in [one for one in graph.initializer if one.name not in used]:
+        graph.initializer.remove(constant)
     graph.ClearField("value_info")
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         item.ClearField("metadata_props")

@@ -170,7 +170,7 @@ def _hgnetv2(weights: State) -> HGNetv2Config:
         stem=(_rows(weights, stem.format(1)), _rows(weights, stem.format(4))),
         stages=tuple(_stage(weights, f"backbone.stages.{index}.") for index in range(num_stages)),
         num_maps=_count(weights, "encoder.input_proj.") or HGNetv2Config.num_maps,
-        learnable_affine="backbone.stem.stem1.lab.scale" in weights,
+        learnable_affine=any(".lab." in key for key in weights),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from rtdetr_cli.config.model import HGNetv2Config, PResNetConfig
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.weights.architecture import infer_backbone
 from rtdetr_cli.weights.foreign import rename
-from rtdetr_cli.weights.hgnetv2_affine import fold_affine_blocks, has_affine_blocks
+from rtdetr_cli.weights.hgnetv2_affine import fold_affine_blocks
 from rtdetr_cli.weights.name_tables import OFFICIAL_HGNETV2, Rename
 from rtdetr_cli.weights.paddle import number_blocks
 
@@ -77,13 +77,35 @@ def read_backbone(state: State, origin: str) -> Backbone:
     head = [key for key in named if _HEAD.match(key)]
     weights = {key: tensor for key, tensor in named.items() if key not in head}
     config = infer_backbone(weights, origin)
-    notes = []
-    if head:
-        notes.append(f"{len(head)} classifier tensors dropped: {_shown(head)}")
-    if isinstance(config, HGNetv2Config) and has_affine_blocks(weights):
-        weights = _folded(weights, config, origin)
+    notes = (f"{len(head)} classifier tensors dropped: {_shown(head)}",) if head else ()
+    return Backbone(config, weights, origin, notes)
+
+
+def covers(config: HGNetv2Config | PResNetConfig, target: HGNetv2Config | PResNetConfig) -> bool:
+    """Whether a backbone has the layers of `target`, which may end a stage earlier."""
+    if isinstance(config, HGNetv2Config) and isinstance(target, HGNetv2Config):
+        return config.stem == target.stem and config.stages[: len(target.stages)] == target.stages
+    return config == target
+
+
+def fitted(backbone: Backbone, target: HGNetv2Config | PResNetConfig) -> Backbone:
+    """The backbone without what `target` does not have: affine blocks, a fourth stage.
+
+    Raises:
+        WeightsError: an affine block cannot be folded into the convolutions.
+    """
+    config, weights, notes = backbone.config, backbone.weights, [*backbone.notes]
+    if not (isinstance(target, HGNetv2Config) and covers(config, target)):
+        return backbone
+    assert isinstance(config, HGNetv2Config)
+    if config.learnable_affine and not target.learnable_affine:
+        weights = _folded(weights, config, backbone.origin)
         notes.append("affine blocks folded into the convolutions, exact except at the border")
-    return Backbone(config, weights, origin, tuple(notes))
+    if len(config.stages) > len(target.stages):
+        start = f"{PREFIX}stages.{len(target.stages)}."
+        weights = {key: tensor for key, tensor in weights.items() if not key.startswith(start)}
+        notes.append(f"stage {len(config.stages)} left out, which the architecture does not have")
+    return replace(backbone, config=target, weights=weights, notes=tuple(notes))
 
 
 def _folded(weights: dict[str, Tensor], config: HGNetv2Config, origin: str) -> dict[str, Tensor]:

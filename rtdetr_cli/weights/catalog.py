@@ -1,99 +1,13 @@
-"""Published weights by name: address, accuracy, licence and local path.
+"""Published weights by name; catalog_dfine.py has those of D-FINE, DEIM, RT-DETRv4 and DEIMv2.
 
 Torch-free; store.py downloads and opens the files.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from rtdetr_cli.config.model import Preprocessing
-from rtdetr_cli.core.files import rtdetr_home
-from rtdetr_cli.weights.licence import ASKED, PADDLECLAS, Licence, copied
-
-STORAGE = "https://github.com/lyuwenyu/storage/releases/download/"
-"""Address of all but one of them; a mirror (`RTDETR_MIRROR`) replaces it."""
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """A file published by the authors of RT-DETR."""
-
-    name: str
-    """What a user types."""
-    architecture: str
-    """Name of the architecture in models/."""
-    file: str
-    """Release and name below `STORAGE`."""
-
-    @property
-    def url(self) -> str:
-        """Address of the published file."""
-        return STORAGE + self.file
-
-    @property
-    def original(self) -> Path:
-        """Local path of the downloaded file, under its published name."""
-        return weights_home() / self.file.rpartition("/")[2]
-
-
-@dataclass(frozen=True)
-class Published(PublishedFile):
-    """A trained detector."""
-
-    ap: float
-    """AP of this file at 640x640 on the validation set of its last training data."""
-    ap50: float
-    """AP at IoU 0.5, measured in the same way."""
-    data: str = "COCO"
-    """What it was trained on."""
-    sampling: str = "bilinear"
-    """Sampling of its decoder, bilinear or discrete; cannot be inferred from the tensors."""
-    licence: Licence = ASKED
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    """Preprocessing with which AP was measured."""
-    sha256: str | None = None
-    """Checksum, if two independent projects recorded the same one."""
-
-    @property
-    def converted(self) -> Path:
-        """Local path in our format; a file that the user put there takes precedence."""
-        return weights_home() / self.name
-
-    @property
-    def kept(self) -> Path | None:
-        """The local file, if any."""
-        return next((p for p in (self.converted, self.original) if p.is_file()), None)
-
-
-@dataclass(frozen=True)
-class PublishedBackbone(PublishedFile):
-    """A backbone pretrained for classification, from which a detector is trained.
-
-    `architecture` is one that has this backbone; others with the same backbone use the same file.
-    """
-
-    megabytes: float
-    """Size of its float32 tensors, in 10^6 bytes."""
-    data: str = "ImageNet"
-    """What it was trained on."""
-    licence: Licence = PADDLECLAS
-    sha256: str | None = None
-    """Checksum, if two independent projects recorded the same one."""
-    storage: str | None = None
-    """Address to use instead of `STORAGE`."""
-
-    @property
-    def url(self) -> str:
-        """Address of the published file."""
-        return (self.storage or STORAGE) + self.file
-
-    @property
-    def kept(self) -> Path | None:
-        """The local file, if any."""
-        return self.original if self.original.is_file() else None
-
+from rtdetr_cli.weights.catalog_dfine import DETECTORS, STORAGE
+from rtdetr_cli.weights.licence import ASKED, copied
+from rtdetr_cli.weights.published import Published, PublishedBackbone
 
 # Source of AP and addresses: lyuwenyu/RT-DETR, README.md of rtdetrv2_pytorch, rtdetr_pytorch and
 # rtdetr_paddle; for the files trained on Objects365 alone, issue 42 there (AP of the Paddle code).
@@ -158,8 +72,23 @@ _SHA256 = {
 }
 
 
+# Parameters (10^6), GFLOPs and frames per second as printed in the same READMEs.
+_SIZES = {
+    "r18": (20, 60, 217),
+    "r34": (31, 92, 161),
+    "r50m": (36, 100, 145),
+    "r50": (42, 136, 108),
+    "r101": (76, 259, 74),
+    "l": (32, 110, 114),
+    "x": (67, 234, 74),
+    "h": (123, 490, 40),
+}
+
+
 def _published(row: tuple[str, str, str, float, float], data: str, sampling: str) -> Published:
     name, size, file, ap, ap50 = row
+    parameters_m, gflops, frames_per_second = _SIZES[size]
+    is_timed = "sp" not in name
     return Published(
         name=f"{name}.pt",
         architecture=f"rtdetr-{size}",
@@ -167,6 +96,10 @@ def _published(row: tuple[str, str, str, float, float], data: str, sampling: str
         ap=ap,
         ap50=ap50,
         data=data,
+        family="RT-DETRv2" if name.startswith("rtdetrv2") else "RT-DETR",
+        parameters_m=parameters_m,
+        gflops=gflops,
+        latency_ms=round(1000 / frames_per_second, 2) if is_timed else None,
         sampling=sampling,
         licence=copied(_COPIES[f"{name}.pt"]) if f"{name}.pt" in _COPIES else ASKED,
         sha256=_SHA256.get(f"{name}.pt"),
@@ -180,6 +113,7 @@ CATALOG: dict[str, Published] = {
         *(_published(row, "Objects365, COCO", "bilinear") for row in _OBJECTS365_COCO),
         *(_published(row, "Objects365", "bilinear") for row in _OBJECTS365),
         *(_published(row, "COCO", "discrete") for row in _DISCRETE),
+        *DETECTORS,
     )
 }
 
@@ -197,14 +131,23 @@ BACKBONES: dict[str, PublishedBackbone] = {
         ("presnet101", "r101", "ResNet101_vd_ssld_pretrained", 170.5),
     )
 }
-# Source: Peterande/D-FINE, src/nn/backbone/hgnetv2.py. Its affine blocks are folded.
-BACKBONES["hgnetv2-b0"] = PublishedBackbone(
-    "hgnetv2-b0",
-    "rtdetr-n",
-    "dfinev1.0/PPHGNetV2_B0_stage1.pth",
-    7.5,
-    storage="https://github.com/Peterande/storage/releases/download/",
-)
+# Source: Peterande/D-FINE, src/nn/backbone/hgnetv2.py. B4, B5 and B6 are L, X and H.
+BACKBONES |= {
+    f"hgnetv2-{size.lower()}": PublishedBackbone(
+        f"hgnetv2-{size.lower()}",
+        architecture,
+        f"dfinev1.0/PPHGNetV2_{size}_stage1.pth",
+        megabytes,
+        storage=STORAGE,
+    )
+    for size, architecture, megabytes in (
+        ("B0", "rtdetr-n", 7.5),
+        ("B2", "dfine-m", 24.2),
+        ("B4", "dfine-l", 54.4),
+        ("B5", "dfine-x", 133.7),
+        ("B6", "rtdetr-h", 276.7),
+    )
+}
 
 
 def find_published(name: str) -> Published | None:
@@ -217,8 +160,3 @@ def find_backbone(name: str) -> PublishedBackbone | None:
     """Find a backbone by name or by the published file name."""
     by_file = (entry for entry in BACKBONES.values() if entry.original.name == name)
     return BACKBONES.get(name) or next(by_file, None)
-
-
-def weights_home() -> Path:
-    """Local folder of weights: `RTDETR_HOME`/weights."""
-    return rtdetr_home() / "weights"

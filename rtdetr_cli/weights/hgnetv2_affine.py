@@ -1,8 +1,8 @@
 """Fold the learnable affine blocks of HGNetv2 B0 to B3 into the neighbouring convolutions.
 
 Such a block computes s * x + b after a ReLU, with one s and one b for all channels; HGNetv2 in
-RT-DETR has none. Scales fold exactly; shifts too, except at the border of the image, where a
-padded convolution reads 0 instead of b.
+RT-DETR has none, unlike that of D-FINE and DEIMv2. Scales fold exactly; shifts too, except at the
+border of the image, where a padded convolution reads 0 instead of b.
 """
 
 from __future__ import annotations
@@ -31,11 +31,6 @@ class Part(NamedTuple):
 
 
 IDENTITY = Affine(1.0, 0.0)
-
-
-def has_affine_blocks(weights: dict[str, Tensor]) -> bool:
-    """Whether the weights contain affine blocks."""
-    return any(_SIGN in name for name in weights)
 
 
 def fold_affine_blocks(weights: dict[str, Tensor], config: HGNetv2Config) -> dict[str, Tensor]:

@@ -55,6 +55,23 @@ PADDLECLAS = Licence(
 )
 """The ImageNet classifiers: converted from PaddleClas."""
 
+DFINE = Licence(
+    "Apache-2.0", "one of its authors", "https://github.com/Peterande/D-FINE/issues/357"
+)
+"""Files of D-FINE that were trained on COCO alone."""
+DFINE_OBJECTS365 = Licence(
+    None,
+    None,
+    "https://github.com/Peterande/D-FINE/issues/357, which sets files from Objects365 apart: the "
+    "terms of these data are for academic use",
+)
+"""The others; the model cards of their copies on Hugging Face say Apache-2.0 all the same."""
+
+
+def code_only(repository: str) -> Licence:
+    """Licence of weights whose authors state one for their code only."""
+    return Licence(None, None, f"https://github.com/{repository}, whose code is Apache-2.0")
+
 
 def copied(name: str) -> Licence:
     """Licence in the model card of a network's copy on Hugging Face, PekingU/NAME."""

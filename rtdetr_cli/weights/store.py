@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig
-from rtdetr_cli.config.model_path import is_exported, run_weights, why_foreign
+from rtdetr_cli.config.model_path import RUN_WEIGHTS, is_exported, run_weights, why_foreign
 from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.download import download, hold_to_sum, is_offline, record_sum
@@ -25,11 +25,13 @@ from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.weights.catalog import (
     BACKBONES,
     CATALOG,
+    find_backbone,
+    find_published,
+)
+from rtdetr_cli.weights.published import (
     Published,
     PublishedBackbone,
     PublishedFile,
-    find_backbone,
-    find_published,
     weights_home,
 )
 
@@ -76,7 +78,8 @@ def _why_absent(given: Path) -> str:
     architecture = f"{given.stem if given.suffix == '.pt' else given.name}.yaml"
     if given.name == str(given) and (asset_dir("models") / architecture).is_file():
         return f"has no published weights; train it: rtdetr train model={architecture} data=my.yaml"
-    return f"does not exist{nearest(given.name, CATALOG)}"
+    is_name = given.name == str(given) and given.name not in RUN_WEIGHTS
+    return f"does not exist{nearest(given.name, CATALOG) if is_name else ''}"
 
 
 def _local_file(given: Path, entry: Published | None) -> Path | None:
@@ -124,17 +127,21 @@ def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:
         WeightsError: It is none of these, or cannot be downloaded or read.
         StorageError: No space left or no permission.
     """
-    if name == "backbone":
-        return _open_published(_backbone_of(config))
+    from rtdetr_cli.weights.backbone import Backbone, fitted
     from rtdetr_cli.weights.reader import open_pretrained
 
+    if name == "backbone":
+        return fitted(_open_published(_backbone_of(config)), config.backbone)
     entry = None if user_path(name).exists() else find_backbone(name)
-    return open_pretrained(resolve_weights(name)) if entry is None else _open_published(entry)
+    found = open_pretrained(resolve_weights(name)) if entry is None else _open_published(entry)
+    return fitted(found, config.backbone) if isinstance(found, Backbone) else found
 
 
 def _backbone_of(config: ModelConfig) -> PublishedBackbone:
+    from rtdetr_cli.weights.backbone import covers
+
     for entry in BACKBONES.values():
-        if load_model_config(entry.architecture).backbone == config.backbone:
+        if covers(load_model_config(entry.architecture).backbone, config.backbone):
             return entry
     known = ", ".join(f"{name} ({entry.architecture})" for name, entry in BACKBONES.items())
     raise WeightsError(
@@ -150,13 +157,13 @@ def _open_published(entry: PublishedBackbone) -> Backbone:
 
 
 def _as_published(path: Path, entry: PublishedBackbone) -> Backbone:
-    from rtdetr_cli.weights.backbone import Backbone
+    from rtdetr_cli.weights.backbone import Backbone, covers
     from rtdetr_cli.weights.reader import open_pretrained
 
     found = open_pretrained(path)
     if not isinstance(found, Backbone):
         raise WeightsError(f"it holds a whole detector instead of {entry.name}")
-    if found.config != load_model_config(entry.architecture).backbone:
+    if not covers(found.config, load_model_config(entry.architecture).backbone):
         raise WeightsError(f"it holds another backbone than {entry.name}")
     return found
 
@@ -190,6 +197,10 @@ def _opened(entry: Published | PublishedBackbone, read: Callable[[Path], Content
 
 def _fetch(entry: Published | PublishedBackbone, check: Callable[[Path], object]) -> None:
     """Download the published file; an error raised by `check` rejects it."""
+    if isinstance(entry, Published) and not entry.is_fetched:
+        raise WeightsError(
+            f"{entry.name} is on a page that only a browser can download from: {_by_hand(entry)}"
+        )
     if is_offline():
         raise WeightsError(f"{entry.name} is not on this machine: {_by_hand(entry)}")
     url = mirrored(entry)
@@ -229,7 +240,9 @@ def _stamped(path: Path, entry: Published) -> Checkpoint:
     decoder = replace(
         config.decoder, sampling=entry.sampling, eval_layers=shipped.decoder.eval_layers
     )
-    config = replace(config, name=shipped.name, recipe=shipped.recipe, decoder=decoder)
+    if config.decoder.activation == shipped.decoder.activation:  # else named after its own family
+        config = replace(config, name=shipped.name, recipe=shipped.recipe)
+    config = replace(config, decoder=decoder)
     return replace(
         checkpoint,
         config=config,

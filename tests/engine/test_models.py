@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.weights.catalog import BACKBONES, CATALOG
-from rtdetr_cli.weights.licence import ASKED, CODE, DATA
+from rtdetr_cli.weights.licence import ASKED, CODE, DATA, DFINE_OBJECTS365
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,20 +21,24 @@ def test_the_table_lists_every_file_and_what_is_downloaded(tmp_path, monkeypatch
     CATALOG["rtdetr-x.pt"].original.touch()
     BACKBONES["presnet50"].original.touch()
     assert run(["models"]) == 0
-    shown, notes = capsys.readouterr().out.split("\nlicences of the weights")
+    shown, notes = capsys.readouterr().out.split("\nwhat to start from")
     detectors, backbones = shown.split("\nto train from, with pretrained=backbone")
-    head, *rows = [line.split() for line in detectors.splitlines() if line.strip()]
-    assert head[:4] == ["model", "architecture", "AP", "AP50"]
+    rows = [line.split() for line in detectors.splitlines() if ".pt" in line]
     assert {row[0] for row in rows} == CATALOG.keys()
-    kept = ["COCO", "not", "stated", "[1]", "yes"]
-    assert ["rtdetr-l.pt", "rtdetr-l", "52.9", "71.5", *kept] in rows
+    assert ["rtdetr-l.pt", "52.9", "71.5", "32", "110", "8.77", "COCO"] in [row[:7] for row in rows]
+    assert ["deimv2-atto.pt", "23.8", "0.5", "0.8", "1.10"] in [row[:5] for row in rows]
     assert {row[0] for row in rows if row[-1] == "yes"} == {"rtdetr-l.pt", "rtdetr-x.pt"}
+    assert len([row for row in rows if row[-1] == "elsewhere"]) == 15
+    titles = [line.strip() for line in detectors.splitlines() if line.strip() and ".pt" not in line]
+    assert titles[::2] == ["RT-DETR", "RT-DETRv2", "D-FINE", "DEIM", "RT-DETRv4", "DEIMv2"]
     head, *rows = [line.split() for line in backbones.splitlines() if line.strip()]
     assert head[:3] == ["backbone", "architecture", "MB"]
     assert {row[0] for row in rows} == BACKBONES.keys()
-    assert ["presnet50", "rtdetr-r50", "94", "ImageNet", "not", "stated", "[5]", "yes"] in rows
+    assert ["presnet50", "rtdetr-r50", "94", "ImageNet", "not", "stated", "[10]", "yes"] in rows
     assert {row[0] for row in rows if row[-1] == "yes"} == {"presnet50"}
-    assert f"\n[1] {ASKED.describe()}\n[2] Apache-2.0, stated by the model card" in notes
+    assert "fine-tune from rtdetr-r50-o365.pt: 55.2 AP" in notes
+    assert f"] {ASKED.describe()}\n" in notes
+    assert f"] {DFINE_OBJECTS365.describe()}\n" in notes
     assert all(f"\n{line}" in notes for line in (*CODE, *DATA))
 
 
@@ -58,6 +62,9 @@ def test_json_has_urls_and_paths(tmp_path, monkeypatch, capsys):
     assert found["hgnetv2-l"]["kind"] == "backbone"
     assert found["hgnetv2-l"]["path"] is None
     assert found["hgnetv2-l"]["url"].endswith("/PPHGNetV2_L_ssld_pretrained_from_paddle.pth")
+    assert found["deimv2-atto.pt"]["preprocessing"]["size_hw"] == [320, 320]
+    assert found["rtdetrv4-l.pt"]["url"].startswith("https://drive.google.com/file/d/")
+    assert found["rtdetrv4-l.pt"]["save_as"] == str(tmp_path / "weights" / "rtdetrv4-l.pth")
     assert found["rtdetr-l.pt"]["preprocessing"] == {"size_hw": [640, 640], "antialias": True}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,13 @@ from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.core.errors import WeightsError
 from rtdetr_cli.nn.backbones import build_backbone
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.backbone import Backbone, is_backbone, read_backbone
+from rtdetr_cli.weights.backbone import (
+    Backbone,
+    covers,
+    fitted,
+    is_backbone,
+    read_backbone,
+)
 from rtdetr_cli.weights.catalog import BACKBONES
 from rtdetr_cli.weights.reader import open_pretrained, open_weights
 
@@ -133,19 +140,38 @@ def check_paddle(config, kit, folder):
     assert same(found.weights, prefixed(state))
 
 
-def test_affine_blocks_are_folded_with_a_note(tiny_config):
+def test_affine_blocks_are_folded_where_the_architecture_has_none(tiny_config):
     blocks = {"stem.stem4.lab.scale": torch.tensor([2.0]), "stem.stem4.lab.bias": torch.zeros(1)}
     state = bare(tiny_config)
     found = read_backbone(state | blocks, "B0.pth")
-    assert found.notes == (
+    assert found.config == replace(tiny_config.backbone, learnable_affine=True)
+    folded = fitted(found, tiny_config.backbone)
+    assert folded.notes == (
         "affine blocks folded into the convolutions, exact except at the border",
     )
-    assert found.weights.keys() == prefixed(state).keys()
+    assert folded.weights.keys() == prefixed(state).keys()
     behind = "stages.0.blocks.0.layers.0.conv.weight"
-    assert torch.equal(found.weights[f"backbone.{behind}"], 2 * state[behind])
+    assert torch.equal(folded.weights[f"backbone.{behind}"], 2 * state[behind])
     damaged = blocks | {"stem.stem4.lab.scale": torch.ones(2)}
     with pytest.raises(WeightsError, match=r"^B0\.pth is not a supported backbone: "):
-        read_backbone(state | damaged, "B0.pth")
+        fitted(read_backbone(state | damaged, "B0.pth"), tiny_config.backbone)
+
+
+def test_a_backbone_with_affine_blocks_starts_dfine_as_it_is(tiny_config):
+    """Pico has the first three stages of B0, and D-FINE-N returns two of its maps."""
+    own = replace(tiny_config, backbone=replace(tiny_config.backbone, learnable_affine=True))
+    found = read_backbone(bare(own), "B0.pth")
+    for stages, num_maps in ((4, 2), (3, 1)):
+        target = replace(own.backbone, stages=own.backbone.stages[:stages], num_maps=num_maps)
+        assert covers(found.config, target)
+        weights = fitted(found, target).weights
+        assert {k: t.shape for k, t in weights.items()} == {
+            k: t.shape for k, t in prefixed(build_backbone(target).state_dict()).items()
+        }
+        assert all(torch.equal(tensor, found.weights[key]) for key, tensor in weights.items())
+    other = replace(own.backbone, stem=(8, 8))
+    assert not covers(found.config, other)
+    assert fitted(found, other) is found
 
 
 def test_an_incomplete_backbone_is_reported(tiny_config):

@@ -21,12 +21,14 @@ from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core import download
 from rtdetr_cli.core.errors import UsageError, WeightsError
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights import catalog, store
+from rtdetr_cli.weights import published as published_files
+from rtdetr_cli.weights import store
 from rtdetr_cli.weights.archive import TorchArchive
 from rtdetr_cli.weights.backbone import Backbone
-from rtdetr_cli.weights.catalog import BACKBONES, CATALOG, Published, PublishedBackbone
+from rtdetr_cli.weights.catalog import BACKBONES, CATALOG
 from rtdetr_cli.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rtdetr_cli.weights.licence import ASKED
+from rtdetr_cli.weights.published import Published, PublishedBackbone
 from rtdetr_cli.weights.store import open_start, resolve_weights
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +70,7 @@ def published(tiny, server, home, monkeypatch):
     architecture, _, server.body = tiny
     entry = Published("tiny.pt", str(architecture), "v0.1/tiny_official.pth", 50.0, 60.0)
     monkeypatch.setitem(CATALOG, "tiny.pt", entry)
-    monkeypatch.setattr(catalog, "STORAGE", f"{server.url}/")
+    monkeypatch.setattr(published_files, "STORAGE", f"{server.url}/")
     return entry
 
 
@@ -136,7 +138,7 @@ def test_a_path_takes_precedence_over_a_name(published, server, tmp_path, monkey
 
 @pytest.mark.parametrize("path", ["", "/", "/deep/er"])
 def test_a_mirror_replaces_the_storage(published, server, home, monkeypatch, path):
-    monkeypatch.setattr(catalog, "STORAGE", "https://elsewhere.invalid/")
+    monkeypatch.setattr(published_files, "STORAGE", "https://elsewhere.invalid/")
     monkeypatch.setenv("RTDETR_MIRROR", server.url + path)
     assert store.mirrored(published) == f"{server.url}{path.rstrip('/')}/v0.1/tiny_official.pth"
     assert resolve_weights("tiny.pt") == home / "tiny.pt"
@@ -225,7 +227,7 @@ def imagenet(tiny, server, home, monkeypatch):
     server.body = buffer.getvalue()
     entry = PublishedBackbone("tinynet", str(architecture), "v0.1/Tiny_ssld.pth", 0.1)
     monkeypatch.setitem(BACKBONES, "tinynet", entry)
-    monkeypatch.setattr(catalog, "STORAGE", f"{server.url}/")
+    monkeypatch.setattr(published_files, "STORAGE", f"{server.url}/")
     return entry
 
 
@@ -297,11 +299,11 @@ def test_pretrained_still_takes_a_checkpoint(published, tiny):
 
 
 BOTH = """
-import sys
-from rtdetr_cli.weights import catalog, store
+from rtdetr_cli.weights import catalog, published, store
+from rtdetr_cli.weights import published as published_files, store
 url, architecture = sys.argv[1:]
-catalog.STORAGE = url
-entry = catalog.Published("tiny.pt", architecture, "v0.1/tiny_official.pth", 50.0, 60.0)
+published.STORAGE = url
+entry = published.Published("tiny.pt", architecture, "v0.1/tiny_official.pth", 50.0, 60.0)
 catalog.CATALOG["tiny.pt"] = entry
 store.load_model_config(architecture)
 print(store.resolve_weights("tiny.pt"))

@@ -299,8 +299,8 @@ def test_pretrained_still_takes_a_checkpoint(published, tiny):
 
 
 BOTH = """
+import sys
 from rtdetr_cli.weights import catalog, published, store
-from rtdetr_cli.weights import published as published_files, store
 url, architecture = sys.argv[1:]
 published.STORAGE = url
 entry = published.Published("tiny.pt", architecture, "v0.1/tiny_official.pth", 50.0, 60.0)

@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import FieldError, NonNegative, OneOf, Queries, Range
+from rtdetr_cli.config.fields import (
+    MAX_SIDE,
+    FieldError,
+    Fraction,
+    NonNegative,
+    OneOf,
+    Queries,
+    Range,
+)
 from rtdetr_cli.core.bounded_text import show
 
 Width = Annotated[int, Range(1, 2**14)]
@@ -193,14 +201,26 @@ class RecipeConfig:
 
     epochs: Annotated[int, Range(1, 10**6)] = 72
     """Epochs on COCO for the published AP."""
+    imgsz: Annotated[int, Range(32, MAX_SIDE, multiple_of=32)] = 640
+    """Input size of the published network; 320 in DEIMv2 Atto, 416 in Femto."""
+    lr: NonNegative = 1e-4
+    """Learning rate of a pretrained network, but for its backbone."""
     backbone_lr: NonNegative = 1e-5
-    """Learning rate of a pretrained backbone; the rest has 1e-4."""
+    """Learning rate of a pretrained backbone."""
     freeze_backbone_norm: bool = False
     """Freeze the BatchNorms of a pretrained backbone."""
     freeze_stem: bool = False
     """Freeze the stem of a pretrained backbone."""
     multi_scale: bool = True
     """Train on 480..800 pixels instead of one size."""
+    loss: Annotated[str, OneOf(("vfl", "mal"))] = "vfl"
+    """Classification loss: varifocal, or `mal` where the published network was trained with it."""
+    refinement: bool = True
+    """For an FDR decoder: FGL, DDF, and boxes on the union of matches (not DEIMv2 Atto to Pico)."""
+    iou_matching: Fraction = 0.0
+    """Final share of the epochs matched by score and IoU alone; DEIMv2 0.1, and 0.15 in N."""
+    restart_ema_decay: Fraction = 0.9999
+    """Decay of the moving average after the restart from the best weights; 0.9998 in D-FINE-X."""
 
 
 @dataclass(frozen=True)

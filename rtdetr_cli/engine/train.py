@@ -34,6 +34,7 @@ from rtdetr_cli.engine.training.epoch_table import EpochTable
 from rtdetr_cli.engine.training.events import TrainEvents, TrainState
 from rtdetr_cli.engine.training.failures import explain_failed_step
 from rtdetr_cli.engine.training.label_statistics import plot_labels
+from rtdetr_cli.engine.training.last_epochs import enter_epoch, restart_if_due
 from rtdetr_cli.engine.training.launch import devices_to_launch, launch, leave_outcome
 from rtdetr_cli.engine.training.live_status import LiveStatus
 from rtdetr_cli.engine.training.optim import train_mode
@@ -117,13 +118,15 @@ def fit(run: Run, events: TrainEvents) -> None:
     Raises:
         StopRequest: a signal asked to stop; the run is between two steps.
     """
-    criterion = Criterion(config=LossConfig(run.recipe.loss))
+    recipe = run.recipe
+    criterion = Criterion(config=LossConfig(recipe.loss, refinement=recipe.refinement))
     log, stopper = _open_log(run), Stopper(run.settings, run.progress)
     table = EpochTable()
     while run.progress.epoch < run.settings.epochs:
         if reason := stopper.reason(log.rows):
             say(reason)
             return
+        enter_epoch(run, criterion)
         events.epoch_start()
         row = train_epoch(run, criterion, events)
         events.steps_end(row)
@@ -209,7 +212,7 @@ def _open_log(run: Run) -> RunLog:
 
 
 def _end_epoch(run: Run, metrics: Metrics | None) -> None:
-    """Advance to the next epoch and save: best.pt, then last.pt.
+    """Advance to the next epoch and save: best.pt, then last.pt, perhaps restarted from best.pt.
 
     Without validation the last weights count as the best.
     """
@@ -219,7 +222,9 @@ def _end_epoch(run: Run, metrics: Metrics | None) -> None:
     is_best = not run.settings.val
     if metrics is not None and metrics.stats["AP"] > state.best:
         is_best, state.best = True, metrics.stats["AP"]
-    _save(run, is_best)
+    _save_weights(run, is_best)
+    restart_if_due(run)
+    _save_last(run)
     run.pace.epoch_ends(is_validated=metrics is not None)
 
 
@@ -231,14 +236,13 @@ def _begin(run: Run) -> None:
 
 
 @main_process_only
-def _save(run: Run, is_best: bool) -> None:
+def _save_weights(run: Run, is_best: bool) -> None:
     epoch, weights_dir = run.progress.epoch, run.run_dir / "weights"
     if is_best:
         save_checkpoint(weights_dir / "best.pt", weights_checkpoint(run))
     period = run.settings.save_period
     if period and epoch % period == 0:
         save_checkpoint(weights_dir / f"epoch{epoch}.pt", weights_checkpoint(run))
-    save_last(weights_dir, run_checkpoint(run))
 
 
 @main_process_only

@@ -276,3 +276,16 @@ def test_a_killed_loading_process_is_an_error(
     assert run(command(tiny_yaml, squares, tmp_path, "workers=1")) == 5
     error = capsys.readouterr().err.splitlines()[-1]
     assert "a data loading process was killed by the system" in error
+
+
+def test_without_imgsz_the_size_is_that_of_the_architecture(tiny_yaml, squares, tmp_path):
+    tiny_yaml.write_text(
+        tiny_yaml.read_text().replace("imgsz: 640", "imgsz: 96").replace("loss: vfl", "loss: mal")
+    )
+    words = command(tiny_yaml, squares, tmp_path, "batch=8")
+    words.remove("imgsz=64")
+    assert run(words) == 0
+    best = load_checkpoint(tmp_path / "train" / "weights" / "best.pt")
+    assert best.preprocessing.size_hw == (96, 96)
+    assert "imgsz: 96" in (tmp_path / "train" / "args.yaml").read_text()
+    assert "train/loss_mal" in read_rows(tmp_path / "train")[0]

@@ -75,8 +75,9 @@ class TrainSettings(RunFolderSettings):
     """Images per batch over all devices; -1: the largest that fits into one CUDA device."""
     accumulate: Count = 1
     """Batches per optimizer step: batch=4 accumulate=4 trains like batch=16."""
-    imgsz: ImageSize = 640
-    """Input size in pixels, one number or height,width; multiples of 32."""
+    imgsz: ImageSize | None = None
+    """Input size in pixels, one number or height,width; multiples of 32; None: 640, or that of the
+    architecture."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Random seed."""
 
@@ -135,8 +136,10 @@ class TrainSettings(RunFolderSettings):
     """Decay of the exponential moving average of the weights; 0: no average."""
     ema_ramp: Count | None = None
     """Number of steps over which ema_decay ramps up."""
-    loss: Annotated[str, OneOf(("vfl", "mal"))] = "vfl"
+    loss: Annotated[str, OneOf(("vfl", "mal"))] | None = None
     """Classification loss: vfl (varifocal) or mal (matchability-aware, DEIM)."""
+    iou_matching: Fraction | None = None
+    """Final share of the epochs matched by class score times IoU^4 (DEIMv2); 0: never."""
 
     num_denoising: Annotated[int, Range(0, 10_000)] = 100
     """Number of denoising queries over all groups; 0: no denoising."""
@@ -157,6 +160,10 @@ class TrainSettings(RunFolderSettings):
     """Sample the input size of each batch: 0.25 or true for 0.75 to 1.25 times imgsz."""
     clean_epochs: CountFromZero | None = None
     """Number of final epochs without strong augmentation and multi-scale."""
+    restart: bool = False
+    """Start the last clean_epochs from the best weights so far (D-FINE, DEIM)."""
+    restart_ema_decay: Fraction | None = None
+    """ema_decay after the restart; None: ema_decay, at most that of the architecture's recipe."""
     mosaic: Fraction = 0.0
     """Probability of a mosaic of four images instead of zoom-out and IoU crop (DEIM)."""
     mixup: Fraction = 0.0
@@ -204,17 +211,32 @@ def _reason(settings: TrainSettings) -> str | None:
         return f"backbone_lr has no effect with freeze={settings.freeze}"
     if settings.optimizer == "sgd" and settings.lr is None and not settings.resume:
         return "optimizer=sgd needs lr=; the recipe's learning rates are made for AdamW"
-    return _validation_reason(settings) or _dense_reason(settings)
+    return _validation_reason(settings) or _restart_reason(settings) or _dense_reason(settings)
 
 
 def _validation_reason(settings: TrainSettings) -> str | None:
     """Explain why a key that needs metrics has no effect with val=false."""
-    idle = {"val_fraction": None, "patience": 0, "val_every": 1, "json": False}
+    idle = {"val_fraction": None, "patience": 0, "val_every": 1, "json": False, "restart": False}
     for key, value in idle.items():
         given = getattr(settings, key)
         if not settings.val and given != value:
             shown = "true" if given is True else given
             return f"{key}={shown} has no effect with val=false, which gives no metrics"
+    return None
+
+
+def _restart_reason(settings: TrainSettings) -> str | None:
+    """Explain why restart or restart_ema_decay has no effect."""
+    if not settings.restart:
+        given = settings.restart_ema_decay
+        return None if given is None else f"restart_ema_decay={given:g} needs restart=true"
+    if settings.clean_epochs == 0:
+        return "restart=true has no effect with clean_epochs=0, the epochs that it would precede"
+    if settings.clean_epochs is not None and settings.clean_epochs >= settings.epochs:
+        return (
+            f"restart=true has no effect with clean_epochs={settings.clean_epochs} of "
+            f"{settings.epochs} epochs, as none precedes them"
+        )
     return None
 
 

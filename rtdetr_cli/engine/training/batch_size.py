@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch.amp import GradScaler
 
-from rtdetr_cli.config.settings.modes import size_hw
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.distributed import world_size
@@ -109,7 +108,7 @@ def with_batch(
         return settings
     state = copied_state(settings, network, is_pretrained, device)
     boxes = max([settings.num_denoising, *(len(record.labels) for record in split.records)])
-    height, width = max(state.recipe.multi_scale or (size_hw(settings.imgsz),))
+    height, width = max(state.recipe.multi_scale or (state.recipe.size_hw,))
     free_bytes = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     try:
         small, large = _measure(state, [full_batch(n, (height, width), boxes) for n in MEASURED])

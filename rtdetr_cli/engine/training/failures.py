@@ -106,7 +106,7 @@ def _describe_out_of_memory(batches: Sequence[Batch], settings: TrainSettings) -
         half = settings.batch // 2
         advice = f"try batch={half} accumulate={2 * settings.accumulate}, which trains the same"
         advice += f", or lower imgsz={settings.imgsz}"
-    if max(height, width) > max(size_hw(settings.imgsz)):
+    if settings.imgsz and max(height, width) > max(size_hw(settings.imgsz)):
         advice += ", or set multi_scale=false"
     return (
         f"out of memory at batch={settings.batch} with {count} images of {height}x{width} pixels "

@@ -67,10 +67,11 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     check_shares(settings.batch, world_size())
     precision = choose_precision(settings.amp, device)
     Loggers(settings.logger or ())  # a missing package is reported before anything is read
-    preprocessing = Preprocessing(size_hw(settings.imgsz))
     train_split, val_split = open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained, licence = initial_network(settings, train_split.names, stopped)
+    settings = replace(settings, imgsz=settings.imgsz or network.config.recipe.imgsz)
+    preprocessing = Preprocessing(size_hw(settings.imgsz))
     check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
     splits = {"train": train_split, "val": val_split}
     num_queries = network.config.decoder.num_queries
@@ -146,7 +147,7 @@ def _load(
     described = {"train": train_split}
     if val_split is not None:
         per_worker = settings.batch // world_size()
-        preprocessing = Preprocessing(size_hw(settings.imgsz))
+        preprocessing = Preprocessing(recipe.size_hw)
         data.val = val_split
         data.val_batches = EvalLoader(
             val_split, per_worker, preprocessing, settings.workers, device
@@ -159,7 +160,7 @@ def _load(
 def _loader_config(settings: TrainSettings, recipe: Recipe) -> LoaderConfig:
     return LoaderConfig(
         batch=settings.batch,
-        size_hw=size_hw(settings.imgsz),
+        size_hw=recipe.size_hw,
         seed=settings.seed,
         workers=settings.workers,
         augment=recipe.augment,

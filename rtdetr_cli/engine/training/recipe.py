@@ -18,9 +18,8 @@ from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.data.loader import multi_scale_sizes
 from rtdetr_cli.data.transforms import AugmentConfig
 
-N = TypeVar("N", int, float, tuple[int, int])
+N = TypeVar("N", int, float, str, tuple[int, int])
 
-OFFICIAL_LR = 1e-4
 OFFICIAL_WARMUP = 2000
 OFFICIAL_EMA_RAMP = 2000
 OFFICIAL_EMA_DECAY = 0.9999
@@ -74,14 +73,29 @@ class Recipe:
     """Parts frozen by the user in addition."""
     augment: AugmentConfig
     """Probabilities of the augmentations."""
+    size_hw: tuple[int, int]
+    """Height and width of the input."""
     multi_scale: tuple[tuple[int, int], ...] | None
     """Sizes (height, width) from which each batch draws one."""
     clean_epochs: int
     """Last epochs without strong augmentation."""
+    restart_epoch: int | None
+    """Epochs after which the network starts again from the best weights; None for never."""
+    restart_ema_decay: float
+    """Decay of the moving average from then on."""
     dense_epochs: tuple[int, int] | None
     """Range of epochs with mosaic and mixup; None for no such epochs."""
     loss: str
     """Classification loss, `vfl` or `mal`."""
+    refinement: bool
+    """FGL, DDF and the union of matches, if the network predicts distributions."""
+    iou_matching_epoch: int
+    """Epochs after which boxes are matched by score and IoU alone; the run's number for never."""
+
+    def ema_decay_in(self, epoch: int) -> float:
+        """Decay of the moving average in an epoch, counted from 0."""
+        is_restarted = self.restart_epoch is not None and epoch >= self.restart_epoch
+        return self.restart_ema_decay if is_restarted else self.ema_decay
 
     def lr_share(self, step: int) -> float:
         """Learning rate of a step, counted from 0, as a share of the full one."""
@@ -115,6 +129,7 @@ class Recipe:
         if self.multi_scale and self.multi_scale[0] != self.multi_scale[-1]:
             sizes = f"{max(self.multi_scale[0])} to {max(self.multi_scale[-1])} px"
         last = f"{self.clean_epochs} epochs" if self.clean_epochs != 1 else "epoch"
+        restart = ", which start from the best weights" if self.restart_epoch is not None else ""
         frozen = ", stem frozen" if self.freeze_stem else ""
         frozen += ", backbone norms frozen" if self.freeze_backbone_norm else ""
         frozen += f", freeze={self.freeze}" if self.freeze else ""
@@ -126,7 +141,7 @@ class Recipe:
             f"{self.ema_ramp}, loss {self.loss}{frozen}, {arithmetic}\n"
             f"augmentation: photometric {augment.photometric:g}, zoom-out {augment.zoom_out:g}, "
             f"IoU crop {augment.iou_crop:g}, flip {augment.flip:g}, {sizes}; off in the last "
-            f"{last}{self._describe_dense()}"
+            f"{last}{restart}{self._describe_dense()}"
         )
 
     def _describe_dense(self) -> str:
@@ -151,43 +166,67 @@ def resolve_recipe(
         is_pretrained: whether the backbone starts from trained weights.
     """
     total = steps_per_epoch * settings.epochs
-    scale = settings.lr_scale  # does not apply to the learning rate from scratch
-    lr = _given(settings.lr, scale * OFFICIAL_LR if is_pretrained else SCRATCH_LR)
+    size = size_hw(settings.imgsz or official.imgsz)
+    iou_matching = _given(settings.iou_matching, official.iou_matching)
+    lr, backbone_lr = _learning_rates(settings, official, is_pretrained)
     spread = _spread(_given(settings.multi_scale, official.multi_scale))
-    backbone_lr = scale * official.backbone_lr if is_pretrained else lr
-    if (
-        settings.optimizer == "sgd" and is_pretrained
-    ):  # official rates are AdamW's; keep their ratio
-        backbone_lr *= lr / OFFICIAL_LR
     clean_epochs = _given(settings.clean_epochs, max(1, round(settings.epochs * 0.05)))
+    ema_decay = _given(settings.ema_decay, _scaled_ema_decay(total))
     keeps_official = is_pretrained and settings.freeze != "0"
     return Recipe(
         total_steps=total,
         optimizer=settings.optimizer,
         lr=lr,
-        backbone_lr=_given(settings.backbone_lr, backbone_lr),
+        backbone_lr=backbone_lr,
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
         warmup_steps=_warmup_steps(settings, steps_per_epoch),
         schedule=settings.schedule or ("constant" if total >= LONG_RUN else "cosine"),
         tail_steps=steps_per_epoch * clean_epochs,
         clip_norm=settings.clip_norm,
-        ema_decay=_given(settings.ema_decay, _scaled_ema_decay(total)),
+        ema_decay=ema_decay,
         ema_ramp=_given(settings.ema_ramp, min(OFFICIAL_EMA_RAMP, max(1, total // 100))),
         freeze_stem=keeps_official and official.freeze_stem,
         freeze_backbone_norm=keeps_official and official.freeze_backbone_norm,
         freeze=None if settings.freeze == "0" else settings.freeze,
         augment=_augment(settings, hard_crops=is_pretrained or total >= HARD_CROPS_FROM),
-        multi_scale=multi_scale_sizes(size_hw(settings.imgsz), spread) if spread else None,
+        size_hw=size,
+        multi_scale=multi_scale_sizes(size, spread) if spread else None,
         clean_epochs=clean_epochs,
+        restart_epoch=_restart_epoch(settings, clean_epochs),
+        restart_ema_decay=_given(
+            settings.restart_ema_decay, min(ema_decay, official.restart_ema_decay)
+        ),
         dense_epochs=_dense_epochs(settings),
-        loss=settings.loss,
+        loss=_given(settings.loss, official.loss),
+        refinement=official.refinement,
+        iou_matching_epoch=settings.epochs - round(settings.epochs * iou_matching),
     )
 
 
 def starts_pretrained(settings: TrainSettings) -> bool:
     """Whether the backbone starts from trained weights."""
     return settings.pretrained is not None or not is_architecture(settings.model)
+
+
+def _learning_rates(
+    settings: TrainSettings, official: RecipeConfig, is_pretrained: bool
+) -> tuple[float, float]:
+    """That of the network, and that of its backbone."""
+    scale = settings.lr_scale  # does not apply to the learning rate from scratch
+    lr = _given(settings.lr, scale * official.lr if is_pretrained else SCRATCH_LR)
+    backbone_lr = scale * official.backbone_lr if is_pretrained else lr
+    if (
+        settings.optimizer == "sgd" and is_pretrained
+    ):  # official rates are AdamW's; keep their ratio
+        backbone_lr *= lr / official.lr
+    return lr, _given(settings.backbone_lr, backbone_lr)
+
+
+def _restart_epoch(settings: TrainSettings, clean_epochs: int) -> int | None:
+    """The epoch at which the clean ones begin, unless there are none before them."""
+    first = settings.epochs - clean_epochs
+    return first if settings.restart and 0 < first < settings.epochs else None
 
 
 def _warmup_steps(settings: TrainSettings, steps_per_epoch: int) -> int:

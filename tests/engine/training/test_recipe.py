@@ -6,6 +6,7 @@ import pytest
 
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import RecipeConfig
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.engine.training.recipe import resolve_recipe
 
@@ -126,3 +127,39 @@ def test_the_default_recipe_has_neither_mosaic_nor_mixup():
 def test_input_sizes_that_are_all_the_same_are_one_size(imgsz, sizes):
     recipe = resolve("rtdetr-n", 26, False, imgsz=imgsz, multi_scale=True)
     assert f", {sizes}; off in the last" in recipe.describe()
+
+
+def test_the_architecture_sets_what_its_publication_does():
+    official = RecipeConfig(
+        lr=2e-3, backbone_lr=1e-3, imgsz=320, multi_scale=False, loss="mal", refinement=False,
+        iou_matching=0.1, restart_ema_decay=0.9998,
+    )  # fmt: skip
+    settings = TrainSettings(data="coco.yaml", epochs=500, restart=True, clean_epochs=32)
+    recipe = resolve_recipe(settings, official, 924, is_pretrained=True)
+    assert (recipe.lr, recipe.backbone_lr, recipe.size_hw) == (2e-3, 1e-3, (320, 320))
+    assert (recipe.loss, recipe.refinement, recipe.multi_scale) == ("mal", False, None)
+    # DEIMv2 Atto: 500 epochs, IoU matching from 450 and stage 2 from 468 on
+    assert (recipe.iou_matching_epoch, recipe.restart_epoch) == (450, 468)
+    assert [recipe.ema_decay_in(epoch) for epoch in (467, 468)] == [0.9999, 0.9998]
+
+
+def test_keys_win_over_the_architecture():
+    official = RecipeConfig(imgsz=320, loss="mal", iou_matching=0.1)
+    settings = TrainSettings(
+        data="x", epochs=10, imgsz=(64, 96), loss="vfl", iou_matching=0.0, restart=True,
+        restart_ema_decay=0.5, clean_epochs=3,
+    )  # fmt: skip
+    recipe = resolve_recipe(settings, official, 26, is_pretrained=False)
+    assert (recipe.size_hw, recipe.loss, recipe.iou_matching_epoch) == ((64, 96), "vfl", 10)
+    assert (recipe.restart_epoch, recipe.ema_decay_in(7)) == (7, 0.5)
+
+
+def test_the_average_of_a_short_run_is_no_slower_after_the_restart():
+    settings = TrainSettings(data="x", epochs=20, restart=True)
+    recipe = resolve_recipe(settings, RecipeConfig(), 26, is_pretrained=False)
+    assert recipe.ema_decay_in(19) == recipe.ema_decay < 0.97
+
+
+def test_a_run_of_one_epoch_has_nothing_to_restart_from():
+    settings = TrainSettings(data="x", epochs=1, restart=True)
+    assert resolve_recipe(settings, RecipeConfig(), 26, is_pretrained=False).restart_epoch is None

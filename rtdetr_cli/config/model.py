@@ -207,6 +207,8 @@ class RecipeConfig:
     """Learning rate of a pretrained network, but for its backbone."""
     backbone_lr: NonNegative = 1e-5
     """Learning rate of a pretrained backbone."""
+    lr_batch: Annotated[int, Range(1, 2**16)] | None = None
+    """Images a step for which these two are; they are in proportion to it. None: for any number."""
     freeze_backbone_norm: bool = False
     """Freeze the BatchNorms of a pretrained backbone."""
     freeze_stem: bool = False

@@ -214,6 +214,8 @@ def _learning_rates(
 ) -> tuple[float, float]:
     """That of the network, and that of its backbone."""
     scale = settings.lr_scale  # does not apply to the learning rate from scratch
+    if official.lr_batch is not None:
+        scale *= max(settings.batch, 1) * settings.accumulate / official.lr_batch
     lr = _given(settings.lr, scale * official.lr if is_pretrained else SCRATCH_LR)
     backbone_lr = scale * official.backbone_lr if is_pretrained else lr
     if (

@@ -163,3 +163,51 @@ def test_the_average_of_a_short_run_is_no_slower_after_the_restart():
 def test_a_run_of_one_epoch_has_nothing_to_restart_from():
     settings = TrainSettings(data="x", epochs=1, restart=True)
     assert resolve_recipe(settings, RecipeConfig(), 26, is_pretrained=False).restart_epoch is None
+
+
+# D-FINE, DEIM and DEIMv2 (dfine_hgnetv2_*_coco.yml, deim_hgnetv2_*_coco.yml,
+# deimv2_hgnetv2_*_coco.yml): epochs, batch, lr, backbone lr, input size.
+PUBLISHED = [
+    ("dfine", "dfine-n", 160, 128, 8e-4, 4e-4, 640),
+    ("dfine", "dfine-s", 132, 32, 2e-4, 1e-4, 640),
+    ("dfine", "dfine-m", 132, 32, 2e-4, 2e-5, 640),
+    ("dfine", "dfine-l", 80, 32, 2.5e-4, 1.25e-5, 640),
+    ("dfine", "dfine-x", 80, 32, 2.5e-4, 2.5e-6, 640),
+    ("deim", "dfine-s", 132, 32, 4e-4, 2e-4, 640),
+    ("deim", "dfine-m", 102, 32, 4e-4, 4e-5, 640),
+    ("deim", "dfine-l", 58, 32, 5e-4, 2.5e-5, 640),
+    ("deim", "dfine-x", 58, 32, 5e-4, 5e-6, 640),
+    ("deimv2", "deimv2-atto", 500, 128, 2e-3, 1e-3, 320),
+    ("deimv2", "deimv2-femto", 500, 128, 1.6e-3, 8e-4, 416),
+    ("deimv2", "deimv2-pico", 500, 128, 1.6e-3, 8e-4, 640),
+    ("deimv2", "deimv2-n", 160, 32, 8e-4, 4e-4, 640),
+]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "epochs", "batch", "lr", "backbone_lr", "size"), PUBLISHED
+)
+def test_on_coco_each_size_gets_the_published_constants(
+    recipe, name, epochs, batch, lr, backbone_lr, size
+):
+    keys = {"data": "x", "recipe": recipe, "epochs": epochs, "batch": batch}
+    settings = settings_from_pairs(TrainSettings, keys)
+    official = load_model_config(name).recipe
+    found = resolve_recipe(settings, official, 118_000 // batch, is_pretrained=True)
+    assert (found.lr, found.backbone_lr) == pytest.approx((lr, backbone_lr))
+    assert found.size_hw == (size, size)
+    assert found.restart_epoch == epochs - found.clean_epochs
+    assert found.loss == ("vfl" if recipe == "dfine" else "mal")
+    assert found.refinement == (name not in {"deimv2-atto", "deimv2-femto", "deimv2-pico"})
+    slowest = 0.9998 if name == "dfine-x" else 0.9999
+    assert found.ema_decay_in(epochs - 1) == min(found.ema_decay, slowest)
+    expected = {"deimv2-atto": 450, "deimv2-femto": 450, "deimv2-pico": 450, "deimv2-n": 136}
+    assert found.iou_matching_epoch == expected.get(name, epochs)
+
+
+def test_learning_rates_are_in_proportion_to_the_images_of_a_step():
+    whole = resolve("dfine-s", 100, True, batch=32)
+    half = resolve("dfine-s", 100, True, batch=4, accumulate=4)
+    assert (half.lr, half.backbone_lr) == pytest.approx((whole.lr / 2, whole.backbone_lr / 2))
+    same = [resolve("rtdetr-l", 100, True, batch=batch).lr for batch in (4, 32)]
+    assert same == [1e-4, 1e-4]

@@ -170,17 +170,22 @@ def _fusion_block(config: EncoderConfig | LiteEncoderConfig) -> Amount:
 
 
 def _decoder(config: DecoderConfig, in_channels: int, num_classes: int) -> Amount:
-    width, points = config.hidden_dim, 3 * config.num_heads * sum(config.num_points)
-    layer = width * (6 * width + points + 2 * config.ffn_dim)
-    heads = (config.num_layers + 1) * width * (num_classes + 2 * width)
-    rest = 3 * in_channels * width + width * (8 + 3 * width) + num_classes * width
-    if isinstance(
-        config, FDRDecoderConfig
-    ):  # neither value nor result of the sampling is projected
-        layer -= 2 * width * width
-        rest -= 0 if in_channels != width else 3 * width * width
+    width, is_refined = config.hidden_dim, isinstance(config, FDRDecoderConfig)
+    has_one_box_head = isinstance(config, DEIMv2DecoderConfig) and config.shared_box_head
+    box_heads = 1 + (1 if has_one_box_head else config.num_layers)
+    heads = width * ((config.num_layers + 2) * num_classes + box_heads * 2 * width)
+    projected = 0 if is_refined and in_channels == width else in_channels * width
+    rest = len(config.num_points) * projected + width * (4 + 2 * width)
+    return 10 * config.num_layers, config.num_layers * _decoder_layer(config) + heads + rest
+
+
+def _decoder_layer(config: DecoderConfig) -> int:
+    """Self-attention, sampling, and what follows it: projections of the values, or a gate."""
+    width, feed_forward = config.hidden_dim, 2 * config.ffn_dim
+    sampling, gate = 3 * config.num_heads * sum(config.num_points), 2 * width
+    if isinstance(config, FDRDecoderConfig):
+        gate = 4 * width
     if isinstance(config, DEIMv2DecoderConfig):
-        layer -= width * (config.ffn_dim // 2 + 1)
-        heads -= (config.num_layers - 1) * 2 * width * width if config.shared_box_head else 0
-        rest -= width * (4 + width)
-    return 10 * config.num_layers, config.num_layers * layer + heads + rest
+        gate = 4 * width if config.gateway else 0
+        feed_forward = 3 * (config.ffn_dim // 2)  # SwiGLU
+    return width * (4 * width + sampling + gate + feed_forward)

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 
 from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.scale import least_amount
+from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.evaluation.speed import count_flops
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
@@ -149,3 +151,13 @@ def test_the_fused_network_has_the_official_number_but_for_heads_and_norms(name)
 def test_the_fused_network_has_the_official_flops(name):
     size, *_, gflops = DISTRIBUTIONS[name]
     assert count_flops(fuse(build(name)), (size, size)) / 1e9 == pytest.approx(gflops, rel=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in asset_dir("models").glob("*.yaml")))
+def test_the_size_that_is_estimated_before_building_is_a_little_less_than_the_real_one(name):
+    """A file with fewer weights than the estimate is refused, so it must not exceed any network."""
+    network = build(name)
+    tensors, values = least_amount(network.config, 80)
+    weights = [one for one in network.parameters() if one.dim() >= 2]
+    assert len(weights) * 0.6 < tensors <= len(weights)
+    assert count(network) * 0.9 < values <= count(network)

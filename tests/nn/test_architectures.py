@@ -22,6 +22,7 @@ from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.scale import least_amount
 from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.evaluation.speed import count_flops
+from rtdetr_cli.nn.backbones.hgnetv2 import LearnableAffine
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork, fuse
 
 # name: (trainable parameters, GFLOPs at 640x640)
@@ -130,18 +131,19 @@ def test_networks_with_distributions_have_the_official_number_of_parameters(name
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_fused_network_has_the_official_number_but_for_heads_and_norms(name):
-    """The official one lacks the heads of unused layers and folds fewer norms.
+    """The official one lacks the heads of unused layers, keeps affine blocks and folds fewer norms.
 
     Those of the backbone, of the projections into encoder and decoder, and of the lite encoder's
     pools stay, two tensors each for our one bias; frozen ones are buffers there.
     """
     network = build(name)
+    affine = [one for one in network.modules() if isinstance(one, LearnableAffine)]
     unused = [*network.decoder.dec_score_head[:-1], *network.decoder.decoder.lqe_layers[:-1]]
     kept = norms(network.encoder.input_proj, network.decoder.input_proj)
     if hasattr(network.encoder, "down_sample1"):
         kept += norms(network.encoder.down_sample1, network.encoder.down_sample2)
     sign = -1 if network.config.recipe.freeze_backbone_norm else 1
-    counted = count(fuse(network)) + CONSTANTS - count(*unused)
+    counted = count(fuse(network)) + CONSTANTS + count(*affine) - count(*unused)
     counted += sum(norm.num_features for norm in kept)
     counted += sign * sum(norm.num_features for norm in norms(network.backbone))
     assert counted == DISTRIBUTIONS[name][2]

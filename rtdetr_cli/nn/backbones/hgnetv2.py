@@ -76,12 +76,26 @@ class ConvBN(nn.Module):
         return out
 
     def fused(self) -> nn.Module:
-        """The same function with the norm folded into the convolution."""
-        if isinstance(self.conv, nn.Conv2d):
-            return nn.Sequential(fold_norm(self.conv, self.bn), self.act, self.lab)
-        pad, conv = self.conv.children()
+        """The same function with norm and affine block folded into the convolution."""
+        *pad, conv = [self.conv] if isinstance(self.conv, nn.Conv2d) else self.conv.children()
         assert isinstance(conv, nn.Conv2d)
-        return nn.Sequential(pad, fold_norm(conv, self.bn), self.act, self.lab)
+        folded = fold_norm(conv, self.bn)
+        return nn.Sequential(*pad, folded, self._folded_activation(folded))
+
+    def _folded_activation(self, folded: nn.Conv2d) -> nn.Module:
+        """What follows the convolution, which takes over scale and shift of an affine block.
+
+        scale * max(x, 0) + bias = max(scale * x + bias, bias), the minimum for a negative scale.
+        """
+        if not isinstance(self.lab, LearnableAffine):
+            return self.act
+        assert folded.bias is not None
+        folded.weight.data *= self.lab.scale.data
+        folded.bias.data = self.lab(folded.bias.data)
+        if folded.weight.is_meta:  # sizes are counted there
+            return Bound(0.0, None)
+        scale, bias = self.lab.scale.item(), self.lab.bias.item()
+        return Bound(bias, None) if scale > 0 else Bound(None, bias)
 
 
 class LearnableAffine(nn.Module):
@@ -95,6 +109,18 @@ class LearnableAffine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         return self.scale * x + self.bias
+
+
+class Bound(nn.Module):
+    """Values within a lower or an upper bound."""
+
+    def __init__(self, lower: float | None, upper: float | None) -> None:
+        super().__init__()
+        self.lower, self.upper = lower, upper
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return x.clamp(self.lower, self.upper)
 
 
 class PaddedConvBN(ConvBN):

@@ -71,12 +71,15 @@ def test_an_affine_block_stands_behind_every_activation_and_nowhere_else(tiny_co
     )
 
 
+@pytest.mark.parametrize("scale", [1.5, 0.0, -2.0])
 @pytest.mark.parametrize("block", [ConvBN((2, 3), 3, affine=True), PaddedConvBN((2, 3), True)])
-def test_the_affine_block_is_applied_after_the_activation_when_fused_too(block):
+def test_the_affine_block_is_applied_after_the_activation_when_fused_too(block, scale):
     block = block.double().eval()
-    block.lab.scale.data.fill_(-2)
+    block.lab.scale.data.fill_(scale)
     block.lab.bias.data.fill_(0.5)
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
-    expected = -2 * F.relu(block.bn(block.conv(x))) + 0.5
+    expected = scale * F.relu(block.bn(block.conv(x))) + 0.5
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(block.fused()(x), expected, rtol=0, atol=1e-12)
+    fused = block.fused()
+    torch.testing.assert_close(fused(x), expected, rtol=0, atol=1e-12)
+    assert not any(isinstance(module, LearnableAffine) for module in fused.modules())

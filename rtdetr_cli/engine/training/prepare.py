@@ -70,8 +70,9 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     train_split, val_split = open_splits(settings)
     torch.manual_seed(settings.seed)
     network, is_pretrained, licence = initial_network(settings, train_split.names, stopped)
-    settings = replace(settings, imgsz=settings.imgsz or network.config.recipe.imgsz)
-    preprocessing = Preprocessing(size_hw(settings.imgsz))
+    imgsz = settings.imgsz or network.config.recipe.imgsz
+    settings = replace(settings, imgsz=imgsz)
+    preprocessing = Preprocessing(size_hw(imgsz))
     check_activations(network.config, preprocessing.size_hw, f"imgsz={settings.imgsz}")
     splits = {"train": train_split, "val": val_split}
     num_queries = network.config.decoder.num_queries

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -56,7 +58,7 @@ class VideoWriter:
             StorageError: disk full or no permission.
         """
         frame = _even(image_bgr)
-        with storage_errors(self._path):
+        with _encoder_errors(self._path):
             if self._encoder is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._size_wh = self._fitting(frame)
@@ -70,12 +72,13 @@ class VideoWriter:
         """Finish the file; frames so far are kept whatever has ended the run.
 
         Raises:
+            BackendError: the encoder fails.
             StorageError: disk full or no permission.
         """
         if self._encoder is None:
             return
         encoder, self._encoder = self._encoder, None
-        with storage_errors(self._path):
+        with _encoder_errors(self._path):
             try:
                 encoder.close()
                 self._temporary.replace(self._path)
@@ -96,6 +99,22 @@ class VideoWriter:
             f"scaled to {size[0]}x{size[1]}"
         )
         return size
+
+
+@contextmanager
+def _encoder_errors(path: Path) -> Iterator[None]:
+    """Raise StorageError where the system refuses to write, and BackendError where FFmpeg does."""
+    av = sys.modules.get("av")
+    refused: tuple[type[Exception], ...] = (av.FFmpegError,) if av else ()
+    with storage_errors(path):
+        try:
+            yield
+        except refused as error:
+            if isinstance(error, OSError):
+                raise
+            raise BackendError(
+                f"{path}: FFmpeg cannot write this video ({error}); save=false writes none"
+            ) from error
 
 
 class _AvEncoder:

@@ -237,3 +237,9 @@ def test_the_recipe_for_spark_gives_the_same_rows(recipe):
     texts = [json.loads(row["row"]) for row in sorted_rows("spark-json")]
     scores = [[one["confidence"] for one in row.get("detections", ())] for row in texts]
     assert scores == [pytest.approx(one, abs=1e-4) for one in expected["confidence"]]
+
+
+def test_a_large_image_has_its_row_in_its_place(predict, paths, monkeypatch):
+    expected = predict(paths)
+    monkeypatch.setattr("rtdetr_cli.media.readers.LARGE_BYTES", 1)
+    same(predict(paths), expected)

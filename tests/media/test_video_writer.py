@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtdetr_cli.core.errors import StorageError
+from rtdetr_cli.core.errors import BackendError, StorageError
 from rtdetr_cli.media import video_writer
 from rtdetr_cli.media.item import Clip
 from rtdetr_cli.media.video import read_video
@@ -141,3 +141,10 @@ def test_times_and_sound_of_the_source_are_kept(tmp_path, monkeypatch):
         assert file.streams.audio[0].codec_context.name == "aac"
         length = sum(frame.samples for frame in file.decode(audio=0)) / 16000
     assert length == pytest.approx(times[-1] + 0.05, abs=0.15)  # to the end of the last frame
+
+
+def test_what_ffmpeg_refuses_to_write_is_one_sentence(tmp_path, monkeypatch):
+    pytest.importorskip("av", reason="PyAV, the extra [video], is not installed")
+    monkeypatch.setattr(video_writer, "_LARGEST", (20000, 20000))  # x264 takes 16384
+    with pytest.raises(BackendError, match=r"a\.mp4: FFmpeg cannot write this video \("):
+        write(tmp_path / "a.mp4", [0], size_hw=(16, 17000))

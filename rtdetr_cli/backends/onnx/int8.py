@@ -190,7 +190,11 @@ class _Writer:
         self.from_array = numpy_helper.from_array
         self.after: dict[str, list[NodeProto]] = {}
         self.at_start: list[NodeProto] = []
-        self.names = {name: node.name for node in graph.node for name in node.output}
+        self.names = {
+            name: f"{node.name}_{place}" if place else node.name
+            for node in graph.node
+            for place, name in enumerate(node.output)
+        }
 
     def add_pair(self, tensor: str, scale: float, readers: list[tuple[NodeProto, int]]) -> None:
         """Replace the input of the readers by the int8 form of a tensor, with zero point 0."""

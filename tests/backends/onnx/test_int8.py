@@ -256,3 +256,29 @@ def test_every_convolution_of_a_resnet_runs_in_integers(tiny_presnet_config, tmp
     operators = [node.op_type for node in fused.graph.node]
     # All but that of S5, which only the attention reads.
     assert operators.count("QLinearConv") == len(pairs.convs) - 1
+
+
+def test_both_halves_of_a_split_map_have_pairs_of_their_own_names():
+    """As in the encoders of D-FINE and DEIMv2; ONNX Runtime refuses two nodes of one name."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,4,8,8] images) => (float[N,1,8,8] y) {
+          first, second = Split<axis = 1>(images, sizes)
+          a = Conv(first, w)
+          b = Conv(second, w2)
+          y = Add(a, b)
+        }"""
+    )
+    split, *convs, total = model.graph.node
+    split.name, total.name = "encoder/cv1/Split", "decoder/Add"
+    for conv, name in zip(convs, "ab", strict=True):
+        conv.name = f"encoder/{name}/Conv"
+    for name in ("w", "w2"):
+        weight = np.ones((1, 2, 1, 1), np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 2]), "sizes"))
+    ours = quantize(model, {"first": 1.0, "second": 1.0})
+    names = [node.name for node in ours.graph.node]
+    assert len(set(names)) == len(names)
+    (found,) = run(ours, np.full((1, 4, 8, 8), 0.5, np.float32))
+    np.testing.assert_allclose(found, 2, atol=0.05)

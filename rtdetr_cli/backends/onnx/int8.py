@@ -91,6 +91,7 @@ class _Planner:
         for node in graph.node:
             for place, name in enumerate(node.input):
                 self.consumers[name].append((node, place))
+        self.constants = {constant.name for constant in graph.initializer}
         self.pairs = Pairs()
         for node in graph.node:
             if (block_of(node) or "") not in {"", *kept_float}:
@@ -116,7 +117,10 @@ class _Planner:
         if producer is None or producer.op_type not in _JOINS:
             return
         is_list = producer.op_type in {"Add", "Concat"}
-        for position, name in enumerate(producer.input if is_list else producer.input[:1]):
+        inputs = producer.input if is_list else producer.input[:1]
+        if self.constants.intersection(inputs):  # the shift of a learnable affine joins nothing
+            return
+        for position, name in enumerate(inputs):
             self._want(name, producer, position)
             if producer.op_type in _SAME_SCALE:
                 self.pairs.shared.append((name, tensor))

@@ -282,3 +282,30 @@ def test_both_halves_of_a_split_map_have_pairs_of_their_own_names():
     assert len(set(names)) == len(names)
     (found,) = run(ours, np.full((1, 4, 8, 8), 0.5, np.float32))
     np.testing.assert_allclose(found, 2, atol=0.05)
+
+
+def test_a_learned_shift_joins_nothing():
+    """As behind the activations of D-FINE's small backbones: ReLU, scale, shift."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,2,8,8] images) => (float[N,1,8,8] y) {
+          a = Conv(images, w)
+          r = Relu(a)
+          m = Mul(r, scale)
+          s = Add(m, shift)
+          y = Conv(s, w2)
+        }"""
+    )
+    for index, node in enumerate(model.graph.node):
+        node.name = f"backbone/stem/{index}/{node.op_type}"
+    for name, value in {
+        "w": np.ones((2, 2, 1, 1), np.float32),
+        "w2": np.ones((1, 2, 1, 1), np.float32),
+        "scale": np.array([2], np.float32),
+        "shift": np.array([0.5], np.float32),
+    }.items():
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    assert set(plan(model.graph).readers) == {"images", "s"}
+    ours = quantize(model, {"images": 1.0, "s": 3.0})
+    (found,) = run(ours, np.full((1, 2, 8, 8), 0.5, np.float32))
+    np.testing.assert_allclose(found, 5, atol=0.1)  # 2 channels of 2 * 1 + 0.5

@@ -71,6 +71,7 @@ class RTDETR(OpenedModel):
         model: str | Path = "rtdetr-l.pt",
         device: str | int | None = None,
         *,
+        family: str | None = None,
         task: str | None = None,
         verbose: bool = False,
     ) -> None:
@@ -79,6 +80,7 @@ class RTDETR(OpenedModel):
         Args:
             model: weights, an exported file, an architecture or a published name.
             device: cpu, cuda, cuda:1, mps or 0; None: the first available.
+            family: dfine, deim or rtdetrv4, for weights that do not say it themselves.
             task: detect or None; another task of Ultralytics is refused.
             verbose: no effect.
         """
@@ -90,7 +92,7 @@ class RTDETR(OpenedModel):
         self._tracks = PersistentTracks()
         self._callbacks = Callbacks()
         self._last: dict[str, object] = {}
-        super().__init__(model, device)
+        super().__init__(model, device, family)
 
     @overload
     def predict(
@@ -289,7 +291,7 @@ class RTDETR(OpenedModel):
         """
         from rtdetr_cli.engine.summary import summarize
 
-        pairs = {"model": self.ckpt_path, **settings}
+        pairs = {"model": self.ckpt_path, **self._told(), **settings}
         resolved = settings_from_pairs(InfoSettings, pairs)
         return summarize(resolved, self._outline(), detailed, verbose)
 
@@ -303,7 +305,7 @@ class RTDETR(OpenedModel):
             raise UsageError(f"{self.ckpt_path} has no weights to save; train it first")
         from rtdetr_cli.engine.convert import convert
 
-        pairs = {"model": self.ckpt_path, "format": format, "out": str(filename)}
+        pairs = {"model": self.ckpt_path, **self._told(), "format": format, "out": str(filename)}
         convert(settings_from_pairs(ConvertSettings, pairs))
         return str(filename)
 
@@ -374,7 +376,8 @@ class RTDETR(OpenedModel):
             pairs["half"] = True
         if cls in {ValSettings, TrainSettings} and not {"data", "cfg", "resume"} & settings.keys():
             pairs |= self._last
-        return {"device": self._device, **pairs, "model": self.ckpt_path, **settings}
+        own = {"model": self.ckpt_path, **self._told()}
+        return {"device": self._device, **pairs, **own, **settings}
 
     def _remember(self, settings: dict[str, object]) -> None:
         if "data" in settings:

@@ -75,6 +75,7 @@ def load_detector(
     num_queries: int | None = None,
     half: bool = False,
     timeout: float | None = None,
+    family: str | None = None,
 ) -> Detector:
     """Open a detector.
 
@@ -87,9 +88,10 @@ def load_detector(
         half: compute in 16 bits; has no effect on exported files.
         timeout: seconds per image with ONNX Runtime and OpenVINO; PyTorch and TensorRT cannot be
             interrupted.
+        family: dfine, deim or rtdetrv4, for weights that do not say it themselves.
 
     Raises:
-        WeightsError: the file is missing, damaged or of an unknown format.
+        WeightsError: the file is missing, damaged or of an unknown format or family.
         BackendError: its runtime is missing, or the device does not support 16 bits.
         UsageError: a speed setting for an exported file.
     """
@@ -100,7 +102,7 @@ def load_detector(
                 "set them in `rtdetr export` instead"
             )
         return _open_exported(resolve_weights(model), device, timeout)
-    return _open_in_torch(model, device, decoder_layers, num_queries, half)
+    return _open_in_torch(model, device, decoder_layers, num_queries, half, family)
 
 
 @collection_paused()
@@ -110,6 +112,7 @@ def _open_in_torch(
     decoder_layers: int | None,
     num_queries: int | None,
     half: bool,
+    family: str | None,
 ) -> Detector:
     if find_spec("torch") is None:
         raise BackendError(f"{model} needs PyTorch: pip install torch torchvision")
@@ -127,7 +130,7 @@ def _open_in_torch(
         network.set_speed(decoder_layers, num_queries)
         names, where = dict(COCO_NAMES), choose_device(device)
         return TorchDetector(network, names, Preprocessing(), where, half=half)
-    checkpoint = open_weights(resolve_weights(model))
+    checkpoint = open_weights(resolve_weights(model), family=family)
     return torch_detector(checkpoint, device, decoder_layers, num_queries, half)
 
 

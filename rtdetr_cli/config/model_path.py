@@ -26,6 +26,15 @@ def is_exported(model: str) -> bool:
     return path.suffix.lower() in _EXPORTED or path.name.endswith(_FOLDER)
 
 
+def why_no_family(model: str) -> str | None:
+    """Why `family=` has no effect on a model; None if it may have one."""
+    if is_exported(model):
+        return f"family has no effect on {model}, which is already exported"
+    if is_architecture(model):
+        return f"family has no effect on {model}, which is an architecture"
+    return None
+
+
 def run_weights(folder: Path) -> Path | None:
     """The weights of a run folder (`runs/train`) or of its folder `weights`; None without any."""
     places = [parent / name for name in RUN_WEIGHTS for parent in (folder / "weights", folder)]

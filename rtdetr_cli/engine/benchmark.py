@@ -78,11 +78,11 @@ def machine() -> str:
 
 
 def _open(settings: BenchmarkSettings, run_dir: Path) -> tuple[str, TorchDetector]:
-    """The weights that all formats share; random ones of an architecture are saved to a file."""
-    detector = load_detector(settings.model, settings.device)
+    """The weights that all formats share, in a file that says all of them."""
+    detector = load_detector(settings.model, settings.device, family=settings.family)
     if not isinstance(detector, TorchDetector):
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
-    if not is_architecture(settings.model):
+    if not is_architecture(settings.model) and not settings.family:
         return str(resolve_weights(settings.model)), detector
     network, path = detector.network, run_dir / f"{Path(settings.model).stem}.pt"
     weights = network.state_dict()

@@ -61,7 +61,7 @@ def _convert_weights(settings: ConvertSettings) -> Path:
     """Write a checkpoint for deployment: float32, without training state."""
     source, format = resolve_weights(str(settings.model)), settings.format or "rtdetr"
     output = _output(source, settings.out, format)
-    checkpoint = replace(open_weights(source), training=None)
+    checkpoint = replace(open_weights(source, family=settings.family), training=None)
     _check(checkpoint, source.name)
     _WRITERS[format](output, checkpoint)
     say(describe(source, checkpoint))

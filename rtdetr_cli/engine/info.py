@@ -126,14 +126,14 @@ def info(settings: InfoSettings) -> ModelInfo:
 
 def describe_model(settings: InfoSettings) -> ModelInfo:
     """The same without printing."""
-    opened = _open(settings.model)
+    opened = _open(settings.model, settings.family)
     if settings.imgsz is not None and opened.size_is_fixed:
         raise UsageError(f"imgsz has no effect on {settings.model}: its size is fixed")
     size = opened.preprocessing.size_hw if settings.imgsz is None else size_hw(settings.imgsz)
     return _measure(settings.model, opened, size)
 
 
-def _open(model: str) -> _Opened:
+def _open(model: str, family: str | None) -> _Opened:
     if is_architecture(model):
         config = load_model_config(model)
         return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
@@ -145,7 +145,7 @@ def _open(model: str) -> _Opened:
     if is_exported(model):
         return _open_openvino(resolve_weights(model))
     path = resolve_weights(model)
-    checkpoint = open_weights(path)
+    checkpoint = open_weights(path, family=family)
     return _Opened(
         checkpoint.origin,
         checkpoint.names,

@@ -10,6 +10,7 @@ from rtdetr_cli.backends.load import Detector, load_detector
 from rtdetr_cli.config.load import load_model_config, model_config_to_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
+from rtdetr_cli.config.settings.modes import InfoSettings
 from rtdetr_cli.config.settings.predict import PredictSettings
 from rtdetr_cli.core.coco_classes import COCO_NAMES
 from rtdetr_cli.core.errors import UsageError
@@ -41,22 +42,31 @@ class OpenedModel:
     _detector: Detector | None
     _adapted: tuple[object, Detector] | None
 
-    def __init__(self, model: str | Path = "rtdetr-l.pt", device: str | int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path = "rtdetr-l.pt",
+        device: str | int | None = None,
+        family: str | None = None,
+    ) -> None:
         """Open a detector.
 
         Args:
             model: weights of any family (.pt), an exported file (.onnx), an architecture (.yaml)
                 or a published name.
             device: cpu, cuda, cuda:1, mps or 0; None: the first available of cuda, mps and cpu.
+            family: dfine, deim or rtdetrv4, for weights whose tensors and name do not say which.
 
         Raises:
+            UsageError: `family` has no effect, or is another word.
             WeightsError: the file is absent, damaged or foreign.
             BackendError: the device or the runtime is missing.
         """
         self._device = None if device is None else str(device)
         self._half = False
         self.overrides: dict[str, object] = {"task": self.task}
-        self._point_at(str(model))
+        self._point_at(str(model), family=family)
+        if family is not None:
+            InfoSettings(model=self.ckpt_path, family=family)  # refuses what it does not fit
         if self._architecture:
             load_model_config(self.ckpt_path)  # fail early; the network is built on demand
         else:
@@ -183,7 +193,7 @@ class OpenedModel:
         from rtdetr_cli.weights.checkpoint import header
         from rtdetr_cli.weights.reader import open_weights
 
-        return header(open_weights(resolve_weights(self.ckpt_path)))
+        return header(open_weights(resolve_weights(self.ckpt_path), family=self._family))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.ckpt_path!r})"
@@ -191,16 +201,22 @@ class OpenedModel:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_adapted": None}  # made again on demand
 
-    def _point_at(self, path: str, opened: Detector | None = None) -> None:
+    def _point_at(
+        self, path: str, opened: Detector | None = None, family: str | None = None
+    ) -> None:
         """Replace the model; a detector that is not open is opened on demand."""
-        self.ckpt_path = path
+        self.ckpt_path, self._family = path, family
         self.overrides["model"] = path
         self._architecture = path if is_architecture(path) else None
         self._detector, self._adapted = opened, None
 
+    def _told(self) -> dict[str, object]:
+        """The key `family` of every mode, if it was given."""
+        return {"family": self._family} if self._family else {}
+
     def _open(self) -> Detector:
         if self._detector is None:
-            self._detector = load_detector(self.ckpt_path, self._device)
+            self._detector = load_detector(self.ckpt_path, self._device, family=self._family)
         return self._detector
 
     def _outline(self) -> RTDETRNetwork | None:

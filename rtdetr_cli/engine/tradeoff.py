@@ -40,6 +40,7 @@ from rtdetr_cli.engine.val import match_model
 from rtdetr_cli.evaluation.comparison import FEW_IMAGES, estimate
 from rtdetr_cli.evaluation.matching import Floats
 from rtdetr_cli.evaluation.tradeoff_figure import TradeoffPoint, save_tradeoff_figure
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.store import resolve_weights
 
 COLUMNS = ("imgsz", "layers", "queries", "runtime", "AP", "95 %", "change", "95 %", "ms", "")
@@ -113,6 +114,7 @@ def tradeoff(settings: TradeoffSettings) -> Tradeoff:
         preprocessing_for(detector, size_hw)  # refuses sizes that need too much memory
     save_dir = new_run_dir(settings.project, settings.name, settings.exist_ok)
     write_skipped(save_dir, dataset.skipped)
+    settings = _with_recorded_family(settings, detector, save_dir)
     say(
         f"{detector.description}; {counted(len(dataset), 'image')}, "
         f"{counted(len(grid.settings), 'setting')}; {machine()}"
@@ -141,10 +143,22 @@ def _open(settings: TradeoffSettings) -> dict[bool, TorchDetector]:
             raise
     found = {}
     for half in halves:
-        detector = load_detector(settings.model, settings.device, half=half)
+        detector = load_detector(settings.model, settings.device, half=half, family=settings.family)
         assert isinstance(detector, TorchDetector)  # the settings refuse exported files
         found[half] = detector
     return found
+
+
+def _with_recorded_family(
+    settings: TradeoffSettings, detector: TorchDetector, save_dir: Path
+) -> TradeoffSettings:
+    """Settings with weights in a file of ours, which the processes that time need no key for."""
+    if settings.family is None:
+        return settings
+    path = save_dir / f"{resolve_weights(settings.model).stem}.pt"
+    config, weights = detector.network.config, detector.network.state_dict()
+    save_checkpoint(path, Checkpoint(config, detector.names, weights, detector.preprocessing))
+    return replace(settings, model=str(path), family=None)
 
 
 def _open_data(settings: TradeoffSettings) -> DetectionDataset:

@@ -116,12 +116,13 @@ def mirrored(entry: PublishedFile) -> str:
     return on_mirror(entry.url, entry.file)
 
 
-def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:
+def open_start(name: str, config: ModelConfig, family: str | None = None) -> Checkpoint | Backbone:
     """Open the weights that `pretrained=` names.
 
     Args:
         name: `backbone` for the backbone of the official training, a published name, or a file.
         config: the architecture.
+        family: dfine, deim or rtdetrv4, for weights that do not say it themselves.
 
     Raises:
         WeightsError: It is none of these, or cannot be downloaded or read.
@@ -133,7 +134,11 @@ def open_start(name: str, config: ModelConfig) -> Checkpoint | Backbone:
     if name == "backbone":
         return fitted(_open_published(_backbone_of(config)), config.backbone)
     entry = None if user_path(name).exists() else find_backbone(name)
-    found = open_pretrained(resolve_weights(name)) if entry is None else _open_published(entry)
+    found = (
+        open_pretrained(resolve_weights(name), family=family)
+        if entry is None
+        else _open_published(entry)
+    )
     return fitted(found, config.backbone) if isinstance(found, Backbone) else found
 
 

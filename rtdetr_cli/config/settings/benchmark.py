@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rtdetr_cli.config.fields import Batch, Count
+from rtdetr_cli.config.fields import Batch, Count, Family
 from rtdetr_cli.config.settings.shared import InferenceSettings, RunFolderSettings
 from rtdetr_cli.core.errors import UsageError
 
@@ -23,6 +23,8 @@ class BenchmarkSettings(InferenceSettings, RunFolderSettings):
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt) or an architecture (.yaml), which gets random weights."""
+    family: Family | None = None
+    """dfine, deim or rtdetrv4, for weights whose tensors and file name do not say which."""
     data: str | None = None
     """Data set (AP and drift on its val split) or image folder; None: drift on generated images."""
     download: bool | None = None

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import BadImages, CountFromZero, Fraction, OneOf
+from rtdetr_cli.config.fields import BadImages, CountFromZero, Family, Fraction, OneOf
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
@@ -29,6 +29,8 @@ class ConvertSettings(Settings):
 
     model: str | None = None
     """Checkpoint: rtdetr, official PyTorch, Ultralytics or Hugging Face."""
+    family: Family | None = None
+    """dfine, deim or rtdetrv4, for weights whose tensors and file name do not say which."""
     data: str | None = None
     """Data set: a name (coco8), YAML, folder or COCO json."""
 
@@ -66,6 +68,8 @@ class ConvertSettings(Settings):
             return "give model= (weights) or data= (a data set), for example model=rtdetr-l.pt"
         if self.model and self.data:
             return "model= is weights and data= a data set; give one of them"
+        if self.data and self.family:
+            return "family has no effect with data=: it is for weights"
         noun, formats = ("model", _WEIGHT_FORMATS) if self.model else ("data", _DATA_FORMATS)
         if self.format not in formats and not (self.model and self.format is None):
             found = f", found {self.format}" if self.format else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from rtdetr_cli.config.fields import Count, ImageSize, OneOf, Queries, Range, field_types
+from rtdetr_cli.config.fields import Count, Family, ImageSize, OneOf, Queries, Range, field_types
 from rtdetr_cli.config.settings.shared import Settings
 from rtdetr_cli.core.errors import UsageError
 
@@ -40,6 +40,8 @@ class ExportSettings(Settings):
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt) or a run folder; for an engine also an ONNX file written by rtdetr."""
+    family: Family | None = None
+    """dfine, deim or rtdetrv4, for weights whose tensors and file name do not say which."""
     format: Annotated[str, OneOf(("onnx", "engine", "openvino"), NOT_WRITTEN)] = "onnx"
     """onnx, engine (TensorRT; also writes the ONNX file) or openvino (a folder)."""
     output: str | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rtdetr_cli.config.fields import ImageSize
+from rtdetr_cli.config.fields import Family, ImageSize
 from rtdetr_cli.config.settings.benchmark import BenchmarkSettings
 from rtdetr_cli.config.settings.check import CheckSettings
 from rtdetr_cli.config.settings.compare import CompareSettings
@@ -31,6 +31,8 @@ class InfoSettings(Settings):
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt), a run folder, an architecture (.yaml) or an exported file."""
+    family: Family | None = None
+    """dfine, deim or rtdetrv4, for weights whose tensors and file name do not say which."""
     imgsz: ImageSize | None = None
     """Input size for the GFLOPs; None: the model's own."""
     json: bool = False

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from rtdetr_cli.config.fields import (
     Count,
+    Family,
     FieldError,
     ImageSize,
     OneOf,
@@ -16,7 +17,7 @@ from rtdetr_cli.config.fields import (
     convert,
     field_types,
 )
-from rtdetr_cli.config.model_path import is_architecture, is_exported
+from rtdetr_cli.config.model_path import is_architecture, is_exported, why_no_family
 from rtdetr_cli.core.errors import UsageError
 
 
@@ -41,6 +42,11 @@ class Settings:
             except FieldError as error:
                 raise UsageError(f"{self.mode}: {error}") from None
             object.__setattr__(self, key, value)  # the dataclass is frozen
+        if getattr(self, "family", None):
+            start = getattr(self, "pretrained", None) or getattr(self, "model", None) or ""
+            reason = why_no_family(start)
+            if reason:
+                raise UsageError(f"{self.mode}: {reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +100,8 @@ class SpeedSettings(InferenceSettings):
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt), a run folder or an exported file (.onnx, .engine, x_openvino_model)."""
+    family: Family | None = None
+    """dfine, deim or rtdetrv4, for weights whose tensors and file name do not say which."""
     max_det: Count = 300
     """Maximum number of detections per image."""
     decoder_layers: Count | None = None

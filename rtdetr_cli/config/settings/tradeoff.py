@@ -11,6 +11,7 @@ from rtdetr_cli.config.fields import (
     Batch,
     Count,
     CountFromZero,
+    Family,
     Fraction,
     OneOf,
     Queries,
@@ -41,6 +42,8 @@ class TradeoffSettings(RunFolderSettings):
 
     model: str = "rtdetr-l.pt"
     """Weights (.pt) or a run folder; an exported file has its settings fixed inside."""
+    family: Family | None = None
+    """dfine, deim or rtdetrv4, for weights whose tensors and file name do not say which."""
     data: str
     """Data set: a name (coco8), YAML, folder or COCO json."""
     download: bool | None = None

@@ -9,6 +9,7 @@ from rtdetr_cli.config.fields import (
     BadImages,
     Count,
     CountFromZero,
+    Family,
     Fraction,
     ImageSize,
     NonNegative,
@@ -52,6 +53,8 @@ class TrainSettings(RunFolderSettings):
     """error, or skip: leave out images that cannot be decoded or have a wrong label."""
     pretrained: str | None = None
     """Initial weights of a .yaml architecture: a file, or `backbone` (ImageNet); None: random."""
+    family: Family | None = None
+    """dfine, deim or rtdetrv4, for initial weights whose tensors and file name do not say which."""
     resume: bool | str = False
     """Resume a stopped run: true for the newest one, or the path of its last.pt."""
     recipe: str | None = None

@@ -27,7 +27,13 @@ def open_weights_to_export(settings: ExportSettings) -> tuple[TorchDetector, Pre
         UsageError: the model is not a checkpoint.
     """
     device = settings.device or "cpu"
-    detector = load_detector(settings.model, device, settings.decoder_layers, settings.num_queries)
+    detector = load_detector(
+        settings.model,
+        device,
+        settings.decoder_layers,
+        settings.num_queries,
+        family=settings.family,
+    )
     if not isinstance(detector, TorchDetector):
         raise UsageError(f"model={settings.model} is an exported file; give the weights (.pt)")
     preprocessing = preprocessing_for(detector, settings.imgsz)

@@ -83,8 +83,15 @@ def _is_cpu(device: str | None) -> bool:
 
 
 def _in_torch(settings: PredictSettings | ValSettings, half: bool) -> Detector:
-    layers, queries = settings.decoder_layers, settings.num_queries
-    return load_detector(settings.model, settings.device, layers, queries, half, settings.timeout)
+    return load_detector(
+        settings.model,
+        settings.device,
+        settings.decoder_layers,
+        settings.num_queries,
+        half,
+        settings.timeout,
+        settings.family,
+    )
 
 
 def _opened(settings: PredictSettings | ValSettings, runtime: Runtime) -> Detector:
@@ -118,6 +125,7 @@ def _key(weights: Path, settings: PredictSettings | ValSettings, runtime: Runtim
         "weights": [sha256(file) for file in files],
         "runtime": [*runtime, _version(runtime)],
         "rtdetr": VERSION,
+        "family": settings.family,
         "imgsz": settings.imgsz,
         "decoder_layers": settings.decoder_layers,
         "num_queries": settings.num_queries,
@@ -155,6 +163,7 @@ def _write(
         _export(
             ExportSettings(
                 model=str(weights),
+                family=settings.family,
                 format=runtime.name,
                 half=runtime.half,
                 output=str(path),

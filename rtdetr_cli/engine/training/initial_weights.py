@@ -19,6 +19,7 @@ from rtdetr_cli.engine.training.recipe import starts_pretrained
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.backbone import PREFIX, Backbone
 from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit
+from rtdetr_cli.weights.decoder_family import check_same_decoder
 from rtdetr_cli.weights.licence import FROM_SCRATCH, fine_tuned
 from rtdetr_cli.weights.licence import from_backbone as backbone_licence
 from rtdetr_cli.weights.reader import open_weights
@@ -57,6 +58,7 @@ def initial_network(
 
     Raises:
         DataError: the stopped run had a different number of classes.
+        WeightsError: the weights do not fit, or are for a decoder that computes something else.
     """
     if stopped:
         if len(stopped.names) != len(names):
@@ -70,12 +72,13 @@ def initial_network(
         config = load_model_config(settings.model)
         if settings.pretrained is None:
             return build_network(config, len(names)), False, FROM_SCRATCH
-        checkpoint = open_start(settings.pretrained, config)
+        checkpoint = open_start(settings.pretrained, config, settings.family)
         if isinstance(checkpoint, Backbone):
             licence = backbone_licence(checkpoint.origin, checkpoint.licence)
             return from_backbone(config, len(names), checkpoint), True, licence
+        check_same_decoder(config, checkpoint.config, settings.pretrained)
     else:
-        checkpoint = open_weights(resolve_weights(settings.model))
+        checkpoint = open_weights(resolve_weights(settings.model), family=settings.family)
         config = checkpoint.config
     exact = replace(
         config.decoder, anchor_precision="float32"

@@ -221,6 +221,8 @@ class RecipeConfig:
     """For an FDR decoder: FGL, DDF, and boxes on the union of matches (not DEIMv2 Atto to Pico)."""
     iou_matching: Fraction = 0.0
     """Final share of the epochs matched by score and IoU alone; DEIMv2 0.1, and 0.15 in N."""
+    distill: NonNegative = 5.0
+    """Weight of the distillation from a teacher; 15 in RT-DETRv4-L, 20 in X."""
     restart_ema_decay: Fraction = 0.9999
     """Decay of the moving average after the restart from the best weights; 0.9998 in D-FINE-X."""
 

@@ -39,6 +39,7 @@ class TrainSettings(RunFolderSettings):
         "device": "Machine",
         "val": "Validation, checkpoints and logs",
         "optimizer": "Optimizer (None: set by the recipe of the architecture and the run length)",
+        "teacher": "Distillation",
         "num_denoising": "Denoising",
         "photometric": "Augmentation (None: set by the recipe)",
     }
@@ -144,6 +145,12 @@ class TrainSettings(RunFolderSettings):
     iou_matching: Fraction | None = None
     """Final share of the epochs matched by class score times IoU^4 (DEIMv2); 0: never."""
 
+    teacher: str | None = None
+    """Teacher whose map F5 imitates (RT-DETRv4): weights of a network, or an .onnx file that gives
+    one map."""
+    distill: NonNegative | None = None
+    """Weight of the distillation; None: that of the architecture, 5 to 20."""
+
     num_denoising: Annotated[int, Range(0, 10_000)] = 100
     """Number of denoising queries over all groups; 0: no denoising."""
     label_noise: Fraction = 0.5
@@ -214,7 +221,8 @@ def _reason(settings: TrainSettings) -> str | None:
         return f"backbone_lr has no effect with freeze={settings.freeze}"
     if settings.optimizer == "sgd" and settings.lr is None and not settings.resume:
         return "optimizer=sgd needs lr=; the recipe's learning rates are made for AdamW"
-    return _validation_reason(settings) or _restart_reason(settings) or _dense_reason(settings)
+    checks = (_validation_reason, _teacher_reason, _restart_reason, _dense_reason)
+    return next((reason for check in checks if (reason := check(settings))), None)
 
 
 def _validation_reason(settings: TrainSettings) -> str | None:
@@ -225,6 +233,15 @@ def _validation_reason(settings: TrainSettings) -> str | None:
         if not settings.val and given != value:
             shown = "true" if given is True else given
             return f"{key}={shown} has no effect with val=false, which gives no metrics"
+    return None
+
+
+def _teacher_reason(settings: TrainSettings) -> str | None:
+    """Explain why teacher or distill has no effect."""
+    if settings.distill is not None and settings.teacher is None:
+        return f"distill={settings.distill:g} has no effect without teacher"
+    if settings.teacher is not None and settings.compile:
+        return "teacher cannot be combined with compile=true, which hides F5; give compile=false"
     return None
 
 

@@ -46,4 +46,4 @@ def restart_if_due(run: Run) -> None:
 @main_process_only
 def _load_best(run: Run) -> None:
     best = load_checkpoint(run.run_dir / "weights" / "best.pt")
-    run.network.load_state_dict(best.weights)
+    run.network.load_state_dict(run.network.state_dict() | best.weights)  # keeps a projector

@@ -24,6 +24,7 @@ from rtdetr_cli.data.loader import EvalLoader, LoaderConfig, TrainLoader, num_ba
 from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.training.compiled import compile_network
+from rtdetr_cli.engine.training.distillation import Distiller, add_projector, aifi, open_teacher
 from rtdetr_cli.engine.training.initial_weights import initial_network
 from rtdetr_cli.engine.training.label_warnings import warn_of_labels
 from rtdetr_cli.engine.training.launch import check_shares, worker_device
@@ -35,6 +36,7 @@ from rtdetr_cli.engine.training.run import Data, Progress, Run
 from rtdetr_cli.engine.training.run_log import write_args
 from rtdetr_cli.engine.training.splits import open_splits, write_held_out
 from rtdetr_cli.engine.training.step import num_groups
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint
 
 
@@ -82,6 +84,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
         num_batches(len(train_split), settings.batch, world_size()), settings.accumulate
     )
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
+    distiller = _distiller(settings, recipe, network, device)
     run = Run(
         settings=settings,
         device=device,
@@ -92,6 +95,7 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
         precision=precision,
         progress=Progress(is_planned=settings.time is None),
         licence=licence,
+        distiller=distiller,
     )
     if stopped is not None and stopped.training is not None:
         saved = stopped.training["fingerprint"]
@@ -99,6 +103,19 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
         restore(run, stopped)
     _print_start(run)
     return run
+
+
+def _distiller(
+    settings: TrainSettings, recipe: Recipe, network: RTDETRNetwork, device: torch.device
+) -> Distiller | None:
+    """The teacher, if one is given; the network gets a projector to its channels."""
+    if settings.teacher is None:
+        return None
+    aifi(network)
+    sizes, batch = {recipe.size_hw, *(recipe.multi_scale or ())}, settings.batch // world_size()
+    distiller = open_teacher(settings.teacher, recipe.distill, device, batch, sizes)
+    add_projector(network, distiller.channels)
+    return distiller
 
 
 def _open_folder(run: Run, folder: Path | None) -> Path:

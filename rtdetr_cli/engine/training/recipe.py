@@ -89,6 +89,8 @@ class Recipe:
     """Classification loss, `vfl` or `mal`."""
     refinement: bool
     """FGL, DDF and the union of matches, if the network predicts distributions."""
+    distill: float
+    """Weight of the distillation loss."""
     iou_matching_epoch: int
     """Epochs after which boxes are matched by score and IoU alone; the run's number for never."""
 
@@ -200,6 +202,7 @@ def resolve_recipe(
         dense_epochs=_dense_epochs(settings),
         loss=_given(settings.loss, official.loss),
         refinement=official.refinement,
+        distill=_given(settings.distill, official.distill),
         iou_matching_epoch=settings.epochs - round(settings.epochs * iou_matching),
     )
 

@@ -21,6 +21,7 @@ from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.distributed import is_worker
 from rtdetr_cli.core.errors import StorageError, UsageError, WeightsError
 from rtdetr_cli.core.files import run_path, storage_errors
+from rtdetr_cli.engine.training.distillation import without_projector
 from rtdetr_cli.engine.training.run import EpochSums, Progress, Run
 from rtdetr_cli.engine.training.run_log import primitives
 from rtdetr_cli.engine.training.state_check import check_training
@@ -58,7 +59,7 @@ def weights_checkpoint(run: Run) -> Checkpoint:
     return Checkpoint(
         config=network.config,
         names=run.data.train.names,
-        weights=network.state_dict(),
+        weights=without_projector(network.state_dict()),
         preprocessing=run.preprocessing,
         trained_on=TrainedOn(data, *keys) if is_name(data) else None,
         origin=f"rtdetr train, epoch {run.progress.epoch}",
@@ -73,7 +74,7 @@ def restore(run: Run, stopped: Checkpoint) -> None:
     """
     state, optimizer = stopped.training or {}, run.optimizer
     run.network.load_state_dict(state["network"])
-    run.ema.network.load_state_dict(stopped.weights)
+    run.ema.network.load_state_dict(state["network"] | stopped.weights)
     run.ema.steps = state["ema_steps"]
     groups = zip(
         optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"], strict=True

@@ -21,6 +21,7 @@ from rtdetr_cli.data.dataset import DetectionDataset
 from rtdetr_cli.data.fingerprint import Fingerprint
 from rtdetr_cli.data.loader import EvalLoader, TrainLoader
 from rtdetr_cli.engine.training.cpu_convolutions import speed_up_convolutions
+from rtdetr_cli.engine.training.distillation import Distiller
 from rtdetr_cli.engine.training.ema import EMA
 from rtdetr_cli.engine.training.optim import NORMS, build_optimizer, freeze
 from rtdetr_cli.engine.training.pace import Pace
@@ -145,6 +146,7 @@ class StepState:
         statistics: BatchNorm buffers, which a forward pass updates.
         kept_statistics: their values before the step, restored if it is skipped.
         notify: called with the name of each event within a step (events.py).
+        distiller: the teacher, if there is one; the network then has a projector to its channels.
     """
 
     settings: TrainSettings
@@ -154,6 +156,7 @@ class StepState:
     precision: Precision
     progress: Progress = field(default_factory=Progress)
     notify: Callable[[str], None] = ignore
+    distiller: Distiller | None = None
     replica: nn.Module = field(init=False)
     ema: EMA = field(init=False)
     optimizer: Optimizer = field(init=False)
@@ -169,6 +172,8 @@ class StepState:
         norms = [module for module in self.network.modules() if isinstance(module, NORMS)]
         self.statistics = [buffer for norm in norms for buffer in norm.buffers()]
         self.kept_statistics = [buffer.clone() for buffer in self.statistics]
+        if self.distiller is not None:  # after the average has been copied from the network
+            self.distiller.watch(self.network)
 
     def _place_network(self) -> None:
         settings, network = self.settings, self.network

@@ -19,6 +19,7 @@ from rtdetr_cli.config.fields import field_types
 from rtdetr_cli.config.from_pairs import settings_from_pairs
 from rtdetr_cli.config.settings.train import TrainSettings
 from rtdetr_cli.core.errors import UsageError, WeightsError
+from rtdetr_cli.engine.training.distillation import add_projector, projector_channels
 from rtdetr_cli.engine.training.optim import freeze, make_optimizer, parameter_groups
 from rtdetr_cli.engine.training.recipe import Recipe, resolve_recipe, starts_pretrained
 from rtdetr_cli.engine.training.run import MAX_SKIPPED, EpochSums, Progress
@@ -69,9 +70,12 @@ def check_training(checkpoint: Checkpoint, origin: str) -> None:
         check_scale(checkpoint, "its network")
         with torch.device("meta"):
             network = RTDETRNetwork(checkpoint.config, len(checkpoint.names))
-        expected = network.state_dict()
-        _check_tensors(state["network"], expected, "network")
-        _check_tensors(checkpoint.weights, expected, "average")
+        _check_tensors(checkpoint.weights, network.state_dict(), "average")
+        if settings.teacher is not None:
+            channels = projector_channels(_mapping(state["network"], "network"))
+            with torch.device("meta"):
+                add_projector(network, channels)
+        _check_tensors(state["network"], network.state_dict(), "network")
         recipe = resolve_recipe(settings, checkpoint.config.recipe, 1, starts_pretrained(settings))
         _check_optimizer(state, network, recipe)
     except (WeightsError, UsageError) as error:

@@ -82,10 +82,13 @@ def backward(state: StepState, criterion: Criterion, batches: Sequence[Batch]) -
             images = batch.images.contiguous(memory_format=torch.channels_last)
             with state.precision.autocast():
                 output = state.replica(images, batch.targets)
-            terms = criterion(output, batch.targets)
+            terms, names = criterion(output, batch.targets), criterion.names
+            if state.distiller is not None:
+                terms["loss_distill"] = state.distiller.loss(images)
+                names = (*names, "loss_distill")
             loss = share * torch.stack(list(terms.values())).sum()
             state.precision.scaler.scale(loss).backward()
-        losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in criterion.names}}
+        losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in names}}
         sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
     return dict(zip(sums, all_reduce_mean(torch.stack(list(sums.values()))).unbind(), strict=True))
 

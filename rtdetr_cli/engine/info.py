@@ -319,7 +319,7 @@ def _print(found: ModelInfo) -> None:
     if found.depths:
         rows += [
             ("parameters", f"{found.parameters:,} ({found.parameters_fused:,} fused)"),
-            ("GFLOPs", f"{found.gflops:.1f} ({found.gflops_fused:.1f} fused)"),
+            ("GFLOPs", f"{_rounded(found.gflops)} ({_rounded(found.gflops_fused)} fused)"),
             ("decoder layers", f"{found.decoder_layers} of {len(found.depths)} run"),
             ("queries", str(found.num_queries)),
             ("BatchNorm epsilon", f"{found.norm_eps:g}"),
@@ -331,8 +331,12 @@ def _print(found: ModelInfo) -> None:
     result(*(f"{name:<18} {value}" for name, value in rows))
     if found.depths:
         columns = ("decoder layers", "GFLOPs", "COCO AP in the paper")
-        depths = ((d.decoder_layers, f"{d.gflops:.1f}", d.paper_ap or "-") for d in found.depths)
+        depths = ((d.decoder_layers, _rounded(d.gflops), d.paper_ap or "-") for d in found.depths)
         table("", columns, depths)
+
+
+def _rounded(gflops: float | None) -> str:
+    return "-" if gflops is None else f"{gflops:.{2 if gflops < 10 else 1}f}"
 
 
 def _calibration_rows(given: Calibration, names: dict[int, str]) -> list[tuple[str, str]]:

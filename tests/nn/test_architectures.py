@@ -163,3 +163,15 @@ def test_the_size_that_is_estimated_before_building_is_a_little_less_than_the_re
     weights = [one for one in network.parameters() if one.dim() >= 2]
     assert len(weights) * 0.6 < tensors <= len(weights)
     assert count(network) * 0.9 < values <= count(network)
+
+
+def test_the_page_of_architectures_has_every_one_with_its_size():
+    page = Path(__file__).parents[2] / "docs" / "architectures.md"
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")]
+    listed = {row[0].strip("| `"): row for row in rows}
+    assert listed.keys() == {path.stem for path in asset_dir("models").glob("*.yaml")}
+    for name, row in listed.items():
+        assert f"{count(build(name)) / 1e6:.2f}" == row[2], name
+        if name in DISTRIBUTIONS:
+            size, *_, gflops = DISTRIBUTIONS[name]
+            assert (int(row[1]), float(row[3])) == (size, pytest.approx(gflops, abs=0.011))

@@ -1,4 +1,4 @@
-"""Backbones, one file each; all return the maps S3, S4, S5 at strides 8, 16, 32."""
+"""Backbones, one file each; they return maps S3, S4, S5 of strides 8, 16, 32, or some of them."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class FDRDecoder(QueryDecoder):
         self, queries: Queries, memory: Tensor, sizes_hw: list[tuple[int, int]]
     ) -> list[Decoded]:
         maps = split_maps(memory, sizes_hw, self.num_heads)
-        return self.decode(queries.content, queries.boxes_logit.sigmoid(), maps)[0]
+        return self.decode(queries.content, queries.boxes_logit.sigmoid(), (maps, None))[0]
 
     def _decode_all(
         self,
@@ -94,7 +94,7 @@ class FDRDecoder(QueryDecoder):
         allowed: Tensor | None,
     ) -> tuple[list[Prediction], Distributions | None]:
         maps = split_maps(memory, sizes_hw, self.num_heads)
-        layers, initial = self.decode(content, boxes, maps, allowed)
+        layers, initial = self.decode(content, boxes, (maps, allowed))
         distributions = Distributions(
             corners=[layer.corners for layer in layers if layer.corners is not None],
             references=initial.detach(),
@@ -109,19 +109,20 @@ class FDRDecoder(QueryDecoder):
         return Prediction(self.decoder.lqe_layers[index](logits, layer.corners), boxes)
 
     def decode(
-        self, content: Tensor, boxes: Tensor, maps: list[Tensor], allowed: Tensor | None = None
+        self, content: Tensor, boxes: Tensor, context: tuple[object, ...]
     ) -> tuple[list[Decoded], Tensor]:
         """The result of each layer, and the ordinary boxes (B, Q, 4) of the first one.
 
-        Any number of axes before the last one will do, if the layers agree (backends/onnx).
-        Gradients pass from layer to layer through content and corners, not through boxes.
+        Any number of axes before the last one will do, if the layers agree (backends/onnx);
+        `context` are their further arguments. Gradients pass from layer to layer through content
+        and corners, not through boxes.
         """
         bins = bin_values(self.reg_max, self.reg_scale, boxes)
         initial, corners, position, before = boxes, None, None, None
         decoded = []
         for index in range(len(self.decoder.layers) if self.training else self.eval_layers):
             position = self.position(boxes.to(content.dtype), position)
-            content = self.decoder.layers[index](content, position, boxes, maps, allowed)
+            content = self.decoder.layers[index](content, position, boxes, *context)
             if corners is None or before is None:
                 initial = refine(self.pre_bbox_head(content), boxes)
                 corners = self.corners(index, content)

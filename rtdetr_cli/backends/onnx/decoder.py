@@ -31,6 +31,8 @@ from rtdetr_cli.nn.layers import SelfAttention
 
 BOX_LOGIT_LIMIT = -math.log(1e-5)
 """Inverse sigmoid of a coordinate at the border of the image, with the eps of nn/decoder.py."""
+FEWEST_CELLS = 5
+"""Cells of an image of 32x32 on two maps: one of stride 32, 4 of stride 16; 16 more of stride 8."""
 _MARGIN = 0.01
 """Anchors closer to the border are invalid (nn/decoder.py)."""
 M = TypeVar("M", bound=nn.Module)
@@ -51,7 +53,7 @@ class DeployedDecoder(nn.Module):
         self.selection = QuerySelection(decoder, strides, size_hw)
         self.query_pos_head = decoder.query_pos_head
         self.layers = nn.ModuleList(
-            DeployedDecoderLayer(layer, decoder, sampler, self.selection.num_queries)
+            DeployedDecoderLayer(layer, decoder, sampler)
             for layer in only(DecoderLayer, decoder.decoder.layers)[:count]
         )
         self.bbox_heads = decoder.dec_bbox_head[:count]
@@ -59,14 +61,14 @@ class DeployedDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> ModelOutput:
         """Maps (B, C, H, W) of the encoder to predictions."""
-        content, boxes_logit = self.selection(maps)  # (B * Q, C), (B * Q, 4)
+        content, boxes_logit, num_queries = self.selection(maps)  # (B * Q, C), (B * Q, 4)
         boxes = boxes_logit.sigmoid()
         boxes_logit = boxes_logit.clamp(-BOX_LOGIT_LIMIT, BOX_LOGIT_LIMIT)
         for layer, bbox_head in zip(self.layers, self.bbox_heads, strict=True):
-            content = layer(content, self.query_pos_head(boxes), boxes, maps)
+            content = layer(content, self.query_pos_head(boxes), boxes, maps, num_queries)
             boxes_logit = boxes_logit + bbox_head(content)
             boxes = boxes_logit.sigmoid()
-        per_image = (-1, self.selection.num_queries)
+        per_image = (-1, num_queries)
         logits = self.score_head(content).unflatten(0, per_image)
         return ModelOutput(logits, boxes.unflatten(0, per_image))
 
@@ -104,23 +106,20 @@ class QuerySelection(nn.Module):
         self.score_head = decoder.enc_score_head
         self.bbox_head = decoder.enc_bbox_head
 
-    @property
-    def least_cells(self) -> int:
-        """Smallest side of the coarsest map for which a square image has a cell for every query."""
-        per_cell = sum((self.strides[-1] // stride) ** 2 for stride in self.strides)
-        return math.ceil(math.sqrt(self.num_queries / per_cell))
-
-    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps (B, C, H, W) to content (B * Q, C) and boxes before the sigmoid (B * Q, 4)."""
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, int]:
+        """Maps (B, C, H, W) to content (B * Q, C), boxes before the sigmoid (B * Q, 4), and Q."""
         sizes_hw = [(x.shape[-2], x.shape[-1]) for x in maps]
         anchors_logit, is_valid = make_anchors(sizes_hw, maps[0], self.anchor_precision)
         projected = self._project(maps, is_valid)
         features = self.norm(torch.cat(projected, dim=2).transpose(1, 2))  # (B, N, C)
         scores = self.score_head(features).amax(dim=-1)  # (B, N)
-        chosen = scores.topk(self.num_queries, dim=1).indices  # (B, Q)
+        count = self.num_queries
+        if count > FEWEST_CELLS:  # an image of a free size may have fewer cells
+            count = torch.sym_min(count, scores.shape[1])
+        chosen = scores.topk(count, dim=1).indices  # (B, Q)
         content = take_rows(features, chosen).flatten(0, 1)
         anchors_logit = F.embedding(chosen.flatten(), anchors_logit[0])
-        return content, self.bbox_head(content) + anchors_logit
+        return content, self.bbox_head(content) + anchors_logit, count
 
     def _project(self, maps: list[Tensor], is_valid: Tensor) -> list[Tensor]:
         """(B, C, H * W) of each map; invalid cells get the projection of zeros, its bias."""
@@ -139,50 +138,43 @@ class QuerySelection(nn.Module):
 class QueryAttention(nn.Module):
     """Both attentions of a decoder layer on rows of queries."""
 
-    def __init__(
-        self, attention: SelfAttention, cross: DeformableSampling, sampler: str, num_queries: int
-    ) -> None:
+    def __init__(self, attention: SelfAttention, cross: DeformableSampling, sampler: str) -> None:
         super().__init__()
-        self.num_heads, self.num_queries = attention.num_heads, num_queries
+        self.num_heads = attention.num_heads
         self.num_points = sum(cross.num_points)
         weight, bias = scaled_in_projection(attention)
-        self.width = weight.shape[1]
-        like, split = attention.in_proj_weight, 2 * self.width
+        like, split = attention.in_proj_weight, 2 * weight.shape[1]
         self.query_key = make_linear(weight[:split], bias[:split], like)
         self.value = make_linear(weight[split:], bias[split:], like)
         self.out_proj = attention.out_proj
         self.sampling = sampling_projection(cross)
         self.sampler = make_sampler(sampler, cross)
 
-    def attend_each_other(self, content: Tensor, position: Tensor) -> Tensor:
+    def attend_each_other(self, content: Tensor, position: Tensor, num_queries: int) -> Tensor:
         """Self-attention of the queries of an image, (B * Q, C)."""
-        query, key = self._split_heads(self.query_key(content + position)).chunk(2, dim=1)
-        attended = attend(query, key, self._split_heads(self.value(content)))
-        out: Tensor = self.out_proj(attended)
+        query_key = split_heads(self.query_key(content + position), num_queries, 2 * self.num_heads)
+        query, key = query_key.chunk(2, dim=1)
+        value = split_heads(self.value(content), num_queries, self.num_heads)
+        out: Tensor = self.out_proj(attend(query, key, value))
         return out
 
-    def attend_maps(self, query: Tensor, boxes: Tensor, values: list[Tensor]) -> Tensor:
+    def attend_maps(
+        self, query: Tensor, boxes: Tensor, values: list[Tensor], num_queries: int
+    ) -> Tensor:
         """Deformable sampling of (B, C, H, W) values around (B * Q, 4) boxes: (B * Q, C)."""
-        sampling = self._split_heads(self.sampling(query), self.num_heads)  # (B, M, Q, 3P)
+        sampling = split_heads(self.sampling(query), num_queries, self.num_heads)  # (B, M, Q, 3P)
         offsets, weights = sampling.split([2 * self.num_points, self.num_points], dim=-1)
-        centre, size = boxes.reshape(-1, 1, self.num_queries, 2, 2).split(1, dim=3)
+        centre, size = boxes.reshape(-1, 1, num_queries, 2, 2).split(1, dim=3)
         grid = offsets.unflatten(-1, (-1, 2)) * size + (2 * centre - 1)  # (B, M, Q, P, 2)
         out: Tensor = self.sampler(values, grid, weights.softmax(dim=-1))
         return out
-
-    def _split_heads(self, rows: Tensor, parts: int | None = None) -> Tensor:
-        """(B * Q, X) to (B, parts, Q, X / parts); by default parts are D wide."""
-        parts = parts or rows.shape[-1] * self.num_heads // self.width
-        return rows.reshape(-1, self.num_queries, parts, rows.shape[-1] // parts).transpose(1, 2)
 
 
 class DeployedDecoderLayer(QueryAttention):
     """Self-attention, deformable cross-attention, feed-forward network on rows of queries."""
 
-    def __init__(
-        self, layer: DecoderLayer, decoder: RTDETRDecoder, sampler: str, num_queries: int
-    ) -> None:
-        super().__init__(layer.self_attn, layer.cross_attn, sampler, num_queries)
+    def __init__(self, layer: DecoderLayer, decoder: RTDETRDecoder, sampler: str) -> None:
+        super().__init__(layer.self_attn, layer.cross_attn, sampler)
         self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
         self.value_projs = nn.ModuleList(
             multiply_out(proj, layer.cross_attn.value_proj) for proj in decoder.input_proj
@@ -192,16 +184,26 @@ class DeployedDecoderLayer(QueryAttention):
         self.linear1, self.linear2 = layer.linear1, layer.linear2
 
     def forward(
-        self, content: Tensor, position: Tensor, boxes: Tensor, maps: list[Tensor]
+        self,
+        content: Tensor,
+        position: Tensor,
+        boxes: Tensor,
+        maps: list[Tensor],
+        num_queries: int,
     ) -> Tensor:
         """(B * Q, C) content and position, (B * Q, 4) boxes, maps (B, C, H, W), to (B * Q, C)."""
-        content = self.norm1(content + self.attend_each_other(content, position))
+        content = self.norm1(content + self.attend_each_other(content, position, num_queries))
         values = [proj(x) for proj, x in zip(self.value_projs, maps, strict=True)]
-        sampled = self.attend_maps(content + position, boxes, values)
+        sampled = self.attend_maps(content + position, boxes, values, num_queries)
         content = self.norm2(content + self.output_proj(sampled))
         change = self.linear2(self.activation(self.linear1(content)))
         out: Tensor = self.norm3(content + change)
         return out
+
+
+def split_heads(rows: Tensor, num_queries: int, parts: int) -> Tensor:
+    """(B * Q, X) to (B, parts, Q, X / parts)."""
+    return rows.reshape(-1, num_queries, parts, rows.shape[-1] // parts).transpose(1, 2)
 
 
 def only(kind: type[M], modules: nn.Module) -> list[M]:

@@ -30,7 +30,7 @@ class DeployedFDRDecoder(nn.Module):
         self.selection = QuerySelection(decoder, strides, size_hw)
         self.input_proj = decoder.input_proj
         self.layers = nn.ModuleList(
-            DeployedFDRLayer(layer, sampler, self.selection.num_queries)
+            DeployedFDRLayer(layer, sampler)
             for layer in decoder.decoder.layers[: decoder.eval_layers]
             if isinstance(layer, FDRLayer | DEIMv2Layer)
         )
@@ -39,20 +39,20 @@ class DeployedFDRDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> ModelOutput:
         """Maps (B, C, H, W) of the encoder to predictions."""
-        content, boxes_logit = self.selection(maps)  # (B * Q, C), (B * Q, 4)
+        content, boxes_logit, num_queries = self.selection(maps)  # (B * Q, C), (B * Q, 4)
         values = [proj(x) for proj, x in zip(self.input_proj, maps, strict=True)]
-        layers, _ = self.refinement.decode(content, boxes_logit.sigmoid(), values)
+        layers, _ = self.refinement.decode(content, boxes_logit.sigmoid(), (values, num_queries))
         logits, boxes = self.refinement.predict(len(layers) - 1, layers[-1])
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:].relu()), dim=-1)  # no negative sizes
-        per_image = (-1, self.selection.num_queries)
+        per_image = (-1, num_queries)
         return ModelOutput(logits.unflatten(0, per_image), boxes.unflatten(0, per_image))
 
 
 class DeployedFDRLayer(QueryAttention):
     """A decoder layer on rows of queries; the maps are sampled as they are."""
 
-    def __init__(self, layer: FDRLayer | DEIMv2Layer, sampler: str, num_queries: int) -> None:
-        super().__init__(layer.self_attn, layer.cross_attn, sampler, num_queries)
+    def __init__(self, layer: FDRLayer | DEIMv2Layer, sampler: str) -> None:
+        super().__init__(layer.self_attn, layer.cross_attn, sampler)
         del layer.self_attn, layer.cross_attn
         self.rest = layer
 
@@ -62,9 +62,10 @@ class DeployedFDRLayer(QueryAttention):
         position: Tensor,
         boxes: Tensor,
         maps: list[Tensor],
-        allowed: Tensor | None = None,
+        num_queries: int,
     ) -> Tensor:
         """(B * Q, C) content and position, (B * Q, 4) boxes, maps (B, C, H, W), to (B * Q, C)."""
-        del allowed  # for training only
-        content = self.rest.norm1(content + self.attend_each_other(content, position))
-        return self.rest.finish(content, self.attend_maps(content + position, boxes, maps))
+        attended = self.attend_each_other(content, position, num_queries)
+        content = self.rest.norm1(content + attended)
+        sampled = self.attend_maps(content + position, boxes, maps, num_queries)
+        return self.rest.finish(content, sampled)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rtdetr_cli.backends.contract import INPUTS, OUTPUTS, RAW_OUTPUTS, TOP_PAIRS
+from rtdetr_cli.backends.onnx.decoder import FEWEST_CELLS
 from rtdetr_cli.backends.onnx.network import DeployedNetwork
 from rtdetr_cli.backends.onnx.sampling import take_rows
 from rtdetr_cli.backends.onnx.session import needs_onnx_extra
@@ -90,8 +91,7 @@ def best_pairs(output: ModelOutput, sizes_wh: Tensor) -> list[Tensor]:
     """nn/postprocess.py with fewer nodes: labels (B, R), boxes (B, R, 4) in pixels, scores."""
     logits = output.pred_logits
     num_classes = logits.shape[2]
-    count = min(TOP_PAIRS, logits.shape[1] * num_classes)
-    best, pairs = logits.flatten(1).topk(count, dim=1)
+    best, pairs = logits.flatten(1).topk(_num_rows(logits.shape[1], num_classes), dim=1)
     queries = pairs // num_classes
     labels = pairs - queries * num_classes
     centre, size = take_rows(output.pred_boxes, queries).split(2, dim=-1)
@@ -99,6 +99,13 @@ def best_pairs(output: ModelOutput, sizes_wh: Tensor) -> list[Tensor]:
     sizes_wh = sizes_wh.to(corners.dtype)
     sizes_whwh = torch.cat((sizes_wh, sizes_wh), dim=1)[:, None]  # (B, 1, 4)
     return [labels, corners * sizes_whwh, best.sigmoid()]
+
+
+def _num_rows(num_queries: int | torch.SymInt, num_classes: int) -> int | torch.SymInt:
+    """Detections per image: TOP_PAIRS, or all pairs of query and class if there are fewer."""
+    if isinstance(num_queries, torch.SymInt) and num_classes * FEWEST_CELLS >= TOP_PAIRS:
+        return TOP_PAIRS
+    return torch.sym_min(TOP_PAIRS, num_queries * num_classes)
 
 
 def trace(graph: DetectionGraph, size_hw: tuple[int, int], options: GraphOptions) -> ModelProto:
@@ -142,9 +149,8 @@ def _example(
     sides: dict[int, Any] = {}
     if options.dynamic:
         first = 1 if graph.takes_bytes else 2
-        least = graph.network.decoder.selection.least_cells
         sides = {
-            first + axis: 32 * torch.export.Dim(name, min=least)
+            first + axis: 32 * torch.export.Dim(name)
             for axis, name in enumerate(("rows", "columns"))
         }
     if not options.postprocess:
@@ -229,6 +235,10 @@ def strip(model: ModelProto, options: GraphOptions) -> None:
         first = 1 if options.input == "uint8" else 2
         for axis, name in enumerate(("height", "width")):
             graph.input[0].type.tensor_type.shape.dim[first + axis].dim_param = name
+        for value in graph.output:
+            rows = value.type.tensor_type.shape.dim[1]
+            if rows.dim_param:  # a formula of the sides
+                rows.dim_param = "rows"
     graph.name = model.producer_name = "rtdetr"
     model.producer_version = VERSION
 

@@ -101,7 +101,7 @@ def test_invalid_cells_are_selected_as_in_the_network(tiny_config):
         projected = [p(x) for p, x in zip(network.decoder.input_proj, maps, strict=True)]
         memory = torch.cat([x.flatten(2).transpose(1, 2) for x in projected], dim=1)
         expected = network.decoder.select_queries(memory, [x.shape[-2:] for x in projected])
-        content, boxes_logit = deployed.decoder.selection(
+        content, boxes_logit, _ = deployed.decoder.selection(
             deployed.encoder(deployed.backbone(images))
         )
     assert (boxes_logit[:, 0] > 5000).sum() == 2 * 4 * 59

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -71,6 +73,34 @@ def test_free_sides_uint8_and_gather(tiny_config, tmp_path):
     assert "GridSample" not in {node.op_type for node in graph.node}
     assert (detector.notes.sampler, detector.notes.dynamic) == ("gather", True)
     assert detector.notes.preprocessing.input == "RGB"
+
+
+@pytest.mark.parametrize("postprocess", [True, False])
+def test_free_sides_with_fewer_cells_than_queries(tiny_config, tmp_path, postprocess):
+    """32x32 has 21 cells, 64x96 has 126 and 320x320 has 2100: 16 + 4 + 1 for each 32x32."""
+    decoder = replace(tiny_config.decoder, num_queries=300)
+    network, path = make_network(replace(tiny_config, decoder=decoder)), tmp_path / "x.onnx"
+    network.set_speed(2, 300)
+    detector = write(path, network, dynamic=True, postprocess=postprocess)
+    for size_hw in ((320, 320), (32, 32), (64, 96), (96, 32), (128, 160)):
+        assert_agree(network, detector, size_hw)
+    rows = {dim.dim_param for dim in onnx.load(path).graph.output[0].type.tensor_type.shape.dim}
+    assert rows <= {"batch", "rows", ""}
+    assert_openvino_agrees(path, ((320, 320), (32, 64), (64, 96), (128, 160)))
+
+
+def assert_openvino_agrees(path: Path, sizes_hw: tuple[tuple[int, int], ...]) -> None:
+    """Compare values with ONNX Runtime, both on the file; the order of equal scores is free."""
+    openvino = pytest.importorskip("openvino")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", exact)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for size_hw in sizes_hw:
+        feed = {"images": np.random.default_rng(0).random((2, 3, *size_hw), np.float32)}
+        if len(session.get_inputs()) == 2:
+            feed["orig_target_sizes"] = np.array([size_hw[::-1]] * 2)
+        for ours, theirs in zip(session.run(None, feed), compiled(feed).values(), strict=True):
+            np.testing.assert_allclose(*map(np.sort, (theirs.ravel(), ours.ravel())), atol=1e-3)
 
 
 def test_a_fixed_batch_without_postprocessing(tiny_config, tmp_path):

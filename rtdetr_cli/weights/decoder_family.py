@@ -48,6 +48,11 @@ def is_deimv2(weights: State) -> bool:
     return any(_DEIMV2.match(key) for key in weights)
 
 
+def title_of(family: str | None) -> str:
+    """Name of a family in sentences."""
+    return _TITLES[family or "rtdetr"]
+
+
 def activation_of(family: str) -> str:
     """Activation of the decoder of a family."""
     return "silu" if family in _SILU else "relu"

@@ -26,6 +26,7 @@ from rtdetr_cli.weights.decoder_family import (
     has_distributions,
     share_box_heads,
     take_scale,
+    title_of,
 )
 from rtdetr_cli.weights.name_tables import (
     HUGGING_FACE,
@@ -92,7 +93,7 @@ FAMILIES = (
         position_precision="float64",
         anchor_precision="float64",
     ),
-    Family("official D-FINE", r"decoder\.pre_bbox_head\.", OFFICIAL_HGNETV2),
+    Family("official", r"decoder\.pre_bbox_head\.", OFFICIAL_HGNETV2),
     Family("official v2", r"encoder\.input_proj\.0\.conv\.weight$"),
     Family("official v1", r"encoder\.input_proj\.0\.0\.weight$", OFFICIAL_V1),
 )
@@ -163,10 +164,14 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
         names=names,
         preprocessing=replace(family.preprocessing, size_hw=size_hw),
         weights=weights,
-        origin=f"{family.title} names",
+        origin=f"{_title(family, facts)} names",
         notes=tuple(notes),
         licence=facts.licence,
     )
+
+
+def _title(family: Family, facts: Facts) -> str:
+    return f"official {title_of(facts.family)}" if family.title == "official" else family.title
 
 
 def _with_decoder(weights: dict[str, Tensor], facts: Facts, origin: str, notes: list[str]) -> Facts:

@@ -99,6 +99,7 @@ REFINED = {
 @pytest.mark.parametrize("file", REFINED)
 def test_dfine_deim_and_deimv2_are_read_from_their_shapes(file, kit):
     origin, name, side, activation = REFINED[file]
+    title = {"dfine": "D-FINE", "rtdet": "RT-DETRv4", "deimv": "DEIMv2", "deim_": "v2"}[file[:5]]
     checkpoint = read_foreign(kit.meta_state(kit.shapes[file]), origin)
     shipped = name.replace("rtdetrv4", "dfine").replace("deim-rtdetrv2", "rtdetr")
     expected = load_model_config(shipped)
@@ -107,6 +108,7 @@ def test_dfine_deim_and_deimv2_are_read_from_their_shapes(file, kit):
         decoder = replace(decoder, position_layers=3)
     assert checkpoint.config == replace(expected, name=name, decoder=decoder)
     assert checkpoint.preprocessing == Preprocessing((side, side), antialias=True)
+    assert checkpoint.origin == f"official {title} names"
     assert fits(checkpoint)
 
 

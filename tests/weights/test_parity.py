@@ -200,7 +200,11 @@ def open_file(file, folder, tools):
     if file == TRAINED_ATTO:
         arrays = np.load(SHARED / "data" / "weights" / "deimv2_atto_coco_state.npz")
         state = {name: torch.from_numpy(values) for name, values in arrays.items()}
-        return open_weights(write_state(folder, state, tools), torch.float64)
+        found = open_weights(write_state(folder, state, tools), torch.float64)
+        hub = open_weights(write_hub(folder, state, tools), torch.float64)
+        assert found.config == hub.config
+        assert all(torch.equal(found.weights[key], hub.weights[key]) for key in hub.weights)
+        return found
     shapes, write = (FILES | REFINED)[file]
     state = tools.kit.filled_state(tools.kit.shapes[shapes])
     return open_weights(write(folder, state, tools), torch.float64)

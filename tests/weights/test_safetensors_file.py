@@ -10,7 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from rtdetr_cli.config.load import load_model_config
+from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.core.errors import WeightsError
+from rtdetr_cli.nn.rtdetr import RTDETRNetwork
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.safetensors_file import write_safetensors
 
@@ -44,3 +48,19 @@ def test_a_damaged_description_is_a_one_line_error(described, sentence, tmp_path
     save_file({"a": torch.zeros(1)}, path, {"rtdetr_cli": described})
     with pytest.raises(WeightsError, match=sentence):
         open_weights(path)
+
+
+@pytest.mark.parametrize("name", ["dfine-n", "deimv2-atto"])
+@pytest.mark.parametrize("write", [write_safetensors, save_checkpoint])
+def test_networks_with_distributions_survive_a_round_trip(name, write, tmp_path):
+    """Sections of other kinds, an activation that no shape shows, one box head for all layers."""
+    config = load_model_config(name)
+    config = replace(config, decoder=replace(config.decoder, activation="silu", reg_scale=8.0))
+    training = None if write is write_safetensors else {"epoch": 3}
+    names, weights = {0: "cup"}, RTDETRNetwork(config, 1).state_dict()
+    written = Checkpoint(config, names, weights, Preprocessing((320, 320)), training)
+    path = tmp_path / ("x.safetensors" if training is None else "x.pt")
+    write(path, written)
+    found = open_weights(path, family="deim")
+    assert all(torch.equal(found.weights[key], weights[key]) for key in weights)
+    assert replace(found, weights={}) == replace(written, weights={})

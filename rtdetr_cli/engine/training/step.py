@@ -82,7 +82,8 @@ def backward(state: StepState, criterion: Criterion, batches: Sequence[Batch]) -
             images = batch.images.contiguous(memory_format=torch.channels_last)
             with state.precision.autocast():
                 output = state.replica(images, batch.targets)
-            terms, names = criterion(output, batch.targets), criterion.names
+            terms = criterion(output, batch.targets)
+            names: tuple[str, ...] = criterion.names
             if state.distiller is not None:
                 terms["loss_distill"] = state.distiller.loss(images)
                 names = (*names, "loss_distill")

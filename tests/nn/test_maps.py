@@ -123,3 +123,32 @@ def test_maps_of_trained_weights_equal_the_reference(parity_kit, shared_data):
         {name: torch.from_numpy(trained[official(name)]) for name in network.state_dict()}
     )
     compare(network, "deimv2_atto_trained_320x320", parity_kit)
+
+
+@pytest.mark.parametrize("architecture", ["deimv2-atto", "dfine-n"])
+def test_every_parameter_has_a_finite_gradient_under_autocast_in_channels_last(architecture):
+    network = random_maps(architecture).float().train().to(memory_format=torch.channels_last)
+    images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, pyramid = network(images)
+    sum(x.float().square().mean() for x in pyramid).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own tracing
+def test_one_compiled_graph_of_atto_serves_all_sizes():
+    """As compile=true does it with multi-scale training; aot_eager needs no C++ compiler."""
+    torch.compiler.reset()
+    network = random_maps("deimv2-atto")
+    parts = [network.backbone, network.encoder]
+    for size_hw in ((64, 96), (96, 64), (160, 160)):
+        images = torch.rand(2, 3, *size_hw, dtype=torch.float64)
+        expected = network(images)[1]
+        x = images
+        for part in parts:
+            x = torch.compile(part, backend="aot_eager", dynamic=True)(x)
+        for found, wanted in zip(x, expected, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)

@@ -4,9 +4,10 @@
         [--beside OTHER/CHECKOUT] [--peer-python PEER/bin/python --peer-model rtdetr-n.yaml]
 
 SOURCE is a folder of images or a video. One call predicts all of it, or the first --images of a
-folder, with eight boxes drawn on each image. "instant" replaces the network by its first outputs,
-which shows what everything else can reach. Another checkout, such as the release before, and
-Ultralytics take turns with ours. Network is the share of the time of the call.
+folder, with eight boxes drawn on each image. instant:FILE replaces the network by its first
+outputs, which shows what everything else can reach; auto:FILE uses `backend=auto`. Several models
+have commas between them. They, another checkout, such as the release before, and Ultralytics take
+turns. Network is the share of the time of the call.
 """
 
 from __future__ import annotations
@@ -47,14 +48,23 @@ def main() -> None:
         job = [str(source), str(options.batch), str(int(not options.no_save)), name]
         script = Path(__file__).resolve()
         ours = [sys.executable, script, "ours"]
-        contestants = [Contestant("ours", [*ours, HERE.parents[1], options.model, *job], folder)]
-        if options.peer_python:
-            peer = [options.peer_python.absolute(), script, "peer", "-", options.peer_model]
-            contestants.append(Contestant("peer", [*peer, *job], folder))
+        contestants = [
+            Contestant(f"ours {label(model)}", [*ours, HERE.parents[1], model, *job], folder)
+            for model in options.model.split(",")
+        ]
+        for model in options.peer_model.split(",") if options.peer_python else ():
+            peer = [options.peer_python.absolute(), script, "peer", "-", model]
+            contestants.append(Contestant(f"peer {label(model)}", [*peer, *job], folder))
         if options.beside:
             root = options.beside.resolve()
             contestants.append(Contestant("beside", [*ours, root, options.model, *job], folder))
         report(race(contestants, options.rounds, 1))
+
+
+def label(model: str) -> str:
+    """`auto:/a/n.pt` is auto:n.pt."""
+    kind, colon, file = model.rpartition(":")
+    return kind + colon + Path(file).name
 
 
 def images_of(source: Path, count: int, folder: Path) -> Path:
@@ -97,9 +107,14 @@ def ours(root: str, model: str) -> Callable[[str, dict[str, Any]], Iterable[Any]
     sys.path.insert(0, root)
     from rtdetr_cli.backends.load import load_detector
     from rtdetr_cli.config.settings.predict import PredictSettings
+    from rtdetr_cli.engine.exporting.runtime_cache import open_detector
     from rtdetr_cli.engine.predict import PredictState, stream_results
 
-    detector: Any = load_detector(model.removeprefix("instant:"), "cpu")
+    if model.startswith("auto:"):
+        file = model.removeprefix("auto:")
+        detector: Any = open_detector(PredictSettings(model=file, device="cpu", backend="auto"))
+    else:
+        detector = load_detector(model.removeprefix("instant:"), "cpu")
     if model.startswith("instant:"):
         make_instant(detector)
 

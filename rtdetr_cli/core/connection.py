@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
-from rtdetr_cli.core.errors import printable
+from rtdetr_cli.core.errors import BrokenError, DownloadError, OversizeError
 from rtdetr_cli.core.urls import ascii_url
 
 TIMEOUT_S = 30.0
@@ -32,30 +32,6 @@ HEADERS = {"User-Agent": "rtdetr", "Accept-Encoding": "identity"}
 """Headers of every request."""
 
 _TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # 416: range beyond the end of the file
-_SHOWN = 300  # characters of a message from the server
-
-
-class DownloadError(Exception):
-    """A download failed; the caller adds a hint and the exit code."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(printable(sentence, _SHOWN))
-
-
-class BrokenError(Exception):
-    """A transient failure that is worth a retry; `code` is the HTTP status or 0."""
-
-    def __init__(self, sentence: str, code: int = 0) -> None:
-        super().__init__(printable(sentence, _SHOWN))
-        self.code = code
-
-
-class OversizeError(DownloadError):
-    """The file has more bytes than allowed, `num_bytes` or more; nothing was kept."""
-
-    def __init__(self, num_bytes: int) -> None:
-        super().__init__(f"{num_bytes / 1e6:.0f} MB exceed the limit for this file")
-        self.num_bytes = num_bytes
 
 
 def connect(

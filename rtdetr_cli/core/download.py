@@ -2,12 +2,11 @@
 
 A partial file is `.NAME.part`, with its URL and validator in `.NAME.part.json`. The checksum of a
 complete file is written to `NAME.sha256` and compared on each use. connection.py sends the
-requests. Standard library only.
+requests, and is imported when there is one. Standard library only.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -17,23 +16,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from rtdetr_cli.core.connection import (
-    HEADERS,
-    MIN_PACE,
+from rtdetr_cli.core.console import progress, say
+from rtdetr_cli.core.errors import (
     BrokenError,
     DownloadError,
-    connect,
-    declared_length,
-    read_block,
-    refuse_compressed,
+    RTDETRError,
+    StorageError,
+    UsageError,
+    printable,
 )
-from rtdetr_cli.core.console import progress, say
-from rtdetr_cli.core.errors import RTDETRError, StorageError, UsageError, printable
 from rtdetr_cli.core.files import atomic_write, sha256, storage_errors
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.core.urls import ascii_url
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 OFFLINE, MIRROR = "RTDETR_OFFLINE", "RTDETR_MIRROR"
 MAX_BYTES = 1 << 36
@@ -227,6 +226,8 @@ def _keep(job: _Job, found: str) -> None:
 
 def _fetch(job: _Job) -> bool:
     """Retry until the file is complete; returns whether it was resumed."""
+    from rtdetr_cli.core.connection import MIN_PACE
+
     failures, most, since = 0, _size(job.part), time.monotonic()
     is_pieced = most > 0
     while True:
@@ -266,7 +267,9 @@ def _receive(job: _Job) -> None:
             os.fsync(file.fileno())
 
 
-def _ask(job: _Job, notes: _Notes | None) -> http.client.HTTPResponse:
+def _ask(job: _Job, notes: _Notes | None) -> HTTPResponse:
+    from rtdetr_cli.core.connection import HEADERS, connect
+
     headers = dict(HEADERS)
     if notes:
         headers |= {"Range": f"bytes={_size(job.part)}-", "If-Range": notes.validator}
@@ -278,10 +281,10 @@ def _ask(job: _Job, notes: _Notes | None) -> http.client.HTTPResponse:
         raise
 
 
-def _place(
-    response: http.client.HTTPResponse, job: _Job, notes: _Notes | None
-) -> tuple[int, int | None]:
+def _place(response: HTTPResponse, job: _Job, notes: _Notes | None) -> tuple[int, int | None]:
     """Return the offset of the response in the file and the total size, if declared."""
+    from rtdetr_cli.core.connection import declared_length, refuse_compressed
+
     refuse_compressed(response)
     if response.status == 206 and notes:
         start = _size(job.part)
@@ -297,10 +300,10 @@ def _place(
     return 0, total
 
 
-def _copy(
-    response: http.client.HTTPResponse, file: IO[bytes], job: _Job, total: int | None
-) -> Iterator[int]:
+def _copy(response: HTTPResponse, file: IO[bytes], job: _Job, total: int | None) -> Iterator[int]:
     """Write the response; yield at every MB, for the progress bar."""
+    from rtdetr_cli.core.connection import read_block
+
     position, due = file.tell(), time.monotonic() + _LINE_EVERY_S
     reported = position // _MB
     while total is None or position < total:
@@ -331,7 +334,7 @@ def _check_room(job: _Job, needed: int) -> None:
         )
 
 
-def _validator(response: http.client.HTTPResponse) -> str | None:
+def _validator(response: HTTPResponse) -> str | None:
     """Return the validator for If-Range: a strong ETag (RFC 9110, 13.1.5), else the date."""
     etag, date = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
     if re.fullmatch(r'"[!#-~]{0,200}"', etag):
@@ -339,7 +342,7 @@ def _validator(response: http.client.HTTPResponse) -> str | None:
     return str(date) if re.fullmatch(r"[ -~]{1,100}", date) else None
 
 
-def _write_notes(job: _Job, response: http.client.HTTPResponse, total: int | None) -> None:
+def _write_notes(job: _Job, response: HTTPResponse, total: int | None) -> None:
     """Describe the partial file; without a length or a validator it cannot be resumed."""
     validator = _validator(response)
     if response.status != 200:

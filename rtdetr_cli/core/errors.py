@@ -11,6 +11,8 @@ RTDETRError               exit code 1, never raised directly
 
 The message is one sentence: what was found, where, what was expected, the nearest valid value.
 It may quote a third-party file, so it is reduced to one printable line.
+
+DownloadError and BrokenError are of requests (connection.py); callers turn them into one of these.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of control characters, bidi overrides, lone surrogates, line separators."""
 _JOINERS = "\u200c\u200d"
 """Kept although invisible: Persian and Indic scripts need them for correct spelling."""
+_SHOWN = 300  # characters of a message from a server
 
 
 class RTDETRError(Exception):
@@ -75,6 +78,29 @@ class BackendError(RTDETRError):
 
 class StorageError(BackendError):
     """A file could not be written: disk full, no permission."""
+
+
+class DownloadError(Exception):
+    """A download failed; the caller adds a hint and the exit code."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence, _SHOWN))
+
+
+class OversizeError(DownloadError):
+    """The file has more bytes than allowed, `num_bytes` or more; nothing was kept."""
+
+    def __init__(self, num_bytes: int) -> None:
+        super().__init__(f"{num_bytes / 1e6:.0f} MB exceed the limit for this file")
+        self.num_bytes = num_bytes
+
+
+class BrokenError(Exception):
+    """A transient failure that is worth a retry; `code` is the HTTP status or 0."""
+
+    def __init__(self, sentence: str, code: int = 0) -> None:
+        super().__init__(printable(sentence, _SHOWN))
+        self.code = code
 
 
 def printable(text: str, limit: int = 600) -> str:

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import time
 
-from rtdetr_cli.core.connection import (
-    HEADERS,
-    BrokenError,
-    DownloadError,
-    OversizeError,
-    connect,
-    declared_length,
-    read_block,
-)
+from rtdetr_cli.core.connection import HEADERS, connect, declared_length, read_block
 from rtdetr_cli.core.download import PAUSES_S
+from rtdetr_cli.core.errors import BrokenError, DownloadError, OversizeError
 
 _BLOCK = 1 << 16
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rtdetr_cli.config.dataset import DatasetConfig, Download, ListedImages
-from rtdetr_cli.core.connection import DownloadError, OversizeError
 from rtdetr_cli.core.consent import YES, ask, says_yes
 from rtdetr_cli.core.console import progress, say
 from rtdetr_cli.core.download import (
@@ -26,7 +25,7 @@ from rtdetr_cli.core.download import (
     mirrored,
     received,
 )
-from rtdetr_cli.core.errors import DataError, StorageError, printable
+from rtdetr_cli.core.errors import DataError, DownloadError, OversizeError, StorageError, printable
 from rtdetr_cli.core.files import rtdetr_home, storage_errors
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.core.places import fault

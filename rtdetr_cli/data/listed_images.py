@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.console import progress, say, warn
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.errors import DataError, DownloadError
 from rtdetr_cli.core.files import atomic_write
 from rtdetr_cli.core.image import read_image
 from rtdetr_cli.core.small_download import fetch_bytes

@@ -9,17 +9,19 @@ import os
 import re
 import threading
 from collections.abc import Generator, Iterator
-from http.client import HTTPResponse
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtdetr_cli.core.connection import HEADERS, BrokenError, DownloadError, connect, read_block
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.errors import BrokenError, DataError, DownloadError
 from rtdetr_cli.core.image import ImageFrames, Pixels
 from rtdetr_cli.media.addresses import PROTOCOLS, WEB, Address
 from rtdetr_cli.media.video import AvDecoder, check_size, open_capture
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 STALL_S = 10.0
 """Seconds without a byte or a frame after which a stream counts as broken."""
@@ -53,6 +55,8 @@ def open_web(address: Address) -> HTTPResponse:
     Raises:
         DataError: no connection, or the server refuses.
     """
+    from rtdetr_cli.core.connection import HEADERS, connect
+
     url, authorization = address.split_password()
     headers = {**HEADERS, "Authorization": authorization} if authorization else HEADERS
     try:
@@ -130,6 +134,8 @@ class _Multipart:
         return at
 
     def _fill_to(self, size: int) -> None:
+        from rtdetr_cli.core.connection import read_block
+
         while len(self._buffer) < size:
             block = read_block(self._response, _BLOCK)
             if not block:

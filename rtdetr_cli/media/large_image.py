@@ -12,12 +12,16 @@ from math import ceil, sqrt
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import gettempdir
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from rtdetr_cli.core.errors import DataError
 from rtdetr_cli.core.image import Pixels, max_pixels
+
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import TiffImageFile
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MODES = ("L", "RGB", "RGBA")
@@ -105,13 +109,15 @@ def find_large(path: Path) -> LargeImage | None:
     return LargeImage(path, (header.height, header.width))
 
 
-def _header(path: Path) -> TiffImagePlugin.TiffImageFile | None:
+def _header(path: Path) -> TiffImageFile | None:
     """Size and tags of a TIFF file, whatever its size; no pixel is decoded."""
     try:
         with path.open("rb") as file:
             if file.read(4) not in _MAGIC:
                 return None
+            from PIL.TiffImagePlugin import TiffImageFile
+
             file.seek(0)
-            return TiffImagePlugin.TiffImageFile(file)
+            return TiffImageFile(file)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
         return None  # the usual reader names the reason

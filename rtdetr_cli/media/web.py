@@ -10,12 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
-from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.download import OFFLINE, download, is_offline
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.errors import DataError, DownloadError
 from rtdetr_cli.core.file_names import safe_name
 from rtdetr_cli.core.image import IMAGE_SUFFIXES
-from rtdetr_cli.core.small_download import fetch_bytes
 from rtdetr_cli.media.addresses import Address
 from rtdetr_cli.media.feeds import MULTIPART, open_web
 from rtdetr_cli.media.item import Reading, SourceImage
@@ -47,6 +45,8 @@ def read_web(address: Address, stride: int = 1) -> Reading:
         is_known = address.suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES
         kind = by_suffix[address.suffix in VIDEO_SUFFIXES] if is_known else _content(address)
         if kind == "image":
+            from rtdetr_cli.core.small_download import fetch_bytes
+
             content = fetch_bytes(address.text, MAX_IMAGE_BYTES)
             yield from read_bytes(content, address.name, stride)
         else:

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 from rtdetr_cli.config.load import load_model_config
 from rtdetr_cli.config.model import ModelConfig
 from rtdetr_cli.config.model_path import RUN_WEIGHTS, is_exported, run_weights, why_foreign
-from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.download import download, hold_to_sum, is_offline, record_sum
 from rtdetr_cli.core.download import mirrored as on_mirror
-from rtdetr_cli.core.errors import WeightsError, nearest
+from rtdetr_cli.core.errors import DownloadError, WeightsError, nearest
 from rtdetr_cli.core.files import asset_dir, refuse_special, user_path
 from rtdetr_cli.core.lock import file_lock
 from rtdetr_cli.weights.catalog import (

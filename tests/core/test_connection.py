@@ -15,8 +15,8 @@ import pytest
 
 from rtdetr_cli.core import connection
 from rtdetr_cli.core import download as module
-from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.download import download
+from rtdetr_cli.core.errors import DownloadError
 
 Response = Callable[[str], Iterator[bytes]]
 SUM = "0" * 64

@@ -17,9 +17,8 @@ import pytest
 
 from rtdetr_cli.core import connection
 from rtdetr_cli.core import download as module
-from rtdetr_cli.core.connection import DownloadError
 from rtdetr_cli.core.download import download, hold_to_sum, is_offline
-from rtdetr_cli.core.errors import DataError, StorageError
+from rtdetr_cli.core.errors import DataError, DownloadError, StorageError
 
 ROOT = Path(__file__).parents[2]
 

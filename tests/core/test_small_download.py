@@ -6,7 +6,7 @@ import pytest
 
 from rtdetr_cli.core import connection
 from rtdetr_cli.core import small_download as module
-from rtdetr_cli.core.connection import DownloadError
+from rtdetr_cli.core.errors import DownloadError
 from rtdetr_cli.core.small_download import fetch_bytes
 
 

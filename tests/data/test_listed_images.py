@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from rtdetr_cli.core import small_download
-from rtdetr_cli.core.connection import DownloadError
-from rtdetr_cli.core.errors import DataError
+from rtdetr_cli.core.errors import DataError, DownloadError
 from rtdetr_cli.core.files import asset_dir
 from rtdetr_cli.data import listed_images
 from rtdetr_cli.data.listed_images import ListedImage, fetch_images, read_table, write_labels

@@ -1,4 +1,4 @@
-"""Entry point of `rtdetr`: run a mode, and convert errors to a message and an exit code."""
+"""The command line `rtdetr`: run a mode, and convert errors to a message and an exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_PROBLEMS = 20
 
 
 def main() -> None:
-    """Entry point of the command `rtdetr`."""
+    """Run the command line of this process; __main__.py imports and calls it."""
     if not os.environ.get("RTDETR_DEBUG"):
         sys.excepthook = _keep_traceback
     console.open_streams()

@@ -1,6 +1,7 @@
 """The door: modes, help pages, exit codes, and how little is imported on the way."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -199,3 +200,35 @@ def test_package_is_the_command() -> None:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import rtdetr_cli, sys; assert not {'torch', 'numpy', 'typer'} & set(sys.modules)"
     assert python("-c", code).returncode == 0
+
+
+IMPORTING = """
+import runpy, signal, sys
+name, module, handler = sys.argv[1:]
+from importlib.abc import MetaPathFinder
+class Interrupt(MetaPathFinder):
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted == module:
+            signal.raise_signal(getattr(signal, name))
+sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, getattr(signal, handler))
+sys.argv[1:] = ["info", "model=rtdetr-n.yaml"]
+runpy.run_module("rtdetr_cli", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "handler", "code"),
+    [
+        ("SIGINT", "typer", "default_int_handler", 130),
+        ("SIGINT", "rtdetr_cli.engine.info", "default_int_handler", 130),
+        ("SIGTERM", "typer", "default_int_handler", -signal.SIGTERM),  # 143 in a shell
+        ("SIGINT", "typer", "SIG_IGN", 0),
+    ],
+)
+def test_a_signal_while_modules_are_imported_ends_quietly(name, module, handler, code):
+    """A job in the background of a shell ignores SIGINT, which holds for its imports, too."""
+    command = [sys.executable, "-c", IMPORTING, name, module, handler]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert bool(done.stdout) == (code == 0)

@@ -82,6 +82,13 @@ def test_a_folder_and_its_xml_detect_in_every_batch_size(toy):
     assert detector.detect(gray(3)[:0], []) == []
 
 
+def test_a_graph_of_ours_with_free_sides_is_refused(tmp_path, toy_graph):
+    """OpenVINO 2026.4 computes images after one of 32x32 wrong, scores by up to 0.008."""
+    folder = make(tmp_path / "toy_openvino_model", toy_graph.replace("32,64", "height,width"))
+    with pytest.raises(WeightsError, match="images with fixed sides"):
+        OpenVINODetector(folder)
+
+
 def test_float32_is_requested_because_newer_cpus_default_to_bf16(toy, tmp_path):
     detector = OpenVINODetector(toy)
     hint = detector._compiled.get_property("INFERENCE_PRECISION_HINT")

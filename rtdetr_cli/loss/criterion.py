@@ -114,6 +114,20 @@ class Criterion(nn.Module):
                 losses |= self._distribution_terms(output, truth, shared, restored)
         return losses
 
+    def shown(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms that a log shows: those of the last decoder layer.
+
+        DDF, which the last layer has not, is that of the layer before it, and named `loss_ddf`.
+
+        Args:
+            losses: as returned by `forward`.
+        """
+        shown = {name: losses[name] for name in (*self.names, "loss_fgl") if name in losses}
+        ddf = [value for name, value in losses.items() if name.startswith("loss_ddf_aux_")]
+        if ddf:
+            shown["loss_ddf"] = ddf[-1]
+        return shown
+
     @torch.no_grad()
     def last_layer_sums(self, output: ModelOutput, targets: list[Target]) -> dict[str, Tensor]:
         """The terms of the last decoder layer before the division by the number of boxes.

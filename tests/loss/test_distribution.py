@@ -389,6 +389,17 @@ def test_a_network_that_diverged_shows_in_the_loss():
     assert losses["loss_ddf_aux_1"].isfinite()
 
 
+def test_a_log_shows_the_last_layer_and_ddf_of_the_layer_before_it():
+    output, targets = make_case((3, 0, 2))
+    criterion = Criterion()
+    losses = criterion(output, targets)
+    num_layers = len(output.aux_outputs) + 1
+    shown = criterion.shown(losses)
+    assert list(shown) == ["loss_vfl", "loss_bbox", "loss_giou", "loss_fgl", "loss_ddf"]
+    assert all(shown[name] is losses[name] for name in list(shown)[:4])
+    assert shown["loss_ddf"] is losses[f"loss_ddf_aux_{num_layers - 2}"]
+
+
 def test_a_network_in_eval_mode_has_three_terms():
     output, targets = make_case([1, 2])
     losses = Criterion()(ModelOutput(output.pred_logits, output.pred_boxes), targets)

@@ -13,6 +13,8 @@ LOSSES = {
     "mal": "train/loss_mal",
     "l1": "train/loss_bbox",
 }
+REFINEMENT = {"fgl": "train/loss_fgl", "ddf": "train/loss_ddf"}
+"""Losses of distributions; the table has no room for them."""
 SCORES = {"P": "metrics/precision", "R": "metrics/recall", "AP50": "metrics/AP50"}
 HEADER_EVERY = 20
 """Epochs between two headers."""
@@ -34,7 +36,7 @@ def epoch_lines(row: Row, settings: TrainSettings, with_header: bool) -> list[st
     """The line of an epoch, with the header before and skipped steps after it."""
     epochs = f"{settings.epochs}/{settings.epochs}"
     cells = [("epoch", f"{row['epoch']:.0f}/{settings.epochs}", max(7, len(epochs)))]
-    cells += [(name, _number(value), 5) for name, value in shown_losses(row).items()]
+    cells += [(name, _number(value), 5) for name, value in shown_losses(row, LOSSES).items()]
     if settings.val:
         cells += [(name, _score(row, column), 5) for name, column in SCORES.items()]
         cells += [("AP", _score(row, "metrics/AP", 4), 6)]
@@ -48,9 +50,9 @@ def epoch_lines(row: Row, settings: TrainSettings, with_header: bool) -> list[st
     return lines
 
 
-def shown_losses(row: Row) -> Row:
-    """The terms of the last decoder layer under short names."""
-    return {name: row[column] for name, column in LOSSES.items() if column in row}
+def shown_losses(row: Row, columns: dict[str, str]) -> Row:
+    """The losses that a row has under short names."""
+    return {name: row[column] for name, column in columns.items() if column in row}
 
 
 def _number(value: float) -> str:

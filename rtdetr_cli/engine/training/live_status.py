@@ -9,7 +9,7 @@ import torch
 from rtdetr_cli.core.memory import resident_memory
 from rtdetr_cli.core.status import Status
 from rtdetr_cli.core.structures import Batch
-from rtdetr_cli.engine.training.epoch_table import shown_losses
+from rtdetr_cli.engine.training.epoch_table import LOSSES, REFINEMENT, shown_losses
 from rtdetr_cli.engine.training.run import Run
 from rtdetr_cli.engine.training.step import num_groups
 
@@ -33,7 +33,8 @@ class LiveStatus:
     def __call__(self) -> Status:
         """The texts after a step; the number of boxes is that of this process."""
         sums = self._run.progress.sums
-        losses = [f"{name} {value:.3f}" for name, value in shown_losses(sums.means()).items()]
+        means = shown_losses(sums.means(), LOSSES | REFINEMENT)
+        losses = [f"{name} {value:.3f}" for name, value in means.items()]
         boxes = sum(len(target.labels) for batch in self._batches for target in batch.targets)
         batch = [f"{boxes} boxes", *(_size(one) for one in self._batches[:1])]
         memory = device_memory(self._run.device)

@@ -56,7 +56,10 @@ def draw_curves(rows: list[Row]) -> Figure:
 
 
 def _panels(rows: list[Row]) -> list[_Panel]:
-    """The panels whose columns have values: eight, fewer without a validation."""
+    """The panels whose columns have values.
+
+    Eight, fewer without a validation, more with distributions or a teacher.
+    """
     columns = {column for row in rows for column in row}
     classification = "mal" if "train/loss_mal" in columns else "vfl"
     names = {"giou": "Box loss (GIoU)", "bbox": "Box loss (L1)", classification: "Class loss"}
@@ -66,6 +69,8 @@ def _panels(rows: list[Row]) -> list[_Panel]:
             _Panel(title, {"train": f"train/loss_{name}", "val": f"val/loss_{name}"}, False)
             for name, title in names.items()
         ),
+        _Panel("Distribution losses", {n.upper(): f"train/loss_{n}" for n in ("fgl", "ddf")}),
+        _Panel("Distillation loss", {"train": "train/loss_distill"}),
         _Panel("Average precision", {"AP": "metrics/AP", "AP50": "metrics/AP50"}),
         _Panel("Precision and recall", {n: f"metrics/{n}" for n in ("precision", "recall")}),
         _Panel("AP by object size", {n: f"metrics/AP{n[0]}" for n in ("small", "medium", "large")}),

@@ -34,7 +34,7 @@ def train_step(state: StepState, criterion: Criterion, *batches: Batch) -> dict[
     A step whose gradient is not finite is skipped: it changes nothing but the count of steps.
 
     Returns:
-        The loss and the three terms of the last decoder layer, detached; None if skipped.
+        The loss and the terms that a log shows, detached; None if skipped.
 
     Raises:
         NotFiniteError: three consecutive steps were not finite.
@@ -72,7 +72,7 @@ def backward(state: StepState, criterion: Criterion, batches: Sequence[Batch]) -
     """Accumulate the gradient of the mean loss per box over all batches of all processes.
 
     Returns:
-        The loss and the terms of the last decoder layer, detached, averaged over processes.
+        The loss and the terms that a log shows, detached, averaged over processes.
     """
     sums: dict[str, Tensor] = {}
     shares = box_shares(batches, state.device).unbind()
@@ -83,13 +83,12 @@ def backward(state: StepState, criterion: Criterion, batches: Sequence[Batch]) -
             with state.precision.autocast():
                 output = state.replica(images, batch.targets)
             terms = criterion(output, batch.targets)
-            names: tuple[str, ...] = criterion.names
+            shown = criterion.shown(terms)
             if state.distiller is not None:
-                terms["loss_distill"] = state.distiller.loss(images)
-                names = (*names, "loss_distill")
+                terms["loss_distill"] = shown["loss_distill"] = state.distiller.loss(images)
             loss = share * torch.stack(list(terms.values())).sum()
             state.precision.scaler.scale(loss).backward()
-        losses = {"loss": loss.detach(), **{n: share * terms[n].detach() for n in names}}
+        losses = {"loss": loss.detach(), **{n: share * v.detach() for n, v in shown.items()}}
         sums = {name: sums.get(name, 0) + value for name, value in losses.items()}
     return dict(zip(sums, all_reduce_mean(torch.stack(list(sums.values()))).unbind(), strict=True))
 

@@ -48,6 +48,12 @@ def test_the_texts(state, monkeypatch) -> None:
     assert (beside, left) == (("0.50 it/s",), pytest.approx(14 * 60 / 22))
 
 
+def test_losses_of_distributions_follow_the_others(state) -> None:
+    state.progress.sums.losses |= {"loss_fgl": torch.tensor(4.0), "loss_ddf": torch.tensor(12.0)}
+    status = LiveStatus(state)
+    assert status()[0][:5] == ("giou 2.000", "vfl 1.000", "l1 0.250", "fgl 0.500", "ddf 1.500")
+
+
 def test_without_an_earlier_epoch_the_pace_is_that_of_this_one(state) -> None:
     state.progress.rows, state.progress.epoch = [], 0
     assert seconds_left(state) == 26 * 2

@@ -44,6 +44,17 @@ def test_a_run_has_eight_panels_and_losses_show_validation():
         np.testing.assert_allclose(val.get_ydata() - train.get_ydata(), 1)
 
 
+def test_losses_of_distributions_and_of_a_teacher_have_panels():
+    rows = [
+        row | {f"train/loss_{n}": 0.5 for n in ("fgl", "ddf", "distill")} for row in make_rows(4)
+    ]
+    found = panels(rows)
+    assert len(found) == 10
+    curves = found["Distribution losses"].get_lines()
+    assert [curve.get_label() for curve in curves] == ["FGL", "DDF"]
+    assert len(found["Distillation loss"].get_lines()) == 1
+
+
 def test_undefined_values_are_not_drawn():
     found = panels(make_rows(4))
     assert [line.get_label() for line in found["AP by object size"].get_lines()] == [

@@ -103,6 +103,9 @@ def report(times: dict[str, list[Times]]) -> None:
         "|---" * (2 + 2 * len(measures)) + "|",
     ]
     for name, row in medians.items():
-        cells = [f"{ms:.1f} | {ms / base:.3f}" for ms, base in zip(row, reference, strict=True)]
+        cells = [
+            f"{ms:.1f} | {ms / base:.3f}" if base else f"{ms:.1f} | -"
+            for ms, base in zip(row, reference, strict=True)
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} | {len(times[name])} |")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -24,6 +24,7 @@ class Turnstile:
         self.times: list[Times] = []
         self.is_warm = False
         self.step_s = 0.0
+        self.busy_s = 0.0
         self.start = self.end = time.perf_counter()
 
     def before_step(self, _trainer: object) -> None:
@@ -32,16 +33,18 @@ class Turnstile:
         if self.step_s:
             together = load_s + self.step_s
             row = {"load": load_s, "step": self.step_s, "together": together}
+            row["processor"] = self.busy_s
             self.times.append({name: 1000 * seconds for name, seconds in row.items()})
         if self.allowed == 0:
             self._wait()
         self.allowed -= 1
-        self.start = time.perf_counter()
+        self.start, self.busy_s = time.perf_counter(), -time.process_time()
 
     def after_step(self, _trainer: object) -> None:
         """Record how long the step took."""
         self.end = time.perf_counter()
         self.step_s = self.end - self.start
+        self.busy_s += time.process_time()
 
     def _wait(self) -> None:
         self.replies.write((json.dumps(self.times) if self.is_warm else "ready") + "\n")

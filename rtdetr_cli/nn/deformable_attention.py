@@ -7,6 +7,7 @@ N = sum of H * W over the levels.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -54,29 +55,31 @@ class DeformableSampling(nn.Module):
         Returns:
             (B, Q, C).
         """
-        locations = self._sampling_locations(query, boxes)  # (B, M, Q, P, 2)
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
-        weights = weights.softmax(dim=-1).transpose(1, 2)  # (B, M, Q, P)
-        sampled = self._sample(maps, locations)  # (B * M, D, Q, P)
-        mixed = (sampled * weights.flatten(0, 1).unsqueeze(1)).sum(dim=-1)  # (B * M, D, Q)
-        out: Tensor = mixed.unflatten(0, (-1, self.num_heads)).flatten(1, 2).transpose(1, 2)
-        return out
+        points, heads = list(self.num_points), self.num_heads
+        locations = self._sampling_locations(query, boxes).split(points, dim=1)
+        weights = self._per_point(self.attention_weights(query)).softmax(dim=1)  # (B * M, P, Q)
+        sample = _sample_nearest if self.discrete else _sample_bilinear
+        levels = zip(maps, locations, weights.split(points, dim=1), strict=True)
+        parts = [
+            (sample(values, places) * weight[:, None]).sum(dim=2)  # (B * M, D, Q)
+            for values, places, weight in levels
+        ]
+        out: Tensor = reduce(torch.add, parts).unflatten(0, (-1, heads)).flatten(1, 2)
+        return out.transpose(1, 2)
 
     def _sampling_locations(self, query: Tensor, boxes: Tensor) -> Tensor:
-        """Sampling points of each head: (B, M, Q, P, 2) as (x, y) in 0..1."""
-        offsets: Tensor = self.sampling_offsets(query).unflatten(-1, (self.num_heads, -1, 2))
+        """Sampling points of each head: (B * M, P, Q, 2) as (x, y) in 0..1."""
+        offsets = self._per_point(self.sampling_offsets(query)).unflatten(1, (-1, 2))
         per_point = [1 / points for points in self.num_points for _ in range(points)]
-        scale = boxes.new_tensor(per_point)[:, None] * self.offset_scale
-        boxes = boxes[:, :, None, None]  # (B, Q, 1, 1, 4)
-        locations = boxes[..., :2] + offsets * scale * boxes[..., 2:]
-        return locations.transpose(1, 2)
+        scale = boxes.new_tensor(per_point)[:, None, None] * self.offset_scale
+        boxes = boxes.transpose(1, 2).repeat_interleave(self.num_heads, dim=0)
+        centre, size = boxes[:, None].chunk(2, dim=2)  # (B * M, 1, 2, Q)
+        return (centre + offsets * scale * size).transpose(2, 3)
 
-    def _sample(self, maps: list[Tensor], locations: Tensor) -> Tensor:
-        """Values at the locations: (B * M, D, Q, P)."""
-        sample = _sample_nearest if self.discrete else _sample_bilinear
-        per_level = locations.flatten(0, 1).split(list(self.num_points), dim=2)
-        parts = [sample(values, points) for values, points in zip(maps, per_level, strict=True)]
-        return torch.cat(parts, dim=-1)
+    def _per_point(self, projected: Tensor) -> Tensor:
+        """(B, Q, M * X) to (B * M, X, Q); with the queries last, CPUs add and multiply fastest."""
+        columns = projected.transpose(1, 2).contiguous()
+        return columns.unflatten(1, (self.num_heads, -1)).flatten(0, 1)
 
 
 class DeformableAttention(DeformableSampling):
@@ -119,7 +122,7 @@ def split_maps(memory: Tensor, sizes_hw: list[tuple[int, int]], num_heads: int) 
 
 
 def _sample_bilinear(values: Tensor, locations: Tensor) -> Tensor:
-    """(BM, D, H, W) values at (BM, Q, P, 2) locations in 0..1: (BM, D, Q, P); zero outside.
+    """(BM, D, H, W) values at (BM, P, Q, 2) locations in 0..1: (BM, D, P, Q); zero outside.
 
     Values are cast to the dtype of the locations, which in bfloat16 would be off by pixels.
     """

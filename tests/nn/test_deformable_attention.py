@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from rtdetr_cli.config.model import DecoderConfig
-from rtdetr_cli.nn.deformable_attention import DeformableAttention, _sample_bilinear
+from rtdetr_cli.nn.deformable_attention import (
+    DeformableAttention,
+    _sample_bilinear,
+    _sample_nearest,
+)
 
 SIZES_HW = [(4, 6), (2, 3), (1, 2)]
 POINTS = (3, 1, 2)
@@ -99,10 +103,9 @@ def test_attention_equals_the_loops_on_rectangles(sampling, sample):
 
 def test_discrete_sampling_reaches_the_far_end_of_both_sides():
     """The official clamp uses the height for both sides and misses the right of a wide map."""
-    module = attention("discrete")
-    maps = [torch.arange(12.0, dtype=torch.float64).reshape(1, 1, 2, 6)] * 3
-    far = torch.full((1, 1, 1, sum(POINTS), 2), 1.7, dtype=torch.float64)
-    assert module._sample(maps, far).unique().tolist() == [11.0]
+    values = torch.arange(12.0, dtype=torch.float64).reshape(1, 1, 2, 6)
+    far = torch.full((1, 2, 1, 2), 1.7, dtype=torch.float64)
+    assert _sample_nearest(values, far).unique().tolist() == [11.0]
 
 
 def test_sampling_starts_on_rings_around_the_box():

@@ -107,6 +107,24 @@ def test_a_block_that_stays_float_has_no_pairs(largest):
     assert everything == model
 
 
+def test_both_halves_of_a_split_have_pairs_of_their_own():
+    """The fusion block of D-FINE's encoder convolves and adds both halves of a map."""
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[1,2,4,4] images) => (float[1,1,4,4] scores)
+    <float[1,1,1,1] v = {2.0}, float[1,1,1,1] w = {3.0}> {
+      a, b = Split<axis = 1>(images)
+      s = Conv(a, v)
+      t = Conv(b, w)
+      scores = Add(s, t)
+    }""")
+    for node, name in zip(model.graph.node, ("Split", "0/Conv", "1/Conv", "Add"), strict=True):
+        node.name = f"encoder/fpn_block/{name}"
+    low = quantize(model, dict.fromkeys(plan(model.graph).readers, 1.0))
+    names = [node.name for node in low.graph.node]
+    assert len(names) == len(set(names))
+    assert run(low, np.full((1, 2, 4, 4), 0.5, np.float32))[0] == pytest.approx(2.5, abs=0.02)
+
+
 def test_the_graph_is_valid_for_tensorrt(largest):
     model = quantize(make_model(), largest)
     onnx.checker.check_model(model, full_check=True)

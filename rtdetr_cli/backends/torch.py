@@ -131,6 +131,10 @@ class TorchDetector:
                     found[depth, queries] = ranked
         return found
 
+    def release_network(self) -> None:
+        """Free the weights that are fused: `network` is the one that runs, for inference only."""
+        self.network = self._runner
+
     def adapted(
         self,
         device: str | None,

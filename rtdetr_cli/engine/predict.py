@@ -193,12 +193,12 @@ def _outcomes(
             if state.trackers is not None:
                 state.trackers.update(state.images, state.results)
             state.call("on_predict_postprocess_end")
-            if files and readable:
+            if display:
+                display.show(state.images, state.results)
+            if files and readable:  # last, so that a run that is interrupted has counted them
                 state.save_dir = files.write(state.results, [one.item.clip for one in readable])
                 if state.callbacks.has("on_predict_batch_end"):
                     files.finish()
-            if display:
-                display.show(state.images, state.results)
             state.seen += len(batch)
             state.call("on_predict_batch_end")
             yield from zip(state.images, state.outcomes(), strict=True)

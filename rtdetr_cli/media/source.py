@@ -117,14 +117,14 @@ def open_source(source: SourceLike, options: ReadOptions | None = None) -> Sourc
 
     Raises:
         DataError: a path does not exist, contains no images, or an address is not supported.
-        UsageError: the source has another type.
+        UsageError: the source has another type, or is a list that holds itself.
     """
     options = options or ReadOptions()
     if isinstance(source, str) and source == STDIN:
         return Source(_standard_input(options), None)
     if _is_lazy(source):
         return Source(_one_by_one(source, options), None)
-    entries = _joined(list(_entries(source, options, count())), options)
+    entries = _joined(_all_entries(source, options, count()), options)
     if not entries:
         raise DataError("the source is an empty list")
     live = [entry for entry in entries if isinstance(entry, LiveStreams)]
@@ -147,6 +147,14 @@ def _is_lazy(source: Any) -> TypeGuard[Iterable[Any]]:  # noqa: ANN401  (any use
     is_whole = isinstance(source, whole) or is_tensor(source)
     reads = hasattr(source, "read")  # files iterate over lines
     return isinstance(source, Iterable) and not is_whole and not reads
+
+
+def _all_entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> list[Entry]:  # noqa: ANN401
+    """The entries of a source, whose lists may hold lists."""
+    try:
+        return list(_entries(source, options, numbers))
+    except RecursionError:
+        raise UsageError("the source is a list that holds itself, or lists too deep") from None
 
 
 def _entries(source: Any, options: ReadOptions, numbers: Iterator[int]) -> Iterator[Entry]:  # noqa: ANN401
@@ -227,7 +235,7 @@ def _one_by_one(source: Iterable[Any], options: ReadOptions) -> Iterator[Entry]:
     numbers = count()
     for item in source:
         try:
-            yield from list(_entries(item, options, numbers))
+            yield from _all_entries(item, options, numbers)
         except DataError as error:
             yield partial(iter, [SourceImage(str(item)[:200], None, str(error))])
 

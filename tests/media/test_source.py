@@ -98,6 +98,14 @@ def test_an_empty_text_is_not_the_current_folder(tmp_path, monkeypatch):
     assert len(list(open_source("."))) == 1
 
 
+def test_a_list_that_holds_itself_is_refused():
+    endless = [np.zeros((8, 8, 3), np.uint8)]
+    endless.append(endless)
+    for source in (endless, iter([endless])):
+        with pytest.raises(UsageError, match="a list that holds itself"):
+            list(open_source(source))
+
+
 def test_an_empty_list_and_a_foreign_type_are_refused():
     with pytest.raises(DataError, match="empty list"):
         open_source([])

@@ -83,7 +83,7 @@ def _is_cpu(device: str | None) -> bool:
 
 
 def _in_torch(settings: PredictSettings | ValSettings, half: bool) -> Detector:
-    return load_detector(
+    detector = load_detector(
         settings.model,
         settings.device,
         settings.decoder_layers,
@@ -92,6 +92,12 @@ def _in_torch(settings: PredictSettings | ValSettings, half: bool) -> Detector:
         settings.timeout,
         settings.family,
     )
+    if isinstance(settings, PredictSettings) and detector.network is not None:
+        from rtdetr_cli.backends.torch import TorchDetector
+
+        if isinstance(detector, TorchDetector):
+            detector.release_network()
+    return detector
 
 
 def _opened(settings: PredictSettings | ValSettings, runtime: Runtime) -> Detector:

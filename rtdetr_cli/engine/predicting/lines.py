@@ -137,10 +137,10 @@ def _clip_printed(
     texts = progress(found, clip.total, label, status, unit="frame")
     try:
         for item, outcome in texts:
-            yield item, outcome
-            if isinstance(outcome, Results):
+            if isinstance(outcome, Results):  # counted first: it is in the annotated video
                 tallies.setdefault(item.path, _Tally()).add(outcome)
                 speed.update(outcome.speed)
+            yield item, outcome
     finally:
         if not as_json:
             head = "stream" if clip.is_live else f"video {place}"

@@ -17,6 +17,7 @@ from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.torch import TorchDetector
 from rtdetr_cli.cli.main import run
 from rtdetr_cli.config.settings.predict import PredictSettings
+from rtdetr_cli.config.settings.val import ValSettings
 from rtdetr_cli.core.errors import BackendError, UsageError
 from rtdetr_cli.core.files import rtdetr_home
 from rtdetr_cli.engine.exporting import runtime_cache as module
@@ -92,6 +93,20 @@ def test_the_least_recently_used_file_is_removed(weights, exports):
     assert first.is_file()
     assert not second.parent.exists()
     assert len(exports) == KEPT + 1
+
+
+def test_a_prediction_keeps_the_weights_it_runs_only(weights):
+    """The fused network has fewer tensors; validation keeps those of the file for calibration."""
+    file = torch.load(weights, weights_only=True)["weights"]
+    predicting = open_detector(PredictSettings(model=str(weights), source="a.jpg", device="cpu"))
+    validating = open_detector(ValSettings(model=str(weights), device="cpu"))
+    assert predicting.network is predicting._runner
+    assert len(predicting.network.state_dict()) < len(file)
+    assert validating.network.state_dict().keys() == file.keys()
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    one, other = (d.detect(images, [(64, 64)])[0] for d in (predicting, validating))
+    assert one.boxes_xyxy.tolist() == other.boxes_xyxy.tolist()
+    assert one.scores.tolist() == other.scores.tolist()
 
 
 def test_a_file_whose_outputs_differed_is_not_written_again(weights, monkeypatch):

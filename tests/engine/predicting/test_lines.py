@@ -77,6 +77,20 @@ def test_json_is_complete_after_an_interruption(capsys):
     assert [row["path"] for row in json.loads(capsys.readouterr().out)] == ["a.jpg"]
 
 
+def test_a_frame_that_is_written_is_counted_though_its_use_is_interrupted(capsys):
+    class Interrupted(Totals):
+        def add(self, item, outcome):
+            super().add(item, outcome)
+            if self.read == 2:
+                raise KeyboardInterrupt
+
+    clip = Clip("road.mp4", 25.0, 3)
+    outcomes = [found("road.mp4", [0], number, clip) for number in (1, 2, 3)]
+    with pytest.raises(KeyboardInterrupt):
+        print_outcomes(iter(outcomes), Interrupted(), 1, as_json=False)
+    assert capsys.readouterr().out.startswith("video 1/1 road.mp4: 2 frames")
+
+
 def test_a_clip_that_is_interrupted_still_gets_its_line(capsys):
     clip = Clip("a.mp4", 10.0)
 

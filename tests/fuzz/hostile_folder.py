@@ -156,7 +156,7 @@ NOTES = ("only the first of", "videos hold frames up to")
 RUNS = (
     ("json=lines", "save=false"),
     ("json=lines", "save=false", "batch=8"),
-    ("json=lines", "save_txt=true", "save_crop=true", "save_frames=true"),
+    ("json=lines", "save_txt", "save_conf", "save_crop", "save_frames", "save_json"),
     ("out=rows", "part_size=64"),
 )
 """Ways to run the command."""

@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rtdetr_cli.cli.main import run
+from rtdetr_cli.config.model import FDRDecoderConfig
 from rtdetr_cli.weights.checkpoint import load_checkpoint
 from tests.engine.conftest import write_architecture
 from tests.engine.test_train import command, read_rows
@@ -64,8 +66,12 @@ def module_yaml(tiny_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(module_yaml, squares, tmp_path_factory) -> tuple[dict, dict]:
+    return as_one_and_as_two(module_yaml, squares, tmp_path_factory.mktemp("runs"))
+
+
+def as_one_and_as_two(architecture: Path, data: Path, project: Path) -> tuple[dict, dict]:
     """Results of worker.py as one and as two processes; steps of six and three of nine images."""
-    words = command(module_yaml, squares, tmp_path_factory.mktemp("runs"), "epochs=20", "batch=6",
+    words = command(architecture, data, project, "epochs=20", "batch=6",
                     "num_denoising=0", "warmup_steps=0", "multi_scale=true")[1:]  # fmt: skip
     jobs = [start([sys.executable, str(WORKER), *words])]
     jobs.append(start([*TORCHRUN, *STANDALONE, str(WORKER), *words]))
@@ -79,6 +85,19 @@ def test_two_workers_have_the_losses_of_one_process(found):
     for step, (expected, loss) in enumerate(zip(alone["losses"], two["losses"], strict=True)):
         assert loss == pytest.approx(expected, rel=1e-5, abs=1e-7), step
     assert alone["losses"][0]["loss"] != pytest.approx(alone["losses"][-1]["loss"], rel=1e-2)
+
+
+def test_two_workers_have_the_losses_of_distributions_of_one_process(
+    tiny_config, squares, tmp_path
+):
+    decoder = FDRDecoderConfig(hidden_dim=16, ffn_dim=32, num_layers=3, num_heads=2, num_queries=20)
+    path = write_architecture(replace(tiny_config, decoder=decoder), tmp_path / "fdr.yaml")
+    alone, two = as_one_and_as_two(path, squares, tmp_path)
+    for step, (expected, loss) in enumerate(zip(alone["losses"], two["losses"], strict=True)):
+        assert loss == pytest.approx(expected, rel=1e-9, abs=1e-15), step
+    assert alone["losses"][-1]["loss_fgl"] > 0 < alone["losses"][-1]["loss_ddf"]
+    assert two["weights"][0] == two["weights"][1]
+    assert all(0 < loss < 1000 for loss in two["without_boxes"])
 
 
 def test_a_worker_without_boxes_does_not_block_the_others(found):

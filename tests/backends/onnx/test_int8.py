@@ -230,6 +230,33 @@ def test_only_zero_points_of_activations_change(largest):
     assert constants["w0_zero"].dtype == np.int8
 
 
+@pytest.mark.parametrize(("bound", "zero", "nodes"), [(-0.5, 32, 0), (0.25, 0, 1), (-9.0, 128, 0)])
+def test_a_convolution_before_a_bound_runs_on_integers(images, bound, zero, nodes):
+    """The affine block of HGNetv2 folds to a bound; rounding before it gives the same values."""
+    model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,3,8,8] images) => (float[N,3,8,8] scores) <float low = {{{bound}}}> {{
+      a = Conv(images, v)
+      r = Clip(a, low)
+      scores = Conv(r, w)
+    }}""")
+    for node, name in zip(model.graph.node, ("0/Conv", "0/Clip", "1/Conv"), strict=True):
+        node.name = f"backbone/stages/{name}"
+    for name, seed in (("v", 0), ("w", 1)):
+        weight = np.random.default_rng(seed).normal(size=(3, 3, 1, 1)).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, name))
+    low = quantize(model, {"images": 1.0, "r": 127 / 64})
+    (expected,) = run(low, images)
+    restate_for_cpu(low)
+    constants = {one.name: numpy_helper.to_array(one) for one in low.graph.initializer}
+    assert constants["r_zero"] == zero
+    kinds = [node.op_type for node in low.graph.node]
+    assert kinds.count("Clip") == nodes
+    assert kinds[kinds.index("Conv") + 1] == "QuantizeLinear"
+    (found,) = run(low, images)
+    assert np.mean(np.abs(found - expected) > 1e-5) < 0.01  # a level here and there
+    assert np.ptp(expected) > 1
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-14])
 def test_a_channel_without_weights_keeps_its_bias(largest, images, tmp_path, size):
     model = make_model()

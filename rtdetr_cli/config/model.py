@@ -175,8 +175,8 @@ class FDRDecoderConfig(DecoderConfig):
 
     num_points: tuple[Points, ...] = (3, 6, 3)
     """Sampling points per head on each map, finest map first."""
-    reg_max: Annotated[int, Range(4, 256)] = 32
-    """Intervals of an edge's distribution: `reg_max` + 1 bins."""
+    reg_max: Annotated[int, Range(4, 256, multiple_of=2)] = 32
+    """Intervals of an edge's distribution, even: `reg_max` + 1 bins, the middle one at zero."""
     reg_scale: Annotated[float, Range(0.1, 100)] = 4.0
     """Curvature of the weighting function; 8 in D-FINE-X."""
 
@@ -185,6 +185,8 @@ class FDRDecoderConfig(DecoderConfig):
 class DEIMv2DecoderConfig(FDRDecoderConfig):
     """The same with RMSNorm, SwiGLU, SiLU and a position embedding that is computed once."""
 
+    ffn_dim: Annotated[int, Range(2, 2**16, multiple_of=2)] = 1024
+    """Twice the width of each layer's SwiGLU."""
     activation: Annotated[str, OneOf(("relu", "silu"))] = "silu"
     """Activation of position, box and quality heads."""
     position_layers: Annotated[int, Range(2, 3)] = 3
@@ -258,6 +260,8 @@ class ModelConfig:
             _require(is_odd, "backbone.stages", "must have odd kernels")
         maps_in, maps_out = self.backbone.num_maps, len(self.strides)
         takes_one = isinstance(encoder, LiteEncoderConfig)
+        reads_stride_16 = not takes_one or len(self.backbone.map_widths) == 3
+        _require(reads_stride_16, "backbone.stages", "must list three stages for a lite encoder")
         _require(
             maps_in == 1 if takes_one else maps_in > 1,
             "backbone.num_maps",

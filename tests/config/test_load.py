@@ -121,6 +121,12 @@ def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "backbone.stages[0].out is missing",
         ),
         ({"backbone": None}, "backbone must be a mapping of keys"),
+        (
+            {"decoder": {"type": "fdr", "reg_max": 31}},
+            "decoder.reg_max must be a multiple of 2, for example 32, found 31",
+        ),
+        ({"decoder": {"type": "deimv2", "ffn_dim": 1}}, "decoder.ffn_dim must be at least 2, fou"),
+        ({"encoder": {"type": "lite"}}, "backbone.stages must list three stages for a lite enc"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, object], sentence: str) -> None:

@@ -74,6 +74,8 @@ def find_family(weights: State, origin: str, told: str | None, possible: tuple[s
     fitting = _fitting(weights)
     fitting = tuple(one for one in fitting if not possible or one in possible) or possible
     named = _family_in_name(origin)
+    if fitting == ("deimv2",) and named == "deim":
+        named = "deimv2"
     for family, source in ((told, f"family={told}"), (named, "the name of the file")):
         if family and family not in fitting:
             tensors = " or ".join(_TITLES[one] for one in fitting)
@@ -97,7 +99,7 @@ def find_family(weights: State, origin: str, told: str | None, possible: tuple[s
 def _fitting(weights: State) -> tuple[str, ...]:
     """Families whose tensors these may be."""
     if has_distributions(weights):
-        return ("deimv2", "deim") if is_deimv2(weights) else ("dfine", "deim", "rtdetrv4")
+        return ("deimv2",) if is_deimv2(weights) else ("dfine", "deim", "rtdetrv4")
     is_deep = "decoder.query_pos_head.layers.2.weight" in weights
     return ("deim",) if is_deep else ("rtdetr",)
 
@@ -119,7 +121,7 @@ def check_told(config: ModelConfig, told: str | None, origin: str) -> None:
         "rtdetrv4": isinstance(decoder, FDRDecoderConfig) and decoder.activation == "silu",
         "deim": decoder.activation == "silu",
     }
-    if told and ((isinstance(decoder, DEIMv2DecoderConfig) and told != "deim") or not fits[told]):
+    if told and (isinstance(decoder, DEIMv2DecoderConfig) or not fits[told]):
         raise WeightsError(
             f"{origin} holds {config.name} with {decoder.activation}, but family={told} says "
             f"{_TITLES[told]}: leave the key out"

@@ -120,6 +120,8 @@ _RELATIVES = (
     (r"backbone\.(dinov3|sta)\.", "DEIMv2 on DINOv3, a backbone with a licence of its own"),
     (r"decoder\.tgt_embed\.", "a decoder with learned queries"),
 )
+_OFFICIAL_HEAD = "decoder.enc_score_head.weight"
+"""Name of a tensor of every official network, and the end of no name of another family."""
 _OTHER_DEIMV2 = "model.conv_encoder."
 """Start of the names of DEIMv2 in transformers."""
 
@@ -136,7 +138,7 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
         WeightsError: The family is unknown, or the tensors are not those of an RT-DETR.
     """
     facts = facts or Facts()
-    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    state, wrapper = unwrapped(state)
     family = recognise(state, origin)
     facts = replace(
         facts,
@@ -146,12 +148,12 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
         families=("rtdetrv4",) if is_taught(state) else facts.families,
         anchor_precision=facts.anchor_precision or family.anchor_precision,
     )
-    notes = list(facts.notes)
+    notes = [*([f"weights taken from {wrapper}"] if wrapper else []), *facts.notes]
     kept = _without_extras(state, notes)
     weights = _hub_weights(kept, family, facts, origin, notes)
     _refuse_relatives(weights, origin)
-    facts = _with_decoder(weights, facts, origin, notes)
     num_classes = count_classes(weights, origin)
+    facts = _with_decoder(weights, facts, origin, notes)
     if append_padding_class(weights, num_classes):
         notes.append("a row of zeros appended to the denoising embedding")
     names = facts.names or default_names(num_classes)
@@ -225,6 +227,24 @@ def _refuse_relatives(weights: State, origin: str) -> None:
             raise WeightsError(
                 f"{origin} fits no RT-DETR: {', '.join(found[:3])}{more} belong to {network}"
             )
+
+
+def unwrapped(state: State) -> tuple[State, str]:
+    """The tensors of the network alone, where a program saved its own modules around it.
+
+    Returns:
+        The tensors without the names of those modules (averaged weights before raw ones), and
+        what these names are, for a note; empty for none and for `module`.
+    """
+    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    found = sorted(key[: -len(_OFFICIAL_HEAD)] for key in state if key.endswith(_OFFICIAL_HEAD))
+    if not found or "" in found:
+        return state, ""
+    prefix = next((one for one in found if "ema" in one), found[0])
+    named = {
+        key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)
+    }
+    return named, prefix.rstrip(".")
 
 
 def is_taught(state: State) -> bool:

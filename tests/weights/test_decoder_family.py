@@ -37,7 +37,7 @@ DEIMV2 = REFINED | {"decoder.decoder.layers.0.norm1.scale": torch.zeros(1)}
         (REFINED, "model.safetensors", None, ("dfine",), "dfine"),
         (REFINED, "model.safetensors", None, ("deim", "rtdetrv4"), "deim"),
         (DEIMV2, "model.safetensors", None, (), "deimv2"),
-        (DEIMV2, "deim_atto.pth", None, (), "deim"),
+        (DEIMV2, "deim_atto.pth", None, (), "deimv2"),
         (DEEP, "best.pth", None, (), "deim"),
         (PLAIN, "rtdetr_r18vd.pth", None, (), "rtdetr"),
     ],
@@ -53,7 +53,8 @@ def test_tensors_metadata_name_and_key_say_the_family(weights, name, told, possi
         (REFINED, "dfine_s.pth", "deim", (), "is D-FINE by its name and DEIM by family=deim"),
         (REFINED, "dfine.pth", None, ("rtdetrv4",), "holds RT-DETRv4, but the name of the file"),
         (REFINED, "a.pth", "deim", ("dfine",), "holds D-FINE, but family=deim says DEIM: leave"),
-        (DEIMV2, "dfine_n.pth", None, (), "holds DEIMv2 or DEIM, but .* says D-FINE: rename"),
+        (DEIMV2, "dfine_n.pth", None, (), "holds DEIMv2, but .* says D-FINE: rename"),
+        (DEIMV2, "best.pth", "deim", (), "holds DEIMv2, but family=deim says DEIM: leave"),
         (DEEP, "best.pth", "dfine", (), "holds DEIM, but family=dfine says D-FINE"),
         (PLAIN, "deim_rtdetrv2_r18vd.pth", None, (), "holds RT-DETR, but the name .* says DEIM"),
         (PLAIN, "x.pth", "rtdetrv4", (), "holds RT-DETR, but family=rtdetrv4"),
@@ -77,8 +78,9 @@ def test_a_key_that_contradicts_a_file_of_ours_is_rejected(tiny_config):
     with pytest.raises(WeightsError, match="with silu, but family=dfine says D-FINE"):
         check_told(config, "dfine", "a.pt")
     config = replace(tiny_config, decoder=DEIMv2DecoderConfig(activation="silu"))
-    with pytest.raises(WeightsError, match="family=rtdetrv4 says"):
-        check_told(config, "rtdetrv4", "a.pt")
+    for told in ("rtdetrv4", "deim"):
+        with pytest.raises(WeightsError, match=f"family={told} says"):
+            check_told(config, told, "a.pt")
 
 
 @pytest.mark.parametrize(

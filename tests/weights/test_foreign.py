@@ -196,6 +196,31 @@ def test_a_data_parallel_prefix_is_stripped(kit):
     assert set(read_foreign(wrapped, "x").weights) == set(read_foreign(state, "x").weights)
 
 
+@pytest.mark.parametrize("wrapper", ["model", "_orig_mod", "ema.module", "module._orig_mod"])
+def test_names_of_modules_around_the_network_are_left_out(wrapper, kit):
+    state = kit.meta_state(kit.shapes["deimv2_atto"])
+    wrapped = {f"{wrapper}.{key}": tensor for key, tensor in state.items()}
+    found = read_foreign(wrapped, "x")
+    assert found.weights.keys() == read_foreign(state, "x").weights.keys()
+    assert f"weights taken from {wrapper.removeprefix('module.')}" in found.notes
+
+
+def test_averaged_weights_are_taken_before_raw_ones(kit):
+    state = kit.meta_state(kit.shapes["official_v2_r18vd"])
+    both = {f"{wrapper}.{key}": t for wrapper in ("a", "model_ema") for key, t in state.items()}
+    both["criterion.weight"] = torch.zeros(1)
+    found = read_foreign(both, "x")
+    assert found.weights.keys() == read_foreign(state, "x").weights.keys()
+    assert found.notes[0] == "weights taken from model_ema"
+
+
+def test_a_file_without_heads_is_no_question_of_its_family(kit):
+    state = kit.meta_state(kit.shapes["dfine_n"])
+    part = {key: tensor for key, tensor in state.items() if not key.startswith("decoder.")}
+    with pytest.raises(WeightsError, match=r"dfine_n.pth has no class heads; is it only a back"):
+        read_foreign(part, "dfine_n.pth")
+
+
 def test_points_per_level_are_read_from_their_scales(edited_config):
     points = (3, 6, 3)
     scales = torch.tensor([1 / n for n in points for _ in range(n)])

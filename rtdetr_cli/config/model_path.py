@@ -55,7 +55,31 @@ def why_foreign(model: str | Path) -> str | None:
     if ours:
         suffix = path.suffix if is_architecture(model) else ".pt"
         return f"is Ultralytics' own ResNet network; the one of the paper is {ours}{suffix}"
+    relative = _why_relative(path.stem.lower(), is_architecture(model))
+    if relative:
+        return relative
     here = Path("runs", *path.parts[2:])
     if path.parts[:2] == ("runs", "detect") and is_there(here):
         return f"does not exist; runs are in runs/ here, not in runs/detect: give {here}"
+    return None
+
+
+def _why_relative(name: str, wants_architecture: bool) -> str | None:
+    """The same for names of DEIM, RT-DETRv4 and DEIMv2 that are no files here."""
+    if re.fullmatch("deimv2-[smlx]", name):
+        return (
+            "has DINOv3 as backbone, which has a licence of its own and is not part of this "
+            "toolkit; deimv2-n is the largest one without"
+        )
+    found = re.fullmatch("(?:deim-dfine|deim|rtdetrv4)-([nsmlx])", name)
+    if found and wants_architecture:
+        return f"is dfine-{found[1]}.yaml with `activation: silu` in the section decoder"
+    if found and name.startswith("deim-"):
+        return f"does not exist; did you mean deim-dfine-{found[1]}.pt?"
+    found = re.fullmatch("deim-rtdetrv2-(r[0-9]+m?)", name)
+    if found and wants_architecture:
+        return (
+            f"is rtdetr-{found[1]}.yaml with `activation: silu` and `position_layers: 3` in the "
+            "section decoder"
+        )
     return None

@@ -63,6 +63,14 @@ def test_every_mode_takes_an_upper_case_yaml_for_an_architecture(name: str, tmp_
         ("rtdetr-resnet101.pt", "the one of the paper is rtdetr-r101.pt"),
         ("rtdetr-l.pt", None),
         ("my-yolo.pt", None),
+        ("deimv2-s", "has DINOv3 as backbone"),
+        ("deimv2-n.yaml", None),
+        ("rtdetrv4-l.yaml", "is dfine-l.yaml with `activation: silu`"),
+        ("rtdetrv4-l.pt", None),
+        ("deim-m.yaml", "is dfine-m.yaml with"),
+        ("deim-l.pt", "did you mean deim-dfine-l.pt?"),
+        ("deim-rtdetrv2-r50m.yaml", "is rtdetr-r50m.yaml with `activation: silu` and `position"),
+        ("deim-rtdetrv2-r50m.pt", None),
     ],
 )
 def test_names_of_other_networks_are_known(name: str, reason: str | None) -> None:

@@ -58,7 +58,12 @@ def run(tiny_config):
     alone = lambda is_last: nullcontext()  # noqa: E731  (no other process waits for gradients)
     precision = choose_precision("off", CPU)
     return SimpleNamespace(
-        network=network, replica=network, device=CPU, gradient_sync=alone, precision=precision
+        network=network,
+        replica=network,
+        device=CPU,
+        gradient_sync=alone,
+        precision=precision,
+        distiller=None,
     )
 
 

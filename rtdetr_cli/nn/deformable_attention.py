@@ -74,12 +74,14 @@ class DeformableSampling(nn.Module):
         scale = boxes.new_tensor(per_point)[:, None, None] * self.offset_scale
         boxes = boxes.transpose(1, 2).repeat_interleave(self.num_heads, dim=0)
         centre, size = boxes[:, None].chunk(2, dim=2)  # (B * M, 1, 2, Q)
-        return (centre + offsets * scale * size).transpose(2, 3)
+        locations: Tensor = centre + offsets * scale * size
+        return locations.transpose(2, 3)
 
     def _per_point(self, projected: Tensor) -> Tensor:
         """(B, Q, M * X) to (B * M, X, Q); with the queries last, CPUs add and multiply fastest."""
         columns = projected.transpose(1, 2).contiguous()
-        return columns.unflatten(1, (self.num_heads, -1)).flatten(0, 1)
+        per_head: Tensor = columns.unflatten(1, (self.num_heads, -1))
+        return per_head.flatten(0, 1)
 
 
 class DeformableAttention(DeformableSampling):

@@ -20,6 +20,7 @@ from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.detections import Detections
 from rtdetr_cli.core.errors import DataError, UsageError
 from rtdetr_cli.core.files import new_run_dir
+from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.core.screen import require_windows
 from rtdetr_cli.engine.exporting.runtime_cache import open_detector
@@ -193,10 +194,12 @@ def _outcomes(
             if state.trackers is not None:
                 state.trackers.update(state.images, state.results)
             state.call("on_predict_postprocess_end")
+            drawn: list[Pixels | None] = [None] * len(readable)
             if display:
-                display.show(state.images, state.results)
+                drawn = display.show(state.images, state.results)
             if files and readable:  # last, so that a run that is interrupted has counted them
-                state.save_dir = files.write(state.results, [one.item.clip for one in readable])
+                clips = [one.item.clip for one in readable]
+                state.save_dir = files.write(state.results, clips, drawn)
                 if state.callbacks.has("on_predict_batch_end"):
                     files.finish()
             state.seen += len(batch)

@@ -11,6 +11,7 @@ import numpy as np
 from rtdetr_cli.core.console import say
 from rtdetr_cli.core.encoding import copy_suffix
 from rtdetr_cli.core.file_names import safe_name, same_name
+from rtdetr_cli.core.image import Pixels
 from rtdetr_cli.core.results import DrawStyle, Results
 from rtdetr_cli.media.coco_writer import CocoWriter
 from rtdetr_cli.media.item import Clip
@@ -50,8 +51,15 @@ class RunWriter:
     _mot_stems: set[str] = field(default_factory=set, init=False)
     _mots: dict[Hashable, MotWriter] = field(default_factory=dict, init=False)
 
-    def write(self, results: Results, clip: Clip | None = None) -> None:
+    def write(
+        self, results: Results, clip: Clip | None = None, drawn: Pixels | None = None
+    ) -> None:
         """Write the selected outputs of one image, or of a frame of a clip.
+
+        Args:
+            results: of the image.
+            clip: of a frame.
+            drawn: the annotated copy (H, W, 3) uint8 BGR, if it exists already.
 
         Raises:
             StorageError: disk full or no permission.
@@ -61,9 +69,9 @@ class RunWriter:
             stem = self._free_stem(Path(results.path).stem)
             if self.images:
                 self._say_change(results)
-                self._save_image(results, self.run_dir, stem)
+                self._save_image(results, self.run_dir, stem, drawn)
         else:
-            stem = f"{self._write_frame(results, clip)}_{results.frame}"
+            stem = f"{self._write_frame(results, clip, drawn)}_{results.frame}"
         if self.labels:
             results.save_txt(self.run_dir / "labels" / f"{stem}.txt", save_conf=self.scores)
         if self.crops:
@@ -89,7 +97,7 @@ class RunWriter:
         while self._mots:
             self._mots.popitem()[1].close()
 
-    def _write_frame(self, results: Results, clip: Clip) -> str:
+    def _write_frame(self, results: Results, clip: Clip, drawn: Pixels | None) -> str:
         """Write the annotated frame; returns the stem of the clip."""
         if clip not in self._clips:
             if not clip.is_live:
@@ -98,10 +106,11 @@ class RunWriter:
             self._clips[clip] = stem, VideoWriter(self.run_dir / f"{stem}.mp4", clip)
         stem, video = self._clips[clip]
         if self.images:
-            drawn = np.asarray(results.plot(**asdict(self.style)), dtype=np.uint8)
+            if drawn is None:
+                drawn = np.asarray(results.plot(**asdict(self.style)), dtype=np.uint8)
             video.write(drawn, results.time_s or 0.0)
         if self.frames:
-            self._save_image(results, self.run_dir / f"{stem}_frames", str(results.frame))
+            self._save_image(results, self.run_dir / f"{stem}_frames", str(results.frame), drawn)
         return stem
 
     def _write_tracks(self, results: Results, clip: Clip | None) -> None:
@@ -116,9 +125,13 @@ class RunWriter:
             self._mots[key] = MotWriter(self.run_dir / "mot" / f"{stem}.txt")
         self._mots[key].write(results)
 
-    def _save_image(self, results: Results, folder: Path, stem: str) -> None:
+    def _save_image(self, results: Results, folder: Path, stem: str, drawn: Pixels | None) -> None:
         suffix = copy_suffix(Path(results.path), results.encoding, results.orig_shape)
-        results.save(folder / f"{stem}{suffix}", **asdict(self.style))
+        path = folder / f"{stem}{suffix}"
+        if drawn is None:
+            results.save(path, **asdict(self.style))
+        else:  # nothing is drawn on it again
+            results.plot(img=drawn, boxes=False, labels=False, save=True, filename=path)
 
     def _say_change(self, results: Results) -> None:
         """Name the first annotated copy of each kind that cannot have the original's encoding."""

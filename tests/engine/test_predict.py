@@ -406,10 +406,10 @@ def test_a_full_disk_ends_the_run_with_its_own_error(detector, tmp_path, monkeyp
     source = write_images(tmp_path / "in", *(f"{number}.png" for number in range(40)))
     write, count = RunWriter.write, count_from(1)
 
-    def full(writer, results, clip):
+    def full(writer, results, clip, drawn):
         if next(count) == 5:
             raise StorageError("no space left")
-        write(writer, results, clip)
+        write(writer, results, clip, drawn)
 
     monkeypatch.setattr(RunWriter, "write", full)
     with pytest.raises(StorageError, match="no space left"):

@@ -2,12 +2,14 @@
 
 import json
 
+import cv2
 import numpy as np
 import torch
 
 from rtdetr_cli.core.encoding import Encoding
 from rtdetr_cli.core.results import Results
 from rtdetr_cli.media.draw import draw_boxes
+from rtdetr_cli.media.item import Clip
 from rtdetr_cli.media.writer import RunWriter
 
 
@@ -30,6 +32,23 @@ def test_images_of_the_same_name_do_not_overwrite_each_other(tmp_path):
         for folder, suffix in (("", ".jpg"), ("labels/", ".txt"), ("crops/cell/", "-1.jpg"))
     )
     assert (tmp_path / "labels" / "1.txt").read_text() == "0 0.3125 0.3125 0.5 0.375 0.9\n"
+
+
+def test_what_is_drawn_already_is_written_as_it_is(tmp_path):
+    """For the window of show=true, and for a frame that goes into the video and a file."""
+    writer, calls = RunWriter(tmp_path, frames=True), []
+    one, clip = results("a.png"), Clip("b.mp4", 10.0)
+    one.encoding = Encoding("PNG")
+    drawn = np.full((16, 16, 3), 77, np.uint8)
+    writer.write(one, None, drawn)
+    assert (cv2.imread(str(tmp_path / "a.png")) == 77).all()
+    frame = results("b.mp4")
+    frame.frame, frame.time_s = 1, 0.0
+    frame._painter = lambda image, boxes, names, style: calls.append(style.boxes) or image
+    writer.write(frame, clip)
+    writer.close()
+    assert written(tmp_path) == ["a.png", "b.mp4", "b_frames/1.jpg"]
+    assert calls == [True, False]
 
 
 def test_names_that_differ_in_case_only_are_kept_apart(tmp_path):

@@ -28,11 +28,12 @@ def test_titles_and_times(shown):
         SourceImage("rtsp://one", PIXELS, frame=1, clip=Clip("rtsp://one", 30.0, is_live=True)),
     ]
     results = [Results(PIXELS, "x", {}, painter=draw_boxes) for _ in range(3)]
-    Display(DrawStyle()).show(items, results)
+    drawn = Display(DrawStyle()).show(items, results)
+    assert [one.shape for one in drawn] == [PIXELS.shape] * 3
     assert shown == [("rtdetr", None), ("rtdetr", 0.04), ("rtsp://one", 0.0)]
 
 
 def test_what_a_callback_put_in_place_of_results_is_passed_over(shown):
     items = [SourceImage("a.jpg", PIXELS)]
-    Display(DrawStyle()).show(items, ["something else"])
+    assert Display(DrawStyle()).show(items, ["something else"]) == [None]
     assert shown == []

@@ -6,11 +6,9 @@ import re
 
 from torch import Tensor
 
-CLASS_TENSORS = re.compile(
-    r"decoder\.(enc_score_head|dec_score_head\.\d+)\.(weight|bias)"
-    r"|decoder\.denoising_class_embed\.weight"
-)
-"""Tensors whose rows are classes (the denoising embedding has one more, for padding)."""
+SCORE_HEADS = re.compile(r"decoder\.(enc_score_head|dec_score_head\.\d+)\.(weight|bias)")
+DENOISING_EMBEDDING = "decoder.denoising_class_embed.weight"
+"""These are the tensors whose rows are classes; the embedding has one more, for padding."""
 
 
 def transfer_classes(
@@ -21,11 +19,14 @@ def transfer_classes(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Build weights for a network with other classes.
 
+    A class without a row starts with the mean of all: its score is how much a query looks like an
+    object of any class, so that query selection (RT-DETR section 4.3) finds objects from the start.
+    Rows of the denoising embedding, which must differ, start fresh.
+
     Args:
         weights: tensors of the checkpoint.
         names: its class index to name.
-        fresh: state dict of a new network with the new classes; supplies the rows of classes
-            that are not in `names`.
+        fresh: state dict of a new network with the new classes.
         new_names: class index to name of the new network.
 
     Returns:
@@ -36,11 +37,17 @@ def transfer_classes(
     rows = {new: index_of[_key(name)] for new, name in new_names.items() if _key(name) in index_of}
     carried = dict(weights)
     for name, tensor in fresh.items():
-        if CLASS_TENSORS.fullmatch(name):
-            carried[name] = tensor.clone()
+        if is_of_classes(name):
+            start = tensor if name == DENOISING_EMBEDDING else weights[name].mean(0)
+            carried[name] = start.expand_as(tensor).clone()
             for new, old in rows.items():
                 carried[name][new] = weights[name][old]
     return carried, [new_names[new] for new in rows]
+
+
+def is_of_classes(name: str) -> bool:
+    """Whether the rows of a tensor are classes."""
+    return name == DENOISING_EMBEDDING or SCORE_HEADS.fullmatch(name) is not None
 
 
 def _key(name: str) -> str:

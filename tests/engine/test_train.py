@@ -158,13 +158,15 @@ def test_fine_tuning_keeps_class_rows_by_name(tiny_yaml, squares, tmp_path, caps
     best = tmp_path / "runs" / "train" / "weights" / "best.pt"
     frozen = (f"data={other}", "lr=0", "backbone_lr=0")
     assert run(command(best, squares, tmp_path / "fine", *frozen)) == 0
-    assert "2 of 3 class rows kept by name: Green, red" in capsys.readouterr().err
+    said = "2 of 3 class rows kept by name: Green, red; the others start from the mean"
+    assert said in capsys.readouterr().err
     old, new = (
         load_checkpoint(p).weights["decoder.enc_score_head.weight"]
         for p in (best, tmp_path / "fine" / "train" / "weights" / "best.pt")
     )
     assert torch.equal(new[1], old[0])
     assert torch.equal(new[2], old[1])
+    torch.testing.assert_close(new[0], old.mean(0))
 
 
 @pytest.mark.parametrize(

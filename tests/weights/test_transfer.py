@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.reader import open_weights
-from rtdetr_cli.weights.transfer import CLASS_TENSORS, transfer_classes
+from rtdetr_cli.weights.transfer import DENOISING_EMBEDDING, is_of_classes, transfer_classes
 
 
 def tensors(num_classes: int, start: float) -> dict[str, torch.Tensor]:
@@ -25,14 +25,14 @@ def tensors(num_classes: int, start: float) -> dict[str, torch.Tensor]:
     }
 
 
-def test_rows_with_a_known_name_move_and_others_stay_fresh():
+def test_rows_with_a_known_name_move_and_other_scores_start_from_the_mean():
     old, fresh = tensors(3, start=0), tensors(2, start=100)
     weights, kept = transfer_classes(
         old, {0: "cat", 1: "dog", 2: "Bus"}, fresh, {0: "bus ", 1: "tree"}
     )
     assert kept == ["bus "]
-    assert weights["decoder.enc_score_head.weight"][:, 0].tolist() == [2, 101]
-    assert weights["decoder.dec_score_head.0.bias"].tolist() == [2, 101]
+    assert weights["decoder.enc_score_head.weight"][:, 0].tolist() == [2, 1]
+    assert weights["decoder.dec_score_head.0.bias"].tolist() == [2, 1]
     assert weights["decoder.denoising_class_embed.weight"][:, 0].tolist() == [2, 101, 102]
     assert weights["backbone.stem.weight"].tolist() == [0, 0, 0]
     assert fresh["decoder.enc_score_head.weight"][0, 0] == 100  # the fresh tensors are untouched
@@ -114,9 +114,10 @@ def test_rows_follow_their_names_from_every_family(
     network.load_state_dict(weights)
     assert kept == [second.upper()]
     for name, tensor in found.weights.items():
-        if CLASS_TENSORS.fullmatch(name):
+        if is_of_classes(name):
+            start = torch.tensor(-7.0) if name == DENOISING_EMBEDDING else tensor.mean(0)
             assert torch.equal(weights[name][1], tensor[1])
-            assert weights[name][[0, 2]].eq(-7).all()
+            assert weights[name][[0, 2]].eq(start).all()
             assert not tensor[1].eq(-7).any()
         else:
             assert torch.equal(weights[name], tensor)

@@ -85,18 +85,20 @@ def initial_network(
     )  # undoes the rounding of a half-precision file
     config = replace(config, norm_eps=checkpoint.config.norm_eps, decoder=exact)
     source = Path(settings.pretrained or settings.model).name
-    return _fine_tuned(config, checkpoint, names), True, fine_tuned(source, checkpoint.licence)
+    network = _fine_tuned(config, checkpoint, names, source)
+    return network, True, fine_tuned(source, checkpoint.licence)
 
 
 def _fine_tuned(
-    config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str]
+    config: ModelConfig, checkpoint: Checkpoint, names: dict[int, str], source: str
 ) -> RTDETRNetwork:
     """A network with the checkpoint's weights; class rows are matched by name."""
     fresh = build_network(config, len(names)).state_dict()
     weights, kept = transfer_classes(checkpoint.weights, checkpoint.names, fresh, names)
     shown = f": {', '.join(kept[:5])}{', ...' if len(kept) > 5 else ''}" if kept else ""
+    rest = "" if len(kept) == len(names) else "; the others start from the mean of all"
     say(
-        f"weights from {checkpoint.origin}; {len(kept)} of {len(names)} class rows kept by name"
-        f"{shown}"
+        f"weights from {source} ({checkpoint.origin}); {len(kept)} of {len(names)} class rows kept "
+        f"by name{shown}{rest}"
     )
     return build_network(config, len(names), weights)

@@ -25,6 +25,7 @@ from rtdetr_cli.data.problems import write_skipped
 from rtdetr_cli.engine.training.batch_size import check_automatic_batch, with_batch
 from rtdetr_cli.engine.training.compiled import compile_network
 from rtdetr_cli.engine.training.distillation import Distiller, add_projector, aifi, open_teacher
+from rtdetr_cli.engine.training.folded_norms import restore_if_folded
 from rtdetr_cli.engine.training.initial_weights import initial_network
 from rtdetr_cli.engine.training.label_warnings import warn_of_labels
 from rtdetr_cli.engine.training.launch import check_shares, worker_device
@@ -85,11 +86,13 @@ def _assemble(settings: TrainSettings, stopped: Checkpoint | None) -> Run:
     )
     recipe = resolve_recipe(settings, network.config.recipe, steps, is_pretrained)
     distiller = _distiller(settings, recipe, network, device)
+    data = _load(settings, recipe, (train_split, val_split), device)
+    restore_if_folded(network, data.train_batches, device)
     run = Run(
         settings=settings,
         device=device,
         recipe=recipe,
-        data=_load(settings, recipe, (train_split, val_split), device),
+        data=data,
         network=network,
         preprocessing=preprocessing,
         precision=precision,

@@ -75,10 +75,10 @@ class ELANBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H, W)."""
-        first, second = self.cv1(x).chunk(2, dim=1)
-        third = self.cv2(second)
+        both = self.cv1(x)
+        third = self.cv2(both[:, both.shape[1] // 2 :])
         fourth = self.cv3(third)
-        out: Tensor = self.cv4(torch.cat((first, second, third, fourth), dim=1))
+        out: Tensor = self.cv4(torch.cat((both, third, fourth), dim=1))
         return out
 
 

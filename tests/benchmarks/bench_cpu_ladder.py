@@ -38,7 +38,6 @@ MARKS = {
     "openvino-int8-half": 0.21,
 }
 """Ratios to the peer that a prototype reached (2 cores of an AMD EPYC, Zen 4)."""
-FEW_IMAGES = 8
 USUAL = ("torch", "torch-half", "onnx", "onnx-int8", *(one for one in MARKS if "vino" in one))
 EXTRA = ("torch-deployed", "torchscript", "torch-compile", "aotinductor")
 """Other ways to run PyTorch, for comparison; two of them compile C++."""
@@ -75,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, help="default: the model's own")
     parser.add_argument("--data", help="data set with labels: AP of each contender on its val")
     parser.add_argument("--calibrate", help="images for 8 bits everywhere, without a verdict")
+    parser.add_argument("--calibration-images", type=int, default=8)
     parser.add_argument("--contenders", default=",".join(USUAL), help=f"also {', '.join(EXTRA)}")
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--calls", type=int, default=3, help="calls per contender and round")
@@ -131,7 +131,7 @@ def _write_unjudged_int8(
     from rtdetr_cli.backends.onnx.detector import OnnxDetector
     from rtdetr_cli.engine.exporting.images import find_images, prepare
 
-    sources = find_images(options.calibrate, FEW_IMAGES)
+    sources = find_images(options.calibrate, options.calibration_images)
     preprocessing = OnnxDetector(float_path).preprocessing
     if path.suffix == ".onnx":
         from rtdetr_cli.engine.exporting.int8 import _Bench
@@ -143,7 +143,9 @@ def _write_unjudged_int8(
         return
     from rtdetr_cli.backends.openvino.detector import write_openvino
 
-    images = [prepare(one, preprocessing)[None].numpy() for one in sources.read(0, FEW_IMAGES)]
+    images = [
+        prepare(one, preprocessing)[None].numpy() for one in sources.read(0, len(sources.sources))
+    ]
     sizes = np.array([[640, 480]], np.int64)
     feeds = [{"images": image, "orig_target_sizes": sizes} for image in images]
     path.mkdir()

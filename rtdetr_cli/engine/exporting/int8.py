@@ -18,7 +18,7 @@ from rtdetr_cli.backends.onnx.detector import OnnxDetector, UnchangedDetector
 from rtdetr_cli.backends.onnx.int8 import blocks, plan, quantize
 from rtdetr_cli.config.model import Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
-from rtdetr_cli.core.console import say
+from rtdetr_cli.core.console import say, warn
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.engine.exporting.images import Images, evenly, find_calibration
 from rtdetr_cli.engine.exporting.verdict import (
@@ -63,6 +63,7 @@ def quantize_file(
         reasons[block] = "; ".join(agreement.faults)
         say(f"{block} stays float: {reasons[block]}")
         agreement = bench.judge(reasons, images, expected)
+    warn_if_all_float(reasons, parts)
     notes = {
         "calibration": calibration.origin,
         "calibration_images": len(calibration.sources),
@@ -71,6 +72,15 @@ def quantize_file(
         "float": {"decoder": "always", "attention of the encoder": "always", **reasons},
     }
     return agreement, {"nodes": bench.write(reasons, notes), **notes}
+
+
+def warn_if_all_float(reasons: Collection[str], parts: Sequence[str]) -> None:
+    """Warn if no block of a file is left in int8."""
+    if len(reasons) == len(parts):
+        warn(
+            "no block can be int8 within the limits: the file is neither smaller nor faster than "
+            "the one without int8; int8_drop= allows a larger loss of AP"
+        )
 
 
 @dataclass

@@ -36,6 +36,7 @@ from rtdetr_cli.core.files import atomic_folder
 from rtdetr_cli.core.status import counted
 from rtdetr_cli.core.version import VERSION
 from rtdetr_cli.engine.exporting.images import Images, find_calibration, prepare
+from rtdetr_cli.engine.exporting.int8 import warn_if_all_float
 from rtdetr_cli.engine.exporting.report import Report
 from rtdetr_cli.engine.exporting.request import (
     images_to_compare,
@@ -160,6 +161,7 @@ def _quantize(
         block = parts[len(reasons)]
         reasons[block] = "; ".join(agreement.faults)
         say(f"{block} stays float: {reasons[block]}")
+    warn_if_all_float(reasons, parts)
     facts = {
         "calibration": chosen.origin,
         "calibration_images": len(chosen.sources),

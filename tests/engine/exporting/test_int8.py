@@ -18,6 +18,7 @@ from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.settings.export import ExportSettings
 from rtdetr_cli.core.errors import UsageError
 from rtdetr_cli.engine.exporting.images import find_calibration, find_images
+from rtdetr_cli.engine.exporting.int8 import warn_if_all_float
 from rtdetr_cli.nn.rtdetr import RTDETRNetwork
 from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 
@@ -102,3 +103,10 @@ def test_what_int8_needs(keys, reason):
 def test_an_onnx_file_is_not_made_int8():
     with pytest.raises(UsageError, match=r"int8 is fixed inside best\.onnx"):
         ExportSettings(model="best.onnx", format="engine", int8=True, data="x")
+
+
+def test_a_file_without_int8_is_warned_of(capsys):
+    warn_if_all_float({"a": "AP fell"}, ["a", "b"])
+    assert capsys.readouterr().err == ""
+    warn_if_all_float({"a": "AP fell", "b": "AP fell"}, ["a", "b"])
+    assert "no block can be int8 within the limits" in capsys.readouterr().err

@@ -44,7 +44,12 @@ def main() -> None:
     images = find_images(options.data, options.images)
     exact = OnnxDetector(path, "cpu")
     ours = run_detector(exact, images, exact.preprocessing)
-    result(f"float32: AP {ours.ap:.4f} on {len(ours.found)} images\n{HEADER}\n{'|---' * 8}|")
+    for line in (
+        f"float32: AP {ours.ap:.4f}, {len(ours.detections)} images",
+        HEADER,
+        "|---" * 8 + "|",
+    ):
+        result(line)
     for name, nodes in variants(onnx.load(path)):
         if options.only and name not in options.only:
             continue
@@ -82,6 +87,14 @@ def variants(model: onnx.ModelProto) -> Iterator[tuple[str, set[str]]]:
     yield "as exported, and the selection", chosen | walk(model, top_k)
     yield "as exported, and LayerNorm", chosen | of_kind(model, "LayerNormalization")
     yield "as exported, and softmax", chosen | of_kind(model, "Softmax")
+    mean_squares = walk(model, [node.input[0] for node in graph.node if node.op_type == "Sqrt"])
+    if mean_squares:  # DEIMv2
+        yield "as exported, but RMSNorm", chosen - mean_squares
+    if bins := chosen & of_kind(model, "Softmax"):  # D-FINE, DEIM, DEIMv2
+        yield "as exported, but the softmax over the bins", chosen - bins
+    for rooms in (("decoder",), ("backbone",), ("encoder",), ("backbone", "encoder")):
+        inside = {node.output[0] for node in graph.node if node.name.startswith(rooms)}
+        yield f"as exported, and all of the {' and '.join(rooms)}", chosen | inside
     read = {name for node in graph.node if node.output[0] in chosen for name in node.input}
     products = of_kind(model, "MatMul") | of_kind(model, "Gemm")
     yield "as exported, and the products before the islands", chosen | (products & read)

@@ -126,10 +126,11 @@ def _open_in_torch(
 
     if is_architecture(model):
         warn(f"{model} is an architecture without weights: the detections will be random")
-        network = build_network(load_model_config(model), len(COCO_NAMES))
+        config, names = load_model_config(model), dict(COCO_NAMES)
+        network = build_network(config, len(names))
         network.set_speed(decoder_layers, num_queries)
-        names, where = dict(COCO_NAMES), choose_device(device)
-        return TorchDetector(network, names, Preprocessing(), where, half=half)
+        own, where = Preprocessing(config.size_hw), choose_device(device)
+        return TorchDetector(network, names, own, where, half=half)
     checkpoint = open_weights(resolve_weights(model), family=family)
     return torch_detector(checkpoint, device, decoder_layers, num_queries, half)
 

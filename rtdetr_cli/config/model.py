@@ -274,6 +274,11 @@ class ModelConfig:
         )
 
     @property
+    def size_hw(self) -> tuple[int, int]:
+        """Input size of the published network, for whatever says none."""
+        return self.recipe.imgsz, self.recipe.imgsz
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Stride of each map that enters the decoder, finest map first."""
         last = 4 * 2 ** (len(self.backbone.map_widths) - 1)

@@ -136,7 +136,8 @@ def describe_model(settings: InfoSettings) -> ModelInfo:
 def _open(model: str, family: str | None) -> _Opened:
     if is_architecture(model):
         config = load_model_config(model)
-        return _Opened("architecture without weights", dict(COCO_NAMES), Preprocessing(), config)
+        own = Preprocessing(config.size_hw)
+        return _Opened("architecture without weights", dict(COCO_NAMES), own, config)
     suffix = Path(model).suffix.lower()
     if suffix == ".onnx":
         return _open_export(resolve_weights(model))

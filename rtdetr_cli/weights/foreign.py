@@ -160,7 +160,7 @@ def read_foreign(state: State, origin: str, facts: Facts | None = None) -> Check
     if len(names) != num_classes:
         raise WeightsError(f"{origin} has {num_classes} classes, but {len(names)} class names")
     config = infer_config(weights, facts, origin)
-    size_hw = facts.size_hw or trained_size(state, config.strides) or native_size(config.name)
+    size_hw = facts.size_hw or trained_size(state, config.strides) or config.size_hw
     return Checkpoint(
         config=config,
         names=names,
@@ -352,12 +352,6 @@ def trained_size(state: State, strides: tuple[int, ...]) -> tuple[int, int] | No
     side = 32 * round((anchors.shape[1] / sum((32 / stride) ** 2 for stride in strides)) ** 0.5)
     is_square = anchors.shape[1] == sum((side // stride) ** 2 for stride in strides)
     return (side, side) if is_square and 0 < side <= MAX_SIDE else None
-
-
-def native_size(name: str) -> tuple[int, int]:
-    """Size for which a shipped architecture is made, where it is not 640x640."""
-    side = {"deimv2-atto": 320, "deimv2-femto": 416}.get(name, 640)
-    return side, side
 
 
 def default_names(num_classes: int) -> dict[int, str]:

@@ -34,6 +34,14 @@ def test_an_architecture_is_counted_without_weights(tiny_yaml, tiny_config, caps
     assert len(found["names"]) == 80
 
 
+def test_an_architecture_is_counted_at_the_size_of_its_paper(capsys):
+    found = info(capsys, "model=deimv2-atto.yaml")
+    assert found["size_hw"] == [320, 320]
+    # DEIMv2's own network has 508,985 with the constants up and reg_scale, and 0.76 GFLOPs
+    assert found["parameters"] == 508_985 - 2
+    assert found["gflops_fused"] == pytest.approx(0.76, rel=0.01)
+
+
 def test_every_depth_costs_what_the_network_at_that_depth_costs(tiny_yaml, tiny_config, capsys):
     depths = info(capsys, f"model={tiny_yaml}", "imgsz=64,96")["depths"]
     network = RTDETRNetwork(tiny_config, 80).eval()

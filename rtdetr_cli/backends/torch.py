@@ -188,6 +188,19 @@ def build_network(
     return network
 
 
+def check_network(checkpoint: Checkpoint, origin: str) -> None:
+    """Check that the weights are those of their network, which is not filled.
+
+    Raises:
+        WeightsError: a tensor is missing, unexpected or of another shape.
+    """
+    num_classes = len(checkpoint.names)
+    with torch.device("meta"):
+        network = RTDETRNetwork(checkpoint.config, num_classes)
+    shipped = partial(shipped_states, num_classes)
+    check_fit(checkpoint.weights, network.state_dict(), origin, shipped)
+
+
 def shipped_states(num_classes: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Name and state dict of every shipped architecture, on the meta device."""
     for config in shipped_configs():

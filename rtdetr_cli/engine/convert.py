@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from rtdetr_cli.backends.torch import shipped_states
+from rtdetr_cli.backends.torch import check_network
 from rtdetr_cli.config.dataset import DatasetConfig
 from rtdetr_cli.config.settings.convert import ConvertSettings
 from rtdetr_cli.core.console import result, say
@@ -22,8 +19,7 @@ from rtdetr_cli.data.shapes import draw_shapes
 from rtdetr_cli.data.sources import new_output, read_splits
 from rtdetr_cli.data.splits import load_data
 from rtdetr_cli.data.write import write_collection
-from rtdetr_cli.nn.rtdetr import RTDETRNetwork
-from rtdetr_cli.weights.checkpoint import Checkpoint, check_fit, save_checkpoint
+from rtdetr_cli.weights.checkpoint import Checkpoint, save_checkpoint
 from rtdetr_cli.weights.reader import open_weights
 from rtdetr_cli.weights.safetensors_file import write_safetensors
 from rtdetr_cli.weights.store import resolve_weights
@@ -62,7 +58,7 @@ def _convert_weights(settings: ConvertSettings) -> Path:
     source, format = resolve_weights(str(settings.model)), settings.format or "rtdetr"
     output = _output(source, settings.out, format)
     checkpoint = replace(open_weights(source, family=settings.family), training=None)
-    _check(checkpoint, source.name)
+    check_network(checkpoint, source.name)
     _WRITERS[format](output, checkpoint)
     say(describe(source, checkpoint))
     licence = f"licence of the weights: {checkpoint.licence or 'not recorded in the file'}"
@@ -79,14 +75,6 @@ def describe(source: Path, checkpoint: Checkpoint) -> str:
         f"{source.name}: {checkpoint.origin}, {config.name}, {len(checkpoint.names)} classes, "
         f"BatchNorm epsilon {config.norm_eps:g}, input {height}x{width}"
     )
-
-
-def _check(checkpoint: Checkpoint, origin: str) -> None:
-    num_classes = len(checkpoint.names)
-    with torch.device("meta"):
-        network = RTDETRNetwork(checkpoint.config, num_classes)
-    shipped = partial(shipped_states, num_classes)
-    check_fit(checkpoint.weights, network.state_dict(), origin, shipped)
 
 
 def _output(source: Path, out: str | None, format: str) -> Path:

@@ -12,6 +12,7 @@ from rtdetr_cli.backends.notes import ExportNotes, required
 from rtdetr_cli.backends.onnx.detector import OnnxDetector
 from rtdetr_cli.backends.openvino.detector import OpenVINODetector, graph_file, read_notes_beside
 from rtdetr_cli.backends.tensorrt.detector import notes_file, read_notes
+from rtdetr_cli.backends.torch import check_network
 from rtdetr_cli.config.load import load_model_config, model_config_from_dict
 from rtdetr_cli.config.model import ModelConfig, Preprocessing
 from rtdetr_cli.config.model_path import is_architecture, is_exported
@@ -113,7 +114,8 @@ def info(settings: InfoSettings) -> ModelInfo:
     """Describe an architecture, a checkpoint or an exported file, and print it.
 
     Raises:
-        WeightsError: the file is absent, damaged or foreign.
+        WeightsError: the file is absent, damaged or foreign, or its tensors are not those of its
+            network.
         UsageError: `imgsz` for an exported file, whose size is fixed.
     """
     found = describe_model(settings)
@@ -147,6 +149,7 @@ def _open(model: str, family: str | None) -> _Opened:
         return _open_openvino(resolve_weights(model))
     path = resolve_weights(model)
     checkpoint = open_weights(path, family=family)
+    check_network(checkpoint, path.name)
     return _Opened(
         checkpoint.origin,
         checkpoint.names,

@@ -242,7 +242,8 @@ def _folder_families(config: dict[str, Any]) -> tuple[str, ...]:
         return ()
     activation = config.get("decoder_activation_function", "relu")
     if activation not in {"relu", "silu"}:
-        raise WeightsError(f"config.json has decoder_activation_function {show(activation)}")
+        found = show(activation)
+        raise WeightsError(f"config.json: decoder_activation_function {found} is not relu or silu")
     return ("dfine",) if activation == "relu" else ("deim", "rtdetrv4")
 
 

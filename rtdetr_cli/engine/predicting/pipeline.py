@@ -39,8 +39,11 @@ def ahead(
 ) -> Generator[R, None, None]:
     """Yield `function(item)` of each item in their order, computed on threads ahead of time.
 
-    An exception of `function` is raised instead of its result. `items` are taken on the
-    consumer's thread.
+    The first is computed on the consumer's thread: OpenCV keeps 0.9 kB for each thread that has
+    used it, so that threads for every call with one image would add up.
+
+    An exception of `function` is raised instead of its result. `items` are taken on the consumer's
+    thread.
 
     Args:
         function: of one item.
@@ -54,15 +57,25 @@ def ahead(
     with ThreadPoolExecutor(workers, "rtdetr-ahead") as pool:
         try:
             for item in items:
+                if not room:  # nothing waits; one item alone starts no thread
+                    result = function(item)
+                    room = _room(depth, num_bytes(result))
+                    yield result
+                    continue
                 waiting.append(pool.submit(function, item))
                 while len(waiting) > room or _done_bytes(waiting, num_bytes) > MAX_WAITING_BYTES:
                     result = waiting.popleft().result()
-                    room = min(depth, MAX_WAITING_BYTES // max(1, num_bytes(result)))
+                    room = _room(depth, num_bytes(result))
                     yield result
             while waiting:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _room(depth: int, num_bytes: int) -> int:
+    """How many results of this size may wait."""
+    return min(depth, MAX_WAITING_BYTES // max(1, num_bytes))
 
 
 def _done_bytes(waiting: Iterable[Future[R]], num_bytes: Callable[[R], int]) -> int:

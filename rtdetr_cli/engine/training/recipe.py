@@ -217,7 +217,7 @@ def _learning_rates(
 ) -> tuple[float, float]:
     """That of the network, and that of its backbone."""
     scale = settings.lr_scale  # does not apply to the learning rate from scratch
-    if official.lr_batch is not None:
+    if official.lr_batch is not None and settings.optimizer != "sgd":
         scale *= max(settings.batch, 1) * settings.accumulate / official.lr_batch
     lr = _given(settings.lr, scale * official.lr if is_pretrained else SCRATCH_LR)
     backbone_lr = scale * official.backbone_lr if is_pretrained else lr

@@ -211,3 +211,9 @@ def test_learning_rates_are_in_proportion_to_the_images_of_a_step():
     assert (half.lr, half.backbone_lr) == pytest.approx((whole.lr / 2, whole.backbone_lr / 2))
     same = [resolve("rtdetr-l", 100, True, batch=batch).lr for batch in (4, 32)]
     assert same == [1e-4, 1e-4]
+
+
+@pytest.mark.parametrize("batch", [4, 32])
+def test_the_backbone_keeps_its_share_of_the_learning_rate_of_sgd(batch):
+    recipe = resolve("dfine-s", 100, True, batch=batch, optimizer="sgd", lr=1e-2)
+    assert recipe.backbone_lr == pytest.approx(5e-3)  # dfine-s has 1e-4 of 2e-4

@@ -91,7 +91,8 @@ def find_family(weights: State, origin: str, told: str | None, possible: tuple[s
     if len({activation_of(family) for family in fitting}) > 1 and not (told or named):
         raise WeightsError(
             f"{origin} fits D-FINE, whose decoder has ReLU, as well as DEIM and RT-DETRv4, whose "
-            "decoder has SiLU; say which with family=dfine, family=deim or family=rtdetrv4"
+            "decoder has SiLU; say which with family=dfine, family=deim or family=rtdetrv4, or "
+            "begin the name of the file with dfine, deim or rtdetrv4"
         )
     return told or named or fitting[0]
 
@@ -143,7 +144,8 @@ def check_same_decoder(config: ModelConfig, given: ModelConfig, origin: str) -> 
         ours, theirs = getattr(config.decoder, key, None), getattr(given.decoder, key, None)
         if None not in {ours, theirs} and ours != theirs:
             raise WeightsError(
-                f"{origin} was trained with decoder.{key} {theirs}, but {config.name} has {ours}"
+                f"{origin} was trained with decoder.{key} {theirs}, but {config.name} has {ours}; "
+                f"give model={origin}, or {key}: {theirs} in an architecture of your own"
             )
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rtdetr_cli.config.model import DEIMv2DecoderConfig
-from rtdetr_cli.nn.deformable_attention import DeformableSampling
 from rtdetr_cli.nn.distribution import Gate
-from rtdetr_cli.nn.fdr_decoder import FDRDecoder, add
-from rtdetr_cli.nn.layers import RMSNorm, SelfAttention, SwiGLU
+from rtdetr_cli.nn.fdr_decoder import FDRAttention, FDRDecoder, add
+from rtdetr_cli.nn.layers import RMSNorm, SwiGLU
 
 
 class DEIMv2Decoder(FDRDecoder):
@@ -30,34 +29,19 @@ class DEIMv2Decoder(FDRDecoder):
         return super().position(boxes, None) if earlier is None else earlier
 
 
-class DEIMv2Layer(nn.Module):
+class DEIMv2Layer(FDRAttention):
     """Self-attention, deformable sampling, SwiGLU; post-norm."""
 
     def __init__(self, config: DEIMv2DecoderConfig) -> None:
-        super().__init__()
         width = config.hidden_dim
-        self.self_attn = SelfAttention(width, config.num_heads)
-        self.norm1 = RMSNorm(width)
-        self.cross_attn = DeformableSampling(config)
+        super().__init__(config, RMSNorm(width))
         self.gateway = Gate(width, RMSNorm(width)) if config.gateway else None
         self.norm2 = None if config.gateway else RMSNorm(width)
         self.swish_ffn = SwiGLU(width, config.ffn_dim // 2)
         self.norm3 = RMSNorm(width)
 
-    def forward(
-        self,
-        content: Tensor,
-        position: Tensor,
-        boxes: Tensor,
-        maps: list[Tensor],
-        allowed: Tensor | None,
-    ) -> Tensor:
-        """(B, Q, C) content and position, (B, Q, 4) boxes, (B * M, D, H, W) maps, to (B, Q, C)."""
-        content = self.norm1(content + self.self_attn(content, position, allowed))
-        return self.finish(content, self.cross_attn.attend(content + position, boxes, maps))
-
     def finish(self, content: Tensor, sampled: Tensor) -> Tensor:
-        """What follows the attentions: (..., C) content and sampled to (..., C)."""
+        """A gate or a norm, then SwiGLU: (..., C) content and sampled to (..., C)."""
         if self.gateway is not None:
             content = self.gateway(content, sampled)
         elif self.norm2 is not None:

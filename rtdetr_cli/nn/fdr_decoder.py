@@ -145,22 +145,14 @@ class FDRLayers(DecoderLayers):
         self.lqe_layers = nn.ModuleList(LocationQuality(activation) for _ in layers)
 
 
-class FDRLayer(nn.Module):
-    """Self-attention, deformable sampling behind a gate, feed-forward network; post-norm."""
+class FDRAttention(nn.Module):
+    """A decoder layer up to its deformable sampling, post-norm; what follows is in subclasses."""
 
-    def __init__(self, config: FDRDecoderConfig) -> None:
+    def __init__(self, config: FDRDecoderConfig, norm: nn.Module) -> None:
         super().__init__()
-        width = config.hidden_dim
-        self.self_attn = SelfAttention(width, config.num_heads)
-        self.norm1 = nn.LayerNorm(width)
+        self.self_attn = SelfAttention(config.hidden_dim, config.num_heads)
+        self.norm1 = norm
         self.cross_attn = DeformableSampling(config)
-        self.gateway = Gate(width, nn.LayerNorm(width))
-        self.activation = ACTIVATIONS[config.activation]
-        self.linear1 = nn.Linear(width, config.ffn_dim)
-        self.linear2 = nn.Linear(config.ffn_dim, width)
-        self.norm3 = nn.LayerNorm(width)
-        nn.init.xavier_uniform_(self.linear1.weight)
-        nn.init.xavier_uniform_(self.linear2.weight)
 
     def forward(
         self,
@@ -176,6 +168,25 @@ class FDRLayer(nn.Module):
 
     def finish(self, content: Tensor, sampled: Tensor) -> Tensor:
         """What follows the attentions: (..., C) content and sampled to (..., C)."""
+        raise NotImplementedError
+
+
+class FDRLayer(FDRAttention):
+    """Self-attention, deformable sampling behind a gate, feed-forward network; post-norm."""
+
+    def __init__(self, config: FDRDecoderConfig) -> None:
+        width = config.hidden_dim
+        super().__init__(config, nn.LayerNorm(width))
+        self.gateway = Gate(width, nn.LayerNorm(width))
+        self.activation = ACTIVATIONS[config.activation]
+        self.linear1 = nn.Linear(width, config.ffn_dim)
+        self.linear2 = nn.Linear(config.ffn_dim, width)
+        self.norm3 = nn.LayerNorm(width)
+        nn.init.xavier_uniform_(self.linear1.weight)
+        nn.init.xavier_uniform_(self.linear2.weight)
+
+    def finish(self, content: Tensor, sampled: Tensor) -> Tensor:
+        """The gate and the feed-forward network: (..., C) content and sampled to (..., C)."""
         content = self.gateway(content, sampled)
         out: Tensor = self.norm3(add(content, self.linear2(self.activation(self.linear1(content)))))
         return out

@@ -112,7 +112,8 @@ def ours(root: str, model: str) -> Callable[[str, dict[str, Any]], Iterable[Any]
 
     if model.startswith("auto:"):
         file = model.removeprefix("auto:")
-        detector: Any = open_detector(PredictSettings(model=file, device="cpu", backend="auto"))
+        settings = PredictSettings(source="-", model=file, device="cpu", backend="auto")
+        detector: Any = open_detector(settings)
     else:
         detector = load_detector(model.removeprefix("instant:"), "cpu")
     if model.startswith("instant:"):

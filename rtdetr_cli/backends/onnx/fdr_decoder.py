@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from rtdetr_cli.backends.onnx.decoder import QueryAttention, QuerySelection
 from rtdetr_cli.core.structures import ModelOutput
-from rtdetr_cli.nn.deimv2_decoder import DEIMv2Layer
-from rtdetr_cli.nn.fdr_decoder import FDRDecoder, FDRLayer
+from rtdetr_cli.nn.fdr_decoder import FDRAttention, FDRDecoder
 
 
 class DeployedFDRDecoder(nn.Module):
@@ -32,7 +31,7 @@ class DeployedFDRDecoder(nn.Module):
         self.layers = nn.ModuleList(
             DeployedFDRLayer(layer, sampler)
             for layer in decoder.decoder.layers[: decoder.eval_layers]
-            if isinstance(layer, FDRLayer | DEIMv2Layer)
+            if isinstance(layer, FDRAttention)
         )
         decoder.decoder.layers = self.layers
         self.refinement = decoder
@@ -51,7 +50,7 @@ class DeployedFDRDecoder(nn.Module):
 class DeployedFDRLayer(QueryAttention):
     """A decoder layer on rows of queries; the maps are sampled as they are."""
 
-    def __init__(self, layer: FDRLayer | DEIMv2Layer, sampler: str) -> None:
+    def __init__(self, layer: FDRAttention, sampler: str) -> None:
         super().__init__(layer.self_attn, layer.cross_attn, sampler)
         del layer.self_attn, layer.cross_attn
         self.rest = layer

@@ -74,7 +74,8 @@ class PredictSettings(SpeedSettings, RunFolderSettings, ManyImagesSettings):
     save_json: bool = False
     """Write all detections to predictions.json, as COCO results."""
     show: bool = False
-    """Show images, videos and streams in a window; q or Esc ends the run, other keys go on."""
+    """Show images, videos and streams in a window; q or Esc ends the run, other keys show the
+    next image."""
     json: bool | Annotated[str, OneOf(("lines",))] = False
     """Print the detections as a JSON array; lines: as an object per line, without blanks."""
 

@@ -59,7 +59,9 @@ def restate_for_cpu(model: ModelProto) -> None:
     zeros = {
         node.input[2]: _zero_point(bounds.get(node.input[0]), float(values[node.input[1]]))
         for node in graph.node
-        if node.op_type == "QuantizeLinear" and len(node.input) > 2
+        if node.op_type == "QuantizeLinear"
+        and len(node.input) > 2
+        and set(node.input[1:3]) <= set(values)
     }
     for constant in graph.initializer:
         if constant.name in zeros:

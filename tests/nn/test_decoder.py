@@ -106,7 +106,10 @@ def test_box_heads_answer_under_autocast_as_without_it(network):
 
 
 def test_decoding_under_autocast_moves_boxes_as_in_float32(network):
-    """Half a pixel at 640 on average after three layers of random weights."""
+    """Half a pixel at 640 on average after three layers of random weights.
+
+    0.52 px over 30 draws, 0.38 to 0.82 in one; this one has 0.46 to 0.51, by the CPU's kernels.
+    """
     decoder = network.float().decoder
     draw = torch.Generator().manual_seed(0)
     content, memory = (torch.randn(2, count, 16, generator=draw) for count in (20, 126))
@@ -117,7 +120,7 @@ def test_decoding_under_autocast_moves_boxes_as_in_float32(network):
         close, _ = decoder._decode_all(*call)
     for (_, boxes_exact), (_, boxes_close) in zip(exact, close, strict=True):
         error_px = 640 * (boxes_close - boxes_exact).abs()
-        assert error_px.mean() < 0.5
+        assert error_px.mean() < 0.6
         assert error_px.max() < 3
 
 

@@ -19,7 +19,7 @@ _TINY = 1e-16
 
 
 def bin_values(reg_max: int, scale: float, like: Tensor) -> Tensor:
-    """Distance that each bin stands for: the weighting function W(n), fine around zero.
+    """Distance of each bin: the weighting function W(n), with the smallest steps around zero.
 
     Args:
         reg_max: R, even.

@@ -1,4 +1,4 @@
-"""Show the images of a run while it goes on, for `show=true`."""
+"""Show the images of a run while it runs, for `show=true`."""
 
 from __future__ import annotations
 
